@@ -1,0 +1,1 @@
+"""What trained models hold: numbers in one place, pictures in another."""

@@ -1,0 +1,74 @@
+"""Pictures of the numbers, as PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+from hyperagg.analysis.orthogonality import BINS, Cosines
+from hyperagg.atomic import atomic_write
+
+__all__ = ["draw_cosines", "draw_learning_curves"]
+
+matplotlib.use("Agg")
+# The null and the rivals keep one colour each wherever they appear.
+COLOURS = {
+    "aggregation": "#d1495b",
+    "attention": "#30638e",
+    "transformer": "#5b8e7d",
+    "untrained": "#9a9a9a",
+}
+
+
+def draw_cosines(measured: Mapping[str, Mapping[str, Cosines]], path: Path) -> None:
+    """One histogram a panel; `measured` is {panel: {model: cosines}}."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(
+        1, len(measured), figsize=(5.2 * len(measured), 3.6), squeeze=False, layout="constrained"
+    )
+    for axis, (panel, models) in zip(axes[0], measured.items()):
+        for name, cosines in models.items():
+            density = [n / cosines.pairs / (BINS[1] - BINS[0]) for n in cosines.histogram]
+            label = f"{name}: {cosines.mean:+.3f} ± {cosines.deviation:.3f}"
+            axis.stairs(density, BINS, fill=True, alpha=0.45, label=label, color=COLOURS.get(name))
+        axis.set(title=panel, xlabel="cosine of two token embeddings", ylabel="density")
+        axis.legend(fontsize=8)
+    _save(figure, path)
+
+
+def draw_learning_curves(
+    curves: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]], path: Path
+) -> None:
+    """Validation accuracy against seconds of training; {model: [(seconds, accuracy) a seed]}."""
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
+    for name, runs in curves.items():
+        for i, (seconds, accuracy) in enumerate(runs):
+            axis.plot(
+                seconds,
+                [100 * a for a in accuracy],
+                marker=".",
+                alpha=0.8,
+                color=COLOURS.get(name),
+                label=name if i == 0 else None,
+            )
+    axis.set(
+        xscale="log",
+        xlabel="seconds of training (log scale)",
+        ylabel="accuracy on held-out rows, %",
+    )
+    axis.grid(alpha=0.3)
+    axis.legend()
+    _save(figure, path)
+
+
+def _save(figure: object, path: Path) -> None:
+    from matplotlib import pyplot as plt
+
+    with atomic_write(path) as draft:
+        figure.savefig(draft, dpi=130, metadata={"Software": None})  # type: ignore[attr-defined]
+    plt.close(figure)  # type: ignore[arg-type]

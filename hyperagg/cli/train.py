@@ -1,0 +1,56 @@
+"""hyperagg train: from a file of texts and labels to a saved model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hyperagg.cli.options import File, Format, Label, Resume, Text, output_folder, say
+
+EXAMPLE = "Example: hyperagg train reviews.csv --text review --label stars --out model"
+
+
+def train(
+    file: File,
+    text: Text = None,
+    label: Label = None,
+    out: Annotated[Path, typer.Option(help="Folder to write the model to.")] = Path("model"),
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same weights.")] = 0,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the rows.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At the start.")] = None,
+    d_model: Annotated[int, typer.Option(min=1, help="Dimension of the embedding.")] = 256,
+    format: Format = None,
+    resume: Resume = False,
+) -> None:
+    """Train a text classifier on a file."""
+    from hyperagg.data import read_file
+    from hyperagg.data.files import display_name
+    from hyperagg.training.text_classifier import TextClassifier
+
+    rows = read_file(file, text, label, format=format)
+    if len(set(rows.labels)) < 2:
+        raise ValueError(
+            f"{display_name(file)}: all labels are {rows.labels[0]!r}; a classifier needs at least "
+            "two classes"
+        )
+    classifier = TextClassifier(epochs=epochs, learning_rate=learning_rate, d_model=d_model)
+    checkpoint = out / "checkpoint.safetensors"
+    if resume and not checkpoint.exists():
+        say(f"no interrupted training in {out}: starting from the beginning")
+    with output_folder(out):
+        try:
+            classifier.fit(rows.texts, rows.labels, seed=seed, checkpoint=checkpoint, resume=resume)
+        except KeyboardInterrupt:
+            if checkpoint.exists():
+                say(f"stopped; the state is in {out}, go on with the same command and --resume")
+            raise
+        classifier.save_pretrained(out)
+    history = classifier.history_
+    say(f"{len(rows.texts):,} rows, {len(classifier.classes_)} classes -> {out}")
+    if history.validation_accuracy:
+        best = history.validation_accuracy[history.best_epoch]
+        say(f"accuracy on held-out rows: {100 * best:.2f} % (epoch {history.best_epoch + 1})")
+    else:
+        say("too few rows of each class to hold some out: the last epoch was kept")

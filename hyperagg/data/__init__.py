@@ -1,0 +1,18 @@
+"""Data sets by name, and texts and labels from files of one's own."""
+
+from hyperagg.data.dataset import Dataset, Split
+from hyperagg.data.errors import DataError
+from hyperagg.data.files import FORMATS, read_file, read_texts
+from hyperagg.data.lookup import Listing, list_datasets, load_dataset
+
+__all__ = [
+    "FORMATS",
+    "DataError",
+    "Dataset",
+    "Listing",
+    "Split",
+    "list_datasets",
+    "load_dataset",
+    "read_file",
+    "read_texts",
+]

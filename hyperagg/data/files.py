@@ -1,0 +1,229 @@
+"""Texts and labels from the user's own files.
+
+CSV and TSV with a header, JSON lines, Parquet, fastText's `__label__` lines; for texts alone also
+plain lines. UTF-8 with or without a byte order mark, LF or CRLF. A file is read whole.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from hyperagg.data import formats
+from hyperagg.data.columns import Columns, Wanted, count
+from hyperagg.data.dataset import Split
+from hyperagg.data.errors import DataError, quote
+from hyperagg.data.formats import LABEL_PREFIX
+
+FORMATS = ("csv", "tsv", "jsonl", "parquet", "fasttext", "lines")
+
+EXTENSIONS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".txt": "fasttext",
+    ".ft": "fasttext",
+}
+
+PARQUET_MAGIC = b"PAR1"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+# How a file that is no text begins, what it is and what would do.
+BINARY_MAGIC = (
+    (b"\x1f\x8b", "gzip-compressed: decompress it first"),
+    (b"BZh", "bzip2-compressed: decompress it first"),
+    (b"\xfd7zXZ\x00", "xz-compressed: decompress it first"),
+    (b"\x28\xb5\x2f\xfd", "zstd-compressed: decompress it first"),
+    (b"PK\x03\x04", "a ZIP archive or an Excel file: unpack it or save it as CSV"),
+    (b"\xd0\xcf\x11\xe0", "an old Office file: save it as CSV"),
+    (b"%PDF-", "a PDF, not a table: export its text as CSV"),
+    (b"\x89PNG", "a PNG picture, not text"),
+    (b"\xff\xd8\xff", "a JPEG picture, not text"),
+    (b"\xff\xfe", "UTF-16: save it as UTF-8"),
+    (b"\xfe\xff", "UTF-16: save it as UTF-8"),
+)
+
+
+def read_file(
+    path: str | os.PathLike[str],
+    text: str | None = None,
+    label: str | None = None,
+    *,
+    format: str | None = None,
+) -> Split:
+    """Reads texts and their labels.
+
+    Labels that are numbers become their strings. Rows keep their order; none is dropped.
+
+    Args:
+        path: a file, or "-" for standard input.
+        text: the column with the texts; by default the one called "text".
+        label: the column with the labels; by default the one called "label".
+        format: one of `FORMATS`; by default it follows from the extension, and where there is
+            none from the content.
+
+    Returns:
+        the texts and labels, at least one of each.
+
+    Raises:
+        DataError: one line that names the file, the row or column and what would do.
+    """
+    columns = read_columns(path, Wanted(display_name(path), text, label), format)
+    assert columns.labels is not None
+    return Split(columns.texts, columns.labels)
+
+
+def read_texts(
+    path: str | os.PathLike[str], text: str | None = None, *, format: str | None = None
+) -> list[str]:
+    """Reads texts alone, as for predicting: labels may be there or not.
+
+    A .txt file is fastText's format if its first line has a label, and otherwise one text
+    a line. Arguments and errors are those of `read_file`.
+    """
+    return read_columns(path, Wanted(display_name(path), text, labelled=False), format).texts
+
+
+def read_columns(path: str | os.PathLike[str], wanted: Wanted, format: str | None) -> Columns:
+    if format is not None and format not in FORMATS:
+        raise DataError(f"format {quote(format)} is not known; there are {', '.join(FORMATS)}")
+    content = read_bytes(path)
+    format = format or find_format(Path(path).suffix.lower(), content, wanted)
+    if format == "parquet":
+        columns = formats.parse_parquet(content, wanted)
+    else:
+        columns = parse_text(decode(content, wanted), format, wanted)
+    check_rows(columns, wanted)
+    return columns
+
+
+def parse_text(content: str, format: str, wanted: Wanted) -> Columns:
+    if not content or content.isspace():
+        raise wanted.error("is empty: it needs a row for each text")
+    if format == "lines":
+        if wanted.labelled:
+            raise wanted.error("is read as plain lines, which have no labels: use another format")
+        return formats.parse_lines(content, wanted)
+    if format == "fasttext":
+        first = content.lstrip().partition("\n")[0].split()
+        if not wanted.labelled and not any(word.startswith(LABEL_PREFIX) for word in first):
+            return formats.parse_lines(content, wanted)
+        return formats.parse_fasttext(content, wanted)
+    parse = {
+        "csv": formats.parse_csv,
+        "tsv": formats.parse_tsv,
+        "jsonl": formats.parse_json_lines,
+    }[format]
+    return parse(content, wanted)
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The content of a file or, for "-", of standard input."""
+    if str(path) == "-":
+        if sys.stdin is None:
+            raise DataError("standard input: is closed")
+        return sys.stdin.buffer.read()
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"{display_name(path)}: there is no such file") from error
+    except IsADirectoryError as error:
+        raise DataError(
+            f"{display_name(path)}: is a directory, not a file: name a file in it"
+        ) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{display_name(path)}: cannot be read ({reason})") from error
+
+
+def display_name(path: str | os.PathLike[str]) -> str:
+    return "standard input" if str(path) == "-" else str(path)
+
+
+def decode(content: bytes, wanted: Wanted) -> str:
+    """Text out of bytes.
+
+    Raises:
+        DataError: the bytes are some other kind of file or not UTF-8; names the first bad byte.
+    """
+    if content.startswith(PARQUET_MAGIC):
+        raise wanted.error("is a Parquet file: call it .parquet or say that this is its format")
+    for magic, what in BINARY_MAGIC:
+        if content.startswith(magic):
+            raise wanted.error(f"is {what}")
+    nul = content.find(b"\0")
+    if nul >= 0:
+        raise wanted.error(
+            f"is a binary file or UTF-16 (byte {nul + 1:,} is zero): save it as UTF-8 text"
+        )
+    body = content.removeprefix(BYTE_ORDER_MARK)
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = body.count(b"\n", 0, error.start) + 1
+        at = len(content) - len(body) + error.start
+        raise wanted.error(
+            f"line {line:,} is not UTF-8 (byte {at + 1:,} of the file is 0x{content[at]:02x}): "
+            "save the file as UTF-8"
+        ) from error
+
+
+def find_format(extension: str, content: bytes, wanted: Wanted) -> str:
+    """The format by the extension or, without one, by the first line.
+
+    Raises:
+        DataError: the extension is none of ours, or the first line says nothing.
+    """
+    if extension in EXTENSIONS:
+        return EXTENSIONS[extension]
+    if content.startswith(PARQUET_MAGIC):
+        return "parquet"
+    text = decode(content, wanted).lstrip()
+    if extension:
+        raise wanted.error(
+            f"extension {quote(extension)} is none of {', '.join(EXTENSIONS)}: rename the file or "
+            f"say its format ({', '.join(FORMATS)})"
+        )
+    first = text.partition("\n")[0].rstrip("\r")
+    if first.startswith("{"):
+        return "jsonl"
+    if first.startswith(LABEL_PREFIX):
+        return "fasttext"
+    for format, separator in (("tsv", "\t"), ("csv", ",")):
+        names = [name.strip('"') for name in first.split(separator)]
+        # Where only texts are wanted, the first line may be one, commas and all; it counts as a
+        # header if it names the column.
+        if (wanted.text or "text") in names or (separator in first and needs_header(wanted)):
+            return format
+    if text and needs_header(wanted):
+        raise wanted.error(f"has no format that shows: say it ({', '.join(FORMATS)})")
+    return "lines"
+
+
+def needs_header(wanted: Wanted) -> bool:
+    return wanted.labelled or wanted.text is not None
+
+
+def check_rows(columns: Columns, wanted: Wanted) -> None:
+    """Raises DataError where there are no rows, or some without text or label."""
+    total = len(columns.texts)
+    if not total:
+        raise wanted.error("has no rows: it needs one for each text")
+    empty = [i for i, one in enumerate(columns.texts) if not one or one.isspace()]
+    if empty:
+        raise wanted.error(
+            f"{columns.place(empty[0])} has an empty text ({count(len(empty), 'row')} of "
+            f"{total:,}): fill or remove them"
+        )
+    missing = [i for i, one in enumerate(columns.labels or ()) if not one or one.isspace()]
+    if missing:
+        raise wanted.error(
+            f"{columns.place(missing[0])} has no label ({count(len(missing), 'row')} of "
+            f"{total:,}): give a label to them or remove them"
+        )

@@ -1,0 +1,436 @@
+"""The public sums of token vectors: checks, then picks an implementation.
+
+y_i  =  sum_t  w_it  (prod_{t < s <= i} a_s)  x_t * p_t  /  n_i^power
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, overload
+
+import torch
+from torch import Tensor
+
+from hyperagg.masks import Documents, Full, Mask, Prefix, Window
+from hyperagg.ops import fixed, plain, reference, registration
+from hyperagg.ops.rows import Padding, State, find_rows
+
+__all__ = ["POWERS", "Explanation", "Normalize", "aggregate", "explain", "step"]
+
+Normalize = Literal["none", "sqrt", "mean"]
+POWERS = {"none": 0.0, "sqrt": 0.5, "mean": 1.0}
+_IMPLEMENTATIONS = ("auto", "cpu", "plain", "reference")
+_CPU_TYPES = (torch.float32, torch.float64, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Which implementation a call runs, and why."""
+
+    implementation: str
+    reason: str
+
+
+@overload
+def aggregate(
+    x: Tensor,
+    p: Tensor | None = ...,
+    *,
+    mask: Mask | Tensor = ...,
+    lengths: Tensor | None = ...,
+    padding: Padding = ...,
+    decay: Tensor | None = ...,
+    gate: Tensor | None = ...,
+    normalize: Normalize = ...,
+    initial_state: State | None = ...,
+    return_state: Literal[False] = ...,
+    accumulate: Literal["float", "fixed"] = ...,
+    impl: str = ...,
+) -> Tensor: ...
+
+
+@overload
+def aggregate(
+    x: Tensor,
+    p: Tensor | None = ...,
+    *,
+    mask: Mask | Tensor = ...,
+    lengths: Tensor | None = ...,
+    padding: Padding = ...,
+    decay: Tensor | None = ...,
+    gate: Tensor | None = ...,
+    normalize: Normalize = ...,
+    initial_state: State | None = ...,
+    return_state: Literal[True],
+    accumulate: Literal["float", "fixed"] = ...,
+    impl: str = ...,
+) -> tuple[Tensor, State]: ...
+
+
+def aggregate(
+    x: Tensor,
+    p: Tensor | None = None,
+    *,
+    mask: Mask | Tensor = Full(),
+    lengths: Tensor | None = None,
+    padding: Padding = "right",
+    decay: Tensor | None = None,
+    gate: Tensor | None = None,
+    normalize: Normalize = "none",
+    initial_state: State | None = None,
+    return_state: bool = False,
+    accumulate: Literal["float", "fixed"] = "float",
+    impl: str = "auto",
+) -> Tensor | tuple[Tensor, State]:
+    """Sum token vectors times position vectors under a mask.
+
+    y_i = sum_t w_it (prod_{t < s <= i} a_s) x_t * p_t / n_i^b
+
+    w_it in {0, 1} is the mask, a_s is a decay, a gate or 1, n_i = sum_t w_it, and b is 0, 1/2 or 1
+    for normalize "none", "sqrt", "mean". Places are counted from a row's first token.
+
+    Args:
+        x: (B, N, D) token vectors, floating point.
+        p: (P, D) position vectors, P at least the longest row; None for none.
+        mask: what each output sums (`hyperagg.masks`), or a dense (B, N, N) tensor of weights,
+            the only form whose cost is quadratic.
+        lengths: (B,) tokens of each row; the rest of a row is padding, which is never summed and
+            whose outputs are zero. None: every token counts.
+        padding: the side on which it stands, "right" or "left".
+        decay: (D,) what each step leaves of a channel, |a| <= 1; or complex (D / 2,), which
+            turns channels 2k and 2k + 1 as real and imaginary part. A pooled sum decays towards
+            the last token.
+        gate: (B, N, D) in [0, 1], what the step to each token leaves of the sum before it.
+        normalize: divide each sum by 1, the root of the number of its tokens, or the number. A
+            dense mask's weights are taken as they are and summed for n_i.
+        initial_state: what an earlier call returned; this one goes on from there. p is then the
+            positions of these tokens.
+        return_state: return (y, State) to go on from.
+        accumulate: "fixed" sums whole numbers of 2^-32, exactly: the result does not depend on
+            order, threads, batching or sharding, and states can be added and subtracted. No
+            gradients, no decay or gate; a sum out of range (about 2^30) raises.
+        impl: "auto", or the name of an implementation, which then runs or raises.
+
+    Returns:
+        (B, 1, D) for a pooled mask, (B, N, D) for the others, (1, documents, D) for pooled
+        documents; the type of x. With return_state, the pair of that and a State.
+
+    Raises:
+        ValueError, TypeError: a shape, a type, a name or a combination that does not fit.
+
+    Numerics: sums in float32 or better, by the CPU kernels in float64, whatever the type of x. A
+        sum of n terms of mixed sign grows as sqrt(n); windows are re-summed, so nothing cancels.
+    Cost: O(n d) time and memory; O(n^2 d) with a dense mask. The CPU kernels read x once (twice
+        for windows and for fewer than 8 rows) and make nothing else of its size.
+    Source: the source document's `Aggregation` (core mechanics), whose masked product this
+        replaces by a scan.
+    """
+    arguments = dict(
+        mask=mask,
+        lengths=lengths,
+        padding=padding,
+        decay=decay,
+        gate=gate,
+        normalize=normalize,
+        initial_state=initial_state,
+        accumulate=accumulate,
+    )
+    chosen = explain(x, p, **arguments, impl=impl).implementation  # type: ignore[arg-type]
+    if isinstance(mask, Tensor) and return_state:
+        raise ValueError("return_state: a dense mask leaves no state")
+    if isinstance(mask, Prefix) and return_state:
+        raise ValueError("return_state: a prefix sees its tokens at once; use Causal to go on")
+    if isinstance(mask, Window) and gate is not None and return_state:
+        raise ValueError("return_state: a window with a gate keeps none; use Causal or a decay")
+    power = POWERS[normalize]
+    more = dict(decay=decay, gate=gate, state=initial_state, padding=padding)
+    state: State | None
+    if accumulate == "fixed":
+        y, state = fixed.aggregate(x, p, mask, lengths, power, initial_state, padding)
+    elif chosen == "reference":
+        y, state = reference.aggregate(x, p, mask, lengths, power, **more)  # type: ignore[arg-type]
+    elif isinstance(mask, Tensor):
+        return plain.dense(x, p, mask, lengths, power, padding)
+    elif chosen == "plain":
+        y, state = plain.aggregate(x, p, mask, lengths, power, **more)  # type: ignore[arg-type]
+    else:
+        y, state = _by_kernel(x, p, mask, lengths, power, decay, gate, initial_state, padding)
+    if return_state:
+        assert state is not None
+        return y, state
+    return y
+
+
+def step(
+    x: Tensor,
+    p: Tensor | None = None,
+    state: State | None = None,
+    *,
+    mask: Mask = Full(),
+    decay: Tensor | None = None,
+    gate: Tensor | None = None,
+    normalize: Normalize = "none",
+) -> tuple[Tensor, State]:
+    """One token of every row: `aggregate` of (B, D) tokens, from a state to the next.
+
+    Args:
+        x: (B, D).
+        p: (D,) the position vector of this token, the same for all rows, or None.
+        state: of the tokens before, from `aggregate(..., return_state=True)` or the last step.
+        mask: Causal() or Window(w); Full() is the running total.
+        decay, normalize: as for `aggregate`. gate: (B, D).
+
+    Returns:
+        (B, D) and the next state. Cost: O(d), of a window O(w d).
+    """
+    y, after = aggregate(
+        x[:, None],
+        None if p is None else p[None],
+        mask=mask,
+        decay=decay,
+        gate=None if gate is None else gate[:, None],
+        normalize=normalize,
+        initial_state=state,
+        return_state=True,
+    )
+    return y[:, 0], after
+
+
+def explain(
+    x: Tensor,
+    p: Tensor | None = None,
+    *,
+    mask: Mask | Tensor = Full(),
+    lengths: Tensor | None = None,
+    padding: Padding = "right",
+    decay: Tensor | None = None,
+    gate: Tensor | None = None,
+    normalize: Normalize = "none",
+    initial_state: State | None = None,
+    accumulate: Literal["float", "fixed"] = "float",
+    impl: str = "auto",
+) -> Explanation:
+    """Which implementation `aggregate` runs for these arguments, and why; the same checks."""
+    _check(x, p, mask, lengths, padding, decay, gate, normalize, initial_state)
+    if impl not in _IMPLEMENTATIONS:
+        raise ValueError(f"impl={impl!r}: there are {', '.join(_IMPLEMENTATIONS)}")
+    if accumulate not in ("float", "fixed"):
+        raise ValueError(f"accumulate={accumulate!r}: there are float, fixed")
+    if accumulate == "fixed":
+        fixed.check(x, p, mask, decay, gate)
+        if impl not in ("auto", "plain"):
+            raise ValueError(f"impl={impl!r}: fixed-point sums are plain")
+        return Explanation("plain", "fixed-point sums are whole numbers in plain PyTorch")
+    obstacle = _obstacle(x, mask, decay, gate)
+    if impl == "cpu" and obstacle:
+        raise ValueError(f"impl='cpu': {obstacle}")
+    if impl != "auto":
+        return Explanation(impl, "asked for by name")
+    if obstacle:
+        return Explanation("plain", obstacle)
+    return Explanation("cpu", f"a compiled kernel for {_name(mask)} in {x.dtype}")
+
+
+def _obstacle(
+    x: Tensor, mask: Mask | Tensor, decay: Tensor | None, gate: Tensor | None
+) -> str | None:
+    """Why the CPU kernels cannot do it; None if they can."""
+    if x.device.type != "cpu":
+        return f"no kernel is registered for {x.device.type}"
+    if isinstance(mask, Tensor):
+        return "a dense mask is a matrix product"
+    if x.dtype not in _CPU_TYPES:
+        return f"there is no kernel for {x.dtype}"
+    if isinstance(mask, Window) and (decay is not None or gate is not None):
+        return "the window kernel knows no decay and no gate"
+    return None
+
+
+def _by_kernel(
+    x: Tensor,
+    p: Tensor | None,
+    mask: Mask,
+    lengths: Tensor | None,
+    power: float,
+    decay: Tensor | None,
+    gate: Tensor | None,
+    state: State | None,
+    padding: Padding,
+) -> tuple[Tensor, State]:
+    batch, n, d = x.shape
+    wide = registration.wide_type(x.dtype)
+    rows = find_rows(mask, x, lengths, padding)
+    before = None if state is None else state.seen
+    seen = rows.lengths if before is None else rows.lengths + before
+    if p is not None:
+        p = p.to(wide).contiguous()
+    if isinstance(mask, Window):
+        return _window(x, p, mask, rows, power, state, seen, padding)
+    if decay is not None and decay.is_complex():
+        decay = torch.view_as_real(decay)
+    y, carried = registration.scan(
+        x.reshape(batch * n, d).contiguous(),
+        p,
+        None if decay is None else decay.to(wide).contiguous(),
+        None if gate is None else gate.to(x.dtype).reshape(batch * n, d).contiguous(),
+        None if state is None else state.carried.to(wide).contiguous(),
+        before,
+        rows.starts,
+        rows.lengths,
+        mask.size if isinstance(mask, Prefix) else 0,
+        power,
+        mask.pooled,
+    )
+    after = State(carried, seen)
+    if not mask.pooled:
+        return y.view(batch, n, d), after
+    if power:
+        carried = carried / seen.clamp(min=1).to(wide)[:, None] ** power
+    carried = carried.to(x.dtype)
+    return (carried[None] if isinstance(mask, Documents) else carried[:, None]), after
+
+
+def _window(
+    x: Tensor,
+    p: Tensor | None,
+    mask: Window,
+    rows: tuple[Tensor, Tensor],
+    power: float,
+    state: State | None,
+    seen: Tensor,
+    padding: Padding,
+) -> tuple[Tensor, State]:
+    batch, n, d = x.shape
+    starts, lengths = rows
+    kept = mask.size - 1
+    if state is None:
+        y = registration.window(
+            x.reshape(batch * n, d).contiguous(), p, None, starts, lengths, mask.size, power
+        ).view(batch, n, d)
+        carried = _newest(x, p, starts, lengths, kept)
+    else:
+        # The tokens of the state stand in front of these, as products already.
+        terms = x.to(state.carried.dtype) * (1 if p is None else p[:n])
+        joined = torch.cat([state.carried, terms], 1).flatten(0, 1)
+        begin = torch.arange(batch, device=x.device) * (kept + n)
+        y = registration.window(
+            joined, None, state.seen - kept, begin, lengths + kept, mask.size, power
+        )
+        y = y.view(batch, kept + n, d)[:, kept:].to(x.dtype)
+        carried = _newest(joined[None], None, begin, lengths + kept, kept)
+    return y, State(carried, seen)
+
+
+def _newest(x: Tensor, p: Tensor | None, starts: Tensor, lengths: Tensor, number: int) -> Tensor:
+    """(R, number, D) products of the last tokens of each row, zeros where there are too few."""
+    place = lengths[:, None] + torch.arange(-number, 0, device=x.device)
+    tokens = x.flatten(0, 1)
+    newest = tokens[(starts[:, None] + place).clamp(0, max(len(tokens) - 1, 0))]
+    newest = newest.to(registration.wide_type(x.dtype))
+    if p is not None:
+        newest = newest * p[place.clamp(0, len(p) - 1)]
+    return newest.masked_fill(place[..., None] < 0, 0)
+
+
+def _name(mask: Mask | Tensor) -> str:
+    return "a dense mask" if isinstance(mask, Tensor) else type(mask).__name__
+
+
+def _check(
+    x: Tensor,
+    p: Tensor | None,
+    mask: Mask | Tensor,
+    lengths: Tensor | None,
+    padding: str,
+    decay: Tensor | None,
+    gate: Tensor | None,
+    normalize: str,
+    state: State | None,
+) -> None:
+    if normalize not in POWERS:
+        raise ValueError(f"normalize={normalize!r}: there are {', '.join(POWERS)}")
+    if padding not in ("right", "left"):
+        raise ValueError(f"padding={padding!r}: there are right, left")
+    if x.ndim != 3 or not x.is_floating_point():
+        raise ValueError(f"x: shape {tuple(x.shape)}, {x.dtype}; give (B, N, D), floating point")
+    batch, n, d = x.shape
+    if not isinstance(mask, Mask | Tensor):
+        raise TypeError(f"mask: {mask!r}; give a mask of hyperagg.masks or a (B, N, N) tensor")
+    longest = n
+    if isinstance(mask, Documents):
+        longest = max(b - a for a, b in zip(mask.cu_seqlens, mask.cu_seqlens[1:]))
+    if p is not None and (p.ndim != 2 or p.shape[1] != d or p.shape[0] < longest):
+        raise ValueError(
+            f"p: shape {tuple(p.shape)}; give (P, D) with D = {d} and P at least {longest}, the "
+            "longest row"
+        )
+    if lengths is not None:
+        check_lengths(lengths, batch, n)
+    if decay is not None:
+        _check_decay(decay, d)
+    if gate is not None:
+        if decay is not None:
+            raise ValueError("gate: goes without decay; multiply the gate by it instead")
+        if gate.shape != x.shape or not gate.is_floating_point():
+            raise ValueError(
+                f"gate: shape {tuple(gate.shape)}, {gate.dtype}; give {tuple(x.shape)}, as x"
+            )
+    fading = decay is not None or gate is not None
+    if isinstance(mask, Tensor):
+        if tuple(mask.shape) not in {(batch, n, n), (1, n, n)}:
+            raise ValueError(f"mask: shape {tuple(mask.shape)}; give (B, N, N) = {(batch, n, n)}")
+        if fading or state is not None:
+            raise ValueError("mask: dense weights go without decay, gate and initial_state")
+    if isinstance(mask, Prefix) and (fading or state is not None):
+        raise ValueError("mask: Prefix goes without decay, gate and initial_state; use Causal")
+    if isinstance(mask, Documents) and (
+        batch != 1 or mask.cu_seqlens[-1] != n or lengths is not None
+    ):
+        raise ValueError(
+            f"mask: documents of {mask.cu_seqlens[-1]} tokens in all need x of shape "
+            f"(1, {mask.cu_seqlens[-1]}, D) and no lengths; x is {tuple(x.shape)}"
+        )
+    if state is not None:
+        _check_state(state, mask, batch, d, gate is not None, padding)
+
+
+def _check_decay(decay: Tensor, d: int) -> None:
+    wanted = (d // 2,) if decay.is_complex() else (d,)
+    if tuple(decay.shape) != wanted or (decay.is_complex() and d % 2):
+        raise ValueError(
+            f"decay: shape {tuple(decay.shape)}, {decay.dtype}; give ({d},) real numbers"
+            + (f" or ({d // 2},) complex ones" if d % 2 == 0 else "")
+        )
+    if not (decay.is_complex() or decay.is_floating_point()):
+        raise TypeError(f"decay: type {decay.dtype}; give real or complex floating point")
+
+
+def _check_state(
+    state: State, mask: Mask | Tensor, batch: int, d: int, gated: bool, padding: str
+) -> None:
+    if not isinstance(state, State):
+        raise TypeError(
+            f"initial_state: {type(state).__name__}; give the State of a call with return_state"
+        )
+    rows = len(mask.cu_seqlens) - 1 if isinstance(mask, Documents) else batch
+    wanted: tuple[int, ...] = (rows, d)
+    if isinstance(mask, Window):
+        wanted = (rows, mask.size - 1, d)
+        if gated or padding == "left":
+            raise ValueError(
+                "initial_state: a window goes on from one without a gate, padded on the right"
+            )
+    if tuple(state.carried.shape) != wanted or tuple(state.seen.shape) != (rows,):
+        raise ValueError(
+            f"initial_state: carries {tuple(state.carried.shape)} for {tuple(state.seen.shape)} "
+            f"rows; here it needs {wanted} for {(rows,)}"
+        )
+
+
+def check_lengths(lengths: Tensor, batch: int, n: int) -> None:
+    if tuple(lengths.shape) != (batch,):
+        raise ValueError(f"lengths: shape {tuple(lengths.shape)}; give (B,) = ({batch},)")
+    if batch and not torch.compiler.is_compiling() and not 0 <= lengths.min() <= lengths.max() <= n:
+        raise ValueError(
+            f"lengths: from {int(lengths.min())} to {int(lengths.max())}; rows hold 0 to {n} tokens"
+        )

@@ -1,0 +1,347 @@
+"""The kernels as torch.library ops, with shapes, gradients and vmap.
+
+Tokens come as rows end to end: x (T, D), and `starts` and `lengths` (R,) say where a row's tokens
+stand. Absent results are tensors without rows. The gradient of an embedding is row-sparse, so that
+a step costs what its tokens cost and not what the vocabulary would.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hyperagg.ops import cpu_scan, cpu_tokens
+
+_A = np.ndarray
+_Inputs = tuple[_A, _A, int, _A, _A, _A, _A, _A, _A]
+
+__all__ = ["aggregate_tokens", "scan", "wide_type", "window"]
+
+
+def wide_type(dtype: torch.dtype) -> torch.dtype:
+    """The type in which sums of `dtype` leave a kernel: float32 or better."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+@torch.library.custom_op("hyperagg::scan", mutates_args=(), device_types="cpu")
+def scan(
+    x: Tensor,
+    p: Tensor | None,
+    decay: Tensor | None,
+    gate: Tensor | None,
+    initial: Tensor | None,
+    before: Tensor | None,
+    starts: Tensor,
+    lengths: Tensor,
+    head: int,
+    power: float,
+    pooled: bool,
+) -> tuple[Tensor, Tensor]:
+    """y (T, D), empty if `pooled`, and the last sums of each row, (R, D) in the wide type.
+
+    p (P, D), initial (R, D) and decay are of the wide type; decay is (D,), or (D / 2, 2) for
+    complex numbers as real and imaginary parts; gate (T, D) is of the type of x.
+    """
+    y = x.new_empty(0, x.shape[1]) if pooled else _padded(x, lengths, x.dtype)
+    carried = x.new_empty(len(starts), x.shape[1], dtype=wide_type(x.dtype))
+    inputs = _inputs(x, p, decay, gate, initial, before, starts, lengths)
+    cpu_scan.scan(*inputs, head, power, _array(y), carried.numpy())
+    return y, carried
+
+
+@scan.register_fake
+def _(x, p, decay, gate, initial, before, starts, lengths, head, power, pooled):
+    y = x.new_empty(0 if pooled else x.shape[0], x.shape[1])
+    return y, x.new_empty(starts.shape[0], x.shape[1], dtype=wide_type(x.dtype))
+
+
+@torch.library.custom_op("hyperagg::scan_backward", mutates_args=(), device_types="cpu")
+def scan_backward(
+    y_grad: Tensor | None,
+    carried_grad: Tensor | None,
+    x: Tensor,
+    p: Tensor | None,
+    decay: Tensor | None,
+    gate: Tensor | None,
+    initial: Tensor | None,
+    before: Tensor | None,
+    starts: Tensor,
+    lengths: Tensor,
+    y: Tensor,
+    head: int,
+    power: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x, p, decay, gate and initial, those of absent inputs without rows."""
+    inputs = _inputs(x, p, decay, gate, initial, before, starts, lengths)
+    _, p_array, kind, a, _, first, counts, _, _ = inputs
+    wide = wide_type(x.dtype)
+    states = x.new_empty(0, x.shape[1], dtype=wide)
+    if kind != cpu_scan.SUM:
+        states = y
+        if power or len(y) != len(x) or y.dtype != wide:
+            # y is not the running sum, or not all of its digits.
+            states = torch.empty_like(x, dtype=wide)
+            last = np.empty_like(first)
+            cpu_scan.scan(*inputs, 0, 0.0, states.numpy(), last)
+    x_grad = _padded(x, lengths, x.dtype)
+    p_grad = torch.zeros(p_array.shape, dtype=wide)
+    a_grad = torch.zeros(a.shape, dtype=wide)
+    gate_grad = x.new_empty(0, x.shape[1]) if gate is None else _padded(gate, lengths, x.dtype)
+    initial_grad = torch.empty(first.shape, dtype=wide)
+    cpu_scan.scan_backward(
+        _array(x[:0] if y_grad is None else y_grad),
+        np.zeros_like(first) if carried_grad is None else carried_grad.numpy(),
+        *inputs[:5],
+        states.numpy(),
+        first,
+        counts,
+        *inputs[7:],
+        head,
+        power,
+        _array(x_grad),
+        p_grad.numpy(),
+        a_grad.numpy(),
+        _array(gate_grad),
+        initial_grad.numpy(),
+    )
+    return x_grad, p_grad, a_grad, gate_grad, initial_grad
+
+
+@scan_backward.register_fake
+def _(y_grad, carried_grad, x, p, decay, gate, initial, before, starts, lengths, y, head, power):
+    d = x.shape[1]
+    wide = wide_type(x.dtype)
+    return (
+        torch.empty_like(x),
+        x.new_empty(0 if p is None else p.shape[0], d, dtype=wide),
+        x.new_empty(0 if decay is None else d, dtype=wide),
+        x.new_empty(0 if gate is None else x.shape[0], d),
+        x.new_empty(starts.shape[0], d, dtype=wide),
+    )
+
+
+def _save_scan(ctx, inputs, output) -> None:
+    *tensors, ctx.head, ctx.power, ctx.pooled = inputs
+    ctx.set_materialize_grads(False)
+    # The sums are needed for the gradient of what fades them, and for that alone.
+    y = output[0] if tensors[2] is not None or tensors[3] is not None else tensors[0][:0]
+    ctx.save_for_backward(*tensors, y)
+
+
+def _backward_scan(ctx, y_grad, carried_grad):
+    *tensors, y = ctx.saved_tensors
+    _, p, decay, gate, initial, *_ = tensors
+    x_grad, p_grad, decay_grad, gate_grad, initial_grad = scan_backward(
+        None if ctx.pooled or y_grad is None else y_grad.contiguous(),
+        None if carried_grad is None else carried_grad.contiguous(),
+        *tensors,
+        y,
+        ctx.head,
+        ctx.power,
+    )
+    grads = (
+        x_grad,
+        None if p is None else p_grad,
+        None if decay is None else decay_grad.view_as(decay),
+        None if gate is None else gate_grad,
+        None if initial is None else initial_grad,
+    )
+    return *grads, None, None, None, None, None, None
+
+
+scan.register_autograd(_backward_scan, setup_context=_save_scan)
+
+
+@torch.library.custom_op("hyperagg::window", mutates_args=(), device_types="cpu")
+def window(
+    x: Tensor,
+    p: Tensor | None,
+    before: Tensor | None,
+    starts: Tensor,
+    lengths: Tensor,
+    size: int,
+    power: float,
+) -> Tensor:
+    """y (T, D): sums over the `size` newest tokens of each row."""
+    y = _padded(x, lengths, wide_type(x.dtype))
+    inputs = _inputs(x, p, None, None, None, before, starts, lengths)
+    cpu_scan.window(inputs[0], inputs[1], *inputs[6:], size, power, y.numpy(), False)
+    return y.to(x.dtype)
+
+
+@window.register_fake
+def _(x, p, before, starts, lengths, size, power):
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("hyperagg::window_backward", mutates_args=(), device_types="cpu")
+def window_backward(
+    y_grad: Tensor,
+    x: Tensor,
+    p: Tensor | None,
+    before: Tensor | None,
+    starts: Tensor,
+    lengths: Tensor,
+    size: int,
+    power: float,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of x and p."""
+    g = _padded(x, lengths, wide_type(x.dtype))
+    inputs = _inputs(y_grad, None, None, None, None, before, starts, lengths)
+    cpu_scan.window(inputs[0], inputs[1], *inputs[6:], size, power, g.numpy(), True)
+    if p is None:
+        return g.to(x.dtype), g.new_empty(0, g.shape[1])
+    x_grad, p_grad = _padded(x, lengths, x.dtype), torch.zeros_like(p)
+    cpu_scan.multiply_backward(
+        g.numpy(), _array(x), p.numpy(), *inputs[7:], _array(x_grad), p_grad.numpy()
+    )
+    return x_grad, p_grad
+
+
+@window_backward.register_fake
+def _(y_grad, x, p, before, starts, lengths, size, power):
+    p_rows = 0 if p is None else p.shape[0]
+    return torch.empty_like(x), x.new_empty(p_rows, x.shape[1], dtype=wide_type(x.dtype))
+
+
+def _save_window(ctx, inputs, output) -> None:
+    *tensors, ctx.size, ctx.power = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward_window(ctx, y_grad):
+    x, p, *rows = ctx.saved_tensors
+    x_grad, p_grad = window_backward(y_grad.contiguous(), x, p, *rows, ctx.size, ctx.power)
+    return x_grad, None if p is None else p_grad, None, None, None, None, None
+
+
+window.register_autograd(_backward_window, setup_context=_save_window)
+
+
+def _padded(x: Tensor, lengths: Tensor, dtype: torch.dtype) -> Tensor:
+    """Memory of the shape of x for a kernel to fill; zero where the kernel passes padding by."""
+    whole = int(lengths.sum()) == len(x)
+    return torch.empty_like(x, dtype=dtype) if whole else torch.zeros_like(x, dtype=dtype)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """The memory of a tensor; bfloat16, which NumPy has not, as its bits."""
+    tensor = tensor.detach()
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _inputs(
+    x: Tensor,
+    p: Tensor | None,
+    decay: Tensor | None,
+    gate: Tensor | None,
+    initial: Tensor | None,
+    before: Tensor | None,
+    starts: Tensor,
+    lengths: Tensor,
+) -> _Inputs:
+    """The ops' inputs as the kernels take them; what is absent is an array without rows, or of
+    zeros where every row needs one."""
+    d, rows = x.shape[1], len(starts)
+    wide = torch.empty(0, dtype=wide_type(x.dtype)).numpy().dtype
+    kind, a = cpu_scan.SUM, np.empty(0, wide)
+    if gate is not None:
+        kind = cpu_scan.GATE
+    elif decay is not None:
+        kind = cpu_scan.DECAY if decay.ndim == 1 else cpu_scan.ROTATION
+        a = decay.detach().reshape(-1).numpy()
+    return (
+        _array(x),
+        np.empty((0, d), wide) if p is None else p.detach().numpy(),
+        kind,
+        a,
+        _array(x[:0] if gate is None else gate),
+        np.zeros((rows, d), wide) if initial is None else initial.detach().numpy(),
+        np.zeros(rows, np.int64) if before is None else before.numpy(),
+        starts.numpy(),
+        lengths.numpy(),
+    )
+
+
+@torch.library.custom_op("hyperagg::aggregate_tokens", mutates_args=(), device_types="cpu")
+def aggregate_tokens(
+    token_ids: Tensor,
+    embedding: Tensor,
+    starts: Tensor,
+    lengths: Tensor,
+    p: Tensor | None,
+    position_ids: Tensor | None,
+    power: float,
+) -> Tensor:
+    return torch.from_numpy(
+        cpu_tokens.aggregate_tokens(
+            *_arrays(token_ids, embedding, starts, lengths, p, position_ids, power)
+        )
+    )
+
+
+@aggregate_tokens.register_fake
+def _(token_ids, embedding, starts, lengths, p, position_ids, power):
+    return embedding.new_empty(starts.shape[0], embedding.shape[1])
+
+
+@torch.library.custom_op("hyperagg::aggregate_tokens_backward", mutates_args=(), device_types="cpu")
+def aggregate_tokens_backward(
+    grad: Tensor,
+    token_ids: Tensor,
+    embedding: Tensor,
+    starts: Tensor,
+    lengths: Tensor,
+    p: Tensor | None,
+    position_ids: Tensor | None,
+    power: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    arrays = _arrays(token_ids, embedding, starts, lengths, p, position_ids, power)
+    rows, row_grads, p_grad = cpu_tokens.aggregate_tokens_backward(grad.numpy(), *arrays)
+    return torch.from_numpy(rows).long(), torch.from_numpy(row_grads), torch.from_numpy(p_grad)
+
+
+@aggregate_tokens_backward.register_fake
+def _(grad, token_ids, embedding, starts, lengths, p, position_ids, power):
+    used = torch.library.get_ctx().new_dynamic_size()
+    p_grad = embedding.new_empty(0, embedding.shape[1]) if p is None else torch.empty_like(p)
+    rows = token_ids.new_empty(used, dtype=torch.int64)
+    return rows, embedding.new_empty(used, embedding.shape[1]), p_grad
+
+
+def _save(ctx, inputs, output) -> None:
+    *tensors, ctx.power = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward(ctx, grad):
+    token_ids, embedding, starts, lengths, p, position_ids = ctx.saved_tensors
+    rows, row_grads, p_grad = aggregate_tokens_backward(
+        grad, token_ids, embedding, starts, lengths, p, position_ids, ctx.power
+    )
+    embedding_grad = torch.sparse_coo_tensor(
+        rows[None], row_grads, embedding.shape, is_coalesced=True, check_invariants=False
+    )
+    return None, embedding_grad, None, None, None if p is None else p_grad, None, None
+
+
+aggregate_tokens.register_autograd(_backward, setup_context=_save)
+
+
+def _arrays(
+    token_ids: Tensor,
+    embedding: Tensor,
+    starts: Tensor,
+    lengths: Tensor,
+    p: Tensor | None,
+    position_ids: Tensor | None,
+    power: float,
+) -> tuple[np.ndarray, ...]:
+    """The op's arguments as the kernels take them; an absent table is an empty one."""
+    table = embedding.detach().numpy()
+    counts = lengths.numpy()
+    scale = (np.maximum(counts, 1) ** -power).astype(table.dtype)
+    places = np.empty((0, table.shape[1]), table.dtype) if p is None else p.detach().numpy()
+    blocks = np.empty(0, np.int64) if position_ids is None else position_ids.numpy()
+    return token_ids.numpy(), table, starts.numpy(), counts, places, blocks, scale

@@ -1,0 +1,76 @@
+"""Runs compiled kernels on several threads, each on a range of outputs of its own.
+
+An output is always summed by one thread in one order, so the bits do not depend on how many
+threads there are. The threads are a pool of our own rather than Numba's, whose default layer may
+not be entered by two Python threads at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["even_borders", "parts", "run"]
+
+# Below this many multiply-adds a second thread costs more than it saves.
+_WORK_WORTH_A_THREAD = 200_000
+_SECONDS_BEFORE_A_WORD = 1.0
+_compiled: set[tuple[Any, ...]] = set()
+
+
+def parts(work: int) -> int:
+    """How many threads are worth while for so many multiply-adds."""
+    return max(1, min(torch.get_num_threads(), work // _WORK_WORTH_A_THREAD))
+
+
+def even_borders(costs: np.ndarray, parts: int) -> np.ndarray:
+    """Borders that cut the items into `parts` ranges of about equal total cost."""
+    if parts == 1 or len(costs) == 0:
+        return np.array([0, len(costs)])
+    reached = np.cumsum(costs)
+    targets = reached[-1] * np.arange(1, parts) / parts
+    return np.concatenate([[0], np.searchsorted(reached, targets), [len(costs)]])
+
+
+def run(kernel: Callable[..., object], borders: np.ndarray, *args: Any) -> None:
+    """kernel(begin, end, *args) for every range between borders, the last on this thread."""
+    ranges = [(int(a), int(b)) for a, b in zip(borders, borders[1:]) if a < b]
+    if not ranges:
+        return
+    key = (kernel, *(a.dtype if isinstance(a, np.ndarray) else type(a) for a in args))
+    if key not in _compiled:
+        with _word_when_slow():
+            kernel(0, 0, *args)  # an empty range: compiles, computes nothing
+        _compiled.add(key)
+    pool = _pool(os.getpid())
+    waiting = [pool.submit(kernel, *each, *args) for each in ranges[:-1]]
+    kernel(*ranges[-1], *args)
+    for future in waiting:
+        future.result()
+
+
+@lru_cache(maxsize=1)
+def _pool(process_id: int) -> ThreadPoolExecutor:
+    # Keyed by the process: the threads of a parent do not survive a fork.
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="hyperagg")
+
+
+@contextmanager
+def _word_when_slow() -> Iterator[None]:
+    text = "hyperagg: compiling a kernel for this machine; it is kept for the next time"
+    timer = threading.Timer(_SECONDS_BEFORE_A_WORD, print, (text,), {"file": sys.stderr})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

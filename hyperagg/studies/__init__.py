@@ -1,0 +1,1 @@
+"""Comparisons and the source's tables, each reproducible by name."""

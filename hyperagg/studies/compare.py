@@ -1,0 +1,217 @@
+"""Aggregation beside its rivals on one data set: accuracy, size, speed, pictures.
+
+Every model reads the same words, has the same embedding size and is trained by the same loop; the
+held-out part of the training rows picks its best epoch. The test rows are looked at once, at the
+end. Models take turns seed by seed in one process, with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from hyperagg.analysis.orthogonality import measure
+from hyperagg.analysis.pictures import draw_cosines, draw_learning_curves
+from hyperagg.atomic import atomic_write
+from hyperagg.data import Dataset
+from hyperagg.studies.report import environment, make_table, spread, write_results
+from hyperagg.studies.runs import Runs
+from hyperagg.training.text_classifier import MIXERS, TextClassifier
+
+__all__ = ["compare", "results_table"]
+
+RIVALS = tuple(name for name in MIXERS if name != "aggregation")
+
+
+def compare(
+    dataset: Dataset,
+    rivals: Sequence[str],
+    seeds: int,
+    out: Path,
+    *,
+    epochs: int | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Train and measure every model; write results.json, table.md, pictures and models to `out`.
+
+    Args:
+        dataset: train and test rows.
+        rivals: names of other mixers than aggregation.
+        seeds: how many; 0 ... seeds - 1.
+        out: the folder for everything that is written.
+        epochs: the same for all models; None: what was found best for each.
+        resume: keep the runs that an earlier, interrupted call left in `out`.
+        progress: show bars.
+        say: told in a line what was measured.
+
+    Returns:
+        the contents of results.json.
+    """
+    for name in rivals:
+        if name not in RIVALS:
+            raise ValueError(f"rivals: {name!r} is none of {', '.join(RIVALS)}")
+    if seeds < 1:
+        raise ValueError(f"seeds={seeds}: give 1 or more")
+    names = ["aggregation", *rivals]
+    runs = Runs(out / "runs.json", f"{dataset.name} {len(dataset.train.texts)}", resume)
+    for seed in range(seeds):
+        for name in names:
+            config = {"mixer": name, "epochs": epochs}
+            key = f"{name} epochs={epochs} seed={seed}"
+            if key not in runs.done:
+                folder = out / "models" / name if seed == 0 else None
+                runs.add(key, _run(dataset, config, seed, folder, progress))
+            run = runs.done[key]
+            say(
+                f"{name}, seed {seed}: accuracy {100 * run['accuracy']:.2f} %, "
+                f"{np.median(run['seconds']):.2f} s an epoch, "
+                f"{run['predict_docs_per_second']:,.0f} documents/s"
+            )
+    by_model = {
+        name: [runs.done[f"{name} epochs={epochs} seed={seed}"] for seed in range(seeds)]
+        for name in names
+    }
+    results: dict[str, Any] = {
+        "dataset": dataset.name,
+        "source": dataset.source,
+        "rows": {"train": len(dataset.train.texts), "test": len(dataset.test.texts)},
+        "environment": environment(),
+        "models": {name: _summary(own) for name, own in by_model.items()},
+    }
+    results["ratios"] = _ratios(results["models"])
+    results["orthogonality"] = _orthogonality(out, names)
+    curves = {
+        name: [(np.cumsum(run["seconds"]).tolist(), run["validation_accuracy"]) for run in own]
+        for name, own in by_model.items()
+    }
+    draw_learning_curves(curves, out / "learning_curves.png")
+    write_results(out, results)
+    with atomic_write(out / "table.md") as draft:
+        draft.write_text(_markdown(results), "utf-8")
+    return results
+
+
+def results_table(results: dict[str, Any]) -> Table:
+    """The comparison as a table for the terminal."""
+    return make_table(f"{results['dataset']}, test rows", _COLUMNS, _cells(results))
+
+
+def _run(
+    dataset: Dataset, config: dict[str, Any], seed: int, folder: Path | None, progress: bool
+) -> dict[str, Any]:
+    classifier = TextClassifier(**config)
+    classifier.fit(dataset.train.texts, dataset.train.labels, seed=seed, progress=progress)
+    if folder is not None:
+        classifier.save_pretrained(folder)
+    history = classifier.history_
+    return {
+        **classifier.evaluate(dataset.test.texts, dataset.test.labels),
+        **classifier.model.count_parameters(),
+        "max_tokens": classifier.config.max_tokens,
+        "recipe": asdict(classifier.config.recipe()),
+        "seconds": history.seconds,
+        "validation_accuracy": history.validation_accuracy,
+        "best_epoch": history.best_epoch + 1,
+        "predict_docs_per_second": _documents_per_second(classifier, dataset.test.texts),
+    }
+
+
+def _documents_per_second(classifier: TextClassifier, texts: Sequence[str]) -> float:
+    """From text to label: the median of 7 passes, or of as many as 10 seconds hold."""
+    times: list[float] = []
+    while len(times) < 7 and sum(times) < 10:
+        started = time.perf_counter()
+        classifier.predict(texts)
+        times.append(time.perf_counter() - started)
+    return len(texts) / float(np.median(times))
+
+
+def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One model's runs, a list where each seed has its own figure, else a median or the value."""
+    first = runs[0]
+    return {
+        "accuracy": [run["accuracy"] for run in runs],
+        "macro_f1": [run["macro_f1"] for run in runs],
+        "parameters": first["parameters"],
+        "parameters_without_embedding": first["without_embedding"],
+        "max_tokens": first["max_tokens"],
+        "recipe": first["recipe"],
+        "best_epoch": [run["best_epoch"] for run in runs],
+        "train_seconds_per_epoch": float(np.median([s for run in runs for s in run["seconds"]])),
+        "predict_docs_per_second": float(
+            np.median([run["predict_docs_per_second"] for run in runs])
+        ),
+    }
+
+
+def _ratios(models: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """How many times faster aggregation is than each rival."""
+    ours = models["aggregation"]
+    return {
+        name: {
+            "train_seconds_per_epoch": rival["train_seconds_per_epoch"]
+            / ours["train_seconds_per_epoch"],
+            "predict_docs_per_second": ours["predict_docs_per_second"]
+            / rival["predict_docs_per_second"],
+        }
+        for name, rival in models.items()
+        if name != "aggregation"
+    }
+
+
+def _orthogonality(out: Path, names: Sequence[str]) -> dict[str, Any]:
+    models = {name: TextClassifier.from_pretrained(out / "models" / name) for name in names}
+    measured = measure({name: m.model.embedding.detach().numpy() for name, m in models.items()})
+    draw_cosines(measured, out / "cosines.png")
+    return {
+        panel: {
+            name: {k: v for k, v in asdict(cosines).items() if k != "histogram"}
+            for name, cosines in by_model.items()
+        }
+        for panel, by_model in measured.items()
+    }
+
+
+_COLUMNS = (
+    "model",
+    "accuracy %",
+    "macro-F1 %",
+    "parameters",
+    "s an epoch",
+    "documents/s",
+    "training",
+    "prediction",
+)
+
+
+def _cells(results: dict[str, Any]) -> list[list[str]]:
+    rows = []
+    for name, model in results["models"].items():
+        ratio = results["ratios"].get(name)
+        rows.append(
+            [
+                name,
+                spread(model["accuracy"]),
+                spread(model["macro_f1"]),
+                f"{model['parameters']:,}",
+                f"{model['train_seconds_per_epoch']:.2f}",
+                f"{model['predict_docs_per_second']:,.0f}",
+                "1 ×" if ratio is None else f"{ratio['train_seconds_per_epoch']:.0f} × slower",
+                "1 ×" if ratio is None else f"{ratio['predict_docs_per_second']:.0f} × slower",
+            ]
+        )
+    return rows
+
+
+def _markdown(results: dict[str, Any]) -> str:
+    lines = ["| " + " | ".join(_COLUMNS) + " |", "|---" + "|---:" * (len(_COLUMNS) - 1) + "|"]
+    lines += ["| " + " | ".join(row) + " |" for row in _cells(results)]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""Training: the classifier's own loop, its two ways of stepping, and the estimator around them."""

@@ -1,0 +1,509 @@
+"""Text in, labels out: the estimator around tokenizer, model and training loop."""
+
+from __future__ import annotations
+
+import json
+import numbers
+import sys
+from collections.abc import Iterable, Mapping, Sequence, Set
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from reprlib import repr as shorten
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from sklearn.metrics import accuracy_score, f1_score
+from torch import Tensor, nn
+
+from hyperagg.atomic import atomic_write
+from hyperagg.models.attention import AttentionMixer, TransformerMixer
+from hyperagg.models.classifier import AggregationMixer, Classifier
+from hyperagg.text import HubTokenizer, Ragged, Tokenizer, WordTokenizer, read_tokenizer
+from hyperagg.training.loop import History, Labelled, hold_out, train
+from hyperagg.training.progress import training_bar
+from hyperagg.training.steppers import Recipe, make_stepper
+
+__all__ = ["MIXERS", "ClassifierConfig", "TextClassifier"]
+
+Label = str | int
+MixerName = Literal["aggregation", "attention", "transformer"]
+
+MIXERS: dict[str, type[nn.Module]] = {
+    "aggregation": AggregationMixer,
+    "attention": AttentionMixer,
+    "transformer": TransformerMixer,
+}
+# Each found on a held-out part of r52's training rows; docs/log.md has the grids.
+RECIPES = {
+    "aggregation": Recipe(epochs=10, learning_rate=0.03),
+    "attention": Recipe(epochs=5, learning_rate=0.01),
+    "transformer": Recipe(epochs=4, learning_rate=0.0005),
+}
+
+FORMAT, FORMAT_VERSION = "hyperagg.TextClassifier", 1
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """What a `TextClassifier` is made of; saved as config.json.
+
+    Args:
+        mixer: "aggregation", or one of its rivals "attention" and "transformer".
+        d_model: the dimension of the embedding.
+        max_words: the most frequent words that are kept.
+        min_count: uses in the training texts below which a word is not kept.
+        max_tokens: what of a text is read; None: all of it, however long. Rivals read 512, since
+            their time grows with the square.
+        epochs, learning_rate, label_smoothing, batch_size: see `Recipe`; None: what is best for
+            the mixer.
+        validation_share: the part of the training rows that is held out, when none is given to
+            `fit`, to tell which epoch was best.
+    """
+
+    mixer: MixerName = "aggregation"
+    d_model: int = 256
+    max_words: int = 200_000
+    min_count: int = 1
+    max_tokens: int | None = None
+    epochs: int | None = None
+    learning_rate: float | None = None
+    label_smoothing: float | None = None
+    batch_size: int | None = None
+    validation_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.mixer not in MIXERS:
+            raise ValueError(f"mixer={shorten(self.mixer)}: there are {', '.join(MIXERS)}")
+        optional = {f.name for f in fields(self) if f.default is None}
+        for name in ("d_model", "max_words", "min_count", "max_tokens", "epochs", "batch_size"):
+            value = getattr(self, name)
+            if value is None and name in optional:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name}={shorten(value)}: give a whole number, 1 or more")
+        for name in ("learning_rate", "label_smoothing", "validation_share"):
+            value = getattr(self, name)
+            if value is None and name in optional:
+                continue
+            if not isinstance(value, float | int):
+                raise TypeError(f"{name}={shorten(value)}: give a number")
+            if name == "learning_rate":
+                if not 0 < value < float("inf"):
+                    raise ValueError(f"{name}={value}: give a finite number above 0")
+            elif not 0 <= value < 1:
+                raise ValueError(f"{name}={value}: give 0 or more, below 1")
+
+    def recipe(self) -> Recipe:
+        given = {f.name: getattr(self, f.name) for f in fields(Recipe)}
+        return replace(RECIPES[self.mixer], **{k: v for k, v in given.items() if v is not None})
+
+
+class TextClassifier:
+    """Classifies texts by aggregation: logits = W n^-1/2 sum_t e_t * p_t + b.
+
+    Every argument of `ClassifierConfig` may be given by name. `tokenizer` is a tokenizer of the
+    Hugging Face `tokenizers` library; without one the words of the training texts are used.
+
+    Attributes:
+        classes_: the labels, in the order of the columns of `predict_proba`.
+        history_: loss, validation accuracy and seconds of each epoch of the last `fit`.
+
+    Numerics: float32. Cost: O(n d) a text to learn or to classify, any length.
+
+    >>> clf = TextClassifier().fit(["good film", "bad film"] * 20, ["yes", "no"] * 20)
+    >>> clf.predict(["a good one"])
+    ['yes']
+    """
+
+    def __init__(self, *, tokenizer: Any = None, **config: Any) -> None:
+        known = {f.name for f in fields(ClassifierConfig)}
+        for name in config:
+            if name not in known:
+                raise TypeError(f"{name}: no such argument; there are {', '.join(sorted(known))}")
+        if config.get("mixer", "aggregation") != "aggregation":
+            config.setdefault("max_tokens", 512)
+        self.config = ClassifierConfig(**config)
+        self.classes_: list[Label] = []
+        self.history_ = History()
+        self._given_tokenizer = None if tokenizer is None else HubTokenizer(tokenizer)
+        self._tokenizer: Tokenizer | None = None
+        self._model: Classifier | None = None
+
+    @property
+    def model(self) -> Classifier:
+        """The PyTorch module."""
+        if self._model is None:
+            raise ValueError("this TextClassifier is not trained: call fit, or from_pretrained")
+        return self._model
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """What cuts texts into tokens."""
+        if self._tokenizer is None:
+            raise ValueError("this TextClassifier is not trained: call fit, or from_pretrained")
+        return self._tokenizer
+
+    def fit(
+        self,
+        texts: Iterable[str],
+        labels: Iterable[Label],
+        *,
+        validation: tuple[Iterable[str], Iterable[Label]] | None = None,
+        seed: int = 0,
+        checkpoint: str | Path | None = None,
+        resume: bool = False,
+        progress: bool | None = None,
+    ) -> TextClassifier:
+        """Learn from texts and their labels.
+
+        Args:
+            texts: strings, in a list or anything else that yields them.
+            labels: as many, str or int, of at least two kinds.
+            validation: texts and labels that tell which epoch was best; None: a part of the
+                training rows is held out for it (`validation_share`).
+            seed: the same seed, data and arguments give the same weights.
+            checkpoint: a file that keeps the state of training, so that `resume=True` can go on
+                from it to the same weights after an interruption.
+            progress: show a progress bar; None: if standard error is a terminal.
+
+        Returns:
+            self, with the weights of the best epoch.
+
+        Raises:
+            ValueError, TypeError: texts or labels that cannot be learned from, with the place.
+            KeyboardInterrupt: after Ctrl-C; the model is usable as it then is.
+        """
+        texts, labels = _check_labelled(texts, labels)
+        classes = sorted(set(labels), key=_label_order)
+        if len(classes) < 2:
+            raise ValueError(
+                f"labels: all are {classes[0]!r}; a classifier needs at least two classes"
+            )
+        if validation is not None:
+            if not isinstance(validation, tuple | list) or len(validation) != 2:
+                raise TypeError("validation: give a pair of texts and labels")
+            validation = _check_labelled(*validation, "validation ")
+        if not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**63:
+            raise ValueError(f"seed={seed!r}: give a whole number from 0 to 2^63 - 1")
+        if resume and checkpoint is None:
+            raise ValueError("resume: give the checkpoint to go on from as well")
+        seed = int(seed)
+        torch.manual_seed(seed)
+        recipe = self.config.recipe()
+        # From here on what was learned before is gone; what fails leaves an untrained classifier.
+        self._model, self.history_, self.classes_ = None, History(), classes
+        self._tokenizer = self._given_tokenizer or WordTokenizer.train(
+            texts, self.config.max_words, self.config.min_count
+        )
+        data = self._encode_labelled(texts, labels, "labels")
+        if validation is None:
+            kept, held = hold_out(data.targets, self.config.validation_share, seed)
+            data, held_out = data.take(kept), data.take(held)
+        else:
+            held_out = self._encode_labelled(*validation, "validation labels")
+        try:
+            model = self._build()
+            stepper = make_stepper(model, recipe)
+        except (RuntimeError, MemoryError, OverflowError, TypeError) as error:
+            raise ValueError(
+                f"d_model={self.config.d_model}: no memory for {len(self._tokenizer.vocabulary):,} "
+                "words of that size; give a smaller one"
+            ) from error
+        try:
+            with training_bar(self.config.mixer, recipe.epochs, _shown(progress)) as report:
+                self.history_ = train(
+                    stepper,
+                    data,
+                    held_out,
+                    recipe,
+                    seed=seed,
+                    checkpoint=None if checkpoint is None else Path(checkpoint),
+                    resume=resume,
+                    report=report,
+                )
+        except KeyboardInterrupt:
+            self._model = model
+            raise
+        self._model = model
+        return self
+
+    def predict(self, texts: Iterable[str]) -> list[Label]:
+        """The most probable label of each text."""
+        return [self.classes_[c] for c in self._logits(texts).argmax(1)]
+
+    def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
+        """(B, C) probabilities, columns as in `classes_`."""
+        logits = self._logits(texts)
+        odds = np.exp(logits - logits.max(1, keepdims=True))
+        return odds / odds.sum(1, keepdims=True)
+
+    def evaluate(self, texts: Iterable[str], labels: Iterable[Label]) -> dict[str, float]:
+        """{"accuracy": ..., "macro_f1": ...} on texts whose labels are known.
+
+        Raises:
+            ValueError: a label that was not there in training.
+        """
+        texts, labels = _check_labelled(texts, labels)
+        data = self._encode_labelled(texts, labels, "labels")
+        predicted = make_stepper(self.model, self.config.recipe()).logits(data.rows).argmax(1)
+        return {
+            "accuracy": float(accuracy_score(data.targets, predicted)),
+            "macro_f1": float(f1_score(data.targets, predicted, average="macro", zero_division=0)),
+        }
+
+    def parse_labels(self, labels: Sequence[str]) -> list[Label]:
+        """Labels as a file has them, as strings, in the type that this classifier learned."""
+        by_name = {str(label): label for label in self.classes_}
+        return [by_name.get(label, label) for label in labels]
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json, model.safetensors, tokenizer.json and README.md, each whole."""
+        folder = Path(folder)
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder}: is a file; give the name of a folder")
+        weights = {k: v.contiguous() for k, v in self.model.state_dict().items()}
+        described = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "classes": self.classes_,
+            "history": asdict(self.history_),
+            **asdict(self.config),
+        }
+        texts = {
+            "config.json": json.dumps(described, indent=2, ensure_ascii=False) + "\n",
+            "README.md": _model_card(self, folder.resolve().name),
+            "tokenizer.json": self.tokenizer.to_json(),
+        }
+        # All four are whole on the disk before the first takes its place, and config.json, which
+        # makes the folder a model, takes it last.
+        with ExitStack() as drafts:
+            for name, text in texts.items():
+                draft = drafts.enter_context(atomic_write(folder / name))
+                draft.write_text(text, encoding="utf-8")
+            draft = drafts.enter_context(atomic_write(folder / "model.safetensors"))
+            save_file(weights, draft, metadata={"format": "pt"})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> TextClassifier:
+        """A classifier from a folder that `save_pretrained` wrote, or from a Hugging Face repo id.
+
+        Raises:
+            ValueError: nothing there, a file missing or damaged, or not a model of this library.
+        """
+        path = _locate(folder)
+        described = _read_config(path)
+        known = {f.name for f in fields(ClassifierConfig)}
+        try:
+            classifier = cls(**{k: v for k, v in described.items() if k in known})
+            classifier.classes_ = _read_classes(described["classes"])
+            classifier.history_ = History(**described["history"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(path / "config.json", error) from error
+        try:
+            text = (path / "tokenizer.json").read_text(encoding="utf-8")
+            classifier._tokenizer = read_tokenizer(text)
+        except FileNotFoundError as error:
+            raise ValueError(f"{path}: tokenizer.json is missing; save the model again") from error
+        except Exception as error:  # this very class is what the tokenizers library raises
+            raise _damaged(path / "tokenizer.json", error) from error
+        try:
+            weights = load_file(path / "model.safetensors")
+            with torch.device("meta"):  # shapes alone: a damaged config may ask for terabytes
+                expected = classifier._build().state_dict()
+            _check_weights(weights, expected)
+            classifier._model = classifier._build()
+            classifier._model.load_state_dict(weights)
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"{path}: model.safetensors is missing; save the model again"
+            ) from error
+        except (SafetensorError, OSError, ValueError, RuntimeError, OverflowError) as error:
+            raise _damaged(path / "model.safetensors", error) from error
+        return classifier
+
+    def _build(self) -> Classifier:
+        config = self.config
+        mixer = MIXERS[config.mixer](config.d_model)
+        return Classifier(
+            len(self.tokenizer.vocabulary), len(self.classes_), config.d_model, mixer
+        ).requires_grad_(True)
+
+    def _encode(self, texts: Sequence[str]) -> Ragged:
+        rows = self.tokenizer.encode(texts)
+        return rows if self.config.max_tokens is None else rows.truncate(self.config.max_tokens)
+
+    def _encode_labelled(
+        self, texts: Sequence[str], labels: Sequence[Label], name: str
+    ) -> Labelled:
+        index = {label: c for c, label in enumerate(self.classes_)}
+        targets = np.empty(len(labels), dtype=np.int64)
+        for i, label in enumerate(labels):
+            if label not in index:
+                raise ValueError(
+                    f"{name}[{i}]: {label!r} was not there in training; the labels are "
+                    f"{_enumerate(self.classes_)}"
+                )
+            targets[i] = index[label]
+        return Labelled(self._encode(texts), targets)
+
+    def _logits(self, texts: Iterable[str]) -> np.ndarray:
+        texts = _check_texts(texts)
+        return make_stepper(self.model, self.config.recipe()).logits(self._encode(texts))
+
+
+def _check_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
+    checked = _as_list(texts, name)
+    for i, text in enumerate(checked):
+        if not isinstance(text, str):
+            raise TypeError(f"{name}[{i}]: {shorten(text)} is {type(text).__name__}; give str")
+    return checked
+
+
+def _check_labelled(
+    texts: Iterable[str], labels: Iterable[Label], part: str = ""
+) -> tuple[list[str], list[Label]]:
+    """Lists of both, the labels as Python's own str and int, which compare and save alike."""
+    texts, labels = _check_texts(texts, f"{part}texts"), _as_list(labels, f"{part}labels")
+    if len(texts) != len(labels):
+        raise ValueError(
+            f"{part}labels: {len(labels)} of them for {len(texts)} texts; give one a text"
+        )
+    if not texts:
+        raise ValueError(f"{part}texts: there are none; give at least one")
+    for i, label in enumerate(labels):
+        if not isinstance(label, str | numbers.Integral):
+            kind = type(label).__name__
+            raise TypeError(f"{part}labels[{i}]: {shorten(label)} is {kind}; give str or int")
+    return texts, [str(label) if isinstance(label, str) else int(label) for label in labels]
+
+
+def _as_list(values: Iterable[Any], name: str) -> list[Any]:
+    """Of an array, a column or a generator as well; not of what only looks like a sequence."""
+    if isinstance(values, str):
+        raise TypeError(f"{name}: is a str; give a list, even if it is of one")
+    if isinstance(values, bytes | Mapping | Set) or not isinstance(values, Iterable):
+        raise TypeError(f"{name}: is {type(values).__name__}; give a list")
+    return list(values)
+
+
+def _label_order(label: Label) -> tuple[bool, Label]:
+    return isinstance(label, str), label
+
+
+def _enumerate(labels: Sequence[Label], most: int = 10) -> str:
+    named = ", ".join(repr(label) for label in labels[:most])
+    return named if len(labels) <= most else f"{named} and {len(labels) - most} more"
+
+
+def _shown(progress: bool | None) -> bool:
+    return sys.stderr.isatty() if progress is None else progress
+
+
+def _locate(folder: str | Path) -> Path:
+    path = Path(folder)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ValueError(f"{path}: is a file; give the folder of a model")
+    name = str(folder)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ValueError(f"{path}: no such folder; give one that save_pretrained wrote")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+    )
+
+    try:
+        files = ["*.json", "*.safetensors", "README.md"]
+        return Path(snapshot_download(name, allow_patterns=files))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(
+            f"{name}: no such folder, and no such model could be had from the Hugging Face hub"
+        ) from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    file = path / "config.json"
+    try:
+        described = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: not a model folder, it has no config.json") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: damaged, it is no JSON; save the model again") from error
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise ValueError(f"{file}: not a hyperagg text classifier")
+    if described.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{file}: of format version {shorten(described.get('format_version'))}, but this "
+            f"hyperagg reads version {FORMAT_VERSION}; train anew or use the hyperagg that wrote it"
+        )
+    return described
+
+
+def _read_classes(classes: object) -> list[Label]:
+    if (
+        not isinstance(classes, list)
+        or not all(isinstance(label, str | int) for label in classes)
+        or len(set(classes)) != len(classes)
+        or len(classes) < 2
+    ):
+        raise ValueError("classes are no list of different labels")
+    return classes
+
+
+def _check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    for name in weights:
+        if name not in expected:
+            raise ValueError(f"tensor {shorten(name)} is none of this model's")
+    for name, own in expected.items():
+        if name not in weights:
+            raise ValueError(f"has no tensor {name}")
+        found = weights[name]
+        if found.shape != own.shape or not found.is_floating_point():
+            raise ValueError(
+                f"tensor {name} is {list(found.shape)} of {found.dtype}, but config.json and "
+                f"tokenizer.json ask for {list(own.shape)} of floats"
+            )
+
+
+def _damaged(file: Path, error: Exception) -> ValueError:
+    reason = (str(error).splitlines() or [""])[0]
+    return ValueError(f"{file}: damaged ({reason[:200]}); save the model again")
+
+
+def _model_card(classifier: TextClassifier, name: str) -> str:
+    history = classifier.history_
+    lines = [
+        "---",
+        "library_name: hyperagg",
+        "pipeline_tag: text-classification",
+        "---",
+        f"# {name}",
+        "",
+        f"A text classifier by {classifier.config.mixer}, trained with hyperagg.",
+        "",
+        f"- classes: {_enumerate(classifier.classes_)}",
+        f"- words: {len(classifier.tokenizer.vocabulary):,}",
+        f"- parameters: {classifier.model.count_parameters()['parameters']:,}",
+        f"- epochs: {len(history.loss)}, the best of them {history.best_epoch + 1}",
+    ]
+    if history.validation_accuracy:
+        best = history.validation_accuracy[history.best_epoch]
+        lines.append(f"- accuracy on the held-out part of the training rows: {best:.4f}")
+    lines += [
+        "",
+        "```python",
+        "import hyperagg",
+        "",
+        f'clf = hyperagg.TextClassifier.from_pretrained("{name}")',
+        'clf.predict(["a text"])',
+        "```",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,439 @@
+"""Bad input of every kind: one line that says where and what, exit code 2, nothing left behind."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load_file, save_file
+
+FILMS = ["a dull film,bad", "a fine film,good"] * 20
+
+
+def table(*lines, header="text,label"):
+    return "\n".join([header, *lines]).encode()
+
+
+def parquet(**columns):
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+def zipped(name, content):
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        archive.writestr(name, content)
+    return sink.getvalue()
+
+
+WHOLE_PARQUET = parquet(text=["a", "b"] * 50, label=["x", "y"] * 50)
+FILES = {
+    "good.csv": table(*FILMS),
+    "empty.csv": b"",
+    "blank.csv": b"\n \n\n",
+    "header.csv": table(),
+    "one-class.csv": table("a,x", "b,x"),
+    "empty-text.csv": table("a,x", ",y"),
+    "blank-text.csv": table("a,x", '" \t",y'),
+    "no-label.csv": table("a,x", "b,"),
+    "unseen.csv": table("a,good", "b,awful"),
+    "few-fields.csv": table("a,x", "b"),
+    "many-fields.csv": table("a,x", "b,y", "well, c,x"),
+    "open-quote.csv": table('"a,x', "b,y"),
+    "two-text.csv": table("a,b,x", header="text,text,label"),
+    "latin.csv": table("café,x", "b,y").decode().encode("latin-1"),
+    "utf16.csv": table("a,x", "b,y").decode().encode("utf-16"),
+    "zero.csv": b"text,label\na\0,x\n",
+    "gzip.csv": gzip.compress(table(*FILMS)),
+    "zip.csv": zipped("a.csv", table(*FILMS)),
+    "png.csv": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+    "pdf.csv": b"%PDF-1.7\n",
+    "noise.csv": np.random.default_rng(0).bytes(2000),
+    "parquet.csv": WHOLE_PARQUET,
+    "half.parquet": WHOLE_PARQUET[: len(WHOLE_PARQUET) // 2],
+    "text.parquet": table(*FILMS),
+    "bytes.parquet": parquet(text=[b"a", b"b"], label=["x", "y"]),
+    "null.parquet": parquet(text=["a", None], label=["x", "y"]),
+    "broken.jsonl": b'{"text": "a", "label": "x"}\n{"text": "b", \n',
+    "list.jsonl": b'{"text": "a", "label": "x"}\n["b", "y"]\n',
+    "absent.jsonl": b'{"text": "a", "label": "x"}\n{"text": "b"}\n',
+    "number.jsonl": b'{"text": "a", "label": "x"}\n{"text": 7, "label": "y"}\n',
+    "labels.jsonl": b'{"text": "a", "label": ["x", "y"]}\n',
+    "deep.jsonl": b"[" * 100_000,
+    "no-labels.txt": b"a dull film\na fine film\n",
+    "two-labels.txt": b"__label__x a\n__label__x __label__y b\n",
+    "table.xyz": table(*FILMS),
+    "huge-line.csv": b"text;" + b"a" * 5_000_000,
+    "esc\x1b[2J\nape.csv": table("a,x", "b,x"),
+}
+
+# Arguments, and what the one line has to name.
+FILE_CASES = {
+    "absent file": ("train nothing.csv", ["nothing.csv", "no such file"]),
+    "directory": ("train folder", ["folder: is a directory"]),
+    "file under a file": ("train good.csv/x", ["good.csv/x"]),
+    "wrong text column": ("train good.csv --text texts", ["good.csv", "'texts'", "'label'"]),
+    "wrong label column": ("train good.csv --label stars", ["good.csv", "'stars'", "'text'"]),
+    "one column twice": ("train good.csv --label text", ["good.csv", "'text'"]),
+    "two columns of a name": ("train two-text.csv", ["two-text.csv", "2 columns"]),
+    "empty": ("train empty.csv", ["empty.csv: is empty"]),
+    "blank": ("train blank.csv", ["blank.csv: is empty"]),
+    "header only": ("train header.csv", ["header.csv: has no rows"]),
+    "one class": ("train one-class.csv", ["one-class.csv: all labels are 'x'", "two classes"]),
+    "empty text": ("train empty-text.csv", ["empty-text.csv: row 2 (line 3)", "empty text"]),
+    "blank text": ("train blank-text.csv", ["blank-text.csv: row 2 (line 3)", "empty text"]),
+    "no label": ("train no-label.csv", ["no-label.csv: row 2 (line 3)", "no label"]),
+    "too few fields": ("train few-fields.csv", ["few-fields.csv: row 2 (line 3)", "1 field"]),
+    "too many fields": ("train many-fields.csv", ["many-fields.csv: row 3 (line 4)", "3 fields"]),
+    "open quote": ("train open-quote.csv", ["open-quote.csv: the row that begins on line 2"]),
+    "Latin-1": ("train latin.csv", ["latin.csv: line 2 is not UTF-8", "0xe9"]),
+    "UTF-16": ("train utf16.csv", ["utf16.csv: is UTF-16"]),
+    "zero byte": ("train zero.csv", ["zero.csv: is a binary file"]),
+    "gzip": ("train gzip.csv", ["gzip.csv: is gzip-compressed"]),
+    "zip": ("train zip.csv", ["zip.csv: is a ZIP archive"]),
+    "picture": ("train png.csv", ["png.csv: is a PNG picture"]),
+    "PDF": ("train pdf.csv", ["pdf.csv: is a PDF"]),
+    "noise": ("train noise.csv", ["noise.csv"]),
+    "Parquet called CSV": ("train parquet.csv", ["parquet.csv: is a Parquet file"]),
+    "half a Parquet file": ("train half.parquet", ["half.parquet", "damaged"]),
+    "CSV called Parquet": ("train text.parquet", ["text.parquet: is no Parquet file"]),
+    "Parquet without strings": ("train bytes.parquet", ["bytes.parquet: column 'text'"]),
+    "Parquet with a null": ("train null.parquet", ["null.parquet: row 2", "empty text"]),
+    "broken JSON": ("train broken.jsonl", ["broken.jsonl: line 2 is not JSON"]),
+    "JSON list": ("train list.jsonl", ["list.jsonl: line 2 is no JSON object but a list"]),
+    "JSON without label": ("train absent.jsonl", ["absent.jsonl: line 2 has no label"]),
+    "JSON text is a number": ("train number.jsonl", ["number.jsonl: line 2", "'text'"]),
+    "JSON with two labels": ("train labels.jsonl", ["labels.jsonl: line 1", "one label"]),
+    "deep JSON": ("train deep.jsonl", ["deep.jsonl: line 1 is not JSON"]),
+    "fastText without labels": ("train no-labels.txt", ["no-labels.txt: no line has a label"]),
+    "fastText with two labels": ("train two-labels.txt", ["two-labels.txt: line 2 has 2 labels"]),
+    "unknown extension": ("train table.xyz", ["table.xyz: extension '.xyz'", "csv"]),
+    "unknown format": ("train good.csv --format xls", ["'xls'", "csv"]),
+    "format without labels": ("train good.csv --format lines", ["good.csv", "no labels"]),
+    "huge line": ("train huge-line.csv", ["huge-line.csv: has no column 'text'"]),
+    "empty standard input": ("train -", ["standard input: is empty"]),
+    "evaluate: unseen label": (
+        "evaluate model unseen.csv",
+        ["unseen.csv: row 2 (line 3)", "'awful'", "'bad'"],
+    ),
+    "evaluate: no label": ("evaluate model no-label.csv", ["no-label.csv: row 2 (line 3)"]),
+    "evaluate: wrong column": ("evaluate model good.csv --text x", ["good.csv", "'x'", "'label'"]),
+    "evaluate: absent file": ("evaluate model nothing.csv", ["nothing.csv"]),
+    "predict: wrong column": ("predict model good.csv --text x", ["good.csv", "'x'", "'label'"]),
+    "predict: empty text": ("predict model empty-text.csv", ["row 2 (line 3)"]),
+    "predict: Latin-1": ("predict model latin.csv", ["latin.csv: line 2"]),
+    "predict: binary": ("predict model png.csv", ["png.csv: is a PNG"]),
+    "predict: empty": ("predict model -", ["standard input: is empty"]),
+}
+ARGUMENT_CASES = {
+    "--out is a file": ("train good.csv --out empty.csv", ["--out empty.csv"]),
+    "--out under a file": ("train good.csv --out good.csv/x/y", ["--out good.csv/x/y"]),
+    "--out under a device": ("train good.csv --out /dev/null/x", ["--out /dev/null/x"]),
+    "--out cannot be made": ("train good.csv --out /proc/x/y", ["--out /proc/x/y"]),
+    "rate too high": ("train good.csv --learning-rate 1e30", ["learning_rate=1e+30", "finite"]),
+    "rate is NaN": ("train good.csv --learning-rate nan", ["learning_rate=nan"]),
+    "rate is infinite": ("train good.csv --learning-rate inf", ["learning_rate=inf"]),
+    "rate is 0": ("train good.csv --learning-rate 0", ["learning_rate=0"]),
+    "rate is a word": ("train good.csv --learning-rate fast", ["--learning-rate"]),
+    "no epochs": ("train good.csv --epochs 0", ["--epochs"]),
+    "epochs are a word": ("train good.csv --epochs many", ["--epochs"]),
+    "half an epoch": ("train good.csv --epochs 0.5", ["--epochs"]),
+    "no dimension": ("train good.csv --d-model 0", ["--d-model"]),
+    "no memory": ("train good.csv --d-model 10000000000000", ["d_model=1", "memory"]),
+    "no number can hold it": ("train good.csv --d-model 1" + "0" * 30, ["d_model=1", "memory"]),
+    "negative seed": ("train good.csv --seed -1", ["--seed"]),
+    "huge seed": ("train good.csv --seed 1" + "0" * 30, ["seed=1"]),
+    "unknown option": ("train good.csv --colour red", ["--colour", "hyperagg train --help"]),
+    "option without value": ("train good.csv --out new --text", ["--text"]),
+    "no file": ("train", ["FILE", "hyperagg train --help"]),
+    "too many files": ("train good.csv good.csv", ["good.csv"]),
+    "no such command": ("tran good.csv", ["'tran'", "'train'"]),
+    "compare: unknown data set": ("compare r53", ["'r53'", "did you mean r5"]),
+    "compare: a path": ("compare ../folder", ["'../folder'"]),
+    "compare: unknown rival": ("compare mine --rivals lstm", ["lstm", "attention", "transformer"]),
+    "compare: no seeds": ("compare mine --seeds 0", ["--seeds"]),
+    "compare: --out is a file": ("compare mine --out good.csv", ["--out good.csv"]),
+    "compare: half a data set": ("compare half", ["half"]),
+    "study: unknown protocol": ("study reuters --protocol fair", ["'fair'", "'honest'"]),
+    "study: unknown study": ("study imdb", ["'imdb'"]),
+    "data: unknown data set": ("data show rueters", ["'rueters'", "did you mean reuters"]),
+    "data: negative rows": ("data show mine --rows -1", ["--rows"]),
+    "analyze: no model": ("analyze orthogonality", ["MODEL"]),
+    "analyze: absent": ("analyze orthogonality nothing", ["nothing: no such folder"]),
+    "analyze: --out is a file": (
+        "analyze orthogonality model --out good.csv",
+        ["--out good.csv"],
+    ),
+}
+
+
+def described(change):
+    def damage(folder):
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        change(config)
+        (folder / "config.json").write_text(json.dumps(config))
+
+    return damage
+
+
+def weighed(change):
+    def damage(folder):
+        tensors = load_file(folder / "model.safetensors")
+        change(tensors)
+        save_file(tensors, folder / "model.safetensors")
+
+    return damage
+
+
+def written(name, content):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def cut(name, share):
+    def damage(folder):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: int(len(content) * share)])
+
+    return damage
+
+
+def removed(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def folder_instead(name):
+    def damage(folder):
+        (folder / name).unlink()
+        (folder / name).mkdir()
+
+    return damage
+
+
+def without_words(folder):
+    vocabulary = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    vocabulary["model"]["vocab"].pop("film")
+    (folder / "tokenizer.json").write_text(json.dumps(vocabulary))
+
+
+# What is done to a model's folder, and what the one line has to name.
+MODEL_CASES = {
+    "empty": (lambda folder: [path.unlink() for path in folder.iterdir()], ["no config.json"]),
+    "config missing": (removed("config.json"), ["no config.json"]),
+    "config cut": (cut("config.json", 0.5), ["config.json: damaged"]),
+    "config empty": (cut("config.json", 0), ["config.json: damaged"]),
+    "config binary": (written("config.json", b"\xff\0\x80"), ["config.json: damaged"]),
+    "config deep": (written("config.json", b"[" * 100_000), ["config.json: damaged"]),
+    "config a list": (written("config.json", b"[]"), ["not a hyperagg text classifier"]),
+    "config a folder": (folder_instead("config.json"), ["config.json: "]),
+    "not ours": (written("config.json", b'{"model_type": "bert"}'), ["not a hyperagg"]),
+    "other version": (
+        described(lambda config: config.update(format_version=2)),
+        ["version 2", "version 1"],
+    ),
+    "version of odd kind": (
+        described(lambda config: config.update(format_version=["\x1b[2J"] * 999)),
+        ["version"],
+    ),
+    "classes missing": (described(lambda config: config.pop("classes")), ["classes"]),
+    "classes a word": (described(lambda config: config.update(classes="good")), ["classes"]),
+    "classes twice": (described(lambda config: config.update(classes=["x"] * 2)), ["classes"]),
+    "a class more": (
+        described(lambda config: config["classes"].append("odd")),
+        ["model.safetensors", "head"],
+    ),
+    "d_model other": (described(lambda config: config.update(d_model=5)), ["[5, 4]", "[5, 5]"]),
+    "d_model immense": (described(lambda config: config.update(d_model=10**15)), ["[5, 4]"]),
+    "d_model a word": (described(lambda config: config.update(d_model="four")), ["d_model"]),
+    "mixer unknown": (described(lambda config: config.update(mixer="mamba")), ["mamba"]),
+    "mixer a list": (described(lambda config: config.update(mixer=[])), ["config.json"]),
+    "history null": (described(lambda config: config.update(history=None)), ["config.json"]),
+    "weights missing": (removed("model.safetensors"), ["model.safetensors is missing"]),
+    "weights cut": (cut("model.safetensors", 0.5), ["model.safetensors: damaged"]),
+    "weights empty": (cut("model.safetensors", 0), ["model.safetensors: damaged"]),
+    "weights noise": (
+        written("model.safetensors", np.random.default_rng(1).bytes(500)),
+        ["model.safetensors: damaged"],
+    ),
+    "weights a folder": (folder_instead("model.safetensors"), ["model.safetensors"]),
+    "tensor missing": (weighed(lambda tensors: tensors.pop("head.bias")), ["head.bias"]),
+    "tensor too many": (
+        weighed(lambda tensors: tensors.update(odd=np.ones(2, np.float32))),
+        ["odd"],
+    ),
+    "tensor of other shape": (
+        weighed(lambda tensors: tensors.update({"head.bias": np.ones(3, np.float32)})),
+        ["head.bias is [3]", "[2]"],
+    ),
+    "tensor of integers": (
+        weighed(lambda tensors: tensors.update({"head.bias": np.ones(2, np.int64)})),
+        ["head.bias", "int64"],
+    ),
+    "tokenizer missing": (removed("tokenizer.json"), ["tokenizer.json is missing"]),
+    "tokenizer cut": (cut("tokenizer.json", 0.9), ["tokenizer.json: damaged"]),
+    "tokenizer empty": (cut("tokenizer.json", 0), ["tokenizer.json: damaged"]),
+    "tokenizer a list": (written("tokenizer.json", b"[]"), ["tokenizer.json: damaged"]),
+    "tokenizer null": (
+        written("tokenizer.json", b'{"pre_tokenizer": {"pattern": []}, "model": {}}'),
+        ["tokenizer.json: damaged"],
+    ),
+    "tokenizer of no kind": (
+        written("tokenizer.json", b'{"model": {"type": "Rhyme"}}'),
+        ["tokenizer.json: damaged"],
+    ),
+    "tokenizer not UTF-8": (written("tokenizer.json", b'{"a": "\xff"}'), ["tokenizer.json"]),
+    "tokenizer a folder": (folder_instead("tokenizer.json"), ["tokenizer.json"]),
+    "a word fewer": (without_words, ["[5, 4]", "[4, 4]"]),
+}
+MODEL_ITSELF_CASES = {
+    "absent": ("nothing", ["nothing: no such folder"]),
+    "file": ("good.csv", ["good.csv: is a file"]),
+    "path": ("folder/nothing/x", ["folder/nothing/x: no such folder"]),
+    "not on the hub": ("someone/nothing", ["someone/nothing: no such folder"]),
+    "no name for the hub": ("some one/no thing", ["some one/no thing: no such folder"]),
+}
+
+
+@pytest.fixture
+def place(model, tmp_path, monkeypatch):
+    """The current directory: with the files above, a model, and data sets called mine and half."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HYPERAGG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HYPERAGG_DATA", str(tmp_path / "data"))
+    shutil.copytree(model, tmp_path / "model")
+    (tmp_path / "folder").mkdir()
+    for name in ("data/mine/train", "data/mine/test", "data/half/train"):
+        path = tmp_path / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(WHOLE_PARQUET)
+    return tmp_path
+
+
+def tree(folder):
+    """Every path in a folder, and what the files hold."""
+    return {
+        str(path.relative_to(folder)): path.is_file() and hashlib.md5(path.read_bytes()).digest()
+        for path in folder.rglob("*")
+    }
+
+
+def check(cli, place, arguments, fragments):
+    before = tree(place)
+    answer = cli(*arguments)
+    assert answer.code == 2, answer
+    assert answer.err.startswith("hyperagg: ")
+    assert answer.err.endswith("\n")
+    assert len(answer.err.splitlines()) == 1, answer.err
+    assert len(answer.err) < 600
+    assert answer.err[:-1].isprintable()
+    assert answer.out == ""
+    for fragment in fragments:
+        assert fragment in answer.err
+    assert tree(place) == before
+
+
+@pytest.mark.parametrize("case", [*FILE_CASES, *ARGUMENT_CASES])
+def test_command(cli, place, case):
+    command, fragments = (FILE_CASES | ARGUMENT_CASES)[case]
+    arguments = command.split()
+    for name in arguments:
+        if name in FILES:
+            (place / name).write_bytes(FILES[name])
+    if arguments[0] == "train" and "--out" not in arguments:
+        arguments += ["--out", "new/folder"]
+    check(cli, place, arguments, fragments)
+
+
+def test_a_name_that_moves_the_cursor_does_not(cli, place):
+    name = "esc\x1b[2J\nape.csv"
+    (place / name).write_bytes(FILES[name])
+    check(cli, place, ["train", name], ["esc\\x1b[2J ape.csv: all labels are 'x'"])
+
+
+@pytest.mark.parametrize("case", MODEL_CASES)
+def test_model_folder(cli, place, case):
+    damage, fragments = MODEL_CASES[case]
+    damage(place / "model")
+    (place / "good.csv").write_bytes(FILES["good.csv"])
+    check(cli, place, ["predict", "model", "good.csv"], ["hyperagg: model", *fragments])
+
+
+@pytest.mark.parametrize("case", MODEL_ITSELF_CASES)
+def test_model_that_is_none(cli, place, case):
+    name, fragments = MODEL_ITSELF_CASES[case]
+    (place / "good.csv").write_bytes(FILES["good.csv"])
+    check(cli, place, ["evaluate", name, "good.csv"], fragments)
+
+
+def test_an_empty_folder_of_the_users_stays(cli, place):
+    (place / "good.csv").write_bytes(FILES["good.csv"])
+    out = "new/../folder"
+    arguments = ["train", "good.csv", "--out", out, "--learning-rate", "1e30"]
+    check(cli, place, arguments, ["learning_rate"])
+
+
+def test_what_fails_leaves_an_older_model_as_it_was(cli, place):
+    (place / "good.csv").write_bytes(FILES["good.csv"])
+    arguments = ["train", "good.csv", "--out", "model", "--learning-rate", "1e30"]
+    check(cli, place, arguments, ["learning_rate"])
+
+
+def test_a_checkpoint_of_a_run_without_hope_is_removed(cli, place, monkeypatch):
+    from hyperagg.training import loop
+
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    (place / "good.csv").write_bytes(FILES["good.csv"])
+    calls = []
+
+    class Run(loop._Run):
+        def end_epoch(self):
+            super().end_epoch()
+            calls.append(self.checkpoint.exists())
+            if self.epoch == 3:
+                self.stepper.model.embedding.data.fill_(float("nan"))
+
+    monkeypatch.setattr(loop, "_Run", Run)
+    arguments = ["train", "good.csv", "--out", "new"]
+    check(cli, place, arguments, ["not finite in epoch 4"])
+    assert calls == [False, True, True]
+
+
+def test_no_command_at_all_shows_the_help(cli):
+    answer = cli()
+    assert answer.code == 2
+    assert "Usage: hyperagg" in answer.out + answer.err
+
+
+COMMANDS = [
+    "",
+    "compare",
+    "train",
+    "evaluate",
+    "predict",
+    "study",
+    "study reuters",
+    "analyze",
+    "analyze orthogonality",
+    "data",
+    "data list",
+    "data get",
+    "data show",
+]
+
+
+@pytest.mark.parametrize("width", ["40", "200"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(cli, monkeypatch, command, width):
+    monkeypatch.setenv("COLUMNS", width)
+    answer = cli(*command.split(), "--help")
+    assert answer.code == 0
+    assert f"Example: hyperagg {command}".rstrip() in " ".join(answer.out.split())

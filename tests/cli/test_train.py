@@ -1,0 +1,333 @@
+"""hyperagg train, evaluate and predict on 1,000 newswires."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import hyperagg
+
+# Small and long enough to be interrupted; the same for every run that is compared.
+ARGUMENTS = ("--d-model", 16, "--epochs", 30, "--seed", 5)
+
+
+def weights(folder):
+    return (folder / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(fresh, table, tmp_path_factory):
+    """A model that was trained without interruption, in a process of its own."""
+    folder = tmp_path_factory.mktemp("whole") / "model"
+    answer = fresh("train", table, *ARGUMENTS, "--out", folder, PYTHONHASHSEED="1")
+    assert answer.code == 0, answer.err
+    assert "1,000 rows" in answer.err
+    assert "held-out rows" in answer.err
+    assert answer.out == ""
+    return folder
+
+
+def test_a_model_folder_has_four_files_and_no_others(whole):
+    names = sorted(path.name for path in whole.iterdir())
+    assert names == ["README.md", "config.json", "model.safetensors", "tokenizer.json"]
+    config = json.loads((whole / "config.json").read_text("utf-8"))
+    assert config["format"] == "hyperagg.TextClassifier"
+    assert (config["d_model"], config["epochs"]) == (16, 30)
+    assert {"acq", "earn"} <= set(config["classes"])
+    assert "TextClassifier.from_pretrained" in (whole / "README.md").read_text("utf-8")
+
+
+def test_predict_in_a_fresh_process_gives_the_labels_of_memory(fresh, table, rows, whole):
+    texts, labels = [text for text, _ in rows], [label for _, label in rows]
+    classifier = hyperagg.TextClassifier(d_model=16, epochs=30).fit(texts, labels, seed=5)
+    answer = fresh("predict", whole, table)
+    assert answer.code == 0
+    assert answer.out.splitlines() == classifier.predict(texts)
+    assert answer.err == ""
+    # It has learned something; the most frequent topic has half of the wires.
+    right = sum(a == b for a, b in zip(answer.out.splitlines(), labels, strict=True))
+    assert right > 0.9 * len(rows)
+
+
+def write_csv(path, rows, separator=","):
+    quoted = ['"' + text.replace('"', '""') + '"' for text, _ in rows]
+    lines = [separator.join(pair) for pair in zip(quoted, [label for _, label in rows])]
+    path.write_text("\n".join([separator.join(("text", "label")), *lines]), "utf-8")
+
+
+def write_json_lines(path, rows):
+    lines = [json.dumps({"label": label, "text": text}) for text, label in rows]
+    path.write_text("\n".join(lines), "utf-8")
+
+
+def write_parquet(path, rows):
+    columns = {"text": [text for text, _ in rows], "label": [label for _, label in rows]}
+    pq.write_table(pa.table(columns), path)
+
+
+def write_fasttext(path, rows):
+    lines = [f"__label__{label} {' '.join(text.split())}" for text, label in rows]
+    path.write_text("\n".join(lines), "utf-8")
+
+
+FORMATS = {
+    "csv": write_csv,
+    "tsv": lambda path, rows: write_csv(path, rows, "\t"),
+    "jsonl": write_json_lines,
+    "parquet": write_parquet,
+    "txt": write_fasttext,
+}
+
+
+@pytest.mark.parametrize("extension", FORMATS)
+@pytest.mark.parametrize("piped", [False, True], ids=["file", "standard input"])
+def test_every_format_gives_the_same_model(cli, rows, whole, tmp_path, extension, piped):
+    path = tmp_path / f"news.{extension}"
+    FORMATS[extension](path, rows)
+    stdin = path.read_bytes() if piped else b""
+    file = "-" if piped else path
+
+    answer = cli("train", file, *ARGUMENTS, "--out", tmp_path / "model", stdin=stdin)
+    assert answer.code == 0, answer.err
+    assert weights(tmp_path / "model") == weights(whole)
+
+    answer = cli("evaluate", tmp_path / "model", file, "--json", stdin=stdin)
+    scores = json.loads(answer.out)
+    assert scores["rows"] == len(rows)
+    assert scores["accuracy"] > 0.9
+
+    labels = cli("predict", tmp_path / "model", file, stdin=stdin)
+    assert labels.code == 0
+    right = sum(a == b for a, (_, b) in zip(labels.out.splitlines(), rows, strict=True))
+    assert right / len(rows) == pytest.approx(scores["accuracy"])
+
+
+def test_columns_by_name_and_labels_that_are_numbers(cli, tmp_path):
+    table = tmp_path / "films.csv"
+    films = ["1,a dull film", "5,a fine film"] * 20
+    table.write_text("\n".join(["stars,review", *films]))
+    names = ("--text", "review", "--label", "stars")
+    assert cli("train", table, *names, "--out", tmp_path / "m", "--d-model", 4).code == 0
+    assert "100.00 %" in cli("evaluate", tmp_path / "m", table, *names).out
+    answer = cli("predict", tmp_path / "m", "-", stdin=b"a fine film\na dull film\n")
+    assert answer.out == "5\n1\n"
+
+
+def test_a_seed_of_its_own_gives_other_weights(cli, table, whole, tmp_path):
+    other = (*ARGUMENTS[:-1], 6)
+    assert cli("train", table, *other, "--out", tmp_path / "model").code == 0
+    assert weights(tmp_path / "model") != weights(whole)
+
+
+def test_probabilities_are_json_lines_that_agree_with_the_labels(cli, table, whole):
+    labels = cli("predict", whole, table).out.splitlines()
+    answer = cli("predict", whole, table, "--probabilities")
+    for line, label in zip(answer.out.splitlines(), labels, strict=True):
+        row = json.loads(line)
+        assert row["label"] == label == max(row["probabilities"], key=row["probabilities"].get)
+        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_training_again_takes_the_place_of_the_model(cli, table, whole, tmp_path):
+    out = tmp_path / "model"
+    assert cli("train", table, "--epochs", 1, "--d-model", 4, "--out", out).code == 0
+    assert cli("train", table, *ARGUMENTS, "--out", out).code == 0
+    assert weights(out) == weights(whole)
+    assert len(list(out.iterdir())) == 4
+
+
+# A run that keeps its state after every chunk and leaves time to be interrupted.
+SLOW = """
+import time
+from hyperagg.training import loop
+
+write = loop.write_checkpoint
+def write_and_wait(*arguments):
+    write(*arguments)
+    time.sleep(0.3)
+loop.write_checkpoint = write_and_wait
+loop.SECONDS_BETWEEN_CHECKPOINTS = 0.0
+"""
+# A run that is killed with its third checkpoint half written.
+KILLED_WRITING = """
+import os, signal
+from hyperagg.training import checkpoint, loop
+
+save, calls = checkpoint.save_file, []
+def save_half(tensors, path, metadata):
+    save(tensors, path, metadata)
+    calls.append(path)
+    if len(calls) == 3:
+        os.truncate(path, path.stat().st_size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+checkpoint.save_file = save_half
+loop.SECONDS_BETWEEN_CHECKPOINTS = 0.0
+"""
+# A run that is killed in its third epoch, when nothing was kept so far.
+KILLED_EARLY = """
+import os, signal
+from hyperagg.training import loop
+
+class Run(loop._Run):
+    def end_epoch(self):
+        super().end_epoch()
+        if self.epoch == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+loop._Run = Run
+"""
+
+
+def start(driver, table, out):
+    code = f"{driver}\nfrom hyperagg.cli import main\nmain()"
+    arguments = ["train", table, *ARGUMENTS, "--out", out]
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONHASHSEED": "2"},
+    )
+
+
+def interrupt(driver, table, out, number):
+    """Starts a run, and sends it the signal once its state was kept."""
+    process = start(driver, table, out)
+    until = time.monotonic() + 60
+    while not (out / "checkpoint.safetensors").exists() and process.poll() is None:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    return process.returncode, err.decode()
+
+
+def test_killed_and_resumed_is_as_if_not_killed(fresh, table, whole, tmp_path):
+    out = tmp_path / "model"
+    code, err = interrupt(SLOW, table, out, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    assert err == ""
+    assert [path.name for path in out.iterdir()] == ["checkpoint.safetensors"]
+    answer = fresh("train", table, *ARGUMENTS, "--out", out, "--resume", PYTHONHASHSEED="3")
+    assert answer.code == 0, answer.err
+    assert weights(out) == weights(whole)
+    assert len(list(out.iterdir())) == 4
+
+
+@pytest.mark.parametrize("driver", [KILLED_WRITING, KILLED_EARLY], ids=["writing", "early"])
+def test_killed_at_a_bad_moment(cli, table, whole, tmp_path, driver):
+    out = tmp_path / "model"
+    process = start(driver, table, out)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert (out / "checkpoint.safetensors").exists() == (driver is KILLED_WRITING)
+    answer = cli("train", table, *ARGUMENTS, "--out", out, "--resume")
+    assert answer.code == 0, answer.err
+    assert ("from the beginning" in answer.err) == (driver is KILLED_EARLY)
+    assert weights(out) == weights(whole)
+    assert len(list(out.iterdir())) == 4
+
+
+def test_ctrl_c_says_how_to_go_on(cli, table, whole, tmp_path):
+    out = tmp_path / "model"
+    code, err = interrupt(SLOW, table, out, signal.SIGINT)
+    assert code == 130
+    assert err == f"stopped; the state is in {out}, go on with the same command and --resume\n"
+    # The rows may come by another way; what counts is what they are.
+    stdin = table.read_bytes()
+    answer = cli("train", "-", *ARGUMENTS, "--out", out, "--resume", stdin=stdin)
+    assert answer.code == 0, answer.err
+    assert weights(out) == weights(whole)
+
+
+@pytest.fixture(scope="module")
+def stopped(cli, table, tmp_path_factory):
+    """A folder that an interrupted run left, made in this process."""
+    from hyperagg.training import loop
+
+    class Run(loop._Run):
+        def end_epoch(self):
+            super().end_epoch()
+            if self.epoch == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    folder = tmp_path_factory.mktemp("stopped") / "model"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_Run", Run)
+        assert cli("train", table, *ARGUMENTS, "--out", folder).code == 130
+    return folder
+
+
+OTHERS = {
+    "seed": (*ARGUMENTS, "--seed", 6),
+    "epochs": (*ARGUMENTS, "--epochs", 31),
+    "rate": (*ARGUMENTS, "--learning-rate", 0.1),
+    "size": (*ARGUMENTS, "--d-model", 17),
+    "column": (*ARGUMENTS, "--text", "label", "--label", "text"),
+}
+
+
+@pytest.mark.parametrize("changed", OTHERS)
+def test_resume_with_other_arguments_or_data_is_refused(cli, table, stopped, changed):
+    before = (stopped / "checkpoint.safetensors").read_bytes()
+    answer = cli("train", table, *OTHERS[changed], "--out", stopped, "--resume")
+    assert answer.code == 2
+    assert answer.err.startswith(f"hyperagg: {stopped / 'checkpoint.safetensors'}: of a run with ")
+    assert answer.err.count("\n") == 1
+    assert (stopped / "checkpoint.safetensors").read_bytes() == before
+    assert len(list(stopped.iterdir())) == 1
+
+
+@pytest.mark.parametrize("size", [0, 7, 1000, -1])
+def test_a_truncated_checkpoint_is_told_in_a_line(cli, table, stopped, tmp_path, size):
+    content = (stopped / "checkpoint.safetensors").read_bytes()
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    checkpoint.write_bytes(content[:size])
+    answer = cli("train", table, *ARGUMENTS, "--out", tmp_path, "--resume")
+    assert answer.code == 2
+    line = f"hyperagg: {checkpoint}: not a checkpoint of hyperagg; delete it to start anew\n"
+    assert answer.err == line
+
+
+def test_a_model_is_no_checkpoint(cli, table, whole, tmp_path):
+    (tmp_path / "checkpoint.safetensors").write_bytes(weights(whole))
+    answer = cli("train", table, *ARGUMENTS, "--out", tmp_path, "--resume")
+    assert answer.code == 2
+    assert "not a checkpoint" in answer.err
+
+
+def test_resume_of_what_was_finished_gives_the_same_model(cli, table, whole, tmp_path):
+    out = tmp_path / "model"
+    assert cli("train", table, *ARGUMENTS, "--out", out).code == 0
+    answer = cli("train", table, *ARGUMENTS, "--out", out, "--resume")
+    assert answer.code == 0
+    assert "no interrupted training" in answer.err
+    assert weights(out) == weights(whole)
+
+
+def test_a_reader_who_goes_away_sees_no_traceback(table, whole):
+    command = f"{sys.executable} -c 'from hyperagg.cli import main; main()'"
+    done = subprocess.run(
+        f"{command} predict {whole} {table} --probabilities | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_labels_of_any_language_are_piped_as_utf_8(cli, fresh, tmp_path):
+    table = tmp_path / "фильмы.csv"
+    films = ["скучный фильм,плохо", "прекрасный фильм,хорошо"] * 20
+    table.write_text("\n".join(["text,label", *films]), "utf-8")
+    assert cli("train", table, "--out", tmp_path / "m", "--d-model", 4).code == 0
+    answer = fresh("predict", tmp_path / "m", table, PYTHONIOENCODING="latin-1")
+    assert answer.err == ""
+    assert answer.out.splitlines() == ["плохо", "хорошо"] * 20

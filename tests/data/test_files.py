@@ -1,0 +1,252 @@
+"""Files of one's own: what is read right, and one line for everything else."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hyperagg.data import FORMATS, read_file, read_texts
+
+GOOD = (["oil rose", "gold fell"], ["crude", "gold"])
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def parquet(**columns: object) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+def refusal(path: object, *args: str, **options: str) -> str:
+    """The message that reading `path` ends with, which has to be one line."""
+    with pytest.raises(ValueError) as caught:
+        read_file(path, *args, **options)  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    return message
+
+
+CONTENTS: dict[str, str | bytes] = {
+    "a.csv": "text,label\noil rose,crude\ngold fell,gold\n",
+    "bom.csv": "\ufefftext,label\noil rose,crude\ngold fell,gold\n",
+    "crlf.csv": "text,label\r\noil rose,crude\r\ngold fell,gold\r\n",
+    "open-end.csv": "id,label,text\n1,crude,oil rose\n2,gold,gold fell",
+    "blank-lines.csv": "text,label\n\noil rose,crude\n\ngold fell,gold\n\n",
+    "quoted.csv": '"text","label"\n"oil rose","crude"\n"gold fell","gold"\n',
+    "a.tsv": "label\ttext\ncrude\toil rose\ngold\tgold fell\n",
+    "a.jsonl": '{"text": "oil rose", "label": "crude"}\n\n{"label": "gold", "text": "gold fell"}\n',
+    "crlf.ndjson": '{"text":"oil rose","label":"crude"}\r\n{"text":"gold fell","label":"gold"}\r\n',
+    "a.txt": "__label__crude oil rose\n__label__gold gold fell\n",
+    "crlf.ft": "__label__crude oil rose\r\n\r\n__label__gold\tgold fell\r\n",
+    "label-last.ft": "oil rose __label__crude\n__label__gold gold fell\n",
+    "a.parquet": parquet(text=GOOD[0], label=GOOD[1]),
+    "dictionary.pq": parquet(
+        text=pa.array(GOOD[0], pa.large_string()), label=pa.array(GOOD[1]).dictionary_encode()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_every_format_gives_the_same(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, name, CONTENTS[name])
+    split = read_file(path)
+    assert (split.texts, split.labels) == GOOD
+    assert read_texts(path) == GOOD[0]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.txt", "a.parquet"])
+def test_standard_input_is_told_by_its_content(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = CONTENTS[name]
+    data = content.encode() if isinstance(content, str) else content
+    for read in (read_file, read_texts):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+        found = read("-")
+        assert (found if isinstance(found, list) else found.texts) == GOOD[0]
+
+
+def test_plain_lines_are_texts_even_with_commas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = "oil rose, again\r\ngold fell\n"
+    wanted = ["oil rose, again", "gold fell"]
+    assert read_texts(write(tmp_path, "a.txt", content)) == wanted
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content.encode())))
+    assert read_texts("-") == wanted
+
+
+def test_named_columns_and_numbers_as_labels(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", 'Review,Stars\n"one, two\nthree",5\n')
+    split = read_file(path, "Review", "Stars")
+    assert (split.texts, split.labels) == (["one, two\nthree"], ["5"])
+    numbered: dict[str, str | bytes] = {
+        "a.jsonl": '{"text": "a", "label": 3}\n{"text": "b", "label": true}\n',
+        "a.parquet": parquet(text=["a", "b"], label=[3, 4]),
+    }
+    for name, content in numbered.items():
+        assert read_file(write(tmp_path, name, content)).labels[0] == "3"
+
+
+def test_line_separators_inside_json_strings_are_no_line_ends(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.jsonl", '{"text": "a\u2028b\u0085c", "label": "x"}\n')
+    assert read_file(path).texts == ["a\u2028b\u0085c"]
+
+
+def test_ten_megabytes_on_one_line(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    path = write(tmp_path, "a.csv", "text,label\n" + "x" * 10_000_000 + ",a\n")
+    assert len(read_file(path).texts[0]) == 10_000_000
+    assert csv.field_size_limit() == limit
+
+
+def test_format_wins_over_the_extension(tmp_path: Path) -> None:
+    path = write(tmp_path, "table.dat", CONTENTS["a.tsv"])
+    assert read_file(path, format="tsv").texts == GOOD[0]
+
+
+# name, content, what the message has to say
+BAD = [
+    ("a.csv", "", ["is empty"]),
+    ("blank.csv", "\n \n", ["is empty"]),
+    ("header.csv", "text,label\n", ["no rows"]),
+    ("column.csv", "body,label\na,b\n", ["'text'", "'body', 'label'"]),
+    ("column.jsonl", '{"text": "a", "topic": "b"}\n', ["'label'", "'text', 'topic'"]),
+    ("twice.csv", "text,text,label\na,b,c\n", ["2 columns called 'text'"]),
+    ("few.csv", 'text,label\n"a\nb",x\noops\n', ["row 2 (line 4)", "1 field", "has 2"]),
+    ("many.csv", "text,label\na,b,c\n", ["row 1 (line 2)", "3 fields"]),
+    ("many.tsv", "text\tlabel\na\tb\tc\n", ["row 1 (line 2)", "3 fields"]),
+    ("quote.csv", 'text,label\na,b\n"never closed,c\nd,e\n', ["line 3", "quotes"]),
+    ("empty.csv", "text,label\na,b\n  ,c\n,d\n", ["row 2 (line 3)", "empty text", "2 rows of 3"]),
+    ("label.csv", "text,label\na,\n", ["row 1 (line 2)", "no label"]),
+    ("latin.csv", "text,label\ncaf\u00e9,b\n".encode("latin-1"), ["line 2", "byte 15", "0xe9"]),
+    ("bom-latin.csv", b"\xef\xbb\xbftext,label\n\xe9,b\n", ["line 2", "byte 15", "UTF-8"]),
+    ("utf16.csv", "text,label\na,b\n".encode("utf-16"), ["UTF-16"]),
+    ("utf16-le.csv", "text,label\na,b\n".encode("utf-16-le"), ["UTF-16"]),
+    ("nul.csv", b"text,label\na\0,b\n", ["binary", "byte 13"]),
+    ("gzip.csv", b"\x1f\x8b\x08rest", ["gzip", "decompress"]),
+    ("sheet.xlsx", b"PK\x03\x04rest", ["Excel", "CSV"]),
+    ("picture.txt", b"\x89PNG\r\n\x1a\nrest", ["PNG"]),
+    ("actually.csv", parquet(text=["a"], label=["b"]), ["Parquet"]),
+    ("short.parquet", parquet(text=["a"], label=["b"])[:-20], ["damaged"]),
+    ("text.parquet", "text,label\na,b\n", ["no Parquet file"]),
+    ("number.parquet", parquet(text=[1], label=["b"]), ["'text'", "int64"]),
+    ("column.parquet", parquet(body=["a"], label=["b"]), ["'text'", "'body', 'label'"]),
+    ("list.parquet", parquet(text=["a"], label=[["b", "c"]]), ["only one label"]),
+    ("null.parquet", parquet(text=["a", None], label=["b", "c"]), ["row 2", "empty text"]),
+    ("nan.parquet", parquet(text=["a"], label=[float("nan")]), ["row 1", "no label"]),
+    ("rows.parquet", parquet(text=pa.array([], pa.string()), label=pa.array([], pa.string())),
+     ["no rows"]),
+    ("bad.jsonl", '{"text": "a", "label": "b"}\n{"text": \n', ["line 2", "not JSON"]),
+    ("array.json", '[{"text": "a", "label": "b"}]', ["line 1", "a list"]),
+    ("deep.jsonl", "[" * 100_000, ["line 1", "not JSON"]),
+    ("number.jsonl", '{"text": 7, "label": "b"}\n', ["line 1", "a number", "string"]),
+    ("missing.jsonl", '{"text": "a", "label": "b"}\n{"label": "b"}\n', ["line 2", "'text'"]),
+    ("unlabelled.jsonl", '{"text": "a", "label": null}\n', ["line 1", "no label"]),
+    ("many.jsonl", '{"text": "a", "label": ["b", "c"]}\n', ["line 1", "only one label"]),
+    ("half.jsonl", '{"text": "\\ud800", "label": "b"}\n', ["line 1", "surrogate"]),
+    ("many.txt", "__label__a x\n__label__a __label__b y\n", ["line 2", "2 labels"]),
+    ("plain.txt", "just\nlines\n", ["no line has a label", "__label__"]),
+    ("some.txt", "__label__a x\ny\n", ["line 2", "no label"]),
+    ("wordless.txt", "__label__a x\n__label__a\n", ["line 2", "empty text"]),
+    ("table.dat", "text,label\na,b\n", ["'.dat'", ".csv"]),
+    ("table", "no separator here\n", ["format"]),
+    ("line\nbreak\x1b[2J.csv", "", ["is empty"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content", "said"), BAD, ids=[repr(name) for name, _, _ in BAD])
+def test_bad_files_get_one_line(
+    tmp_path: Path, name: str, content: str | bytes, said: list[str]
+) -> None:
+    message = refusal(write(tmp_path, name, content))
+    shown = name.replace("\n", " ").replace("\x1b", "\\x1b")
+    for part in [shown, *said]:
+        assert part in message
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    assert "no such file" in refusal(tmp_path / "absent.csv")
+    assert "directory" in refusal(tmp_path)
+    assert "known" in refusal(tmp_path / "absent.csv", format="xml")
+
+
+def test_wrong_names_are_answered_with_the_right_ones(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "review,stars\na,b\n")
+    assert "did you mean 'review'" in refusal(path, "Review", "stars")
+    assert "both" in refusal(path, "review", "review")
+
+
+# Line breaks inside are kept; what is only white space would be an empty text.
+characters = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
+texts = st.lists(
+    st.text(characters, min_size=1).filter(lambda text: not text.isspace()), min_size=1
+)
+anything = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@anything
+@given(texts)
+def test_any_text_survives_csv_and_tsv(tmp_path: Path, texts: list[str]) -> None:
+    for name, delimiter in (("a.csv", ","), ("a.tsv", "\t")):
+        path = tmp_path / name
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter=delimiter)
+            writer.writerows([("label", "text"), *(("x", text) for text in texts)])
+        assert read_file(path).texts == texts
+
+
+@anything
+@given(texts, st.booleans())
+def test_any_text_survives_json_lines(tmp_path: Path, texts: list[str], escape: bool) -> None:
+    records = (json.dumps({"text": t, "label": t}, ensure_ascii=escape) for t in texts)
+    split = read_file(write(tmp_path, "a.jsonl", "\n".join(records)))
+    assert split.texts == split.labels == texts
+
+
+# Bytes at random seldom get past the first check, so some begin like the real thing.
+beginnings = st.sampled_from(
+    [b"", b"text,label\n", b'{"text": ', b"__label__", b"text\tlabel\n", b"PAR1", b"\xef\xbb\xbf"]
+)
+
+
+@settings(anything, max_examples=150)
+@given(beginnings, st.binary() | st.text().map(str.encode), st.sampled_from([None, *FORMATS]))
+def test_any_bytes_give_a_result_or_one_line(
+    tmp_path: Path, beginning: bytes, rest: bytes, format: str | None
+) -> None:
+    path = write(tmp_path, "upload", beginning + rest)
+    for read in (read_file, read_texts):
+        try:
+            read(path, format=format)
+        except ValueError as error:
+            assert len(str(error).splitlines()) == 1
+
+
+@anything
+@given(st.data())
+def test_damaged_parquet_gives_a_result_or_one_line(tmp_path: Path, data: st.DataObject) -> None:
+    content = bytearray(parquet(text=["a", "b"] * 9, label=[1, 2] * 9))
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(content)))
+    for part in (content, content[:cut]):
+        try:
+            read_file(write(tmp_path, "a.parquet", bytes(part)))
+        except ValueError as error:
+            assert len(str(error).splitlines()) == 1

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hyperagg import ops
+from hyperagg.ops import reference
+from hyperagg.positions import position_blocks
+
+
+def problem(lengths, d=5, vocabulary=11, dtype=torch.float64):
+    cu_seqlens = torch.tensor([0, *np.cumsum(lengths)])
+    token_ids = torch.randint(0, vocabulary, (int(cu_seqlens[-1]),), dtype=torch.int32)
+    embedding = torch.randn(vocabulary, d, dtype=dtype, requires_grad=True)
+    p = torch.randn(max([1, *lengths]), d, dtype=dtype, requires_grad=True)
+    return token_ids, cu_seqlens, embedding, p
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=8), st.sampled_from(["none", "sqrt"]))
+def test_equals_reference_with_gradients(lengths, normalize):
+    token_ids, cu_seqlens, embedding, p = problem(lengths)
+    power = {"none": 0.0, "sqrt": 0.5}[normalize]
+    got = ops.aggregate_tokens(token_ids, embedding, p, cu_seqlens=cu_seqlens, normalize=normalize)
+    want = reference.aggregate_tokens(
+        token_ids, embedding, cu_seqlens[:-1], cu_seqlens.diff(), p, None, power
+    )
+    torch.testing.assert_close(got, want)
+    grad = torch.randn_like(got)
+    embedding_grad, p_grad = torch.autograd.grad(got, (embedding, p), grad)
+    wanted = torch.autograd.grad(
+        want, (embedding, p), grad, allow_unused=True, materialize_grads=True
+    )
+    assert embedding_grad.is_sparse
+    torch.testing.assert_close(embedding_grad.to_dense(), wanted[0])
+    torch.testing.assert_close(p_grad, wanted[1])
+
+
+def test_padded_ragged_and_vector_forms_agree():
+    lengths = [4, 0, 7]
+    token_ids, cu_seqlens, embedding, p = problem(lengths)
+    ragged = ops.aggregate_tokens(token_ids, embedding, p, cu_seqlens=cu_seqlens)
+    padded = torch.zeros(3, 7, dtype=torch.int64)
+    for b, n in enumerate(lengths):
+        padded[b, :n] = token_ids[cu_seqlens[b] : cu_seqlens[b] + n]
+    counts = torch.tensor(lengths)
+    torch.testing.assert_close(ops.aggregate_tokens(padded, embedding, p, lengths=counts), ragged)
+    vectors = ops.aggregate(embedding[padded], p, lengths=counts)[:, 0]
+    torch.testing.assert_close(vectors, ragged)
+
+
+def test_position_ids_share_vectors_between_places():
+    token_ids, cu_seqlens, embedding, _ = problem([9, 3])
+    blocks = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    position_ids = position_blocks(9, 3)
+    shared = ops.aggregate_tokens(
+        token_ids, embedding, blocks, cu_seqlens=cu_seqlens, position_ids=position_ids
+    )
+    spread = ops.aggregate_tokens(token_ids, embedding, blocks[position_ids], cu_seqlens=cu_seqlens)
+    torch.testing.assert_close(shared, spread)
+    grad = torch.randn_like(shared)
+    a, b = (torch.autograd.grad(y, blocks, grad)[0] for y in (shared, spread))
+    torch.testing.assert_close(a, b)
+
+
+def test_same_bits_for_any_number_of_threads():
+    token_ids, cu_seqlens, embedding, p = problem([300] * 40, d=64, dtype=torch.float32)
+    results = []
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            y = ops.aggregate_tokens(token_ids, embedding, p, cu_seqlens=cu_seqlens)
+            rows, p_grad = torch.autograd.grad(y.square().sum(), (embedding, p))
+            results.append((y.detach(), rows.to_dense(), p_grad))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other))
+
+
+def test_many_python_threads_at_once():
+    token_ids, cu_seqlens, embedding, p = problem([200] * 30, d=64, dtype=torch.float32)
+    table, places = embedding.detach(), p.detach()
+    want = ops.aggregate_tokens(token_ids, table, places, cu_seqlens=cu_seqlens)
+    wrong = []
+
+    def work():
+        for _ in range(5):
+            y = ops.aggregate_tokens(token_ids, table, places, cu_seqlens=cu_seqlens)
+            if not torch.equal(y, want):
+                wrong.append(y)
+
+    workers = [threading.Thread(target=work) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_opcheck():
+    token_ids, cu_seqlens, embedding, p = problem([3, 5])
+    torch.library.opcheck(
+        torch.ops.hyperagg.aggregate_tokens.default,
+        (token_ids, embedding.detach(), cu_seqlens[:-1], cu_seqlens.diff(), p.detach(), None, 0.5),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (dict(token_ids=torch.tensor([0, 99])), "token_ids"),
+        (dict(token_ids=torch.tensor([0.0, 1.0])), "token_ids"),
+        (dict(cu_seqlens=torch.tensor([0, 1])), "cu_seqlens"),
+        (dict(cu_seqlens=torch.tensor([0, 3, 2])), "cu_seqlens"),
+        (dict(cu_seqlens=None), "token_ids"),
+        (dict(p=torch.ones(1, 4)), "p"),
+        (dict(p=torch.ones(2, 3)), "p"),
+        (dict(embedding=torch.ones(4, 4, dtype=torch.bfloat16)), "embedding"),
+    ],
+)
+def test_bad_arguments_are_named(change, names):
+    call = dict(
+        token_ids=torch.tensor([0, 1]), embedding=torch.ones(4, 4), cu_seqlens=torch.tensor([0, 2])
+    )
+    call.update(change)
+    with pytest.raises((ValueError, TypeError), match=names):
+        ops.aggregate_tokens(call.pop("token_ids"), call.pop("embedding"), **call)

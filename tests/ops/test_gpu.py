@@ -1,0 +1,301 @@
+"""The Triton kernels against the reference; without a GPU in Triton's interpreter."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+import torch
+
+from hyperagg.masks import Causal, Documents, Full, Prefix, Window
+from hyperagg.ops import reference
+from hyperagg.ops.rows import State, find_rows
+
+# Read by Triton when it is imported.
+INTERPRETED = not torch.cuda.is_available()
+if INTERPRETED and "triton" not in sys.modules:
+    os.environ["TRITON_INTERPRET"] = "1"
+pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
+if INTERPRETED and os.environ.get("TRITON_INTERPRET") != "1":
+    pytest.skip("Triton was imported before its interpreter was on", allow_module_level=True)
+
+from hyperagg.ops import gpu  # noqa: E402
+
+DEVICE = "cpu" if INTERPRETED else "cuda"
+TYPES = [torch.float32, torch.bfloat16, torch.float16]
+KINDS = ["sum", "decay", "rotation", "gate"]
+
+
+@pytest.fixture(autouse=True)
+def poisoned(monkeypatch):
+    """Memory that a kernel must fill is NaN until it does."""
+    fresh = torch.Tensor.new_empty, torch.empty_like
+
+    def poison(tensor):
+        return tensor.fill_(float("nan")) if tensor.is_floating_point() else tensor
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda *a, **k: poison(fresh[0](*a, **k)))
+    monkeypatch.setattr(torch, "empty_like", lambda *a, **k: poison(fresh[1](*a, **k)))
+
+
+@pytest.fixture(params=["whole", "cut"])
+def rows_are(request, monkeypatch):
+    """Rows as they are, or cut into stretches of two tiles."""
+    monkeypatch.setattr(gpu, "TILE_PLACES", 16)
+    monkeypatch.setattr(gpu, "STRETCH", 32 if request.param == "cut" else 10**6)
+
+
+class Case:
+    """Inputs of one call, rounded to `dtype`, and what the reference makes of them in float64."""
+
+    def __init__(self, mask, n, d, dtype, kind="sum", p=True, lengths=None, state=False, **rest):
+        self.mask, self.dtype, self.kind = mask, dtype, kind
+        self.power, self.padding = rest.get("power", 0.0), rest.get("padding", "right")
+        batch = 1 if isinstance(mask, Documents) or lengths is None else len(lengths)
+        self.lengths = None if lengths is None else torch.tensor(lengths)
+        x = torch.randn(batch, n, d).to(dtype)
+        rows = find_rows(mask, x, self.lengths, self.padding)
+        place = torch.arange(batch * n)[:, None]
+        self.kept = ((place >= rows.starts) & (place < rows.starts + rows.lengths)).any(1)
+        # What is read of the padding shows in every sum.
+        x.view(-1, d)[~self.kept] = float("nan")
+        wide = torch.promote_types(dtype, torch.float32)
+        self.leaves = {"x": x}
+        if p:
+            # More places than the rows have: their gradient is zero.
+            self.leaves["p"] = (1 + 0.3 * torch.randn(n + 3, d)).to(wide)
+        if kind == "decay":
+            self.leaves["decay"] = (0.8 + 0.2 * torch.rand(d)).to(wide)
+        elif kind == "rotation":
+            size, angle = 0.8 + 0.2 * torch.rand(d // 2), torch.randn(d // 2)
+            self.leaves["decay"] = torch.view_as_real(torch.polar(size, angle)).to(wide)
+        elif kind == "gate":
+            gate = torch.rand(batch, n, d)
+            gate[:, ::7] = 0
+            self.leaves["gate"] = gate.to(dtype)
+        self.before = None
+        if state:
+            self.before = torch.arange(len(rows.starts)) + 2
+            self.leaves["initial"] = torch.randn(len(rows.starts), d).to(wide)
+        self.rows = rows
+
+    def wanted(self):
+        leaves = {k: v.double().requires_grad_() for k, v in self.leaves.items()}
+        decay = leaves.get("decay")
+        if self.kind == "rotation":
+            decay = torch.view_as_complex(decay)
+        state = None if self.before is None else State(leaves["initial"], self.before)
+        y, after = reference.aggregate(
+            leaves["x"],
+            leaves.get("p"),
+            self.mask,
+            self.lengths,
+            self.power,
+            decay=decay,
+            gate=leaves.get("gate"),
+            state=state,
+            padding=self.padding,
+        )
+        self.y_grad = torch.randn(y.shape, dtype=torch.float64).to(self.dtype)
+        outputs, grads = [y], [self.y_grad.double()]
+        self.carried_grad = None
+        if not isinstance(self.mask, Window | Prefix):
+            self.carried_grad = torch.randn(after.carried.shape)
+            outputs.append(after.carried)
+            grads.append(self.carried_grad.double())
+        found = torch.autograd.grad(outputs, list(leaves.values()), grads, allow_unused=True)
+        found = [torch.zeros_like(v) if g is None else g for v, g in zip(leaves.values(), found)]
+        return y.detach(), after.carried.detach(), dict(zip(leaves, found))
+
+    def on_device(self, tensor):
+        return None if tensor is None else tensor.to(DEVICE)
+
+    def got(self):
+        d = self.leaves["x"].shape[2]
+        flat = {
+            k: self.on_device(v.flatten(0, 1) if k in ("x", "gate") else v)
+            for k, v in self.leaves.items()
+        }
+        rows = [self.on_device(v) for v in (self.before, *self.rows)]
+        inputs = flat["x"], flat.get("p")
+        fading = flat.get("decay"), flat.get("gate"), flat.get("initial")
+        y_grad = self.on_device(self.y_grad.reshape(-1, d))
+        if isinstance(self.mask, Window):
+            y = gpu.window(*inputs, *rows, self.mask.size, self.power)
+            grads = gpu.window_backward(y_grad, *inputs, *rows, self.mask.size, self.power)
+            return y, None, dict(zip(("x", "p"), grads))
+        head = self.mask.size if isinstance(self.mask, Prefix) else 0
+        inputs = (*inputs, *fading, *rows)
+        pooled = self.mask.pooled
+        y, carried = gpu.scan(*inputs, head, self.power, pooled)
+        carried_grad = self.on_device(self.carried_grad)
+        if pooled:
+            # What `aggregate` makes of the last sums.
+            number = self.rows.lengths + (0 if self.before is None else self.before)
+            scale = self.on_device(number.clamp(min=1).double()[:, None] ** -self.power)
+            assert y.shape == (0, d)
+            y = carried.double() * scale
+            carried_grad = (carried_grad + y_grad.double() * scale).to(carried.dtype)
+        grads = gpu.scan_backward(
+            None if pooled else y_grad,
+            carried_grad,
+            *inputs,
+            y if not pooled and self.kind != "sum" else flat["x"][:0],
+            head,
+            self.power,
+        )
+        return y, carried, dict(zip(("x", "p", "decay", "gate", "initial"), grads))
+
+    def check(self):
+        y, carried, grads = self.wanted()
+        got_y, got_carried, got_grads = self.got()
+        wide = torch.promote_types(self.dtype, torch.float32)
+        if not self.mask.pooled:
+            assert got_y.dtype == self.dtype
+        close(got_y.view(y.shape), y, self.dtype)
+        if got_carried is not None:
+            assert got_carried.dtype == wide
+            close(got_carried, carried, wide)
+        for name, want in grads.items():
+            got = got_grads[name]
+            own = name in ("x", "gate")
+            assert got.dtype == (self.dtype if own else wide), name
+            # Sums that a gradient needs are read back in the type of the inputs or better.
+            close(got.view(want.shape), want, self.dtype if own else wide)
+        for name, leaf in self.leaves.items():
+            if name in ("x", "gate"):
+                flat = got_grads[name].view(-1, leaf.shape[-1]).cpu()
+                assert not flat[~self.kept].any(), name
+        if not self.mask.pooled:
+            assert not got_y.view(-1, y.shape[-1]).cpu()[~self.kept].any()
+
+
+def close(got, want, dtype):
+    got = got.double().cpu()
+    assert got.shape == want.shape
+    assert torch.isfinite(got).all()
+    # One rounding to the type, and the sums' own error in float32.
+    bound = torch.finfo(dtype).eps + 64 * torch.finfo(torch.float32).eps
+    if want.numel():
+        assert (got - want).abs().max() <= bound * (1 + want.abs().max())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("n", "dtype", "power", "p", "state"),
+    [
+        (1, torch.float32, 0.5, True, True),
+        (2, torch.bfloat16, 0.0, True, False),
+        (63, torch.float16, 1.0, False, True),
+        (64, torch.float32, 0.0, False, False),
+        (65, torch.bfloat16, 0.5, True, True),
+    ],
+)
+def test_scan_equals_reference(kind, n, dtype, power, p, state, rows_are):
+    lengths = [n, 0, (n + 1) // 2]
+    Case(Causal(), n, 2, dtype, kind, p, lengths, state, power=power).check()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_long_row(kind, monkeypatch):
+    monkeypatch.setattr(gpu, "STRETCH", 64)
+    Case(Causal(), 300, 2, torch.float32, kind, lengths=[300], power=1.0).check()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mask", [Causal(), Full()], ids=str)
+def test_padding_on_the_left(kind, mask, rows_are):
+    lengths = [37, 0, 17]
+    Case(mask, 39, 2, torch.float32, kind, True, lengths, power=0.5, padding="left").check()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("causal", [True, False])
+def test_documents(kind, causal, rows_are):
+    mask = Documents((0, 3, 3, 36, 49), causal=causal)
+    Case(mask, 49, 2, torch.float16, kind, not causal, None, True, power=1.0).check()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pooled(kind, rows_are):
+    Case(Full(), 40, 2, torch.bfloat16, kind, True, [40, 1, 33], True, power=0.5).check()
+
+
+@pytest.mark.parametrize("size", [0, 1, 40, 100])
+def test_prefix(size, rows_are):
+    dtype = TYPES[size % 3]
+    Case(Prefix(size), 50, 2, dtype, "sum", size > 0, [50, 0, 35, 1], power=size % 3 / 2).check()
+
+
+@pytest.mark.parametrize(
+    ("size", "p"),
+    [
+        (1, True),
+        (2, False),
+        (7, True),
+        (7, False),
+        (16, True),
+        (33, True),
+        (65, False),
+        (999, True),
+    ],
+)
+def test_window(size, p, monkeypatch):
+    monkeypatch.setattr(gpu, "TILE_PLACES", 16)
+    monkeypatch.setattr(gpu, "STRETCH", 32)
+    dtype = TYPES[size % 3]
+    power = size % 5 / 4 if size % 5 in (0, 2, 4) else 0.25
+    Case(Window(size), 65, 2, dtype, "sum", p, [65, 0, 30], power=power).check()
+
+
+def test_windows_neither_cancel_nor_let_infinity_out():
+    n = 100
+    x = torch.full((n, 1), 1e7)
+    x[60:] = torch.randn(n - 60, 1)
+    x[50] = float("inf")
+    rows = torch.tensor([0]), torch.tensor([n])
+    y = gpu.window(x.to(DEVICE), None, None, *(v.to(DEVICE) for v in rows), 7, 0.0).cpu()
+    want = x.double().unfold(0, 7, 1).sum(-1)[60:]
+    assert y[50:57].isinf().all() and y[:50].isfinite().all()
+    torch.testing.assert_close(y[66:].double(), want, atol=1e-5, rtol=0)
+
+
+def test_channels_of_many_programs_and_groups_of_rows(monkeypatch):
+    monkeypatch.setattr(gpu, "TILE_PLACES", 8)
+    monkeypatch.setattr(gpu, "TILE_CHANNELS", 4)
+    monkeypatch.setattr(gpu, "MANY_PROGRAMS", 12)
+    for kind in ("sum", "rotation"):
+        Case(Causal(), 5, 10, torch.float32, kind, True, [5, 2, 4], power=0.5).check()
+    Case(Causal(), 3, 1, torch.float32, "gate", True, [3, 2, 0, 1, 3], True).check()
+
+
+def test_float64_keeps_its_digits():
+    case = Case(Causal(), 40, 2, torch.float64, "decay", True, [40, 7], True, power=1.0)
+    y, _, grads = case.wanted()
+    got, _, got_grads = case.got()
+    torch.testing.assert_close(got.cpu().view_as(y)[0], y[0], atol=1e-12, rtol=1e-12)
+    for name, want in grads.items():
+        torch.testing.assert_close(got_grads[name].cpu().view_as(want), want)
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_nothing_at_all(pooled):
+    for rows, tokens in ((0, 0), (2, 0)):
+        x, p = torch.ones(tokens, 3, device=DEVICE), torch.ones(2, 3, device=DEVICE)
+        where = (torch.zeros(rows, dtype=torch.int64, device=DEVICE),) * 2
+        inputs = (x, p, None, None, None, None, *where)
+        y, carried = gpu.scan(*inputs, 0, 0.5, pooled)
+        assert y.shape == x.shape and carried.shape == (rows, 3) and not carried.any()
+        grads = gpu.scan_backward(None, None, *inputs, x, 0, 0.5)
+        assert grads[1].shape == (2, 3) and not grads[1].any()
+        assert gpu.window(x, p, None, *where, 2, 0.0).shape == x.shape
+        assert not gpu.window_backward(x, x, p, None, *where, 2, 0.0)[1].any()
+
+
+def test_same_bits_every_time(rows_are):
+    case = Case(Causal(), 50, 2, torch.float32, "decay", True, [50, 20])
+    case.wanted()
+    first, second = case.got(), case.got()
+    assert torch.equal(first[0], second[0])
+    assert all(torch.equal(a, b) for a, b in zip(first[2].values(), second[2].values()))

@@ -1,0 +1,85 @@
+"""What the README shows works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import hyperagg
+from hyperagg.cli import app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+LONG = {"compare", "study"}
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with the files that the commands name, of real newswires."""
+    import csv
+
+    data = hyperagg.load_dataset("r8")
+    # Two classes, so that none is met in the test rows alone.
+    known = [i for i, label in enumerate(data.train.labels) if label in ("earn", "acq")]
+    picked = np.random.default_rng(0).permutation(known)[:600]
+    for name, part in (
+        ("reviews.csv", picked[:400]),
+        ("test.csv", picked[400:500]),
+        ("new.csv", picked[500:]),
+    ):
+        with (tmp_path / name).open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["review", "stars"])
+            writer.writerows([data.train.texts[i], data.train.labels[i]] for i in part)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_commands(folder, monkeypatch):
+    r8 = hyperagg.load_dataset("r8")
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    # What trains for many minutes is stopped as soon as it begins; tests/studies runs the same
+    # functions on less data.
+    monkeypatch.setattr("hyperagg.studies.compare.compare", stop)
+    monkeypatch.setattr("hyperagg.studies.reuters.reuters", stop)
+    monkeypatch.setattr("hyperagg.data.load_dataset", lambda name: r8)
+    commands = [line for block in blocks("bash") for line in block.splitlines() if line]
+    assert len(commands) >= 5
+    for line in commands:
+        program, *arguments = shlex.split(line)
+        assert program == "hyperagg"
+        result = CliRunner().invoke(app, arguments)
+        wanted = 130 if arguments[0] in LONG else 0
+        assert result.exit_code == wanted, (line, result.output, result.exception)
+    assert (folder / "model" / "config.json").exists()
+    assert (folder / "model" / "cosines.png").exists()
+
+
+def test_python(folder, capsys):
+    namespace: dict[str, object] = {}
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), namespace)
+    printed = capsys.readouterr().out
+    assert "'accuracy': 0.9" in printed
+    assert "['crude']" in printed
+
+
+def test_table_and_pictures_are_those_that_were_measured():
+    found = re.findall(r"<!-- table: (\S+) -->\n(.*?)<!-- /table -->", README, re.DOTALL)
+    assert found
+    for path, table in found:
+        assert table.strip() == (ROOT / path).read_text("utf-8").strip()
+    for picture in re.findall(r"!\[.*?\]\((\S+)\)", README):
+        assert (ROOT / picture).exists()

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer as Backend
+
+from hyperagg.text import (
+    UNKNOWN,
+    WORDS,
+    HubTokenizer,
+    Ragged,
+    WordTokenizer,
+    read_tokenizer,
+)
+
+# Surrogates are no text: UTF-8 cannot hold them.
+texts = st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=6)
+
+
+def cut(tokenizer, text):
+    return [tokenizer.vocabulary[i] for i in tokenizer.encode([text]).token_ids]
+
+
+@given(texts)
+def test_the_scan_is_the_regular_expression(given_texts):
+    tokenizer = WordTokenizer.train(given_texts)
+    for text in given_texts:
+        assert cut(tokenizer, text) == WORDS.findall(text.lower())
+
+
+def test_cases_by_hand():
+    text = "Don't  stop_me — “naïve” CAFÉ\u00a0№5, 東京。\tx1\n\x1cy"
+    want = "don ' t stop_me — “ naïve ” café № 5 , 東京 。 x1 y".split()  # noqa: SIM905
+    assert cut(WordTokenizer.train([text]), text) == want
+
+
+def test_vocabulary_is_by_falling_use_then_first_appearance():
+    tokenizer = WordTokenizer.train(["b a", "c a b", "c d"])
+    assert tokenizer.vocabulary == [UNKNOWN, "b", "a", "c", "d"]
+    assert WordTokenizer.train(["b a", "c a b"], max_words=2).vocabulary == [UNKNOWN, "b", "a"]
+    assert WordTokenizer.train(["b a", "c a b"], min_count=2).vocabulary == [UNKNOWN, "b", "a"]
+
+
+def test_unknown_words_are_id_0():
+    tokenizer = WordTokenizer.train(["one two"])
+    assert tokenizer.encode(["two zwei one", ""]).token_ids.tolist() == [2, 0, 1]
+    assert WordTokenizer([UNKNOWN]).encode(["a b"]).token_ids.tolist() == [0, 0]
+    with pytest.raises(ValueError, match="vocabulary"):
+        WordTokenizer(["a"])
+
+
+@given(texts)
+def test_tokenizer_json_keeps_the_vocabulary(given_texts):
+    tokenizer = WordTokenizer.train(given_texts)
+    again = read_tokenizer(tokenizer.to_json())
+    assert isinstance(again, WordTokenizer)
+    assert again.vocabulary == tokenizer.vocabulary
+
+
+def test_the_tokenizers_library_reads_it_alike():
+    text = "Shares rose 3.5%, said Müller & Co. (NYSE: MUE)"
+    tokenizer = WordTokenizer.train([text])
+    hub = HubTokenizer(Backend.from_str(tokenizer.to_json()))
+    assert hub.vocabulary == tokenizer.vocabulary
+    for other in (text, "Müller fell; unknown words too"):
+        assert (
+            hub.encode([other]).token_ids.tolist() == tokenizer.encode([other]).token_ids.tolist()
+        )
+
+
+@given(st.lists(st.lists(st.integers(1, 9), max_size=7), max_size=6), st.data())
+def test_ragged_rows(rows, data):
+    borders = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
+    flat = np.array([i for row in rows for i in row], dtype=np.int32)
+    ragged = Ragged(flat, borders)
+
+    def lists(one):
+        return [part.tolist() for part in np.split(one.token_ids, one.cu_seqlens[1:-1])][: len(one)]
+
+    picked = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=8)) if rows else []
+    assert lists(ragged.take(np.array(picked, dtype=np.int64))) == [rows[i] for i in picked]
+    assert lists(ragged.truncate(3)) == [row[:3] for row in rows]
+    assert ragged.padded(4).tolist() == [(row[:4] + [0] * 4)[:4] for row in rows]
+    assert ragged.padded(4, front=True).tolist() == [([0] * 4 + row[-4:])[-4:] for row in rows]
