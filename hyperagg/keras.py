@@ -65,9 +65,9 @@ class Aggregation(keras.layers.Layer):
         normalize: divide each sum by 1 ("none"), the root of the number of its tokens ("sqrt"),
             or that number ("mean").
         count_padding: sum padding as if it were text, as the source's benchmarks do. Otherwise a
-            padding mask is obeyed: what it hides is never summed or counted, and places are
-            counted from the first token that it shows, so that padding in front, padding behind
-            and no padding give the same sums.
+            padding mask is obeyed: what it hides is never summed or counted, its outputs are zero,
+            and places are counted from the first token that it shows, so that padding in front,
+            padding behind and no padding give the same sums.
         attention_mask: what each place sums where a call does not say: "causal", a mask of
             `hyperagg.masks`, or None for one sum of all tokens.
         seed: of the noise.
@@ -289,7 +289,7 @@ class Aggregation(keras.layers.Layer):
     def _aggregate(self, x: Tensor, weights: Mask | Tensor, kept: Tensor | None) -> Tensor:
         x = _widen(x)
         if self.positions is not None:
-            x = x * ops.cast(self._places(ops.shape(x)[1], kept), x.dtype)
+            x = x * ops.cast(self._places(ops.shape(x)[1], weights, kept), x.dtype)
         counted = None
         if not isinstance(weights, Mask):
             weights = ops.cast(weights, x.dtype)
@@ -304,12 +304,18 @@ class Aggregation(keras.layers.Layer):
                 n = ops.shape(x)[1]
                 one = ops.ones((1, n, 1)) if kept is None else kept[..., None]
                 counted = _sum(ops.cast(one, x.dtype), weights)
-        if counted is None:
-            return y
-        return y / ops.maximum(counted, 1) ** _POWERS[self.normalize]
+        if counted is not None:
+            y = y / ops.maximum(counted, 1) ** _POWERS[self.normalize]
+        if kept is not None and not (isinstance(weights, Mask) and weights.pooled):
+            y = ops.where(kept[..., None], y, ops.zeros_like(y))
+        return y
 
-    def _places(self, n: int | Tensor, kept: Tensor | None) -> Tensor:
+    def _places(self, n: int | Tensor, weights: Mask | Tensor, kept: Tensor | None) -> Tensor:
         """(N, D) position vectors, or (B, N, D) where padding may stand in front."""
+        if isinstance(weights, Documents):
+            borders = weights.cu_seqlens
+            place = np.concatenate([np.arange(b - a) for a, b in zip(borders, borders[1:])])
+            return ops.take(self.position_vectors, place, axis=0)
         # Where N is known only when the model runs, the reshape is what catches N > max_length.
         p = ops.reshape(self.position_vectors[:n], (n, self.d_model))
         if kept is None:

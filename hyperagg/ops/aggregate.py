@@ -325,7 +325,9 @@ def _newest(x: Tensor, p: Tensor | None, starts: Tensor, lengths: Tensor, number
     """(R, number, D) products of the last tokens of each row, zeros where there are too few."""
     place = lengths[:, None] + torch.arange(-number, 0, device=x.device)
     tokens = x.flatten(0, 1)
-    newest = tokens[(starts[:, None] + place).clamp(0, max(len(tokens) - 1, 0))]
+    if not len(tokens):
+        return x.new_zeros(*place.shape, x.shape[2], dtype=registration.wide_type(x.dtype))
+    newest = tokens[(starts[:, None] + place).clamp(0, len(tokens) - 1)]
     newest = newest.to(registration.wide_type(x.dtype))
     if p is not None:
         newest = newest * p[place.clamp(0, len(p) - 1)]

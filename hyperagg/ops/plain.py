@@ -48,7 +48,7 @@ def aggregate(
         # Padding adds nothing and leaves what there is as it is.
         a = torch.where(kept[..., None], leaves, torch.ones_like(leaves))
     if a is not None and a.is_complex():
-        v = torch.view_as_complex(v.unflatten(-1, (-1, 2)))
+        v = torch.view_as_complex(v.contiguous().unflatten(-1, (-1, 2)))
 
     if isinstance(mask, Window):
         earlier = v.new_zeros(batch, mask.size - 1, v.shape[2])

@@ -81,7 +81,7 @@ def aggregate(
             carried.append(v[len(v) - mask.size + 1 :])
         a = torch.ones_like(v)
         if complex_decay:
-            v = torch.view_as_complex(v.unflatten(-1, (-1, 2)))
+            v = torch.view_as_complex(v.contiguous().unflatten(-1, (-1, 2)))
         if decay is not None:
             a = decay.expand(len(v), -1)
         if gate is not None:

@@ -191,7 +191,12 @@ class _Run:
         torch.manual_seed(zlib.crc32(f"{self.seed} {self.epoch} {self.chunk}".encode()))
 
         started = time.perf_counter()
-        loss = self.stepper.step(self.data.rows, self.data.targets, documents, begin, end)
+        try:
+            loss = self.stepper.step(self.data.rows, self.data.targets, documents, begin, end)
+        except RuntimeError as error:
+            if "overflow" not in str(error):
+                raise
+            loss = np.inf
         seconds = time.perf_counter() - started
         if not np.isfinite(loss):
             raise self.diverged(f"the loss is not finite in epoch {self.epoch + 1}")
@@ -231,6 +236,10 @@ class _Run:
         for name, tensor in self.stepper.model.state_dict().items():
             if not torch.isfinite(tensor).all():
                 raise self.diverged(f"weights ({name}) are not finite at the end")
+        # Weights may be finite and too large to be multiplied.
+        some = self.data.rows.take(np.arange(min(len(self.data.rows), self.recipe.batch_size)))
+        if not np.isfinite(self.stepper.logits(some)).all():
+            raise self.diverged("logits are not finite at the end")
 
     def diverged(self, what: str) -> ValueError:
         # The state that was kept leads to the same end, so there is nothing to resume.

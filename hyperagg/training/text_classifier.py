@@ -76,7 +76,7 @@ class ClassifierConfig:
     validation_share: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.mixer not in MIXERS:
+        if not isinstance(self.mixer, str) or self.mixer not in MIXERS:
             raise ValueError(f"mixer={shorten(self.mixer)}: there are {', '.join(MIXERS)}")
         optional = {f.name for f in fields(self) if f.default is None}
         for name in ("d_model", "max_words", "min_count", "max_tokens", "epochs", "batch_size"):
@@ -248,8 +248,9 @@ class TextClassifier:
             ValueError: a label that was not there in training.
         """
         texts, labels = _check_labelled(texts, labels)
+        stepper = make_stepper(self.model, self.config.recipe())
         data = self._encode_labelled(texts, labels, "labels")
-        predicted = make_stepper(self.model, self.config.recipe()).logits(data.rows).argmax(1)
+        predicted = stepper.logits(data.rows).argmax(1)
         return {
             "accuracy": float(accuracy_score(data.targets, predicted)),
             "macro_f1": float(f1_score(data.targets, predicted, average="macro", zero_division=0)),

@@ -1,5 +1,12 @@
 from __future__ import annotations
 
+import itertools
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -7,11 +14,15 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from hyperagg import ops
-from hyperagg.masks import Causal, Documents, Full, Mask, Prefix, Window
-from hyperagg.ops import reference
+from hyperagg.masks import Causal, Documents, Full, Prefix, Window
+from hyperagg.ops import reference, registration
+
+POWERS = {"none": 0.0, "sqrt": 0.5, "mean": 1.0}
+FADING = ["sum", "decay", "rotation", "gate"]
+D = 6
 
 
-def masks_for(n: int) -> list[Mask]:
+def masks_for(n):
     borders = (0, n // 3, n // 3, n)
     return [
         Full(),
@@ -26,6 +37,120 @@ def masks_for(n: int) -> list[Mask]:
     ]
 
 
+def fading(kind, x):
+    """The keyword arguments of one kind of fading, as leaves of autograd."""
+    if kind == "decay":
+        return dict(decay=torch.rand(D, dtype=x.dtype).requires_grad_())
+    if kind == "rotation":
+        size, angle = torch.rand(D // 2, dtype=torch.float64), torch.randn(D // 2)
+        wide = torch.complex128 if x.dtype == torch.float64 else torch.complex64
+        return dict(decay=torch.polar(size, angle.double()).to(wide).requires_grad_())
+    if kind == "gate":
+        return dict(gate=torch.rand(x.shape).to(x.dtype).requires_grad_())
+    return {}
+
+
+def in_float64(tensor):
+    wide = torch.complex128 if tensor.is_complex() else torch.float64
+    return tensor.detach().to(wide).requires_grad_()
+
+
+def assert_close(got, want, eps, name):
+    """Within a few roundings in the type of the call, relative to the largest entry."""
+    assert got.shape == want.shape, name
+    if want.numel():
+        error = (got.to(want.dtype) - want).abs().max()
+        assert error <= eps * (1 + want.abs().max()), (name, error.item())
+
+
+def check(mask, n, dtype, kind, *, normalize="none", lengths=None, padding="right", impl="auto"):
+    """Outputs, state and all gradients of a call are those of the reference in float64."""
+    batch = 1 if isinstance(mask, Documents) else 3
+    x = torch.randn(batch, D, n, dtype=dtype).transpose(1, 2).requires_grad_()  # not contiguous
+    p = (1 + 0.1 * torch.randn(n + 2, D)).to(dtype).requires_grad_()
+    more = fading(kind, x)
+    state = None
+    if (
+        not isinstance(mask, Prefix)
+        and padding == "right"
+        and not (isinstance(mask, Window) and kind == "gate")
+    ):
+        rows = len(mask.cu_seqlens) - 1 if isinstance(mask, Documents) else batch
+        place = (mask.size - 1,) if isinstance(mask, Window) else ()
+        wide = registration.wide_type(dtype)
+        seen = torch.full((rows,), mask.size if isinstance(mask, Window) else 4)
+        state = ops.State(torch.randn(rows, *place, D, dtype=wide).requires_grad_(), seen)
+    leaves = [x, p, *more.values(), *([] if state is None else [state.carried])]
+    y, after = (
+        ops.aggregate(
+            x,
+            p,
+            mask=mask,
+            lengths=lengths,
+            padding=padding,
+            normalize=normalize,
+            initial_state=state,
+            impl=impl,
+            return_state=True,
+            **more,
+        )
+        if state is not None
+        else (
+            ops.aggregate(
+                x,
+                p,
+                mask=mask,
+                lengths=lengths,
+                padding=padding,
+                normalize=normalize,
+                impl=impl,
+                **more,
+            ),
+            None,
+        )
+    )
+    wides = [in_float64(leaf) for leaf in leaves]
+    named = dict(zip(more, wides[2:]))
+    wide_state = None if state is None else ops.State(wides[-1], state.seen)
+    want, want_after = reference.aggregate(
+        wides[0],
+        wides[1],
+        mask,
+        lengths,
+        POWERS[normalize],
+        state=wide_state,
+        padding=padding,
+        **named,
+    )
+    eps = 16 * torch.finfo(dtype).eps * max(n, 1) ** 0.5
+    assert y.dtype == dtype
+    assert_close(y, want, eps, "y")
+    got_all, want_all = [y], [want]
+    if after is not None:
+        assert_close(after.carried, want_after.carried, eps, "state")
+        assert torch.equal(after.seen, want_after.seen)
+        got_all.append(after.carried), want_all.append(want_after.carried)
+    grads = [torch.randn_like(t) for t in want_all]
+    pairs = [(t, g) for t, g in zip(want_all, grads) if t.requires_grad]
+    wanted = torch.autograd.grad(
+        [t for t, _ in pairs],
+        wides,
+        [g for _, g in pairs],
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    pairs = [(t, g.to(t.dtype)) for t, g in zip(got_all, grads) if t.requires_grad]
+    found = torch.autograd.grad(
+        [t for t, _ in pairs],
+        leaves,
+        [g for _, g in pairs],
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    for name, a, b in zip(["x", "p", *more, "state"], found, wanted):
+        assert_close(a, b, eps, f"gradient of {name}")
+
+
 def test_by_hand():
     x = torch.tensor([[[1.0], [2.0], [3.0], [4.0]]])
     p = torch.tensor([[1.0], [10.0], [100.0], [1000.0]])
@@ -37,48 +162,82 @@ def test_by_hand():
     assert sums(Causal()) == [1, 21, 321, 4321]
     assert sums(Window(2)) == [1, 21, 320, 4300]
     assert sums(Prefix(2)) == [21, 21, 321, 4321]
-    assert sums(Documents((0, 1, 4))) == [1, 20, 320, 4320]
-    assert sums(Documents((0, 1, 4), causal=False)) == [1, 4320]
+    # Places are counted anew in every document, and from the first token behind padding.
+    assert sums(Documents((0, 1, 4))) == [1, 2, 32, 432]
+    assert sums(Documents((0, 1, 4), causal=False)) == [1, 432]
     assert sums(Full(), lengths=torch.tensor([2])) == [21]
+    assert sums(Causal(), lengths=torch.tensor([2]), padding="left") == [0, 0, 3, 43]
     assert sums(Full(), normalize="mean") == [4321 / 4]
-    assert sums(Causal(), normalize="sqrt", lengths=torch.tensor([1])) == [1, 1, 1, 1]
+    assert sums(Causal(), normalize="sqrt", lengths=torch.tensor([1])) == [1, 0, 0, 0]
+    assert sums(Causal(), decay=torch.tensor([0.5])) == [1, 20.5, 310.25, 4155.125]
+    gate = torch.tensor([[[0.0], [1.0], [0.0], [0.5]]])
+    assert sums(Causal(), gate=gate) == [1, 21, 300, 4150]
 
 
 @pytest.mark.parametrize("n", [1, 2, 63, 64, 65])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("normalize", ["none", "sqrt", "mean"])
-def test_equals_reference(n, dtype, normalize):
+def test_equals_reference(n, dtype):
     for mask in masks_for(n):
-        batch = 1 if isinstance(mask, Documents) else 3
-        lengths = None if isinstance(mask, Documents) else torch.tensor([n, n // 2, 0])
-        for contiguous in (True, False):
-            x = torch.randn(batch, n, 5, dtype=dtype)
-            x = x if contiguous else x.transpose(1, 2).contiguous().transpose(1, 2)
-            p = 1 + 0.1 * torch.randn(n, 5, dtype=dtype)
-            x.requires_grad_(), p.requires_grad_()
-            got = ops.aggregate(x, p, mask=mask, lengths=lengths, normalize=normalize)
-            x64, p64 = (v.detach().double().requires_grad_() for v in (x, p))
-            power = {"none": 0.0, "sqrt": 0.5, "mean": 1.0}[normalize]
-            want = reference.aggregate(x64, p64, mask, lengths, power)
-            assert got.dtype == dtype and got.shape == want.shape
-            grad = torch.randn_like(want)
-            grads = torch.autograd.grad(got, (x, p), grad.to(dtype))
-            wanted = torch.autograd.grad(want, (x64, p64), grad)
-            # A sum of n terms of about one, each rounded once or twice in its own type.
-            bound = 8 * torch.finfo(dtype).eps * n**0.5
-            for a, b in zip((got, *grads), (want, *wanted)):
-                assert (a.double() - b).abs().max() <= bound * (1 + b.abs().max()), mask
+        kinds = ["sum"] if isinstance(mask, Prefix) else FADING
+        for kind, normalize in zip(kinds, itertools.cycle(POWERS)):
+            check(mask, n, dtype, kind, normalize=normalize)
 
 
-def test_gradcheck_and_schema():
-    x = torch.randn(2, 6, 3, dtype=torch.float64, requires_grad=True)
-    p = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
-    for mask in (Full(), Causal(), Window(2), Prefix(3)):
-        assert gradcheck(lambda x, p, mask=mask: ops.aggregate(x, p, mask=mask), (x, p))
-    kind, size, borders = ops.encode_mask(Window(2))
+@pytest.mark.parametrize("padding", ["right", "left"])
+@pytest.mark.parametrize("kind", FADING)
+@pytest.mark.parametrize("impl", ["auto", "plain"])
+def test_padding_equals_reference(padding, kind, impl):
+    n = 17
+    lengths = torch.tensor([n, n // 2, 0])
+    for mask in (Full(), Causal(), Window(4), Prefix(3)):
+        if not (isinstance(mask, Prefix) and kind != "sum"):
+            check(
+                mask,
+                n,
+                torch.float64,
+                kind,
+                normalize="sqrt",
+                lengths=lengths,
+                padding=padding,
+                impl=impl,
+            )
+
+
+@pytest.mark.parametrize("kind", FADING)
+def test_rows_that_are_cut_for_the_threads_equal_the_plain_form(kind):
+    x = torch.randn(2, 6000, D, dtype=torch.float64, requires_grad=True)
+    p = torch.randn(6000, D, dtype=torch.float64, requires_grad=True)
+    more = fading(kind, x)
+    leaves = [x, p, *more.values()]
+    grads = []
+    for impl in ("cpu", "plain"):
+        y = ops.aggregate(x, p, mask=Causal(), impl=impl, **more)
+        grads.append([y, *torch.autograd.grad(y, leaves, torch.cos(torch.arange(D)) + 0 * y)])
+    for a, b in zip(*grads):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", FADING)
+def test_gradcheck(kind):
+    x = torch.randn(2, 5, D, dtype=torch.float64, requires_grad=True)
+    p = torch.randn(5, D, dtype=torch.float64, requires_grad=True)
+    more = fading(kind, x)
+
+    def call(x, p, *values, mask):
+        return ops.aggregate(x, p, mask=mask, normalize="sqrt", **dict(zip(more, values)))
+
+    for mask in (Full(), Causal(), Window(2)):
+        assert gradcheck(lambda *a, mask=mask: call(*a, mask=mask), (x, p, *more.values()))
+
+
+def test_opcheck():
+    x = torch.randn(12, D, requires_grad=True)
+    p = torch.randn(6, D, requires_grad=True)
+    rows = torch.tensor([0, 6]), torch.tensor([6, 4])
     torch.library.opcheck(
-        torch.ops.hyperagg.aggregate.default, (x, p, kind, size, borders, None, 0.5)
+        torch.ops.hyperagg.scan.default, (x, p, None, None, None, None, *rows, 0, 0.5, False)
     )
+    torch.library.opcheck(torch.ops.hyperagg.window.default, (x, p, None, *rows, 3, 0.5))
 
 
 def test_dense_mask_is_the_sources_product():
@@ -98,25 +257,170 @@ def test_a_later_token_never_moves_an_earlier_output():
         assert torch.equal(ops.aggregate(moved, mask=mask)[:, :20], y[:, :20])
 
 
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_a_million_tokens_keep_their_digits(offset):
+    x = offset + torch.randn(1, 1_000_000, 1)
+    want = x.double().cumsum(1)
+    for mask, expected in ((Causal(), want), (Full(), want[:, -1:])):
+        got = ops.aggregate(x, mask=mask)
+        assert (got.double() - expected).abs().max() <= 1e-6 * expected.abs().max()
+
+
 def test_windows_do_not_cancel_far_from_the_start():
     # A large offset makes a difference of two prefix sums lose all its digits here.
-    x = 1000 + torch.randn(1, 100_000, 1)
-    got = ops.aggregate(x, mask=Window(10))[0, -1].double()
-    want = x[0, -10:].double().sum(0)
+    x = 1000 + torch.randn(1, 1_000_000, 1)
+    got = ops.aggregate(x, mask=Window(100))[0, -1].double()
+    want = x[0, -100:].double().sum(0)
     assert ((got - want).abs() / want).item() < 1e-6
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 12))
 def test_padding_is_never_summed(n, extra, size):
-    x = torch.randn(1, n + extra, 2)
-    x[:, n:] = float("nan")
+    text = torch.randn(1, n, 2)
+    hole = torch.full((1, extra, 2), float("nan"))
     lengths = torch.tensor([n])
     for mask in (Full(), Causal(), Window(size), Prefix(size)):
-        padded = ops.aggregate(x, mask=mask, lengths=lengths)
+        want = ops.aggregate(text, mask=mask)
+        right = ops.aggregate(torch.cat([text, hole], 1), mask=mask, lengths=lengths)
+        left = ops.aggregate(torch.cat([hole, text], 1), mask=mask, lengths=lengths, padding="left")
         if mask.pooled:
-            torch.testing.assert_close(padded[:, 0], x[:, :n].sum(1))
+            assert torch.equal(right, want) and torch.equal(left, want)
         else:
-            assert torch.isfinite(padded).all()
+            assert torch.equal(right[:, :n], want) and not right[:, n:].any()
+            assert torch.equal(left[:, extra:], want) and not left[:, :extra].any()
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=5), st.sampled_from(FADING))
+def test_any_split_goes_on_as_if_it_had_never_stopped(pieces, kind):
+    n = sum(pieces)
+    x = torch.randn(2, n, D, dtype=torch.float64)
+    p = torch.randn(n, D, dtype=torch.float64)
+    more = {name: value.detach() for name, value in fading(kind, x).items()}
+    masks = [Causal()] if kind == "gate" else [Causal(), Window(4)]
+    for mask in masks:
+        whole = ops.aggregate(x, p, mask=mask, normalize="mean", **more)
+        parts, state, begin = [], None, 0
+        for size in pieces:
+            here = slice(begin, begin + size)
+            now = {k: v[:, here] if k == "gate" else v for k, v in more.items()}
+            y, state = ops.aggregate(
+                x[:, here],
+                p[here],
+                mask=mask,
+                normalize="mean",
+                initial_state=state,
+                return_state=True,
+                **now,
+            )
+            parts.append(y)
+            begin += size
+        torch.testing.assert_close(torch.cat(parts, 1), whole)
+
+
+def test_step_by_step_is_the_whole():
+    x, p = torch.randn(2, 9, D, dtype=torch.float64), torch.randn(9, D, dtype=torch.float64)
+    for mask in (Causal(), Window(3)):
+        whole = ops.aggregate(x, p, mask=mask, normalize="sqrt")
+        state = None
+        for t in range(9):
+            y, state = ops.step(x[:, t], p[t], state, mask=mask, normalize="sqrt")
+            torch.testing.assert_close(y, whole[:, t])
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.sampled_from(FADING))
+def test_any_packing_gives_what_each_document_gives_alone(sizes, kind):
+    borders = tuple(np.cumsum([0, *sizes]).tolist())
+    x = torch.randn(1, borders[-1], D, dtype=torch.float64)
+    p = torch.randn(10, D, dtype=torch.float64)
+    more = {name: value.detach() for name, value in fading(kind, x).items()}
+    packed = ops.aggregate(x, p, mask=Documents(borders), **more)
+    pooled = ops.aggregate(x, p, mask=Documents(borders, causal=False), **more)
+    for k, (a, b) in enumerate(zip(borders, borders[1:])):
+        now = {name: v[:, a:b] if name == "gate" else v for name, v in more.items()}
+        torch.testing.assert_close(
+            ops.aggregate(x[:, a:b], p, mask=Causal(), **now), packed[:, a:b]
+        )
+        torch.testing.assert_close(ops.aggregate(x[:, a:b], p, **now)[:, 0], pooled[:, k])
+
+
+@given(st.permutations(range(12)), st.integers(0, 12))
+def test_fixed_point_sums_do_not_depend_on_order_or_shards(order, border):
+    x = torch.randn(1, 12, 3)
+    whole, _ = ops.aggregate(x, accumulate="fixed", return_state=True)
+    shuffled = x[:, list(order)]
+    _, state = ops.aggregate(shuffled[:, :border], accumulate="fixed", return_state=True)
+    again = ops.aggregate(shuffled[:, border:], accumulate="fixed", initial_state=state)
+    assert torch.equal(again, whole)
+
+
+def test_fixed_point_sums_give_tokens_back():
+    x = torch.randn(1, 5, 3)
+    _, four = ops.aggregate(x[:, :4], accumulate="fixed", return_state=True)
+    _, five = ops.aggregate(x, accumulate="fixed", return_state=True)
+    _, last = ops.aggregate(x[:, 4:], accumulate="fixed", return_state=True)
+    assert torch.equal(five.carried - last.carried, four.carried)
+    with pytest.raises(ValueError, match="sums reach"):
+        ops.aggregate(x + 1e12, accumulate="fixed")
+
+
+def everything():
+    """Outputs and gradients of a call that is large enough to be cut for the threads."""
+    torch.manual_seed(0)
+    x = torch.randn(3, 2000, 64, requires_grad=True)
+    p = torch.randn(2000, 64, requires_grad=True)
+    out = []
+    for mask in (Full(), Causal(), Window(50)):
+        y = ops.aggregate(x, p, mask=mask, normalize="sqrt")
+        out += [y.detach(), *torch.autograd.grad(y.square().sum(), (x, p))]
+    return out
+
+
+def same_bits(got, want):
+    return all(torch.equal(a, b) for a, b in zip(got, want))
+
+
+def test_same_bits_whatever_the_threads():
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        want = everything()
+        torch.set_num_threads(2)
+        assert all(same_bits(everything(), want) for _ in range(10))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_eight_python_threads_at_once():
+    x, p = torch.randn(3, 2000, 64), torch.randn(2000, 64)
+    want = ops.aggregate(x, p, mask=Causal())
+    start = threading.Barrier(8)
+
+    def call(_):
+        start.wait()
+        return [ops.aggregate(x, p, mask=Causal()) for _ in range(5)]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(torch.equal(y, want) for ys in pool.map(call, range(8)) for y in ys)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_after_use_works():
+    x = torch.randn(3, 2000, 64)
+    want = ops.aggregate(x, mask=Causal()).numpy()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        # Compared by NumPy, since OpenMP's threads do not survive a fork.
+        same = np.array_equal(ops.aggregate(x, mask=Causal()).numpy(), want)
+        os._exit(0 if same else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_half_precision_does_not_overflow_on_the_way():
+    x = torch.full((1, 4000, 2), 30.0, dtype=torch.bfloat16)
+    mean = ops.aggregate(x, mask=Causal(), normalize="mean")
+    assert torch.equal(mean, x)
 
 
 def test_compiles_whole_with_any_length():
@@ -143,6 +447,12 @@ def test_compiles_whole_with_any_length():
         (dict(lengths=torch.tensor([4])), "lengths"),
         (dict(lengths=torch.tensor([1, 1])), "lengths"),
         (dict(normalize="rms"), "normalize"),
+        (dict(padding="front"), "padding"),
+        (dict(decay=torch.ones(3)), "decay"),
+        (dict(gate=torch.ones(1, 3, 3)), "gate"),
+        (dict(decay=torch.ones(2), gate=torch.ones(1, 3, 2)), "gate"),
+        (dict(decay=torch.ones(2), mask=Prefix(1)), "Prefix"),
+        (dict(accumulate="exact"), "accumulate"),
         (dict(impl="fortran"), "impl"),
     ],
 )
@@ -153,5 +463,8 @@ def test_bad_arguments_are_named(arguments, names):
 
 
 def test_explain_tells_what_runs():
-    assert ops.explain(torch.ones(1, 3, 2), mask=Causal()).implementation == "plain"
-    assert ops.explain(torch.ones(1, 3, 2), impl="reference").reason == "asked for by name"
+    x = torch.ones(1, 3, 2)
+    assert ops.explain(x, mask=Causal()).implementation == "cpu"
+    assert "float16" in ops.explain(x.half(), mask=Causal()).reason
+    assert ops.explain(x, mask=Window(2), decay=torch.ones(2)).implementation == "plain"
+    assert ops.explain(x, impl="reference").reason == "asked for by name"
