@@ -101,7 +101,8 @@ def compare(
 
 def results_table(results: dict[str, Any]) -> Table:
     """The comparison as a table for the terminal."""
-    return make_table(f"{results['dataset']}, test rows", _COLUMNS, _cells(results))
+    title = f"{results['dataset']}, test rows (×: of aggregation's time)"
+    return make_table(title, _COLUMNS, _cells(results))
 
 
 def _run(
@@ -185,10 +186,10 @@ _COLUMNS = (
     "accuracy %",
     "macro-F1 %",
     "parameters",
-    "s an epoch",
-    "documents/s",
-    "training",
-    "prediction",
+    "s/epoch",
+    "docs/s",
+    "train",
+    "predict",
 )
 
 
@@ -204,8 +205,8 @@ def _cells(results: dict[str, Any]) -> list[list[str]]:
                 f"{model['parameters']:,}",
                 f"{model['train_seconds_per_epoch']:.2f}",
                 f"{model['predict_docs_per_second']:,.0f}",
-                "1 ×" if ratio is None else f"{ratio['train_seconds_per_epoch']:.0f} × slower",
-                "1 ×" if ratio is None else f"{ratio['predict_docs_per_second']:.0f} × slower",
+                "1 ×" if ratio is None else f"{ratio['train_seconds_per_epoch']:.0f} ×",
+                "1 ×" if ratio is None else f"{ratio['predict_docs_per_second']:.0f} ×",
             ]
         )
     return rows

@@ -41,7 +41,8 @@ def spread(values: Sequence[float], scale: float = 100, digits: int = 2) -> str:
 
 
 def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(title=title, title_justify="left")
+    # Without frames, so that eight columns fit into a terminal of 80.
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left")
     for row in rows:
