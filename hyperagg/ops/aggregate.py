@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hyperagg.masks import Documents, Full, Mask, Prefix, Window
 from hyperagg.ops import fixed, plain, reference, registration
-from hyperagg.ops.rows import Padding, State, find_rows
+from hyperagg.ops.rows import Padding, Rows, State, find_rows
 
 __all__ = ["POWERS", "Explanation", "Normalize", "aggregate", "explain", "step"]
 
@@ -277,11 +277,12 @@ def _by_kernel(
         before,
         rows.starts,
         rows.lengths,
-        mask.size if isinstance(mask, Prefix) else 0,
         power,
         mask.pooled,
     )
     after = State(carried, seen)
+    if isinstance(mask, Prefix):
+        y = y.index_select(0, _seen_until(mask, rows, batch, n))
     if not mask.pooled:
         return y.view(batch, n, d), after
     if power:
@@ -290,11 +291,19 @@ def _by_kernel(
     return (carried[None] if isinstance(mask, Documents) else carried[:, None]), after
 
 
+def _seen_until(mask: Prefix, rows: Rows, batch: int, n: int) -> Tensor:
+    """(B N,) the token up to which each token sees: itself, in the prefix the last of that."""
+    token = torch.arange(batch * n, device=rows.starts.device)
+    start, length = (each.repeat_interleave(n) for each in (rows.starts, rows.lengths))
+    end = start + length.clamp(max=mask.size) - 1
+    return torch.where((token >= start) & (token < end), end, token)
+
+
 def _window(
     x: Tensor,
     p: Tensor | None,
     mask: Window,
-    rows: tuple[Tensor, Tensor],
+    rows: Rows,
     power: float,
     state: State | None,
     seen: Tensor,

@@ -100,19 +100,14 @@ def _channels(D, KIND: tl.constexpr, CHANNELS: tl.constexpr):
 def _values(
     v,
     p,
-    heads,
-    row,
     at,
     place,
     column,
     kept,
     seen,
-    length,
-    head,
     D,
     HAS_V: tl.constexpr,
     HAS_P: tl.constexpr,
-    HAS_HEAD: tl.constexpr,
     BACKWARD: tl.constexpr,
     POWER: tl.constexpr,
     WIDE: tl.constexpr,
@@ -124,15 +119,8 @@ def _values(
         tile = tl.where(kept, 0, 0).to(WIDE)
     if HAS_P:
         tile *= tl.load(p + place[:, None] * D + column[None, :], mask=kept, other=0)
-    if BACKWARD:
-        if POWER != 0:
-            tile *= _scale(seen + place + 1, POWER, WIDE)[:, None]
-        if HAS_HEAD:
-            # All places of the head have the sum at its end.
-            size = tl.minimum(length, head)
-            ends = kept & (place == size - 1)[:, None]
-            whole = tl.load(heads + row * D + column[None, :] + 0 * at[:, None], mask=ends, other=0)
-            tile = tl.where((place < size)[:, None], whole, tile)
+    if BACKWARD and POWER != 0:
+        tile *= _scale(seen + place + 1, POWER, WIDE)[:, None]
     return tile
 
 
@@ -152,7 +140,6 @@ def _totals(
     p,
     a,
     gate,
-    heads,
     before,
     lengths,
     rows,
@@ -161,12 +148,10 @@ def _totals(
     counts,
     total,
     product,
-    head,
     D,
     KIND: tl.constexpr,
     HAS_V: tl.constexpr,
     HAS_P: tl.constexpr,
-    HAS_HEAD: tl.constexpr,
     BACKWARD: tl.constexpr,
     POWER: tl.constexpr,
     WIDE: tl.constexpr,
@@ -194,8 +179,8 @@ def _totals(
         at, place = start + t, first + t
         kept = (t < count)[:, None] & inside[None, :]
         values = _values(
-            v, p, heads, row, at, place, column, kept, seen, length, head, D,
-            HAS_V, HAS_P, HAS_HEAD, BACKWARD, POWER, WIDE,
+            v, p, at, place, column, kept, seen, D,
+            HAS_V, HAS_P, BACKWARD, POWER, WIDE,
         )  # fmt: skip
         if KIND == "sum":
             h += tl.sum(values, 0)
@@ -211,8 +196,8 @@ def _totals(
                     turns = -turns
                 at, place = start + t, first + t
                 imaginary = _values(
-                    v, p, heads, row, at, place, column + 1, kept, seen, length, head, D,
-                    HAS_V, HAS_P, HAS_HEAD, BACKWARD, POWER, WIDE,
+                    v, p, at, place, column + 1, kept, seen, D,
+                    HAS_V, HAS_P, BACKWARD, POWER, WIDE,
                 )  # fmt: skip
                 factors, turns, values, imaginary = tl.associative_scan(
                     (factors, turns, values, imaginary), 0, _join_turns, reverse=BACKWARD
@@ -286,20 +271,16 @@ def _scan(
     a,
     gate,
     initial,
-    heads,
     before,
-    lengths,
     rows,
     places,
     starts,
     counts,
     y,
     end,
-    head,
     D,
     KIND: tl.constexpr,
     HAS_P: tl.constexpr,
-    HAS_HEAD: tl.constexpr,
     HAS_END: tl.constexpr,
     POWER: tl.constexpr,
     WIDE: tl.constexpr,
@@ -314,7 +295,7 @@ def _scan(
         tl.load(starts + s),
         tl.load(counts + s),
     )
-    length, seen = tl.load(lengths + row), tl.load(before + row)
+    seen = tl.load(before + row)
     column, inside = _channels(D, KIND, CHANNELS)
     h = tl.load(initial + s * D + column, mask=inside, other=0)
     k = h
@@ -325,20 +306,17 @@ def _scan(
         at, place = start + t, first + t
         kept = (t < count)[:, None] & inside[None, :]
         sums = _values(
-            x, p, heads, row, at, place, column, kept, seen, length, head, D,
-            True, HAS_P, False, False, POWER, WIDE,
+            x, p, at, place, column, kept, seen, D,
+            True, HAS_P, False, POWER, WIDE,
         )  # fmt: skip
         out = y + at[:, None] * D + column[None, :]
         scale = tl.zeros((PLACES,), WIDE) + 1
         if POWER != 0:
-            number = place + 1
-            if HAS_HEAD:
-                number = tl.maximum(number, tl.minimum(length, head))
-            scale = _scale(seen + number, POWER, WIDE)
+            scale = _scale(seen + place + 1, POWER, WIDE)
         if KIND == "rotation":
             imaginary = _values(
-                x, p, heads, row, at, place, column + 1, kept, seen, length, head, D,
-                True, HAS_P, False, False, POWER, WIDE,
+                x, p, at, place, column + 1, kept, seen, D,
+                True, HAS_P, False, POWER, WIDE,
             )  # fmt: skip
             c = _factors(a, gate, at, column, kept, 1, D, KIND, WIDE)
             d = _factors(a, gate, at, column + 1, kept, 0, D, KIND, WIDE)
@@ -355,12 +333,6 @@ def _scan(
             c, sums = tl.associative_scan((c, sums), 0, _join)
             sums += c * h[None, :]
         h = _row_at(sums, PLACES - 1, PLACES)
-        if HAS_HEAD:
-            in_head = kept & (place < head)[:, None]
-            whole = tl.load(
-                heads + row * D + column[None, :] + 0 * at[:, None], mask=in_head, other=0
-            )
-            sums = tl.where(in_head, whole, sums)
         sums *= scale[:, None]
         tl.store(out, sums.to(y.dtype.element_ty), mask=kept)
     if HAS_END:
@@ -375,7 +347,6 @@ def _scan_backward(
     a,
     gate,
     gradient,
-    heads,
     states,
     initial,
     before,
@@ -388,11 +359,9 @@ def _scan_backward(
     a_grads,
     gate_grad,
     end,
-    head,
     D,
     KIND: tl.constexpr,
     HAS_V: tl.constexpr,
-    HAS_HEAD: tl.constexpr,
     HAS_END: tl.constexpr,
     POWER: tl.constexpr,
     WIDE: tl.constexpr,
@@ -422,8 +391,8 @@ def _scan_backward(
         kept = (t < count)[:, None] & inside[None, :]
         here = at[:, None] * D + column[None, :]
         sums = _values(
-            y_grad, y_grad, heads, row, at, place, column, kept, seen, length, head, D,
-            HAS_V, False, HAS_HEAD, True, POWER, WIDE,
+            y_grad, y_grad, at, place, column, kept, seen, D,
+            HAS_V, False, True, POWER, WIDE,
         )  # fmt: skip
         if KIND == "sum":
             sums = tl.cumsum(sums, 0, reverse=True) + g[None, :]
@@ -439,8 +408,8 @@ def _scan_backward(
                 turned = tl.load(states + here + 1 - D, mask=later, other=0).to(WIDE)
                 turned += tl.load(initial + at_row + 1, mask=begins, other=0)
                 imaginary = _values(
-                    y_grad, y_grad, heads, row, at, place, column + 1, kept, seen, length, head, D,
-                    HAS_V, False, HAS_HEAD, True, POWER, WIDE,
+                    y_grad, y_grad, at, place, column + 1, kept, seen, D,
+                    HAS_V, False, True, POWER, WIDE,
                 )  # fmt: skip
                 d = -_factors(a, gate, at + 1, column + 1, follows, 0, D, KIND, WIDE)
                 c, d, sums, imaginary = tl.associative_scan(
@@ -689,7 +658,6 @@ def scan(
     before: Tensor | None,
     starts: Tensor,
     lengths: Tensor,
-    head: int,
     power: float,
     pooled: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -698,7 +666,7 @@ def scan(
     y = x.new_empty(0, x.shape[1]) if pooled else torch.zeros_like(x)
     carried = _scan_into(
         None if pooled else y,
-        *(x, p, decay, gate, initial, before, starts, lengths, head, power, wide),
+        *(x, p, decay, gate, initial, before, starts, lengths, power, wide),
     )
     return y, carried
 
@@ -713,7 +681,6 @@ def _scan_into(
     before: Tensor | None,
     starts: Tensor,
     lengths: Tensor,
-    head: int,
     power: float,
     wide: torch.dtype,
 ) -> Tensor:
@@ -731,22 +698,15 @@ def _scan_into(
     carried = torch.empty_like(begin)
     if cut or y is None:
         first, carried = _carried(
-            *(x, p, decay, gate, None, seen, lengths, stretches, begin, 0, power, False)
+            *(x, p, decay, gate, seen, lengths, stretches, begin, power, False)
         )
     else:
         first = begin
     if y is not None:
-        heads = begin
-        if head:
-            heads = _scan_into(
-                None,
-                *(x, p, None, None, None, None, starts, lengths.clamp(max=head), 0, 0.0, wide),
-            )
         _scan[len(stretches.rows), blocks](
-            *(*inputs, first, heads, seen, lengths, *stretches.runs, y, carried, head, d),
+            *(*inputs, first, seen, *stretches.runs, y, carried, d),
             KIND=kind,
             HAS_P=p is not None,
-            HAS_HEAD=head > 0,
             HAS_END=not cut,
             POWER=power,
             **tile,
@@ -759,12 +719,10 @@ def _carried(
     p: Tensor | None,
     decay: Tensor | None,
     gate: Tensor | None,
-    heads: Tensor | None,
     seen: Tensor,
     lengths: Tensor,
     stretches: _Stretches,
     begin: Tensor,
-    head: int,
     power: float,
     backward: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -778,12 +736,10 @@ def _carried(
         begin if p is None else p,
         begin if decay is None else decay,
         begin if gate is None else gate,
-        begin if heads is None else heads,
-        *(seen, lengths, *stretches.runs, total, product, head, d),
+        *(seen, lengths, *stretches.runs, total, product, d),
         KIND=kind,
         HAS_V=v is not None,
         HAS_P=p is not None,
-        HAS_HEAD=head > 0,
         BACKWARD=backward,
         POWER=power,
         WIDE=_wide(begin)[1],
@@ -812,7 +768,6 @@ def scan_backward(
     starts: Tensor,
     lengths: Tensor,
     y: Tensor,
-    head: int,
     power: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """`registration.scan_backward`. Cost: reads y_grad once, twice where rows are cut; with p also
@@ -822,7 +777,7 @@ def scan_backward(
     kind = _kind(decay, gate)
     begin = x.new_zeros(rows, d, dtype=wide) if carried_grad is None else carried_grad
     gate_grad = x.new_empty(0, d) if gate is None else torch.zeros_like(gate)
-    a_grad = x.new_zeros(0 if decay is None else d, dtype=wide)
+    a_grad = x.new_zeros(0, dtype=wide) if decay is None else torch.zeros_like(decay)
     if not rows or not x.numel():
         p_grad = x.new_zeros(0 if p is None else len(p), d, dtype=wide)
         return torch.zeros_like(x), p_grad, a_grad, gate_grad, begin.clone()
@@ -836,18 +791,10 @@ def scan_backward(
         if power or len(y) != len(x) or y.dtype != wide:
             # y is not the running sum, or not all of its digits.
             states = torch.empty_like(x, dtype=wide)
-            _scan_into(states, x, p, decay, gate, initial, before, starts, lengths, 0, 0.0, wide)
-    heads = None
-    if head and y_grad is not None:
-        size = lengths.clamp(max=head)
-        heads = _scan_into(None, y_grad, None, None, None, None, None, starts, size, 0, 0.0, wide)
-        if power:
-            heads = heads / (size + seen).clamp(min=1).to(wide)[:, None] ** power
-    has_head = 0 if heads is None else head
+            _scan_into(states, x, p, decay, gate, initial, before, starts, lengths, 0.0, wide)
     if cut:
         gradient, end = _carried(
-            *(y_grad, None, decay, gate, heads, seen, lengths, stretches, begin),
-            *(has_head, power, True),
+            *(y_grad, None, decay, gate, seen, lengths, stretches, begin, power, True)
         )
     else:
         gradient, end = begin, torch.empty_like(begin)
@@ -857,11 +804,10 @@ def scan_backward(
         x if y_grad is None else y_grad,
         x if decay is None else decay,
         x if gate is None else gate,
-        *(gradient, begin if heads is None else heads, states, first_state, seen, lengths),
-        *(*stretches.runs, v_grad, a_grads, gate_grad, end, has_head, d),
+        *(gradient, states, first_state, seen, lengths),
+        *(*stretches.runs, v_grad, a_grads, gate_grad, end, d),
         KIND=kind,
         HAS_V=y_grad is not None,
-        HAS_HEAD=has_head > 0,
         HAS_END=not cut,
         POWER=power,
         WIDE=accumulator,
@@ -869,7 +815,7 @@ def scan_backward(
         CHANNELS=channels,
     )
     if decay is not None:
-        a_grad = a_grads.sum(0)
+        a_grad = a_grads.sum(0).view_as(decay)
     # `end` is the gradient of the first sum; a row without tokens has handed its own on.
     if kind == "gate":
         assert gate is not None

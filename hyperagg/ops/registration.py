@@ -7,6 +7,8 @@ a step costs what its tokens cost and not what the vocabulary would.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,9 +16,21 @@ from torch import Tensor
 from hyperagg.ops import cpu_scan, cpu_tokens
 
 _A = np.ndarray
-_Inputs = tuple[_A, _A, int, _A, _A, _A, _A, _A, _A]
 
 __all__ = ["aggregate_tokens", "scan", "wide_type", "window"]
+
+
+class _Inputs(NamedTuple):
+    """The ops' inputs as the kernels take them."""
+
+    x: _A
+    p: _A | None
+    decay: _A | None
+    gate: _A | None
+    initial: _A
+    before: _A
+    starts: _A
+    lengths: _A
 
 
 def wide_type(dtype: torch.dtype) -> torch.dtype:
@@ -34,7 +48,6 @@ def scan(
     before: Tensor | None,
     starts: Tensor,
     lengths: Tensor,
-    head: int,
     power: float,
     pooled: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -46,12 +59,12 @@ def scan(
     y = x.new_empty(0, x.shape[1]) if pooled else _padded(x, lengths, x.dtype)
     carried = x.new_empty(len(starts), x.shape[1], dtype=wide_type(x.dtype))
     inputs = _inputs(x, p, decay, gate, initial, before, starts, lengths)
-    cpu_scan.scan(*inputs, head, power, _array(y), carried.numpy())
+    cpu_scan.scan(*inputs, power, None if pooled else _array(y), carried.numpy())
     return y, carried
 
 
 @scan.register_fake
-def _(x, p, decay, gate, initial, before, starts, lengths, head, power, pooled):
+def _(x, p, decay, gate, initial, before, starts, lengths, power, pooled):
     y = x.new_empty(0 if pooled else x.shape[0], x.shape[1])
     return y, x.new_empty(starts.shape[0], x.shape[1], dtype=wide_type(x.dtype))
 
@@ -69,60 +82,55 @@ def scan_backward(
     starts: Tensor,
     lengths: Tensor,
     y: Tensor,
-    head: int,
     power: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, p, decay, gate and initial, those of absent inputs without rows."""
     inputs = _inputs(x, p, decay, gate, initial, before, starts, lengths)
-    _, p_array, kind, a, _, first, counts, _, _ = inputs
     wide = wide_type(x.dtype)
-    states = x.new_empty(0, x.shape[1], dtype=wide)
-    if kind != cpu_scan.SUM:
+    states = None
+    if decay is not None or gate is not None:
         states = y
         if power or len(y) != len(x) or y.dtype != wide:
             # y is not the running sum, or not all of its digits.
             states = torch.empty_like(x, dtype=wide)
-            last = np.empty_like(first)
-            cpu_scan.scan(*inputs, 0, 0.0, states.numpy(), last)
+            last = np.empty_like(inputs.initial)
+            cpu_scan.scan(*inputs, 0.0, states.numpy(), last)
     x_grad = _padded(x, lengths, x.dtype)
-    p_grad = torch.zeros(p_array.shape, dtype=wide)
-    a_grad = torch.zeros(a.shape, dtype=wide)
+    p_grad = x.new_zeros(0 if p is None else len(p), x.shape[1], dtype=wide)
+    decay_grad = torch.zeros(0, dtype=wide) if decay is None else torch.zeros_like(decay)
     gate_grad = x.new_empty(0, x.shape[1]) if gate is None else _padded(gate, lengths, x.dtype)
-    initial_grad = torch.empty(first.shape, dtype=wide)
+    initial_grad = torch.empty(inputs.initial.shape, dtype=wide)
     cpu_scan.scan_backward(
-        _array(x[:0] if y_grad is None else y_grad),
-        np.zeros_like(first) if carried_grad is None else carried_grad.numpy(),
-        *inputs[:5],
-        states.numpy(),
-        first,
-        counts,
-        *inputs[7:],
-        head,
+        None if y_grad is None else _array(y_grad),
+        np.zeros_like(inputs.initial) if carried_grad is None else carried_grad.numpy(),
+        *inputs[:4],
+        None if states is None else states.numpy(),
+        *inputs[4:],
         power,
         _array(x_grad),
         p_grad.numpy(),
-        a_grad.numpy(),
-        _array(gate_grad),
+        _numbers(decay_grad),
+        None if gate is None else _array(gate_grad),
         initial_grad.numpy(),
     )
-    return x_grad, p_grad, a_grad, gate_grad, initial_grad
+    return x_grad, p_grad, decay_grad, gate_grad, initial_grad
 
 
 @scan_backward.register_fake
-def _(y_grad, carried_grad, x, p, decay, gate, initial, before, starts, lengths, y, head, power):
+def _(y_grad, carried_grad, x, p, decay, gate, initial, before, starts, lengths, y, power):
     d = x.shape[1]
     wide = wide_type(x.dtype)
     return (
         torch.empty_like(x),
         x.new_empty(0 if p is None else p.shape[0], d, dtype=wide),
-        x.new_empty(0 if decay is None else d, dtype=wide),
+        x.new_empty(0, dtype=wide) if decay is None else torch.empty_like(decay),
         x.new_empty(0 if gate is None else x.shape[0], d),
         x.new_empty(starts.shape[0], d, dtype=wide),
     )
 
 
 def _save_scan(ctx, inputs, output) -> None:
-    *tensors, ctx.head, ctx.power, ctx.pooled = inputs
+    *tensors, ctx.power, ctx.pooled = inputs
     ctx.set_materialize_grads(False)
     # The sums are needed for the gradient of what fades them, and for that alone.
     y = output[0] if tensors[2] is not None or tensors[3] is not None else tensors[0][:0]
@@ -137,17 +145,16 @@ def _backward_scan(ctx, y_grad, carried_grad):
         None if carried_grad is None else carried_grad.contiguous(),
         *tensors,
         y,
-        ctx.head,
         ctx.power,
     )
     grads = (
         x_grad,
         None if p is None else p_grad,
-        None if decay is None else decay_grad.view_as(decay),
+        None if decay is None else decay_grad,
         None if gate is None else gate_grad,
         None if initial is None else initial_grad,
     )
-    return *grads, None, None, None, None, None, None
+    return *grads, None, None, None, None, None
 
 
 scan.register_autograd(_backward_scan, setup_context=_save_scan)
@@ -166,7 +173,7 @@ def window(
     """y (T, D): sums over the `size` newest tokens of each row."""
     y = _padded(x, lengths, wide_type(x.dtype))
     inputs = _inputs(x, p, None, None, None, before, starts, lengths)
-    cpu_scan.window(inputs[0], inputs[1], *inputs[6:], size, power, y.numpy(), False)
+    cpu_scan.window(inputs.x, inputs.p, *inputs[5:], size, power, y.numpy(), False)
     return y.to(x.dtype)
 
 
@@ -189,12 +196,12 @@ def window_backward(
     """Gradients of x and p."""
     g = _padded(x, lengths, wide_type(x.dtype))
     inputs = _inputs(y_grad, None, None, None, None, before, starts, lengths)
-    cpu_scan.window(inputs[0], inputs[1], *inputs[6:], size, power, g.numpy(), True)
+    cpu_scan.window(inputs.x, None, *inputs[5:], size, power, g.numpy(), True)
     if p is None:
         return g.to(x.dtype), g.new_empty(0, g.shape[1])
     x_grad, p_grad = _padded(x, lengths, x.dtype), torch.zeros_like(p)
     cpu_scan.multiply_backward(
-        g.numpy(), _array(x), p.numpy(), *inputs[7:], _array(x_grad), p_grad.numpy()
+        g.numpy(), _array(x), _array(p), *inputs[6:], _array(x_grad), p_grad.numpy()
     )
     return x_grad, p_grad
 
@@ -241,27 +248,23 @@ def _inputs(
     starts: Tensor,
     lengths: Tensor,
 ) -> _Inputs:
-    """The ops' inputs as the kernels take them; what is absent is an array without rows, or of
-    zeros where every row needs one."""
-    d, rows = x.shape[1], len(starts)
-    wide = torch.empty(0, dtype=wide_type(x.dtype)).numpy().dtype
-    kind, a = cpu_scan.SUM, np.empty(0, wide)
-    if gate is not None:
-        kind = cpu_scan.GATE
-    elif decay is not None:
-        kind = cpu_scan.DECAY if decay.ndim == 1 else cpu_scan.ROTATION
-        a = decay.detach().reshape(-1).numpy()
-    return (
+    d, rows, wide = x.shape[1], len(starts), wide_type(x.dtype)
+    return _Inputs(
         _array(x),
-        np.empty((0, d), wide) if p is None else p.detach().numpy(),
-        kind,
-        a,
-        _array(x[:0] if gate is None else gate),
-        np.zeros((rows, d), wide) if initial is None else initial.detach().numpy(),
+        None if p is None else _array(p),
+        None if decay is None else _numbers(decay),
+        None if gate is None else _array(gate),
+        torch.zeros(rows, d, dtype=wide).numpy() if initial is None else _array(initial),
         np.zeros(rows, np.int64) if before is None else before.numpy(),
         starts.numpy(),
         lengths.numpy(),
     )
+
+
+def _numbers(decay: Tensor) -> np.ndarray:
+    """A decay's real numbers, or its pairs as complex ones, in the same memory."""
+    decay = decay.detach()
+    return (decay if decay.ndim == 1 else torch.view_as_complex(decay)).numpy()
 
 
 @torch.library.custom_op("hyperagg::aggregate_tokens", mutates_args=(), device_types="cpu")

@@ -1,12 +1,15 @@
 """Runs compiled kernels on several threads, each on a range of outputs of its own.
 
 An output is always summed by one thread in one order, so the bits do not depend on how many
-threads there are. The threads are a pool of our own rather than Numba's, whose default layer may
-not be entered by two Python threads at once.
+threads there are. The threads are PyTorch's own OpenMP team: it keeps its cores busy for some
+milliseconds after each op, waiting for the next, and other threads would have to fight for them.
+Where that team is not to be had (another OpenMP, a process that was forked), a pool takes its
+place. Numba's default threads may not be entered by two Python threads at once.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
@@ -42,7 +45,7 @@ def even_borders(costs: np.ndarray, parts: int) -> np.ndarray:
 
 
 def run(kernel: Callable[..., object], borders: np.ndarray, *args: Any) -> None:
-    """kernel(begin, end, *args) for every range between borders, the last on this thread."""
+    """kernel(begin, end, *args) for every range between borders, on as many threads as are free."""
     ranges = [(int(a), int(b)) for a, b in zip(borders, borders[1:]) if a < b]
     if not ranges:
         return
@@ -51,11 +54,53 @@ def run(kernel: Callable[..., object], borders: np.ndarray, *args: Any) -> None:
         with _word_when_slow():
             kernel(0, 0, *args)  # an empty range: compiles, computes nothing
         _compiled.add(key)
-    pool = _pool(os.getpid())
-    waiting = [pool.submit(kernel, *each, *args) for each in ranges[:-1]]
-    kernel(*ranges[-1], *args)
-    for future in waiting:
-        future.result()
+    if len(ranges) == 1:
+        kernel(*ranges[0], *args)
+        return
+    errors: list[BaseException] = []
+
+    def work(_: object = None) -> None:
+        try:
+            while True:
+                kernel(*ranges.pop(), *args)
+        except IndexError:  # nothing is left to do
+            return
+        except BaseException as error:  # C code, which calls this, would lose it
+            errors.append(error)
+
+    if _team is not None:
+        # Another number of threads than PyTorch's would have its team built anew.
+        _team(_Callback(work), None, torch.get_num_threads(), 0)
+    else:
+        waiting = [_pool(os.getpid()).submit(work) for _ in ranges[1:]]
+        work()
+        for future in waiting:
+            future.result()
+    if errors:
+        raise errors[0]
+
+
+_Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+def _find_team() -> Any:
+    """GNU OpenMP's way to run a function on all threads of the team, in the copy PyTorch uses."""
+    try:
+        return getattr(ctypes.CDLL(None), "GOMP_parallel", None)
+    except (OSError, TypeError):
+        return None
+
+
+_team = _find_team()
+
+
+def _without_team() -> None:
+    global _team
+    _team = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_without_team)
 
 
 @lru_cache(maxsize=1)

@@ -235,7 +235,7 @@ def test_opcheck():
     p = torch.randn(6, D, requires_grad=True)
     rows = torch.tensor([0, 6]), torch.tensor([6, 4])
     torch.library.opcheck(
-        torch.ops.hyperagg.scan.default, (x, p, None, None, None, None, *rows, 0, 0.5, False)
+        torch.ops.hyperagg.scan.default, (x, p, None, None, None, None, *rows, 0.5, False)
     )
     torch.library.opcheck(torch.ops.hyperagg.window.default, (x, p, None, *rows, 3, 0.5))
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from hyperagg.masks import Causal, Documents, Full, Prefix, Window
+from hyperagg.masks import Causal, Documents, Full, Window
 from hyperagg.ops import reference
 from hyperagg.ops.rows import State, find_rows
 
@@ -100,7 +100,7 @@ class Case:
         self.y_grad = torch.randn(y.shape, dtype=torch.float64).to(self.dtype)
         outputs, grads = [y], [self.y_grad.double()]
         self.carried_grad = None
-        if not isinstance(self.mask, Window | Prefix):
+        if not isinstance(self.mask, Window):
             self.carried_grad = torch.randn(after.carried.shape)
             outputs.append(after.carried)
             grads.append(self.carried_grad.double())
@@ -125,10 +125,9 @@ class Case:
             y = gpu.window(*inputs, *rows, self.mask.size, self.power)
             grads = gpu.window_backward(y_grad, *inputs, *rows, self.mask.size, self.power)
             return y, None, dict(zip(("x", "p"), grads))
-        head = self.mask.size if isinstance(self.mask, Prefix) else 0
         inputs = (*inputs, *fading, *rows)
         pooled = self.mask.pooled
-        y, carried = gpu.scan(*inputs, head, self.power, pooled)
+        y, carried = gpu.scan(*inputs, self.power, pooled)
         carried_grad = self.on_device(self.carried_grad)
         if pooled:
             # What `aggregate` makes of the last sums.
@@ -142,7 +141,6 @@ class Case:
             carried_grad,
             *inputs,
             y if not pooled and self.kind != "sum" else flat["x"][:0],
-            head,
             self.power,
         )
         return y, carried, dict(zip(("x", "p", "decay", "gate", "initial"), grads))
@@ -222,12 +220,6 @@ def test_pooled(kind, rows_are):
     Case(Full(), 40, 2, torch.bfloat16, kind, True, [40, 1, 33], True, power=0.5).check()
 
 
-@pytest.mark.parametrize("size", [0, 1, 40, 100])
-def test_prefix(size, rows_are):
-    dtype = TYPES[size % 3]
-    Case(Prefix(size), 50, 2, dtype, "sum", size > 0, [50, 0, 35, 1], power=size % 3 / 2).check()
-
-
 @pytest.mark.parametrize(
     ("size", "p"),
     [
@@ -285,9 +277,9 @@ def test_nothing_at_all(pooled):
         x, p = torch.ones(tokens, 3, device=DEVICE), torch.ones(2, 3, device=DEVICE)
         where = (torch.zeros(rows, dtype=torch.int64, device=DEVICE),) * 2
         inputs = (x, p, None, None, None, None, *where)
-        y, carried = gpu.scan(*inputs, 0, 0.5, pooled)
+        y, carried = gpu.scan(*inputs, 0.5, pooled)
         assert y.shape == x.shape and carried.shape == (rows, 3) and not carried.any()
-        grads = gpu.scan_backward(None, None, *inputs, x, 0, 0.5)
+        grads = gpu.scan_backward(None, None, *inputs, x, 0.5)
         assert grads[1].shape == (2, 3) and not grads[1].any()
         assert gpu.window(x, p, None, *where, 2, 0.0).shape == x.shape
         assert not gpu.window_backward(x, x, p, None, *where, 2, 0.0)[1].any()
