@@ -6,6 +6,7 @@ y_i  =  sum_t  w_it  (prod_{t < s <= i} a_s)  x_t * p_t  /  n_i^power
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal, overload
 
 import torch
@@ -19,8 +20,12 @@ __all__ = ["POWERS", "Explanation", "Normalize", "aggregate", "explain", "step"]
 
 Normalize = Literal["none", "sqrt", "mean"]
 POWERS = {"none": 0.0, "sqrt": 0.5, "mean": 1.0}
-_IMPLEMENTATIONS = ("auto", "cpu", "plain", "reference")
-_CPU_TYPES = (torch.float32, torch.float64, torch.bfloat16)
+_IMPLEMENTATIONS = ("auto", "cpu", "gpu", "plain", "reference")
+_KERNELS = {"cpu": "cpu", "cuda": "gpu"}
+_TYPES = {
+    "cpu": (torch.float32, torch.float64, torch.bfloat16),
+    "gpu": (torch.float32, torch.float64, torch.bfloat16, torch.float16),
+}
 
 
 @dataclass(frozen=True)
@@ -154,7 +159,9 @@ def aggregate(
     elif chosen == "plain":
         y, state = plain.aggregate(x, p, mask, lengths, power, **more)  # type: ignore[arg-type]
     else:
-        y, state = _by_kernel(x, p, mask, lengths, power, decay, gate, initial_state, padding)
+        y, state = _by_kernel(
+            x, p, mask, lengths, power, decay, gate, initial_state, padding, return_state
+        )
     if return_state:
         assert state is not None
         return y, state
@@ -221,28 +228,31 @@ def explain(
         if impl not in ("auto", "plain"):
             raise ValueError(f"impl={impl!r}: fixed-point sums are plain")
         return Explanation("plain", "fixed-point sums are whole numbers in plain PyTorch")
-    obstacle = _obstacle(x, mask, decay, gate)
-    if impl == "cpu" and obstacle:
-        raise ValueError(f"impl='cpu': {obstacle}")
+    kernel = _KERNELS.get(x.device.type)
+    obstacle = _obstacle(x, kernel, mask, decay, gate)
+    if impl in _TYPES and impl != kernel:
+        raise ValueError(f"impl={impl!r}: x is on {x.device}")
+    if impl in _TYPES and obstacle:
+        raise ValueError(f"impl={impl!r}: {obstacle}")
     if impl != "auto":
         return Explanation(impl, "asked for by name")
-    if obstacle:
-        return Explanation("plain", obstacle)
-    return Explanation("cpu", f"a compiled kernel for {_name(mask)} in {x.dtype}")
+    if kernel is None or obstacle:
+        return Explanation("plain", obstacle or f"no kernel is registered for {x.device.type}")
+    return Explanation(kernel, f"a compiled kernel for {_name(mask)} in {x.dtype}")
 
 
 def _obstacle(
-    x: Tensor, mask: Mask | Tensor, decay: Tensor | None, gate: Tensor | None
+    x: Tensor, kernel: str | None, mask: Mask | Tensor, decay: Tensor | None, gate: Tensor | None
 ) -> str | None:
-    """Why the CPU kernels cannot do it; None if they can."""
-    if x.device.type != "cpu":
-        return f"no kernel is registered for {x.device.type}"
+    """Why the kernels of that name cannot do it; None if they can."""
     if isinstance(mask, Tensor):
         return "a dense mask is a matrix product"
-    if x.dtype not in _CPU_TYPES:
-        return f"there is no kernel for {x.dtype}"
     if isinstance(mask, Window) and (decay is not None or gate is not None):
         return "the window kernel knows no decay and no gate"
+    if kernel and x.dtype not in _TYPES[kernel]:
+        return f"there is no kernel for {x.dtype}"
+    if kernel == "gpu" and find_spec("triton") is None:
+        return "Triton is not installed (pip install triton)"
     return None
 
 
@@ -256,7 +266,8 @@ def _by_kernel(
     gate: Tensor | None,
     state: State | None,
     padding: Padding,
-) -> tuple[Tensor, State]:
+    return_state: bool,
+) -> tuple[Tensor, State | None]:
     batch, n, d = x.shape
     wide = registration.wide_type(x.dtype)
     rows = find_rows(mask, x, lengths, padding)
@@ -265,7 +276,7 @@ def _by_kernel(
     if p is not None:
         p = p.to(wide).contiguous()
     if isinstance(mask, Window):
-        return _window(x, p, mask, rows, power, state, seen, padding)
+        return _window(x, p, mask, rows, power, state, seen, return_state)
     if decay is not None and decay.is_complex():
         decay = torch.view_as_real(decay)
     y, carried = registration.scan(
@@ -307,37 +318,38 @@ def _window(
     power: float,
     state: State | None,
     seen: Tensor,
-    padding: Padding,
-) -> tuple[Tensor, State]:
+    return_state: bool,
+) -> tuple[Tensor, State | None]:
     batch, n, d = x.shape
     starts, lengths = rows
     kept = mask.size - 1
     if state is None:
-        y = registration.window(
-            x.reshape(batch * n, d).contiguous(), p, None, starts, lengths, mask.size, power
-        ).view(batch, n, d)
-        carried = _newest(x, p, starts, lengths, kept)
+        tokens = x.reshape(batch * n, d).contiguous()
+        y = registration.window(tokens, p, None, starts, lengths, mask.size, power)
+        y = y.view(batch, n, d)
     else:
         # The tokens of the state stand in front of these, as products already.
         terms = x.to(state.carried.dtype) * (1 if p is None else p[:n])
         joined = torch.cat([state.carried, terms], 1).flatten(0, 1)
         begin = torch.arange(batch, device=x.device) * (kept + n)
-        y = registration.window(
-            joined, None, state.seen - kept, begin, lengths + kept, mask.size, power
-        )
+        starts, lengths, before = begin, lengths + kept, state.seen - kept
+        y = registration.window(joined, None, before, starts, lengths, mask.size, power)
         y = y.view(batch, kept + n, d)[:, kept:].to(x.dtype)
-        carried = _newest(joined[None], None, begin, lengths + kept, kept)
-    return y, State(carried, seen)
+        tokens, p = joined, None
+    if not return_state:
+        return y, None
+    return y, State(_newest(tokens, p, starts, lengths, kept), seen)
 
 
-def _newest(x: Tensor, p: Tensor | None, starts: Tensor, lengths: Tensor, number: int) -> Tensor:
+def _newest(
+    tokens: Tensor, p: Tensor | None, starts: Tensor, lengths: Tensor, number: int
+) -> Tensor:
     """(R, number, D) products of the last tokens of each row, zeros where there are too few."""
-    place = lengths[:, None] + torch.arange(-number, 0, device=x.device)
-    tokens = x.flatten(0, 1)
+    place = lengths[:, None] + torch.arange(-number, 0, device=tokens.device)
+    wide = registration.wide_type(tokens.dtype)
     if not len(tokens):
-        return x.new_zeros(*place.shape, x.shape[2], dtype=registration.wide_type(x.dtype))
-    newest = tokens[(starts[:, None] + place).clamp(0, len(tokens) - 1)]
-    newest = newest.to(registration.wide_type(x.dtype))
+        return tokens.new_zeros(*place.shape, tokens.shape[1], dtype=wide)
+    newest = tokens[(starts[:, None] + place).clamp(0, len(tokens) - 1)].to(wide)
     if p is not None:
         newest = newest * p[place.clamp(0, len(p) - 1)]
     return newest.masked_fill(place[..., None] < 0, 0)
@@ -367,6 +379,9 @@ def _check(
     batch, n, d = x.shape
     if not isinstance(mask, Mask | Tensor):
         raise TypeError(f"mask: {mask!r}; give a mask of hyperagg.masks or a (B, N, N) tensor")
+    for name, tensor in {"p": p, "decay": decay, "gate": gate}.items():
+        if tensor is not None and tensor.device != x.device:
+            raise ValueError(f"{name}: on {tensor.device}; x is on {x.device}")
     longest = n
     if isinstance(mask, Documents):
         longest = max(b - a for a, b in zip(mask.cu_seqlens, mask.cu_seqlens[1:]))

@@ -52,7 +52,9 @@ def aggregate_tokens_backward(
     places = position_ids[within] if len(position_ids) else within
     grad = grad * scale[:, None]
 
-    order = np.argsort(ids, kind="stable")
+    # NumPy sorts numbers of 16 bits by their digits, in a tenth of the time.
+    few = len(embedding) <= 1 << 16
+    order = np.argsort(ids.astype(np.uint16) if few else ids, kind="stable")
     sorted_ids = ids[order]
     first = np.flatnonzero(np.diff(sorted_ids, prepend=-1))
     rows, group_borders = sorted_ids[first], np.append(first, total)
@@ -101,9 +103,13 @@ def _backward_rows(begin, end, grad, documents, places, order, group_borders, p,
                     out[k] += g[k] * place[k]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, fastmath={"contract"})
 def _backward_positions(begin, end, grad, documents, places, ids, embedding, p_grad):
+    # Summed in memory of the kernel's own: what could overlap its inputs is not vectorised.
+    total = np.zeros((len(p_grad), end - begin), dtype=p_grad.dtype)
     for i in range(len(ids)):
-        g, row, out = grad[documents[i]], embedding[ids[i]], p_grad[places[i]]
-        for k in range(begin, end):
+        g, row = grad[documents[i], begin:end], embedding[ids[i], begin:end]
+        out = total[places[i]]
+        for k in range(len(out)):
             out[k] += g[k] * row[k]
+    p_grad[:, begin:end] = total

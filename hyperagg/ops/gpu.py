@@ -21,15 +21,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 
-try:
-    import triton
-    import triton.language as tl
-except ImportError:
-    triton = tl = None
-
-__all__ = ["available", "scan", "scan_backward", "window", "window_backward"]
+__all__ = ["scan", "scan_backward", "window", "window_backward"]
 
 # Places and channels of a tile: sixteen numbers for each of the 128 threads of a program.
 TILE_PLACES = 32
@@ -40,21 +36,12 @@ STRETCH = 256
 MANY_PROGRAMS = 1024
 
 
-def available() -> bool:
-    """Whether Triton is installed."""
-    return triton is not None
-
-
-def _kernel(function: Any) -> Any:
-    return function if triton is None else triton.jit(function)
-
-
-@_kernel
+@triton.jit
 def _join(a, h, a_next, h_next):
     return a * a_next, a_next * h + h_next
 
 
-@_kernel
+@triton.jit
 def _join_turns(a, b, h, k, a_next, b_next, h_next, k_next):
     return (
         a * a_next - b * b_next,
@@ -64,19 +51,19 @@ def _join_turns(a, b, h, k, a_next, b_next, h_next, k_next):
     )
 
 
-@_kernel
+@triton.jit
 def _join_blocks(begins, h, begins_next, h_next):
     # Chosen, not multiplied by zero: what is not finite must not leave its block.
     return begins | begins_next, tl.where(begins_next != 0, h_next, h + h_next)
 
 
-@_kernel
+@triton.jit
 def _row_at(tile, index, PLACES: tl.constexpr):
     place = tl.arange(0, PLACES)[:, None]
     return tl.sum(tl.where(place == index, tile, 0), 0)
 
 
-@_kernel
+@triton.jit
 def _scale(number, POWER: tl.constexpr, WIDE: tl.constexpr):
     number = tl.maximum(number, 1).to(WIDE)
     if POWER == 0.5:
@@ -88,7 +75,7 @@ def _scale(number, POWER: tl.constexpr, WIDE: tl.constexpr):
     return scale
 
 
-@_kernel
+@triton.jit
 def _channels(D, KIND: tl.constexpr, CHANNELS: tl.constexpr):
     column = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     if KIND == "rotation":
@@ -96,7 +83,7 @@ def _channels(D, KIND: tl.constexpr, CHANNELS: tl.constexpr):
     return column, column < D
 
 
-@_kernel
+@triton.jit
 def _values(
     v,
     p,
@@ -124,7 +111,7 @@ def _values(
     return tile
 
 
-@_kernel
+@triton.jit
 def _factors(a, gate, at, column, used, other, D, KIND: tl.constexpr, WIDE: tl.constexpr):
     """What a step leaves of the sum before it; `other` where it is not used."""
     if KIND == "gate":
@@ -134,7 +121,7 @@ def _factors(a, gate, at, column, used, other, D, KIND: tl.constexpr, WIDE: tl.c
     return tl.where(used, tile, other)
 
 
-@_kernel
+@triton.jit
 def _totals(
     v,
     p,
@@ -221,7 +208,7 @@ def _totals(
         tl.store(product + s * D + column + 1, r, mask=inside)
 
 
-@_kernel
+@triton.jit
 def _carry(
     total,
     product,
@@ -264,7 +251,7 @@ def _carry(
         tl.store(end + row * D + column + 1, k, mask=inside)
 
 
-@_kernel
+@triton.jit
 def _scan(
     x,
     p,
@@ -341,7 +328,7 @@ def _scan(
             tl.store(end + s * D + column + 1, k, mask=inside)
 
 
-@_kernel
+@triton.jit
 def _scan_backward(
     y_grad,
     a,
@@ -441,7 +428,7 @@ def _scan_backward(
             tl.store(end + s * D + column + 1, k, mask=inside)
 
 
-@_kernel
+@triton.jit
 def _multiply_backward(
     v_grad,
     x,
@@ -475,7 +462,7 @@ def _multiply_backward(
     tl.store(p_grads + tl.program_id(2).to(tl.int64) * P * D + of_p, p_grad, mask=on_p)
 
 
-@_kernel
+@triton.jit
 def _window_blocks(
     v,
     p,
@@ -536,7 +523,7 @@ def _window_blocks(
             tl.store(from_end + here, sums, mask=kept)
 
 
-@_kernel
+@triton.jit
 def _window_join(
     from_begin,
     from_end,

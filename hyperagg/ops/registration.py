@@ -226,6 +226,40 @@ def _backward_window(ctx, y_grad):
 window.register_autograd(_backward_window, setup_context=_save_window)
 
 
+def _on_gpu(name: str, op: torch.library.CustomOpDef) -> None:
+    """Registers the kernel of that name in `gpu`, which is imported when it is called."""
+
+    @op.register_kernel("cuda")
+    def _(*args):
+        from hyperagg.ops import gpu
+
+        return getattr(gpu, name)(*args)
+
+
+def _one_by_one(op: torch.library.CustomOpDef) -> None:
+    """vmap calls the op for each example: whatever is batched, the rows are full of work."""
+
+    @op.register_vmap
+    def _(info, in_dims, *args):
+        found = [
+            op(*(a if dim is None else a.select(dim, i) for a, dim in zip(args, in_dims)))
+            for i in range(info.batch_size)
+        ]
+        if isinstance(found[0], Tensor):
+            return torch.stack(found), 0
+        return tuple(map(torch.stack, zip(*found))), (0,) * len(found[0])
+
+
+for _name, _op in {
+    "scan": scan,
+    "scan_backward": scan_backward,
+    "window": window,
+    "window_backward": window_backward,
+}.items():
+    _on_gpu(_name, _op)
+    _one_by_one(_op)
+
+
 def _padded(x: Tensor, lengths: Tensor, dtype: torch.dtype) -> Tensor:
     """Memory of the shape of x for a kernel to fill; zero where the kernel passes padding by."""
     whole = int(lengths.sum()) == len(x)

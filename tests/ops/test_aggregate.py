@@ -385,7 +385,7 @@ def test_same_bits_whatever_the_threads():
         torch.set_num_threads(1)
         want = everything()
         torch.set_num_threads(2)
-        assert all(same_bits(everything(), want) for _ in range(10))
+        assert all(same_bits(everything(), want) for _ in range(100))
     finally:
         torch.set_num_threads(threads)
 
@@ -423,18 +423,6 @@ def test_half_precision_does_not_overflow_on_the_way():
     assert torch.equal(mean, x)
 
 
-def test_compiles_whole_with_any_length():
-    layer = torch.compile(
-        lambda x: ops.aggregate(x, mask=Causal(), normalize="sqrt"),
-        fullgraph=True,
-        dynamic=True,
-        backend="aot_eager",
-    )
-    for n in (3, 17, 64):
-        x = torch.randn(2, n, 4)
-        torch.testing.assert_close(layer(x), ops.aggregate(x, mask=Causal(), normalize="sqrt"))
-
-
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
@@ -454,6 +442,7 @@ def test_compiles_whole_with_any_length():
         (dict(decay=torch.ones(2), mask=Prefix(1)), "Prefix"),
         (dict(accumulate="exact"), "accumulate"),
         (dict(impl="fortran"), "impl"),
+        (dict(impl="gpu"), "impl='gpu': x is on cpu"),
     ],
 )
 def test_bad_arguments_are_named(arguments, names):

@@ -1,0 +1,80 @@
+"""The ops under PyTorch's transforms: vmap, export, compile, autocast, and on a GPU's device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from hyperagg import ops
+from hyperagg.masks import Causal, Full, Prefix, Window
+
+MASKS = [Full(), Causal(), Window(3), Prefix(2)]
+
+
+@pytest.mark.parametrize("mask", MASKS, ids=str)
+def test_vmap_over_examples(mask):
+    x, p = torch.randn(3, 2, 5, 4), torch.randn(5, 4)
+    got = torch.func.vmap(lambda x: ops.aggregate(x, p, mask=mask))(x)
+    torch.testing.assert_close(got, torch.stack([ops.aggregate(a, p, mask=mask) for a in x]))
+
+
+@pytest.mark.parametrize("mask", MASKS, ids=str)
+def test_a_batch_of_gradients(mask):
+    x, p = torch.randn(2, 5, 4), torch.randn(5, 4, requires_grad=True)
+    y = ops.aggregate(x, p, mask=mask)
+    directions = torch.randn(3, *y.shape)
+    (got,) = torch.autograd.grad(y, p, directions, retain_graph=True, is_grads_batched=True)
+    one_by_one = [torch.autograd.grad(y, p, v, retain_graph=True)[0] for v in directions]
+    torch.testing.assert_close(got, torch.stack(one_by_one))
+
+
+class Layer(torch.nn.Module):
+    def forward(self, x, p):
+        return ops.aggregate(x, p[: x.shape[1]], mask=Causal(), normalize="sqrt")
+
+
+def test_export_with_any_length():
+    p, n = torch.randn(64, 4), torch.export.Dim("n", min=2, max=64)
+    example = (torch.randn(2, 9, 4), p)
+    exported = torch.export.export(Layer(), example, dynamic_shapes=({1: n}, None))
+    x = torch.randn(2, 33, 4)
+    assert torch.equal(exported.module()(x, p), Layer()(x, p))
+
+
+def test_compiles_whole_with_any_length():
+    layer = torch.compile(Layer(), fullgraph=True, dynamic=True, backend="aot_eager")
+    p = torch.randn(64, 4)
+    for n in (3, 17, 64):
+        x = torch.randn(2, n, 4, requires_grad=True)
+        got, want = layer(x, p), Layer()(x, p)
+        torch.testing.assert_close(got, want)
+        torch.testing.assert_close(*(torch.autograd.grad(y.sum(), x)[0] for y in (got, want)))
+
+
+def test_autocast_keeps_the_type_of_the_tokens():
+    linear, x, p = torch.nn.Linear(4, 4), torch.randn(2, 33, 4), torch.randn(33, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = ops.aggregate(linear(x), p, mask=Causal(), decay=torch.full((4,), 0.9))
+    y.float().sum().backward()
+    assert y.dtype == torch.bfloat16 and linear.weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["scan", "scan_backward", "window", "window_backward"])
+def test_a_gpu_has_kernels(name):
+    assert torch._C._dispatch_has_kernel_for_dispatch_key(f"hyperagg::{name}", "CUDA")
+
+
+@pytest.mark.parametrize("mask", [Causal(), Window(3), Prefix(2)], ids=str)
+def test_tensors_on_a_gpu_stay_there(mask):
+    pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
+    with FakeTensorMode():
+        x = torch.empty(2, 5, 4, device="cuda", dtype=torch.float16)
+        p = torch.empty(5, 4, device="cuda")
+        assert ops.explain(x, p, mask=mask).implementation == "gpu"
+        y = ops.aggregate(x, p, mask=mask, impl="gpu")
+        assert (y.device.type, y.dtype) == ("cuda", torch.float16)
+        with pytest.raises(ValueError, match="impl='cpu': x is on cuda"):
+            ops.aggregate(x, p, mask=mask, impl="cpu")
+        with pytest.raises(ValueError, match="p: on cpu; x is on cuda"):
+            ops.aggregate(x, torch.ones(5, 4), mask=mask)
