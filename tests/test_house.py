@@ -21,6 +21,7 @@ ORDER = [
     {"training"},
     {"analysis"},
     {"studies"},
+    {"benchmarks"},
     {"keras"},
     {"cli"},
 ]

@@ -10,7 +10,7 @@ import matplotlib
 from hyperagg.analysis.orthogonality import BINS, Cosines
 from hyperagg.atomic import atomic_write
 
-__all__ = ["draw_cosines", "draw_learning_curves"]
+__all__ = ["draw_bars", "draw_cosines", "draw_learning_curves", "draw_scaling"]
 
 matplotlib.use("Agg")
 # The null and the rivals keep one colour each wherever they appear.
@@ -63,6 +63,32 @@ def draw_learning_curves(
     )
     axis.grid(alpha=0.3)
     axis.legend()
+    _save(figure, path)
+
+
+def draw_scaling(lines: Mapping[str, tuple[Sequence[int], Sequence[float]]], path: Path) -> None:
+    """Seconds against length on log axes; {name: (lengths, seconds)}."""
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    for name, (lengths, seconds) in lines.items():
+        axis.plot(lengths, seconds, marker=".", label=name)
+    axis.set(xscale="log", yscale="log", xlabel="tokens", ylabel="seconds")
+    axis.grid(alpha=0.3)
+    axis.legend(title="slope at long n", fontsize=8, title_fontsize=8)
+    _save(figure, path)
+
+
+def draw_bars(values: Mapping[str, float], unit: str, path: Path) -> None:
+    """A bar a name, the first on top."""
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(6.4, 0.8 + 0.24 * len(values)), layout="constrained")
+    bars = axis.barh(list(values), list(values.values()), color=COLOURS["aggregation"])
+    axis.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
+    axis.invert_yaxis()
+    axis.set(xlabel=unit)
+    axis.tick_params(axis="y", labelsize=8)
     _save(figure, path)
 
 

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from hyperagg.cli import analyze, compare, data, evaluate, predict, study, train
+from hyperagg.cli import analyze, bench, compare, data, evaluate, predict, study, train
 from hyperagg.data.errors import escape
 
 __all__ = ["app", "main"]
@@ -24,6 +24,7 @@ for command in (compare, train, evaluate, predict):
     app.command(epilog=command.EXAMPLE)(getattr(command, command.__name__.rpartition(".")[2]))
 app.add_typer(study.app, name="study")
 app.add_typer(analyze.app, name="analyze")
+app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")
 
 

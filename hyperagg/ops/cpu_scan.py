@@ -40,7 +40,7 @@ MANY_ROWS = 8
 # since processors fetch ahead of rising addresses. Falling ones cost twice as much.
 _TILE = 32
 # Numbers below which cutting costs more than it gives.
-LARGE = 1 << 16
+LARGE = 1 << 18
 
 _A = np.ndarray
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +27,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "commit": _commit(),
         "system": platform.platform(),
         "python": platform.python_version(),
         **{package: version(package) for package in packages},
@@ -56,6 +58,16 @@ def write_results(folder: Path, results: Mapping[str, Any]) -> Path:
     with atomic_write(path) as draft:
         draft.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", "utf-8")
     return path
+
+
+def _commit() -> str | None:
+    """Of the checkout that runs; None where it is installed without one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
 
 
 def _processor() -> str:
