@@ -7,7 +7,7 @@ a step costs what its tokens cost and not what the vocabulary would.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -374,11 +374,10 @@ def _arrays(
     p: Tensor | None,
     position_ids: Tensor | None,
     power: float,
-) -> tuple[np.ndarray, ...]:
-    """The op's arguments as the kernels take them; an absent table is an empty one."""
-    table = embedding.detach().numpy()
-    counts = lengths.numpy()
+) -> tuple[Any, ...]:
+    """The op's arguments as the kernels take them."""
+    table, counts = embedding.detach().numpy(), lengths.numpy()
     scale = (np.maximum(counts, 1) ** -power).astype(table.dtype)
-    places = np.empty((0, table.shape[1]), table.dtype) if p is None else p.detach().numpy()
-    blocks = np.empty(0, np.int64) if position_ids is None else position_ids.numpy()
+    places = None if p is None else p.detach().numpy()
+    blocks = None if position_ids is None else position_ids.numpy()
     return token_ids.numpy(), table, starts.numpy(), counts, places, blocks, scale
