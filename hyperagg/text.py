@@ -98,6 +98,10 @@ class Tokenizer(Protocol):
 
     def encode(self, texts: Sequence[str]) -> Ragged: ...
 
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where the tokens of `encode([text])` stand in the text: first and last character + 1."""
+        ...
+
     def to_json(self) -> str: ...
 
 
@@ -143,6 +147,18 @@ class WordTokenizer:
         _look_up(data, borders, _KINDS, *self._table, cu_seqlens, token_ids)
         return Ragged(token_ids, cu_seqlens)
 
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where the tokens of `encode([text])` stand in the text: first and last character + 1.
+
+        A character whose small letter is two (İ) may belong to two tokens.
+        """
+        # For each character of the lower-cased text the one that it comes from.
+        lowered, source = text.lower(), np.arange(len(text))
+        if len(lowered) != len(text):
+            source = np.repeat(source, [len(character.lower()) for character in text])
+        found = [m.span() for m in WORDS.finditer(lowered)]
+        return [(int(source[begin]), int(source[end - 1]) + 1) for begin, end in found]
+
     def to_json(self) -> str:
         """The same tokenizer in the format of Hugging Face tokenizers (tokenizer.json)."""
         from tokenizers import Regex, models, normalizers, pre_tokenizers
@@ -177,6 +193,10 @@ class HubTokenizer:
         cu_seqlens = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
         token_ids = np.fromiter((i for row in rows for i in row), np.int32, count=cu_seqlens[-1])
         return Ragged(token_ids, cu_seqlens)
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where the tokens of `encode([text])` stand in the text: first and last character + 1."""
+        return list(self.backend.encode(text, add_special_tokens=False).offsets)
 
     def to_json(self) -> str:
         return self.backend.to_str()

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from hyperagg.cli import analyze, bench, compare, data, evaluate, predict, study, train
+from hyperagg.cli import analyze, bench, compare, data, evaluate, explain, predict, study, train
 from hyperagg.data.errors import escape
 
 __all__ = ["app", "main"]
@@ -20,7 +20,7 @@ app = typer.Typer(
     help="Linear-time sequence models by high-dimensional aggregation.",
     epilog="Example: hyperagg train reviews.csv --text review --label stars --out model",
 )
-for command in (compare, train, evaluate, predict):
+for command in (compare, train, evaluate, predict, explain):
     app.command(epilog=command.EXAMPLE)(getattr(command, command.__name__.rpartition(".")[2]))
 app.add_typer(study.app, name="study")
 app.add_typer(analyze.app, name="analyze")
@@ -48,7 +48,7 @@ def main() -> None:
     except typer.Abort:
         sys.exit(130)
     except Exception as error:
-        line = explain(error)
+        line = one_line(error)
         if line is None:
             raise
         if line:
@@ -57,7 +57,7 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def explain(error: Exception) -> str | None:
+def one_line(error: Exception) -> str | None:
     """One line about an error that a user can mend, "" if all is said; None for one of our own."""
     if hasattr(error, "format_message"):  # typer's own errors, whose class has moved about
         message = error.format_message()

@@ -123,8 +123,9 @@ def aggregate(
     Raises:
         ValueError, TypeError: a shape, a type, a name or a combination that does not fit.
 
-    Numerics: sums in float32 or better, by the CPU kernels in float64, whatever the type of x. A
-        sum of n terms of mixed sign grows as sqrt(n); windows are re-summed, so nothing cancels.
+    Numerics: sums in float32 or better, whatever the type of x: the CPU kernels sum in float64, a
+        plain sum of float32 or bfloat16 within 256 tokens in float32. A sum of n terms of mixed
+        sign grows as sqrt(n); windows are re-summed, so nothing cancels.
     Cost: O(n d) time and memory; O(n^2 d) with a dense mask. The CPU kernels read x once (twice
         for windows and for fewer than 8 rows) and make nothing else of its size.
     Source: the source document's `Aggregation` (core mechanics), whose masked product this

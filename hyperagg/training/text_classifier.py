@@ -23,6 +23,7 @@ from hyperagg.atomic import atomic_write
 from hyperagg.models.attention import AttentionMixer, TransformerMixer
 from hyperagg.models.classifier import AggregationMixer, Classifier
 from hyperagg.text import HubTokenizer, Ragged, Tokenizer, WordTokenizer, read_tokenizer
+from hyperagg.training.explanation import Explanation, explain, telling_tokens
 from hyperagg.training.loop import History, Labelled, hold_out, train
 from hyperagg.training.progress import training_bar
 from hyperagg.training.steppers import Recipe, make_stepper
@@ -255,6 +256,32 @@ class TextClassifier:
             "accuracy": float(accuracy_score(data.targets, predicted)),
             "macro_f1": float(f1_score(data.targets, predicted, average="macro", zero_division=0)),
         }
+
+    def explain(self, text: str) -> Explanation:
+        """What every token of a text adds to every class's logit.
+
+        logit_c = bias_c + sum_t contribution_tc. Aggregation's logits are a sum over tokens, so
+        this is exact; for a rival it is the first-order account, gradient times token vector, and
+        the Explanation says so.
+
+        Cost: O(n d C), of a rival C backward passes.
+        """
+        (text,) = _check_texts([text])
+        rows = self._encode([text])
+        logits = make_stepper(self.model, self.config.recipe()).logits(rows)[0]
+        spans = self.tokenizer.spans(text)[: len(rows.token_ids)]
+        return explain(self.model, rows.token_ids, text, spans, self.classes_, logits)
+
+    def telling_tokens(self, number: int = 10, among: int = 10_000) -> dict[Label, list[str]]:
+        """The tokens that speak most for each class, of the `among` most frequent ones.
+
+        A token speaks for a class by what it adds to that class's logit more than to the mean of
+        all, at a text's first 64 places on average.
+
+        Raises:
+            ValueError: a rival, in whose logits a token has no part of its own.
+        """
+        return telling_tokens(self.model, self.tokenizer.vocabulary, self.classes_, number, among)
 
     def parse_labels(self, labels: Sequence[str]) -> list[Label]:
         """Labels as a file has them, as strings, in the type that this classifier learned."""

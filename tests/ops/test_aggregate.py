@@ -244,14 +244,31 @@ def test_gradcheck(kind):
         assert gradcheck(lambda *a, mask=mask: call(*a, mask=mask), (x, p, *more.values()))
 
 
-def test_opcheck():
+@pytest.mark.parametrize("kind", FADING)
+def test_opcheck_of_the_scan(kind):
+    x = torch.randn(2, 6, D, requires_grad=True)
+    p = torch.randn(6, D, requires_grad=True)
+    more = fading(kind, x.detach().double())
+    decay, gate = more.get("decay"), more.get("gate")
+    if decay is not None:
+        decay = torch.view_as_real(decay) if decay.is_complex() else decay
+        decay = decay.detach().float().requires_grad_()
+    if gate is not None:
+        gate = gate.detach().float().view(12, D).requires_grad_()
+    rows = torch.tensor([0, 6]), torch.tensor([6, 4])
+    inputs = (x.detach().view(12, D).requires_grad_(), p, decay, gate, None, None, *rows)
+    for pooled in (False, True):
+        torch.library.opcheck(torch.ops.hyperagg.scan.default, (*inputs, 0.5, pooled))
+
+
+def test_opcheck_of_windows_and_tokens():
     x = torch.randn(12, D, requires_grad=True)
     p = torch.randn(6, D, requires_grad=True)
     rows = torch.tensor([0, 6]), torch.tensor([6, 4])
-    torch.library.opcheck(
-        torch.ops.hyperagg.scan.default, (x, p, None, None, None, None, *rows, 0.5, False)
-    )
     torch.library.opcheck(torch.ops.hyperagg.window.default, (x, p, None, *rows, 3, 0.5))
+    ids, table = torch.randint(5, (12,)), torch.randn(5, D)
+    tokens = torch.ops.hyperagg.aggregate_tokens.default
+    torch.library.opcheck(tokens, (ids, table, *rows, p.detach(), None, 0.5))
 
 
 def test_dense_mask_is_the_sources_product():

@@ -1,0 +1,131 @@
+"""What each token of a text adds to each class's logit.
+
+Aggregation's logits are a sum over tokens,
+
+    z_c  =  b_c + sum_t n^-1/2 <W_c, e_t * p_t>
+
+so every token has an exact part in them. Of any other mixer the first-order account is given,
+<dz_c / de_t, e_t>, which need not add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from hyperagg.models.classifier import AggregationMixer, Classifier
+from hyperagg.positions import position_blocks
+
+__all__ = ["Explanation", "explain", "telling_tokens"]
+
+Label = str | int
+_PLACES = 64
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A text's tokens and what they add to the logits.
+
+    Attributes:
+        text: what was classified.
+        spans: first and last character + 1 of each token in it.
+        tokens: the tokens as they stand there.
+        classes: the labels, in the order of the columns.
+        contributions: (T, C) float64.
+        bias: (C,).
+        logits: (C,) as the classifier computes them.
+        exact: whether bias + contributions.sum(0) is logits but for rounding.
+    """
+
+    text: str
+    spans: list[tuple[int, int]]
+    classes: list[Label]
+    contributions: np.ndarray
+    bias: np.ndarray
+    logits: np.ndarray
+    exact: bool
+
+    @property
+    def tokens(self) -> list[str]:
+        return [self.text[begin:end] for begin, end in self.spans]
+
+    @property
+    def label(self) -> Label:
+        """The most probable label."""
+        return self.classes[int(self.logits.argmax())]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        odds = np.exp(self.logits.astype(np.float64) - self.logits.max())
+        return odds / odds.sum()
+
+    def of(self, label: Label) -> np.ndarray:
+        """(T,) what each token adds to one class's logit.
+
+        Raises:
+            ValueError: no such class.
+        """
+        if label not in self.classes:
+            raise ValueError(
+                f"label {label!r}: the classes are {', '.join(map(str, self.classes))}"
+            )
+        return self.contributions[:, self.classes.index(label)]
+
+
+def explain(
+    model: Classifier,
+    token_ids: np.ndarray,
+    text: str,
+    spans: list[tuple[int, int]],
+    classes: Sequence[Label],
+    logits: np.ndarray,
+) -> Explanation:
+    """The Explanation of one row of token ids."""
+    exact = isinstance(model.mixer, AggregationMixer)
+    parts = (_exact_parts if exact else _first_order_parts)(model, token_ids)
+    bias = model.head.bias.detach().double().numpy()
+    return Explanation(text, spans, list(classes), parts, bias, logits, exact)
+
+
+def telling_tokens(
+    model: Classifier, vocabulary: Sequence[str], classes: Sequence[Label], number: int, among: int
+) -> dict[Label, list[str]]:
+    """{label: the tokens that speak most for it, the strongest first}."""
+    if not isinstance(model.mixer, AggregationMixer):
+        raise ValueError("telling_tokens: only aggregation's logits are a sum over tokens")
+    with torch.no_grad():
+        # Row 0 is every unknown word.
+        vectors = model.embedding[1 : among + 1].double()
+        place = model.mixer.positions(_PLACES).double().mean(0)
+        parts = (vectors * place) @ model.head.weight.double().T
+        parts -= parts.mean(1, keepdim=True)
+        best = parts.topk(min(number, len(vectors)), dim=0).indices.T
+    return {label: [vocabulary[1 + i] for i in row] for label, row in zip(classes, best.tolist())}
+
+
+def _exact_parts(model: Classifier, token_ids: np.ndarray) -> np.ndarray:
+    assert isinstance(model.mixer, AggregationMixer)
+    n = len(token_ids)
+    with torch.no_grad():
+        positions = model.mixer.positions.weight.double()
+        vectors = model.embedding[torch.from_numpy(token_ids).long()].double()
+        vectors = vectors * positions[position_blocks(n, len(positions))]
+        return (vectors @ model.head.weight.double().T / max(n, 1) ** 0.5).numpy()
+
+
+def _first_order_parts(model: Classifier, token_ids: np.ndarray) -> np.ndarray:
+    """The token vectors become an embedding of their own, whose gradient is asked for."""
+    n = len(token_ids)
+    ids = torch.arange(n)
+    vectors = model.embedding.detach()[torch.from_numpy(token_ids).long()].requires_grad_()
+    context = model.mixer(vectors, ids, torch.tensor([0, n]))
+    logits = model.head(context)[0]
+    parts = np.zeros((n, len(logits)))
+    for c in range(len(logits) if n else 0):
+        (gradient,) = torch.autograd.grad(logits[c], vectors, retain_graph=True)
+        dense = gradient.to_dense() if gradient.is_sparse else gradient
+        parts[:, c] = (dense * vectors.detach()).sum(1).double().numpy()
+    return parts

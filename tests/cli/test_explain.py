@@ -1,0 +1,32 @@
+"""hyperagg explain."""
+
+from __future__ import annotations
+
+import json
+
+import hyperagg
+
+
+def test_texts_classes_and_a_page(fresh, table, rows, tmp_path):
+    texts, labels = [text for text, _ in rows], [label for _, label in rows]
+    model, page = tmp_path / "model", tmp_path / "why.html"
+    classifier = hyperagg.TextClassifier(d_model=16, epochs=2).fit(texts, labels)
+    classifier.save_pretrained(model)
+
+    answer = fresh("explain", model, table, "--first", 2, "--html", page)
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith(str(classifier.predict(texts[:1])[0]))
+    assert f"the first 2 of {len(rows):,} texts".replace(",", "") in answer.err
+    assert page.read_text("utf-8").count("<section>") == 2
+
+    answer = fresh("explain", model, table, "--first", 1, "--json")
+    told = json.loads(answer.out)
+    c = told["classes"].index(told["label"])
+    total = told["bias"][c] + sum(row[c] for row in told["contributions"])
+    assert abs(total - told["logits"][c]) < 1e-3 and told["exact"]
+    assert len(told["tokens"]) == len(told["contributions"])
+
+    answer = fresh("explain", model)
+    assert {line.split(":")[0] for line in answer.out.splitlines()} == set(labels)
+    answer = fresh("explain", model, "--html", page)
+    assert answer.code == 2 and "name a FILE" in answer.err
