@@ -18,11 +18,12 @@ from typing import Any, Protocol
 import numpy as np
 from numba import njit
 
-__all__ = ["HubTokenizer", "Ragged", "Tokenizer", "WordTokenizer", "read_tokenizer"]
+__all__ = ["HubTokenizer", "Ragged", "Tokenizer", "WordTokenizer", "read_tokenizer", "settled"]
 
 UNKNOWN = "[UNK]"
 
 WORDS = re.compile(r"\w+|[^\w\s]")
+_NO_WORD, _SPACE_RUN = re.compile(r"\W+"), re.compile(r"\s+")
 _NON_ASCII_MARK = re.compile(r"[^\w\s\x00-\x7f]")
 _NON_ASCII_SPACE = re.compile(r"[^\S\x00-\x7f]")
 _SPACE, _WORD, _MARK = 0, 1, 2
@@ -200,6 +201,18 @@ class HubTokenizer:
 
     def to_json(self) -> str:
         return self.backend.to_str()
+
+
+def settled(text: str) -> int:
+    """Up to which character the tokens of a text stay what they are, whatever text follows.
+
+    A word may go on; a mark may not. And a capital sigma is made small by what stands after it in
+    the same run without spaces.
+    """
+    end = max((m.end() for m in _NO_WORD.finditer(text)), default=0)
+    if "Σ" in text[:end]:
+        end = max((m.end() for m in _SPACE_RUN.finditer(text)), default=0)
+    return end
 
 
 def read_tokenizer(text: str) -> Tokenizer:

@@ -2,7 +2,7 @@
 
 from hyperagg.data.dataset import Dataset, Split
 from hyperagg.data.errors import DataError
-from hyperagg.data.files import FORMATS, read_file, read_texts
+from hyperagg.data.files import FORMATS, read_file, read_pieces, read_texts
 from hyperagg.data.lookup import Listing, list_datasets, load_dataset
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "list_datasets",
     "load_dataset",
     "read_file",
+    "read_pieces",
     "read_texts",
 ]

@@ -6,9 +6,13 @@ plain lines. UTF-8 with or without a byte order mark, LF or CRLF. A file is read
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from hyperagg.data import formats
 from hyperagg.data.columns import Columns, Wanted, count
@@ -123,14 +127,17 @@ def parse_text(content: str, format: str, wanted: Wanted) -> Columns:
     return parse(content, wanted)
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """The content of a file or, for "-", of standard input."""
+@contextmanager
+def open_bytes(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file or, for "-", standard input."""
     if str(path) == "-":
         if sys.stdin is None:
             raise DataError("standard input: is closed")
-        return sys.stdin.buffer.read()
+        yield sys.stdin.buffer
+        return
     try:
-        return Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            yield file
     except FileNotFoundError as error:
         raise DataError(f"{display_name(path)}: there is no such file") from error
     except IsADirectoryError as error:
@@ -140,6 +147,36 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{display_name(path)}: cannot be read ({reason})") from error
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    with open_bytes(path) as file:
+        return file.read()
+
+
+def read_pieces(path: str | os.PathLike[str], size: int = 1 << 20) -> Iterator[str]:
+    """The text of a file of any size as it comes, about `size` bytes at a time.
+
+    Raises:
+        DataError: as `decode`, when the reading has come so far.
+    """
+    wanted = Wanted(display_name(path), labelled=False)
+    decoder, before = codecs.getincrementaldecoder("utf-8-sig")(), 0
+    with open_bytes(path) as file:
+        while True:
+            piece = file.read(size)
+            check_kind(piece, wanted, before)
+            try:
+                yield decoder.decode(piece, final=not piece)
+            except UnicodeDecodeError as error:
+                at = before + len(piece) - len(error.object) + error.start
+                raise wanted.error(
+                    f"is not UTF-8 (byte {at + 1:,} is 0x{error.object[error.start]:02x}): "
+                    "save it as UTF-8"
+                ) from error
+            if not piece:
+                return
+            before += len(piece)
 
 
 def display_name(path: str | os.PathLike[str]) -> str:
@@ -152,16 +189,7 @@ def decode(content: bytes, wanted: Wanted) -> str:
     Raises:
         DataError: the bytes are some other kind of file or not UTF-8; names the first bad byte.
     """
-    if content.startswith(PARQUET_MAGIC):
-        raise wanted.error("is a Parquet file: call it .parquet or say that this is its format")
-    for magic, what in BINARY_MAGIC:
-        if content.startswith(magic):
-            raise wanted.error(f"is {what}")
-    nul = content.find(b"\0")
-    if nul >= 0:
-        raise wanted.error(
-            f"is a binary file or UTF-16 (byte {nul + 1:,} is zero): save it as UTF-8 text"
-        )
+    check_kind(content, wanted)
     body = content.removeprefix(BYTE_ORDER_MARK)
     try:
         return body.decode("utf-8")
@@ -172,6 +200,20 @@ def decode(content: bytes, wanted: Wanted) -> str:
             f"line {line:,} is not UTF-8 (byte {at + 1:,} of the file is 0x{content[at]:02x}): "
             "save the file as UTF-8"
         ) from error
+
+
+def check_kind(content: bytes, wanted: Wanted, before: int = 0) -> None:
+    """Raises DataError where a file, of which `before` bytes were checked already, is no text."""
+    if not before and content.startswith(PARQUET_MAGIC):
+        raise wanted.error("is a Parquet file: call it .parquet or say that this is its format")
+    for magic, what in BINARY_MAGIC:
+        if not before and content.startswith(magic):
+            raise wanted.error(f"is {what}")
+    nul = content.find(b"\0")
+    if nul >= 0:
+        raise wanted.error(
+            f"is a binary file or UTF-16 (byte {before + nul + 1:,} is zero): save it as UTF-8 text"
+        )
 
 
 def find_format(extension: str, content: bytes, wanted: Wanted) -> str:

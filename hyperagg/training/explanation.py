@@ -18,6 +18,7 @@ import torch
 
 from hyperagg.models.classifier import AggregationMixer, Classifier
 from hyperagg.positions import position_blocks
+from hyperagg.training.steppers import softmax
 
 __all__ = ["Explanation", "explain", "telling_tokens"]
 
@@ -59,8 +60,7 @@ class Explanation:
 
     @property
     def probabilities(self) -> np.ndarray:
-        odds = np.exp(self.logits.astype(np.float64) - self.logits.max())
-        return odds / odds.sum()
+        return softmax(self.logits.astype(np.float64))
 
     def of(self, label: Label) -> np.ndarray:
         """(T,) what each token adds to one class's logit.

@@ -24,7 +24,7 @@ from numba import njit
 from hyperagg.models.classifier import AggregationMixer, Classifier
 from hyperagg.text import Ragged
 
-__all__ = ["logits", "tables", "train_documents"]
+__all__ = ["add_tokens", "logits", "score_sums", "tables", "train_documents"]
 
 _F = np.float32
 _EPSILON = _F(1e-12)
@@ -42,27 +42,31 @@ def _block(place, blocks):
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _pool(ids, embedding, positions, sums, context):
-    """Fills the block sums and the context; returns the number of blocks in use."""
-    n, d, blocks = len(ids), embedding.shape[1], len(positions)
-    used = 0
-    if n:
-        used = _block(n - 1, blocks) + 1
+def _add(ids, place, embedding, sums):
+    """Adds the tokens from `place` on to the sums of the blocks they fall in."""
+    blocks, end = len(sums), place + len(ids)
+    while place < end:
+        k = _block(place, blocks)
+        last = end if k == blocks - 1 else min(end, (1 << (k + 1)) - 1)
+        total = sums[k]
+        for t in range(place, last):
+            row = embedding[ids[t - end + len(ids)]]
+            for j in range(len(total)):
+                total[j] += row[j]
+        place = last
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _mix(n, positions, sums, context):
+    """Fills the context from the block sums of n tokens; returns the number of blocks in use."""
+    used = _block(n - 1, len(positions)) + 1 if n else 0
     context[:] = _F(0)
     for k in range(used):
-        total = sums[k]
-        total[:] = _F(0)
-        first = (1 << k) - 1
-        last = n if k == blocks - 1 else min(n, (1 << (k + 1)) - 1)
-        for t in range(first, last):
-            row = embedding[ids[t]]
-            for j in range(d):
-                total[j] += row[j]
-        place = positions[k]
-        for j in range(d):
-            context[j] += total[j] * place[j]
+        total, place = sums[k], positions[k]
+        for j in range(len(context)):
+            context[j] += _F(total[j]) * place[j]
     scale = _F(1 / math.sqrt(max(n, 1)))
-    for j in range(d):
+    for j in range(len(context)):
         context[j] *= scale
     return used
 
@@ -125,7 +129,9 @@ def train_documents(
         rate = _F(first_rate + (last_rate - first_rate) * step / len(order))
         document = order[step]
         ids = token_ids[cu_seqlens[document] : cu_seqlens[document + 1]]
-        used = _pool(ids, embedding, positions, sums, context)
+        sums[:] = _F(0)
+        _add(ids, 0, embedding, sums)
+        used = _mix(len(ids), positions, sums, context)
         _score(context, weight, bias, logits)
 
         greatest = logits[0]
@@ -200,9 +206,24 @@ def tables(model: Classifier) -> dict[str, np.ndarray]:
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def _score_documents(token_ids, cu_seqlens, embedding, positions, weight, bias, out):
-    sums = np.empty(positions.shape, dtype=np.float32)
-    context = np.empty(positions.shape[1], dtype=np.float32)
+    # In float64, so that the last block may be of any length.
+    sums = np.empty(positions.shape, dtype=np.float64)
     for document in range(len(out)):
         ids = token_ids[cu_seqlens[document] : cu_seqlens[document + 1]]
-        _pool(ids, embedding, positions, sums, context)
-        _score(context, weight, bias, out[document])
+        sums[:] = 0.0
+        _add(ids, 0, embedding, sums)
+        score_sums(sums, len(ids), positions, weight, bias, out[document])
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def add_tokens(ids, place, embedding, sums):
+    """Adds tokens that stand from `place` on to the block sums (blocks, D) of a document."""
+    _add(ids, place, embedding, sums)
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def score_sums(sums, n, positions, weight, bias, out):
+    """Logits (C,) of a document of n tokens from its block sums."""
+    context = np.empty(positions.shape[1], dtype=np.float32)
+    _mix(n, positions, sums, context)
+    _score(context, weight, bias, out)

@@ -19,7 +19,7 @@ from hyperagg.models.classifier import AggregationMixer, Classifier
 from hyperagg.text import Ragged
 from hyperagg.training import fused
 
-__all__ = ["AutogradStepper", "FusedStepper", "Recipe", "Stepper", "make_stepper"]
+__all__ = ["AutogradStepper", "FusedStepper", "Recipe", "Stepper", "make_stepper", "softmax"]
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,12 @@ class AutogradStepper:
                         int(value) if plain else value.clone()
                     )
             optimizer.load_state_dict(described)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """(..., C) probabilities, in the type of the logits."""
+    odds = np.exp(logits - logits.max(-1, keepdims=True))
+    return odds / odds.sum(-1, keepdims=True)
 
 
 def _forward(model: Classifier, rows: Ragged) -> Tensor:

@@ -26,7 +26,8 @@ from hyperagg.text import HubTokenizer, Ragged, Tokenizer, WordTokenizer, read_t
 from hyperagg.training.explanation import Explanation, explain, telling_tokens
 from hyperagg.training.loop import History, Labelled, hold_out, train
 from hyperagg.training.progress import training_bar
-from hyperagg.training.steppers import Recipe, make_stepper
+from hyperagg.training.running import RunningDocument
+from hyperagg.training.steppers import Recipe, make_stepper, softmax
 
 __all__ = ["MIXERS", "ClassifierConfig", "TextClassifier"]
 
@@ -238,9 +239,7 @@ class TextClassifier:
 
     def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
         """(B, C) probabilities, columns as in `classes_`."""
-        logits = self._logits(texts)
-        odds = np.exp(logits - logits.max(1, keepdims=True))
-        return odds / odds.sum(1, keepdims=True)
+        return softmax(self._logits(texts))
 
     def evaluate(self, texts: Iterable[str], labels: Iterable[Label]) -> dict[str, float]:
         """{"accuracy": ..., "macro_f1": ...} on texts whose labels are known.
@@ -271,6 +270,21 @@ class TextClassifier:
         logits = make_stepper(self.model, self.config.recipe()).logits(rows)[0]
         spans = self.tokenizer.spans(text)[: len(rows.token_ids)]
         return explain(self.model, rows.token_ids, text, spans, self.classes_, logits)
+
+    def open(self) -> RunningDocument:
+        """An empty document that text is appended to, and that can be classified at any time.
+
+        Raises:
+            ValueError: what the classifier reads of a word depends on what follows: a rival, a
+                tokenizer of the `tokenizers` library, or max_tokens.
+        """
+        if not isinstance(self.model.mixer, AggregationMixer):
+            raise ValueError(f"open: not for mixer={self.config.mixer!r}, which reads texts whole")
+        if not isinstance(self.tokenizer, WordTokenizer):
+            raise ValueError("open: not for a tokenizer that was given, which reads texts whole")
+        if self.config.max_tokens is not None:
+            raise ValueError(f"open: not with max_tokens={self.config.max_tokens}")
+        return RunningDocument(self.model, self.tokenizer, self.classes_)
 
     def telling_tokens(self, number: int = 10, among: int = 10_000) -> dict[Label, list[str]]:
         """The tokens that speak most for each class, of the `among` most frequent ones.

@@ -331,3 +331,16 @@ def test_labels_of_any_language_are_piped_as_utf_8(cli, fresh, tmp_path):
     answer = fresh("predict", tmp_path / "m", table, PYTHONIOENCODING="latin-1")
     assert answer.err == ""
     assert answer.out.splitlines() == ["плохо", "хорошо"] * 20
+
+
+def test_one_document_through_standard_input(fresh, cli, whole, rows, tmp_path):
+    text = " ".join(text for text, _ in rows[:200])
+    (label,) = hyperagg.TextClassifier.from_pretrained(whole).predict([text])
+    answer = fresh("predict", whole, "-", "--one-document", stdin=text.encode())
+    assert (answer.code, answer.out) == (0, f"{label}\n")
+    torn = tmp_path / "torn.txt"
+    torn.write_bytes(b"oil " * 400_000 + b"\xe9 rose")
+    answer = cli("predict", whole, torn, "--one-document")
+    assert answer.code == 2 and "not UTF-8 (byte 1,600,001 is 0xe9)" in answer.err
+    answer = cli("predict", whole, torn, "--one-document", "--text", "review")
+    assert answer.code == 2 and "--one-document" in answer.err
