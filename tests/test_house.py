@@ -22,7 +22,7 @@ ORDER = [
     {"analysis"},
     {"studies"},
     {"benchmarks"},
-    {"keras"},
+    {"keras", "sklearn"},
     {"cli"},
 ]
 FORBIDDEN = {
