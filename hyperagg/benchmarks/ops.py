@@ -15,6 +15,7 @@ from hyperagg import ops
 from hyperagg.benchmarks.rivals import CHUNKS, attention, chunked, cumsum, masked_product
 from hyperagg.benchmarks.turns import in_turns, kept_memory
 from hyperagg.masks import Causal, Documents, Full, Window
+from hyperagg.ops import cpu_scan
 from hyperagg.studies.report import environment
 
 __all__ = ["FULL_SIZE", "QUICK", "Sizes", "bench_ops"]
@@ -115,7 +116,7 @@ def _causal(sizes: Sizes) -> dict[str, dict[str, float]]:
     shape = (sizes.batch, sizes.n, heads, sizes.d // heads)
     qkv = tuple(torch.randn(shape).transpose(1, 2) for _ in range(3))
     told = f"fused attention, {heads} × {sizes.d // heads}"
-    forward: Calls = {"copy": partial(out.copy_, x)}
+    forward: Calls = {"copy": partial(out.copy_, x), "aggregate's kernel alone": _kernel(x, p, out)}
     forward |= {name: partial(function, x, p) for name, function in functions.items()}
     forward[told] = partial(attention, *qkv)
     both: Calls = {"copy": partial(out.copy_, x)}
@@ -123,6 +124,20 @@ def _causal(sizes: Sizes) -> dict[str, dict[str, float]]:
     both |= {name: partial(_both_ways, f, leaves, grad) for name, f in functions.items()}
     both[told] = partial(_both_ways, attention, _trained(*qkv), torch.randn_like(qkv[0]))
     return {"forward": in_turns(forward), "forward and backward": in_turns(both)}
+
+
+def _kernel(x: Tensor, p: Tensor, out: Tensor) -> Callable[[], None]:
+    """What `aggregate` runs, without its checks and its op, into memory that exists."""
+    batch, n, d = x.shape
+    tokens, positions, sums = (each.view(-1, d).numpy() for each in (x, p, out))
+    starts, lengths = np.arange(batch) * n, np.full(batch, n)
+    nothing, none_seen = np.zeros((batch, d), np.float32), np.zeros_like(starts)
+
+    def run() -> None:
+        rows = (nothing, none_seen, starts, lengths)
+        cpu_scan.scan(tokens, positions, None, None, *rows, 0.0, sums, nothing.copy())
+
+    return run
 
 
 def _forms(sizes: Sizes) -> dict[str, dict[str, float]]:

@@ -108,11 +108,14 @@ def _rivals(results: Mapping[str, Any]) -> str:
     for name in ways["forward"]:
         row = [name]
         for times in ways.values():
-            row += [
-                f"{1000 * times[name]:.2f}",
-                f"{times[name] / times['copy']:.2f}",
-                f"{times[name] / times['aggregate']:.1f}",
-            ]
+            if name in times:
+                row += [
+                    f"{1000 * times[name]:.2f}",
+                    f"{times[name] / times['copy']:.2f}",
+                    f"{times[name] / times['aggregate']:.1f}",
+                ]
+            else:
+                row += ["", "", ""]
         rows.append(row)
     columns = ["causal sums", "forward, ms", "copies", "×", "and backward, ms", "copies", "×"]
     return _table(columns, rows)
