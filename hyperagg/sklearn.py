@@ -43,8 +43,8 @@ class HyperAggClassifier(ClassifierMixin, _OfTexts):
     """`hyperagg.TextClassifier` as an estimator: for `Pipeline`, `GridSearchCV` and the like.
 
     Args:
-        d_model, max_words, min_count, epochs, learning_rate, label_smoothing, validation_share:
-            as `hyperagg.training.text_classifier.ClassifierConfig` says.
+        d_model, max_words, max_grams, min_count, epochs, learning_rate, label_smoothing,
+            validation_share: as `hyperagg.training.text_classifier.ClassifierConfig` says.
         random_state: None for a seed of 0, a number, or a RandomState.
 
     Attributes:
@@ -58,8 +58,9 @@ class HyperAggClassifier(ClassifierMixin, _OfTexts):
 
     def __init__(
         self,
-        d_model: int = 256,
+        d_model: int = 128,
         max_words: int = 200_000,
+        max_grams: int = 300_000,
         min_count: int = 1,
         epochs: int | None = None,
         learning_rate: float | None = None,
@@ -69,6 +70,7 @@ class HyperAggClassifier(ClassifierMixin, _OfTexts):
     ) -> None:
         self.d_model = d_model
         self.max_words = max_words
+        self.max_grams = max_grams
         self.min_count = min_count
         self.epochs = epochs
         self.learning_rate = learning_rate

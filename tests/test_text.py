@@ -13,6 +13,7 @@ from hyperagg.text import (
     Ragged,
     WordTokenizer,
     read_tokenizer,
+    scan,
 )
 
 # Surrogates are no text: UTF-8 cannot hold them.
@@ -51,12 +52,53 @@ def test_unknown_words_are_id_0():
         WordTokenizer(["a"])
 
 
-@given(texts)
-def test_tokenizer_json_keeps_the_vocabulary(given_texts):
-    tokenizer = WordTokenizer.train(given_texts)
+@given(texts, st.sampled_from([0, 1000]))
+def test_tokenizer_json_keeps_the_vocabulary(given_texts, grams):
+    tokenizer = WordTokenizer.train(given_texts, grams=grams)
     again = read_tokenizer(tokenizer.to_json())
     assert isinstance(again, WordTokenizer)
     assert again.vocabulary == tokenizer.vocabulary
+    ids = again.encode(given_texts).token_ids
+    assert ids.tolist() == tokenizer.encode(given_texts).token_ids.tolist()
+
+
+def grams_of(text):
+    """Words, each followed by its grams, in the plainest Python."""
+    out, words = [], WORDS.findall(text.lower())
+    for i, word in enumerate(words):
+        out.append(word)
+        if i:
+            out.append(f"{words[i - 1]} {word}")
+        if len(word) > 5:
+            out += [f"{word[:5]}*", f"*{word[-3:]}"]
+    return out
+
+
+@given(texts)
+def test_grams_are_pairs_beginnings_and_endings(given_texts):
+    tokenizer = WordTokenizer.train(given_texts, grams=10_000)
+    for text in given_texts:
+        assert cut(tokenizer, text) == grams_of(text)
+
+
+def test_unknown_grams_are_left_out():
+    tokenizer = WordTokenizer.train(["crude petroleum rose"], grams=10)
+    assert cut(tokenizer, "petrol rose") == ["[UNK]", "petro*", "rose"]
+    known = cut(tokenizer, "petroleum rose")
+    assert known == ["petroleum", "petro*", "*eum", "rose", "petroleum rose"]
+    few = WordTokenizer.train(["a b c", "a b"], grams=1)
+    assert few.vocabulary == [UNKNOWN, "a", "b", "c", "a b"]
+
+
+def test_a_tally_counts_more_than_one_chunk_of_hashes():
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(0, 200_000, 700_000).astype(np.uint64)
+    counts, firsts = scan.tally(hashes)
+    wanted, first, number = np.unique(hashes[hashes > 0], return_index=True, return_counts=True)
+    order = np.argsort(hashes[firsts])
+    assert np.array_equal(hashes[firsts][order], wanted)
+    assert np.array_equal(counts[order], number)
+    assert np.array_equal(firsts[order], np.flatnonzero(hashes > 0)[first])
 
 
 def test_the_tokenizers_library_reads_it_alike():

@@ -16,6 +16,7 @@ matplotlib.use("Agg")
 # The null and the rivals keep one colour each wherever they appear.
 COLOURS = {
     "aggregation": "#d1495b",
+    "words": "#e8a87c",
     "attention": "#30638e",
     "transformer": "#5b8e7d",
     "untrained": "#9a9a9a",

@@ -17,7 +17,7 @@ def compare(
     dataset: Annotated[str, typer.Argument(help="A name that `hyperagg data list` shows.")],
     rivals: Annotated[
         str, typer.Option(help="Which rivals, separated by commas.")
-    ] = "attention,transformer",
+    ] = "words,attention,transformer",
     seeds: Seeds = 1,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="For every model; else what is best for each.")

@@ -1,8 +1,10 @@
 """Aggregation beside its rivals on one data set: accuracy, size, speed, pictures.
 
-Every model reads the same words, has the same embedding size and is trained by the same loop; the
-held-out part of the training rows picks its best epoch. The test rows are looked at once, at the
-end. Models take turns seed by seed in one process, with the same number of threads.
+"aggregation" is the classifier as it comes. "words" is aggregation in the rivals' skeleton: the
+same words and no grams, the same embedding size, so that the mixers alone differ. All are trained
+by the same loop; the held-out part of the training rows picks the best epoch. The test rows are
+looked at once, at the end. Models take turns seed by seed in one process, with the same number of
+threads.
 """
 
 from __future__ import annotations
@@ -20,13 +22,19 @@ from hyperagg.analysis.orthogonality import measure
 from hyperagg.analysis.pictures import draw_cosines, draw_learning_curves
 from hyperagg.atomic import atomic_write
 from hyperagg.data import Dataset
-from hyperagg.studies.report import environment, make_table, spread, write_results
+from hyperagg.studies.report import environment, make_table, spread, times, write_results
 from hyperagg.studies.runs import Runs
-from hyperagg.training.text_classifier import MIXERS, TextClassifier
+from hyperagg.training.text_classifier import TextClassifier
 
 __all__ = ["compare", "results_table"]
 
-RIVALS = tuple(name for name in MIXERS if name != "aggregation")
+VARIANTS: dict[str, dict[str, Any]] = {
+    "aggregation": {},
+    "words": {"max_grams": 0, "d_model": 256},
+    "attention": {"mixer": "attention"},
+    "transformer": {"mixer": "transformer"},
+}
+RIVALS = tuple(name for name in VARIANTS if name != "aggregation")
 
 
 def compare(
@@ -44,7 +52,7 @@ def compare(
 
     Args:
         dataset: train and test rows.
-        rivals: names of other mixers than aggregation.
+        rivals: names of VARIANTS besides aggregation.
         seeds: how many; 0 ... seeds - 1.
         out: the folder for everything that is written.
         epochs: the same for all models; None: what was found best for each.
@@ -64,7 +72,7 @@ def compare(
     runs = Runs(out / "runs.json", f"{dataset.name} {len(dataset.train.texts)}", resume)
     for seed in range(seeds):
         for name in names:
-            config = {"mixer": name, "epochs": epochs}
+            config = {**VARIANTS[name], "epochs": epochs}
             key = f"{name} epochs={epochs} seed={seed}"
             if key not in runs.done:
                 folder = out / "models" / name if seed == 0 else None
@@ -87,7 +95,7 @@ def compare(
         "models": {name: _summary(own) for name, own in by_model.items()},
     }
     results["ratios"] = _ratios(results["models"])
-    results["orthogonality"] = _orthogonality(out, names)
+    results["orthogonality"] = _orthogonality(out, names[1:] if "words" in names else names)
     curves = {
         name: [(np.cumsum(run["seconds"]).tolist(), run["validation_accuracy"]) for run in own]
         for name, own in by_model.items()
@@ -205,8 +213,8 @@ def _cells(results: dict[str, Any]) -> list[list[str]]:
                 f"{model['parameters']:,}",
                 f"{model['train_seconds_per_epoch']:.2f}",
                 f"{model['predict_docs_per_second']:,.0f}",
-                "1 ×" if ratio is None else f"{ratio['train_seconds_per_epoch']:.0f} ×",
-                "1 ×" if ratio is None else f"{ratio['predict_docs_per_second']:.0f} ×",
+                "1 ×" if ratio is None else times(ratio["train_seconds_per_epoch"]),
+                "1 ×" if ratio is None else times(ratio["predict_docs_per_second"]),
             ]
         )
     return rows

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from hyperagg.atomic import atomic_write
 
-__all__ = ["environment", "make_table", "spread", "write_results"]
+__all__ = ["environment", "make_table", "spread", "times", "write_results"]
 
 
 def environment() -> dict[str, Any]:
@@ -40,6 +40,10 @@ def spread(values: Sequence[float], scale: float = 100, digits: int = 2) -> str:
     if len(values) < 2:
         return mean
     return f"{mean} ± {scale * float(np.std(values, ddof=1)):.{digits}f}"
+
+
+def times(ratio: float) -> str:
+    return f"{ratio:.1f} ×" if ratio < 10 else f"{ratio:.0f} ×"
 
 
 def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -3,8 +3,8 @@
 `source` is its protocol to the letter, the parts that flatter included: 10,000 words, 256 places
 padded in front, the padding summed and attended to like text, attention four times as wide as the
 model, and the best *test* epoch of five. `honest` is the library's own comparison on the same
-wires: padding never summed, fused attention of equal width, the best epoch told by held-out
-training rows, and every model with the training that suits it.
+wires: padding never summed, fused attention of equal width beside aggregation of the same words,
+the best epoch told by held-out training rows, and every model with the training that suits it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hyperagg.data import Dataset
 from hyperagg.layers import Aggregation
 from hyperagg.positions import SinusoidalPositions
 from hyperagg.studies.compare import compare
-from hyperagg.studies.report import environment, make_table, spread, write_results
+from hyperagg.studies.report import environment, make_table, spread, times, write_results
 from hyperagg.studies.runs import Runs
 from hyperagg.text import Ragged
 
@@ -65,7 +65,9 @@ def reuters(
         say: told in a line what was measured.
     """
     if protocol == "honest":
-        results = compare(dataset, ["attention"], seeds, out, epochs=epochs, resume=resume, say=say)
+        results = compare(
+            dataset, ["words", "attention"], seeds, out, epochs=epochs, resume=resume, say=say
+        )
     else:
         results = _source(dataset, seeds, out, epochs or EPOCHS, resume, say)
     results = {"protocol": protocol, **results, "source_figures": SOURCE_FIGURES}
@@ -84,12 +86,12 @@ def reuters_table(results: dict[str, Any]) -> Table:
         rows.append(
             [
                 name,
-                f"{100 * SOURCE_FIGURES[name]:.2f}",
+                f"{100 * SOURCE_FIGURES[name]:.2f}" if name in SOURCE_FIGURES else "",
                 spread(model["accuracy"]),
                 spread(model["macro_f1"]),
                 f"{model['parameters']:,}",
                 f"{model['train_seconds_per_epoch']:.2f}",
-                f"{ratio:.1f} ×",
+                times(ratio),
             ]
         )
     columns = ["model", "source %", "accuracy %", "macro-F1 %", "parameters", "s an epoch", "time"]

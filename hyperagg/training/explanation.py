@@ -18,6 +18,7 @@ import torch
 
 from hyperagg.models.classifier import AggregationMixer, Classifier
 from hyperagg.positions import position_blocks
+from hyperagg.text import Alignment
 from hyperagg.training.steppers import softmax
 
 __all__ = ["Explanation", "explain", "telling_tokens"]
@@ -28,7 +29,7 @@ _PLACES = 64
 
 @dataclass(frozen=True)
 class Explanation:
-    """A text's tokens and what they add to the logits.
+    """A text's tokens, which are its words, and what they add to the logits.
 
     Attributes:
         text: what was classified.
@@ -79,13 +80,18 @@ def explain(
     model: Classifier,
     token_ids: np.ndarray,
     text: str,
-    spans: list[tuple[int, int]],
+    alignment: Alignment,
     classes: Sequence[Label],
     logits: np.ndarray,
 ) -> Explanation:
-    """The Explanation of one row of token ids."""
+    """The Explanation of one row of token ids; what words share, each has half of."""
     exact = isinstance(model.mixer, AggregationMixer)
-    parts = (_exact_parts if exact else _first_order_parts)(model, token_ids)
+    of_ids = (_exact_parts if exact else _first_order_parts)(model, token_ids)
+    owners = alignment.owners[: len(token_ids)]  # a rival may have read no more
+    spans = alignment.spans[: int(owners.max(initial=-1)) + 1]
+    parts = np.zeros((len(spans), len(classes)))
+    for side in (0, 1):
+        np.add.at(parts, owners[:, side], of_ids / 2)
     bias = model.head.bias.detach().double().numpy()
     return Explanation(text, spans, list(classes), parts, bias, logits, exact)
 

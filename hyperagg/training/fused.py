@@ -99,6 +99,7 @@ def train_documents(
     token_ids,
     cu_seqlens,
     targets,
+    rates,
     embedding,
     embedding_state,
     positions,
@@ -113,8 +114,9 @@ def train_documents(
 ):
     """One step for each document of `order`, in that order; returns the sum of the losses.
 
-    The learning rate falls from first_rate to last_rate on the way. Everything float32 but the
-    ids, borders and targets. Cost: O(n D + C D) a document.
+    The learning rate falls from first_rate to last_rate on the way; rates (V,) multiplies that of
+    each row of the embedding. Everything float32 but the ids, borders and targets. Cost:
+    O(n D + C D) a document.
     """
     blocks, d = positions.shape
     classes = len(bias)
@@ -178,7 +180,7 @@ def train_documents(
             for t in range(first, last):
                 token = ids[t]
                 embedding_state[token] += mean_square
-                step_size = rate / (_F(math.sqrt(embedding_state[token])) + _EPSILON)
+                step_size = rates[token] * rate / (_F(math.sqrt(embedding_state[token])) + _EPSILON)
                 row = embedding[token]
                 for j in range(d):
                     row[j] -= step_size * gradient[j]

@@ -29,7 +29,8 @@ class RunningDocument:
         tables = fused.tables(model)
         self._embedding, self._head = tables.pop("embedding"), tables
         self._sums = np.zeros(tables["positions"].shape)
-        self._tokens, self._open_end = 0, ""
+        self._words, self._tokens = 0, 0
+        self._last_word, self._open_end = 0, ""
 
     def append(self, text: str) -> RunningDocument:
         """Goes on with `text`, at any character: a word may be cut anywhere."""
@@ -37,18 +38,19 @@ class RunningDocument:
             raise TypeError(f"text: is {type(text).__name__}; give str")
         text = self._open_end + text
         end = settled(text)
-        self._tokens += self._add(text[:end], self._tokens, self._sums)
+        tokens, words, self._last_word = self._add(text[:end], self._sums)
+        self._tokens, self._words = self._tokens + tokens, self._words + words
         self._open_end = text[end:]
         return self
 
     def __len__(self) -> int:
-        """Tokens so far, that of a word which may still go on among them."""
-        return self._tokens + int(self._tokenizer.encode([self._open_end]).cu_seqlens[-1])
+        """Words so far, one that may still go on among them."""
+        return self._words + self._add(self._open_end, self._sums.copy())[1]
 
     def logits(self) -> np.ndarray:
         """(C,) float32."""
         sums = self._sums.copy()
-        n = self._tokens + self._add(self._open_end, self._tokens, sums)
+        n = self._tokens + self._add(self._open_end, sums)[0]
         out = np.empty(len(self.classes_), dtype=np.float32)
         fused.score_sums(sums, n, **self._head, out=out)
         return out
@@ -61,7 +63,9 @@ class RunningDocument:
         """(C,) probabilities, in the order of `classes_`."""
         return softmax(self.logits())
 
-    def _add(self, text: str, place: int, sums: np.ndarray) -> int:
-        ids = self._tokenizer.encode([text]).token_ids
-        fused.add_tokens(ids, place, self._embedding, sums)
-        return len(ids)
+    def _add(self, text: str, sums: np.ndarray) -> tuple[int, int, int]:
+        """Adds the tokens of `text` to the sums. How many tokens and words it has, and the hash of
+        its last word."""
+        ids, words, last = self._tokenizer.encode_on(text, self._last_word)
+        fused.add_tokens(ids, self._tokens, self._embedding, sums)
+        return len(ids), words, last

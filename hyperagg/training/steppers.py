@@ -60,19 +60,26 @@ class Stepper(Protocol):
     def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None: ...
 
 
-def make_stepper(model: Classifier, recipe: Recipe) -> Stepper:
-    """The fused kernels for aggregation, autograd for every other mixer."""
-    kind = FusedStepper if isinstance(model.mixer, AggregationMixer) else AutogradStepper
-    return kind(model, recipe)
+def make_stepper(model: Classifier, recipe: Recipe, rates: np.ndarray | None = None) -> Stepper:
+    """The fused kernels for aggregation, autograd for every other mixer.
+
+    `rates` (V,) multiplies the learning rate of each row of the embedding, in the fused kernels.
+    """
+    if isinstance(model.mixer, AggregationMixer):
+        return FusedStepper(model, recipe, rates)
+    return AutogradStepper(model, recipe)
 
 
 class FusedStepper:
     """Steps an aggregation classifier by the kernels of `hyperagg.training.fused`."""
 
-    def __init__(self, model: Classifier, recipe: Recipe) -> None:
+    def __init__(self, model: Classifier, recipe: Recipe, rates: np.ndarray | None = None) -> None:
         self.model = model
         self.recipe = recipe
         self.tables = fused.tables(model)
+        if rates is None:
+            rates = np.ones(len(model.embedding))
+        self.rates = rates.astype(np.float32)
         # For each row of each table, the sum of the mean squares of its gradients.
         self.state = {name: torch.zeros(len(table)) for name, table in self.tables.items()}
 
@@ -90,6 +97,7 @@ class FusedStepper:
             rows.token_ids,
             rows.cu_seqlens,
             targets,
+            self.rates,
             *pairs,
             rate * (1 - begin),
             rate * (1 - end),

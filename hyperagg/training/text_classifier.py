@@ -22,10 +22,17 @@ from torch import Tensor, nn
 from hyperagg.atomic import atomic_write
 from hyperagg.models.attention import AttentionMixer, TransformerMixer
 from hyperagg.models.classifier import AggregationMixer, Classifier
-from hyperagg.text import HubTokenizer, Ragged, Tokenizer, WordTokenizer, read_tokenizer
+from hyperagg.text import (
+    HubTokenizer,
+    Ragged,
+    Tokenizer,
+    WordTokenizer,
+    read_tokenizer,
+)
 from hyperagg.training.explanation import Explanation, explain, telling_tokens
 from hyperagg.training.loop import History, Labelled, hold_out, train
 from hyperagg.training.progress import training_bar
+from hyperagg.training.rates import row_rates
 from hyperagg.training.running import RunningDocument
 from hyperagg.training.steppers import Recipe, make_stepper, softmax
 
@@ -46,6 +53,10 @@ RECIPES = {
     "transformer": Recipe(epochs=4, learning_rate=0.0005),
 }
 
+WHOLE_NUMBERS = (
+    *("d_model", "max_words", "min_count", "max_grams", "max_tokens", "epochs", "batch_size"),
+)
+
 FORMAT, FORMAT_VERSION = "hyperagg.TextClassifier", 1
 
 
@@ -58,6 +69,8 @@ class ClassifierConfig:
         d_model: the dimension of the embedding.
         max_words: the most frequent words that are kept.
         min_count: uses in the training texts below which a word is not kept.
+        max_grams: as many pairs of neighbouring words, beginnings and endings of long words are
+            tokens as well; see `WordTokenizer`. Rivals have none.
         max_tokens: what of a text is read; None: all of it, however long. Rivals read 512, since
             their time grows with the square.
         epochs, learning_rate, label_smoothing, batch_size: see `Recipe`; None: what is best for
@@ -67,9 +80,10 @@ class ClassifierConfig:
     """
 
     mixer: MixerName = "aggregation"
-    d_model: int = 256
+    d_model: int = 128
     max_words: int = 200_000
     min_count: int = 1
+    max_grams: int = 300_000
     max_tokens: int | None = None
     epochs: int | None = None
     learning_rate: float | None = None
@@ -81,12 +95,13 @@ class ClassifierConfig:
         if not isinstance(self.mixer, str) or self.mixer not in MIXERS:
             raise ValueError(f"mixer={shorten(self.mixer)}: there are {', '.join(MIXERS)}")
         optional = {f.name for f in fields(self) if f.default is None}
-        for name in ("d_model", "max_words", "min_count", "max_tokens", "epochs", "batch_size"):
+        for name in WHOLE_NUMBERS:
             value = getattr(self, name)
             if value is None and name in optional:
                 continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name}={shorten(value)}: give a whole number, 1 or more")
+            least = 0 if name == "max_grams" else 1
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name}={shorten(value)}: give a whole number, {least} or more")
         for name in ("learning_rate", "label_smoothing", "validation_share"):
             value = getattr(self, name)
             if value is None and name in optional:
@@ -107,8 +122,11 @@ class ClassifierConfig:
 class TextClassifier:
     """Classifies texts by aggregation: logits = W n^-1/2 sum_t e_t * p_t + b.
 
+    The sum is over a text's words, pairs of neighbours, and beginnings and endings of long words.
+
     Every argument of `ClassifierConfig` may be given by name. `tokenizer` is a tokenizer of the
-    Hugging Face `tokenizers` library; without one the words of the training texts are used.
+    Hugging Face `tokenizers` library; without one the words and grams of the training texts are
+    used.
 
     Attributes:
         classes_: the labels, in the order of the columns of `predict_proba`.
@@ -127,7 +145,7 @@ class TextClassifier:
             if name not in known:
                 raise TypeError(f"{name}: no such argument; there are {', '.join(sorted(known))}")
         if config.get("mixer", "aggregation") != "aggregation":
-            config.setdefault("max_tokens", 512)
+            config = {"max_tokens": 512, "max_grams": 0, "d_model": 256, **config}
         self.config = ClassifierConfig(**config)
         self.classes_: list[Label] = []
         self.history_ = History()
@@ -199,7 +217,7 @@ class TextClassifier:
         # From here on what was learned before is gone; what fails leaves an untrained classifier.
         self._model, self.history_, self.classes_ = None, History(), classes
         self._tokenizer = self._given_tokenizer or WordTokenizer.train(
-            texts, self.config.max_words, self.config.min_count
+            texts, self.config.max_words, self.config.min_count, self.config.max_grams
         )
         data = self._encode_labelled(texts, labels, "labels")
         if validation is None:
@@ -208,8 +226,12 @@ class TextClassifier:
         else:
             held_out = self._encode_labelled(*validation, "validation labels")
         try:
-            model = self._build()
-            stepper = make_stepper(model, recipe)
+            model, rates = self._build(), None
+            if self.config.mixer == "aggregation":
+                rates = row_rates(self._tokenizer, data)
+                with torch.no_grad():
+                    model.embedding *= torch.from_numpy(rates)[:, None]
+            stepper = make_stepper(model, recipe, rates)
         except (RuntimeError, MemoryError, OverflowError, TypeError) as error:
             raise ValueError(
                 f"d_model={self.config.d_model}: no memory for {len(self._tokenizer.vocabulary):,} "
@@ -268,8 +290,8 @@ class TextClassifier:
         (text,) = _check_texts([text])
         rows = self._encode([text])
         logits = make_stepper(self.model, self.config.recipe()).logits(rows)[0]
-        spans = self.tokenizer.spans(text)[: len(rows.token_ids)]
-        return explain(self.model, rows.token_ids, text, spans, self.classes_, logits)
+        alignment = self.tokenizer.align(text)
+        return explain(self.model, rows.token_ids, text, alignment, self.classes_, logits)
 
     def open(self) -> RunningDocument:
         """An empty document that text is appended to, and that can be classified at any time.

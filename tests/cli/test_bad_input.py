@@ -250,8 +250,8 @@ MODEL_CASES = {
         described(lambda config: config["classes"].append("odd")),
         ["model.safetensors", "head"],
     ),
-    "d_model other": (described(lambda config: config.update(d_model=5)), ["[5, 4]", "[5, 5]"]),
-    "d_model immense": (described(lambda config: config.update(d_model=10**15)), ["[5, 4]"]),
+    "d_model other": (described(lambda config: config.update(d_model=5)), ["[9, 4]", "[9, 5]"]),
+    "d_model immense": (described(lambda config: config.update(d_model=10**15)), ["[9, 4]"]),
     "d_model a word": (described(lambda config: config.update(d_model="four")), ["d_model"]),
     "mixer unknown": (described(lambda config: config.update(mixer="mamba")), ["mamba"]),
     "mixer a list": (described(lambda config: config.update(mixer=[])), ["config.json"]),
@@ -291,7 +291,7 @@ MODEL_CASES = {
     ),
     "tokenizer not UTF-8": (written("tokenizer.json", b'{"a": "\xff"}'), ["tokenizer.json"]),
     "tokenizer a folder": (folder_instead("tokenizer.json"), ["tokenizer.json"]),
-    "a word fewer": (without_words, ["[5, 4]", "[4, 4]"]),
+    "a word fewer": (without_words, ["[9, 4]", "[8, 4]"]),
 }
 MODEL_ITSELF_CASES = {
     "absent": ("nothing", ["nothing: no such folder"]),

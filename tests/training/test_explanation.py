@@ -75,12 +75,13 @@ def test_an_unknown_class_is_named(trained):
         trained.explain("oil").of("sports")
 
 
-@given(st.lists(st.text(max_size=30), min_size=1, max_size=3))
-def test_spans_are_those_of_the_encoded_tokens(texts):
-    tokenizer = WordTokenizer.train([*texts, "oil"])
+@given(st.lists(st.text(max_size=30), min_size=1, max_size=3), st.sampled_from([0, 100]))
+def test_alignment_is_that_of_the_encoded_tokens(texts, grams):
+    tokenizer = WordTokenizer.train([*texts, "oil"], grams=grams)
     for text, length in zip(texts, tokenizer.encode(texts).lengths):
-        spans = tokenizer.spans(text)
-        assert len(spans) == length
+        spans, owners = tokenizer.align(text)
+        assert owners.shape == (length, 2)
+        assert set(owners.ravel().tolist()) == set(range(len(spans)))
         assert all(0 <= begin < end <= len(text) for begin, end in spans)
 
 
