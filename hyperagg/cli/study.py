@@ -18,7 +18,7 @@ app = typer.Typer(
 
 @app.callback()
 def group() -> None:
-    """Keeps `study` a group of commands while it has only one."""
+    """Studies are a group of commands."""
 
 
 @app.command(epilog="Example: hyperagg study reuters --protocol honest --seeds 5")
@@ -51,3 +51,39 @@ def reuters(
             raise
     Console().print(reuters_table(results))
     print(f"results.json in {out}")
+
+
+@app.command(epilog="Example: hyperagg study accuracy --sets r8,mr --seeds 5")
+def accuracy(
+    sets: Annotated[
+        str, typer.Option(help="Names that `hyperagg data list` shows, separated by commas.")
+    ] = "r8,r52,mr,reuters,20ng,ag-news,imdb",
+    rivals: Annotated[str, typer.Option(help="Separated by commas.")] = "tfidf,fasttext",
+    seeds: Seeds = 5,
+    out: Annotated[Path, typer.Option(help="Folder for a folder a set, and the table.")] = Path(
+        "runs/accuracy"
+    ),
+    resume: Resume = False,
+) -> None:
+    """The classifier as it comes beside tuned fastText and TF-IDF + LinearSVC, on many sets."""
+    from hyperagg.data import load_dataset
+    from hyperagg.studies.accuracy import accuracy_table, write_accuracy
+    from hyperagg.studies.compare import RIVALS, compare
+
+    names = [name.strip() for name in rivals.split(",") if name.strip()]
+    for name in names:
+        if name not in RIVALS:
+            raise ValueError(f"--rivals {name}: there are {', '.join(RIVALS)}")
+    datasets = [load_dataset(name.strip()) for name in sets.split(",") if name.strip()]
+    if not datasets:
+        raise ValueError("--sets: name at least one")
+    with output_folder(out):
+        results = {}
+        for data in datasets:
+            print(f"{data.name}: {len(data.train.texts):,} train, {len(data.test.texts):,} test")
+            results[data.name] = compare(
+                data, names, seeds, out / data.name, resume=resume, say=print
+            )
+        write_accuracy(out, results)
+    print(accuracy_table(results))
+    print(f"results.json and table.md in {out}")

@@ -22,6 +22,7 @@ from hyperagg.analysis.orthogonality import measure
 from hyperagg.analysis.pictures import draw_cosines, draw_learning_curves
 from hyperagg.atomic import atomic_write
 from hyperagg.data import Dataset
+from hyperagg.studies.baselines import BASELINES, choose, run_baseline
 from hyperagg.studies.report import environment, make_table, spread, times, write_results
 from hyperagg.studies.runs import Runs
 from hyperagg.training.text_classifier import TextClassifier
@@ -34,7 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "attention": {"mixer": "attention"},
     "transformer": {"mixer": "transformer"},
 }
-RIVALS = tuple(name for name in VARIANTS if name != "aggregation")
+RIVALS = (*(name for name in VARIANTS if name != "aggregation"), *BASELINES)
 
 
 def compare(
@@ -52,7 +53,7 @@ def compare(
 
     Args:
         dataset: train and test rows.
-        rivals: names of VARIANTS besides aggregation.
+        rivals: names of RIVALS.
         seeds: how many; 0 ... seeds - 1.
         out: the folder for everything that is written.
         epochs: the same for all models; None: what was found best for each.
@@ -72,9 +73,13 @@ def compare(
     runs = Runs(out / "runs.json", f"{dataset.name} {len(dataset.train.texts)}", resume)
     for seed in range(seeds):
         for name in names:
-            config = {**VARIANTS[name], "epochs": epochs}
             key = f"{name} epochs={epochs} seed={seed}"
-            if key not in runs.done:
+            if key not in runs.done and name in BASELINES:
+                if (chosen := f"{name} chosen") not in runs.done:
+                    runs.add(chosen, choose(name, dataset))
+                runs.add(key, run_baseline(name, dataset, runs.done[chosen], seed))
+            elif key not in runs.done:
+                config = {**VARIANTS[name], "epochs": epochs}
                 folder = out / "models" / name if seed == 0 else None
                 runs.add(key, _run(dataset, config, seed, folder, progress))
             run = runs.done[key]
@@ -95,10 +100,12 @@ def compare(
         "models": {name: _summary(own) for name, own in by_model.items()},
     }
     results["ratios"] = _ratios(results["models"])
-    results["orthogonality"] = _orthogonality(out, names[1:] if "words" in names else names)
+    trained = [name for name in names if name in VARIANTS]
+    results["orthogonality"] = _orthogonality(out, trained[1:] if "words" in names else trained)
     curves = {
         name: [(np.cumsum(run["seconds"]).tolist(), run["validation_accuracy"]) for run in own]
         for name, own in by_model.items()
+        if name in VARIANTS
     }
     draw_learning_curves(curves, out / "learning_curves.png")
     write_results(out, results)
@@ -117,7 +124,9 @@ def _run(
     dataset: Dataset, config: dict[str, Any], seed: int, folder: Path | None, progress: bool
 ) -> dict[str, Any]:
     classifier = TextClassifier(**config)
+    started = time.perf_counter()
     classifier.fit(dataset.train.texts, dataset.train.labels, seed=seed, progress=progress)
+    fit_seconds = time.perf_counter() - started
     if folder is not None:
         classifier.save_pretrained(folder)
     history = classifier.history_
@@ -126,6 +135,7 @@ def _run(
         **classifier.model.count_parameters(),
         "max_tokens": classifier.config.max_tokens,
         "recipe": asdict(classifier.config.recipe()),
+        "fit_seconds": fit_seconds,
         "seconds": history.seconds,
         "validation_accuracy": history.validation_accuracy,
         "best_epoch": history.best_epoch + 1,
@@ -155,6 +165,9 @@ def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "recipe": first["recipe"],
         "best_epoch": [run["best_epoch"] for run in runs],
         "train_seconds_per_epoch": float(np.median([s for run in runs for s in run["seconds"]])),
+        "fit_seconds": float(
+            np.median([run.get("fit_seconds", sum(run["seconds"])) for run in runs])
+        ),
         "predict_docs_per_second": float(
             np.median([run["predict_docs_per_second"] for run in runs])
         ),

@@ -8,6 +8,8 @@ import pytest
 import hyperagg
 from hyperagg.data import Dataset, Split
 from hyperagg.studies import reuters as reuters_study
+from hyperagg.studies.accuracy import write_accuracy
+from hyperagg.studies.baselines import BASELINES, choose
 from hyperagg.studies.compare import compare, results_table
 from hyperagg.studies.reuters import reuters, reuters_table
 
@@ -91,3 +93,39 @@ def test_keras_ids():
     assert train[0, -4:].tolist() == [1, 4, 3, 3]
     assert train[1, -5:].tolist() == [0, 1, 4, 3, 5]
     assert test[0, -3:].tolist() == [1, 3, 6]
+
+
+@pytest.mark.parametrize("name", ["tfidf", "fasttext"])
+def test_baselines_learn_newswires(small, tmp_path, name):
+    if name == "fasttext":
+        pytest.importorskip("fasttext", reason='pip install "hyperagg[rivals]"')
+    results = compare(small, [name], 1, tmp_path, epochs=1, progress=False)
+    model = results["models"][name]
+    assert model["accuracy"][0] > 0.9 and model["recipe"] in BASELINES[name].GRID
+    assert model["fit_seconds"] > 0 and model["parameters"] > 1000
+    write_accuracy(tmp_path, {small.name: results})
+    table = (tmp_path / "table.md").read_text()
+    assert f"| set | training rows | aggregation | {name} |" in table
+    ours = 100 * results["models"]["aggregation"]["accuracy"][0]
+    assert f"| r8-part | 400 | {ours:.2f} (" in table
+
+
+def test_a_baseline_keeps_what_is_best_on_held_out_rows(small, monkeypatch):
+    seen = []
+
+    class Model:
+        GRID = ({"C": 1}, {"C": 2}, {"C": 3})
+
+        def __init__(self, C):
+            self.C = C
+
+        def fit(self, split, seed):
+            seen.append((len(split.texts), self.C))
+
+        def predict(self, texts):
+            rows = dict(zip(small.train.texts, small.train.labels))
+            return [rows[text] if self.C == 2 else "earn" for text in texts]
+
+    monkeypatch.setitem(BASELINES, "tfidf", Model)
+    assert choose("tfidf", small) == {"C": 2}
+    assert [C for _, C in seen] == [1, 2, 3] and all(n < 400 for n, _ in seen)

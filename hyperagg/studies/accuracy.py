@@ -1,0 +1,35 @@
+"""Accuracy and time of the default classifier and of what it replaces, set by set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hyperagg.atomic import atomic_write
+from hyperagg.studies.report import spread, write_results
+
+__all__ = ["accuracy_table", "write_accuracy"]
+
+
+def write_accuracy(out: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
+    """results.json and table.md in `out`; `results` are those of `compare`, by data set."""
+    write_results(out, results)
+    with atomic_write(out / "table.md") as draft:
+        draft.write_text(accuracy_table(results), "utf-8")
+
+
+def accuracy_table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Test accuracy in % and, in brackets, seconds from texts in memory to a model."""
+    models = list(next(iter(results.values()))["models"])
+    lines = [
+        "| set | training rows | " + " | ".join(models) + " |",
+        "|---|---:" + "|---:" * len(models) + "|",
+    ]
+    for name, result in results.items():
+        cells = [
+            f"{spread(model['accuracy'])} ({model['fit_seconds']:.1f} s)"
+            for model in result["models"].values()
+        ]
+        lines.append(f"| {name} | {result['rows']['train']:,} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,150 @@
+"""fastText and TF-IDF with a linear support vector machine, each at its best.
+
+Both see word pairs. What there is to choose is chosen on the rows that seed 0 of the classifier
+holds out, and the model then learns all training rows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.svm import LinearSVC
+
+from hyperagg.data import Dataset, Split
+from hyperagg.text import WORDS
+from hyperagg.training.loop import hold_out
+
+__all__ = ["BASELINES", "FastText", "Tfidf", "choose", "run_baseline"]
+
+
+class Tfidf:
+    """Words and pairs, 1 + log of their counts times idf, scaled to length 1; LinearSVC."""
+
+    GRID = tuple({"C": c} for c in (0.1, 0.3, 1.0, 3.0))
+    epochs = 1
+
+    def __init__(self, C: float) -> None:
+        self.C = C
+
+    def fit(self, split: Split, seed: int) -> None:
+        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORDS.pattern)
+        machine = LinearSVC(C=self.C, random_state=seed)
+        self.model: Pipeline = make_pipeline(words, machine).fit(split.texts, split.labels)
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        return self.model.predict(texts).tolist()
+
+    def parameters(self) -> int:
+        return int(self.model[-1].coef_.size + self.model[-1].intercept_.size)
+
+
+class FastText:
+    """The library itself, with word pairs and its dimension of 100."""
+
+    GRID = tuple(
+        {"lr": lr, "epoch": epoch} for lr, epoch in itertools.product((0.1, 0.5, 1.0), (5, 15, 50))
+    )
+
+    def __init__(self, lr: float, epoch: int) -> None:
+        try:
+            import fasttext
+        except ImportError as error:
+            raise ImportError(
+                'the rival fasttext needs fastText: pip install "hyperagg[rivals]"', name="fasttext"
+            ) from error
+        self.library, self.lr, self.epochs = fasttext, lr, epoch
+
+    def fit(self, split: Split, seed: int) -> None:
+        self.labels = sorted(set(split.labels))
+        names = {label: f"__label__{i}" for i, label in enumerate(self.labels)}
+        # It takes rows as they come, and learns badly where they come class by class.
+        order = np.random.default_rng(seed).permutation(len(split.texts))
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "train.txt"
+            with file.open("w", encoding="utf-8") as out:
+                for i in order:
+                    out.write(f"{names[split.labels[i]]} {_line(split.texts[i])}\n")
+            self.model = self.library.train_supervised(
+                str(file),
+                lr=self.lr,
+                epoch=self.epochs,
+                wordNgrams=2,
+                dim=100,
+                thread=torch.get_num_threads(),
+                seed=seed,
+                verbose=0,
+            )
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        # What the module itself wraps around this does not work with NumPy 2.
+        found, _ = self.model.f.multilinePredict([_line(t) + "\n" for t in texts], 1, 0.0, "strict")
+        last = len("__label__")
+        return [self.labels[int(row[0][last:])] if row else self.labels[0] for row in found]
+
+    def parameters(self) -> int:
+        inputs, outputs = self.model.f.getInputMatrix(), self.model.f.getOutputMatrix()
+        return int(np.asarray(inputs).size + np.asarray(outputs).size)
+
+
+BASELINES: dict[str, type[Tfidf] | type[FastText]] = {"tfidf": Tfidf, "fasttext": FastText}
+
+
+def choose(name: str, dataset: Dataset) -> dict[str, Any]:
+    """The arguments that are best on the held-out rows."""
+    _, targets = np.unique(dataset.train.labels, return_inverse=True)
+    kept, held = (_rows(dataset.train, rows) for rows in hold_out(targets, 0.1, 0))
+    if not held.texts:
+        return BASELINES[name].GRID[0]
+    accuracy = []
+    for arguments in BASELINES[name].GRID:
+        model = BASELINES[name](**arguments)  # type: ignore[arg-type]
+        model.fit(kept, 0)
+        accuracy.append(accuracy_score(held.labels, model.predict(held.texts)))
+    return BASELINES[name].GRID[int(np.argmax(accuracy))]
+
+
+def run_baseline(
+    name: str, dataset: Dataset, arguments: dict[str, Any], seed: int
+) -> dict[str, Any]:
+    """What `compare` keeps of a run; an epoch's seconds are those of the whole over the epochs."""
+    model = BASELINES[name](**arguments)
+    started = time.perf_counter()
+    model.fit(dataset.train, seed)
+    seconds = time.perf_counter() - started
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        predicted = model.predict(dataset.test.texts)
+        times.append(time.perf_counter() - started)
+    wanted = dataset.test.labels
+    return {
+        "accuracy": float(accuracy_score(wanted, predicted)),
+        "macro_f1": float(f1_score(wanted, predicted, average="macro", zero_division=0)),
+        "parameters": model.parameters(),
+        "without_embedding": None,
+        "max_tokens": None,
+        "recipe": arguments,
+        "fit_seconds": seconds,
+        "seconds": [seconds / model.epochs] * model.epochs,
+        "validation_accuracy": [],
+        "best_epoch": model.epochs,
+        "predict_docs_per_second": len(wanted) / float(np.median(times)),
+    }
+
+
+def _rows(split: Split, rows: np.ndarray) -> Split:
+    return Split([split.texts[i] for i in rows], [split.labels[i] for i in rows])
+
+
+def _line(text: str) -> str:
+    return " ".join(WORDS.findall(text.lower()))
