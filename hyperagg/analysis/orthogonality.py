@@ -72,10 +72,18 @@ def measure(embeddings: Mapping[str, np.ndarray]) -> dict[str, dict[str, Cosines
     """{panel: {model: cosines}} of the most frequent words and of all, the null among the models.
 
     Args:
-        embeddings: by model, (V, D) with rows by falling use, [UNK] first.
+        embeddings: by model, (V, D) vectors of words by falling use. Models of unlike D have a
+            null each.
+
+    Raises:
+        ValueError: a model with fewer than two words.
     """
-    words = {name: table[1:] for name, table in embeddings.items()}
-    words["untrained"] = untrained(next(iter(words.values())).shape)
+    for name, table in embeddings.items():
+        if len(table) < 2:
+            raise ValueError(f"{name}: it has {len(table)} words, and a cosine takes two")
+    words, shapes = dict(embeddings), {table.shape[1]: table.shape for table in embeddings.values()}
+    for d, shape in shapes.items():
+        words["untrained" if len(shapes) == 1 else f"untrained, d {d}"] = untrained(shape)
     panels = {f"the {FREQUENT:,} most frequent words": FREQUENT, "all words": None}
     return {
         panel: {name: pairwise_cosines(table[:rows]) for name, table in words.items()}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hyperagg.analysis.pictures import draw_bars, draw_scaling
 from hyperagg.atomic import atomic_write
-from hyperagg.studies.report import write_results
+from hyperagg.studies.report import markdown_table, write_results
 
 __all__ = ["write_page"]
 
@@ -76,12 +76,12 @@ one copy; a backward pass reads two such tensors and writes one. Attention: head
 
 ## Every form, in copies of the same bytes
 
-{_table(["form", "forward", "forward and backward"], _forms(results))}
+{markdown_table(["form", "forward", "forward and backward"], _forms(results))}
 ![Forms in copies of the same bytes](forms.png)
 
 ## Time against length, batch 1, d {scaling["d"]}
 
-{_table(["form", "slope", "of long n", "n", "ms, first n", "ms, last n"], slopes)}
+{markdown_table(["form", "slope", "of long n", "n", "ms, first n", "ms, last n"], slopes)}
 The slope is of log time on log n: 1 for linear and 2 for quadratic time; of long n: from
 {longest // 64:,}. Below that a call's own cost, a tenth of a millisecond, hides the sums. Timed
 one by one, so that short texts stay in the caches.
@@ -90,12 +90,12 @@ one by one, so that short texts stay in the caches.
 
 ## Pooled straight from token ids, {bags} × {length} ids, {vocabulary:,} rows of {width}
 
-{_table(["", "forward, ms", "×", "forward and backward, ms", "×"], _tokens(results))}
+{markdown_table(["", "forward, ms", "×", "forward and backward, ms", "×"], _tokens(results))}
 ×: of `nn.EmbeddingBag`, which has no positions.
 
 ## Memory fresh from the system
 
-{_table(["causal", "ms", "copies"], _against_copy(fresh))}
+{markdown_table(["causal", "ms", "copies"], _against_copy(fresh))}
 An output in pages that the system has yet to clear costs several copies, whatever computes it.
 glibc keeps the pages of freed tensors with `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647`
 in the environment of a process.
@@ -118,7 +118,7 @@ def _rivals(results: Mapping[str, Any]) -> str:
                 row += ["", "", ""]
         rows.append(row)
     columns = ["causal sums", "forward, ms", "copies", "×", "and backward, ms", "copies", "×"]
-    return _table(columns, rows)
+    return markdown_table(columns, rows)
 
 
 def _forms(results: Mapping[str, Any]) -> list[list[str]]:
@@ -153,9 +153,3 @@ def _against_copy(times: Mapping[str, float]) -> list[list[str]]:
 def _slope(scaling: Mapping[str, Any], name: str) -> str:
     """At long n, where what is timed goes so far."""
     return f"{scaling['slopes_of_long'].get(name, scaling['slopes'][name]):.2f}"
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(columns) + " |", "|---" + "|---:" * (len(columns) - 1) + "|"]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(lines) + "\n"

@@ -31,7 +31,7 @@ def orthogonality(
     """Pairwise cosines of the token embeddings, beside an untrained embedding as the null."""
     from rich.console import Console
 
-    from hyperagg.analysis.orthogonality import FREQUENT, pairwise_cosines, untrained
+    from hyperagg.analysis.orthogonality import measure
     from hyperagg.analysis.pictures import draw_cosines
     from hyperagg.atomic import atomic_write
     from hyperagg.studies.report import make_table
@@ -40,22 +40,12 @@ def orthogonality(
     # Two folders may share a last name; then the whole paths tell them apart.
     last = [path.resolve().name for path in models]
     names = last if len(set(last)) == len(last) else [str(path) for path in models]
-    # Row 0 is [UNK]; words follow by falling frequency.
-    embeddings = {
-        name: TextClassifier.from_pretrained(path).model.embedding.detach().numpy()[1:]
-        for name, path in zip(names, models)
-    }
-    for name, table in embeddings.items():
-        if len(table) < 2:
-            raise ValueError(f"{name}: it has one word, and a cosine takes two")
-    embeddings["untrained"] = untrained(next(iter(embeddings.values())).shape)
-    measured = {
-        panel: {name: pairwise_cosines(table[:rows]) for name, table in embeddings.items()}
-        for panel, rows in (
-            (f"the {FREQUENT:,} most frequent words", FREQUENT),
-            ("all words", None),
-        )
-    }
+    measured = measure(
+        {
+            name: TextClassifier.from_pretrained(path).word_vectors()
+            for name, path in zip(names, models)
+        }
+    )
     rows = [
         [
             panel,

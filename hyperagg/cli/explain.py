@@ -44,6 +44,8 @@ def explain(
         for label, tokens in classifier.telling_tokens().items():
             print(f"{label}: {' '.join(tokens)}")
         return
+    if html is not None and html.is_dir():
+        raise ValueError(f"--html {html}: is a folder; give the name of a file")
     texts = read_texts(file, text, format=format)
     explanations = [classifier.explain(each) for each in texts[:first]]
     for e in explanations:

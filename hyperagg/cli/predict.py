@@ -37,6 +37,8 @@ def predict(
         document = classifier.open()
         for piece in read_pieces(file):
             document.append(piece)
+        if not len(document):
+            raise ValueError(f"{file}: has no words")
         rows = document.predict_proba()[None]
     else:
         rows = classifier.predict_proba(read_texts(file, text, format=format))

@@ -57,7 +57,7 @@ def reuters(
 def accuracy(
     sets: Annotated[
         str, typer.Option(help="Names that `hyperagg data list` shows, separated by commas.")
-    ] = "r8,r52,mr,reuters,20ng,ag-news,imdb",
+    ] = "r8,r52,20ng,reuters,ag-news",
     rivals: Annotated[str, typer.Option(help="Separated by commas.")] = "tfidf,fasttext",
     seeds: Seeds = 5,
     out: Annotated[Path, typer.Option(help="Folder for a folder a set, and the table.")] = Path(

@@ -58,13 +58,12 @@ def run(kernel: Callable[..., object], borders: np.ndarray, *args: Any) -> None:
         kernel(*ranges[0], *args)
         return
     errors: list[BaseException] = []
+    todo = iter(ranges)  # shared: each range goes to the thread that asks first
 
     def work(_: object = None) -> None:
         try:
-            while True:
-                kernel(*ranges.pop(), *args)
-        except IndexError:  # nothing is left to do
-            return
+            for first, last in todo:
+                kernel(first, last, *args)
         except BaseException as error:  # C code, which calls this, would lose it
             errors.append(error)
 

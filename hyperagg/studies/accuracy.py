@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperagg.atomic import atomic_write
-from hyperagg.studies.report import spread, write_results
+from hyperagg.studies.report import markdown_table, spread, write_results
 
 __all__ = ["accuracy_table", "write_accuracy"]
 
@@ -22,14 +22,15 @@ def write_accuracy(out: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
 def accuracy_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Test accuracy in % and, in brackets, seconds from texts in memory to a model."""
     models = list(next(iter(results.values()))["models"])
-    lines = [
-        "| set | training rows | " + " | ".join(models) + " |",
-        "|---|---:" + "|---:" * len(models) + "|",
-    ]
-    for name, result in results.items():
-        cells = [
-            f"{spread(model['accuracy'])} ({model['fit_seconds']:.1f} s)"
-            for model in result["models"].values()
+    rows = [
+        [
+            name,
+            f"{result['rows']['train']:,}",
+            *(
+                f"{spread(model['accuracy'])} ({model['fit_seconds']:.1f} s)"
+                for model in result["models"].values()
+            ),
         ]
-        lines.append(f"| {name} | {result['rows']['train']:,} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        for name, result in results.items()
+    ]
+    return markdown_table(["set", "training rows", *models], rows)

@@ -24,7 +24,7 @@ from hyperagg.data import Dataset, Split
 from hyperagg.text import WORDS
 from hyperagg.training.loop import hold_out
 
-__all__ = ["BASELINES", "FastText", "Tfidf", "choose", "run_baseline"]
+__all__ = ["BASELINES", "FastText", "Tfidf", "choose", "make_baseline", "run_baseline"]
 
 
 class Tfidf:
@@ -99,6 +99,12 @@ class FastText:
 BASELINES: dict[str, type[Tfidf] | type[FastText]] = {"tfidf": Tfidf, "fasttext": FastText}
 
 
+def make_baseline(name: str, **arguments: Any) -> Tfidf | FastText:
+    """An untrained one, by default with the first arguments of its grid."""
+    kind: Any = BASELINES[name]
+    return kind(**(arguments or kind.GRID[0]))
+
+
 def choose(name: str, dataset: Dataset) -> dict[str, Any]:
     """The arguments that are best on the held-out rows."""
     _, targets = np.unique(dataset.train.labels, return_inverse=True)
@@ -107,7 +113,7 @@ def choose(name: str, dataset: Dataset) -> dict[str, Any]:
         return BASELINES[name].GRID[0]
     accuracy = []
     for arguments in BASELINES[name].GRID:
-        model = BASELINES[name](**arguments)  # type: ignore[arg-type]
+        model = make_baseline(name, **arguments)
         model.fit(kept, 0)
         accuracy.append(accuracy_score(held.labels, model.predict(held.texts)))
     return BASELINES[name].GRID[int(np.argmax(accuracy))]
@@ -117,7 +123,7 @@ def run_baseline(
     name: str, dataset: Dataset, arguments: dict[str, Any], seed: int
 ) -> dict[str, Any]:
     """What `compare` keeps of a run; an epoch's seconds are those of the whole over the epochs."""
-    model = BASELINES[name](**arguments)
+    model = make_baseline(name, **arguments)
     started = time.perf_counter()
     model.fit(dataset.train, seed)
     seconds = time.perf_counter() - started

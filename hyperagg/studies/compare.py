@@ -22,8 +22,15 @@ from hyperagg.analysis.orthogonality import measure
 from hyperagg.analysis.pictures import draw_cosines, draw_learning_curves
 from hyperagg.atomic import atomic_write
 from hyperagg.data import Dataset
-from hyperagg.studies.baselines import BASELINES, choose, run_baseline
-from hyperagg.studies.report import environment, make_table, spread, times, write_results
+from hyperagg.studies.baselines import BASELINES, choose, make_baseline, run_baseline
+from hyperagg.studies.report import (
+    environment,
+    make_table,
+    markdown_table,
+    spread,
+    times,
+    write_results,
+)
 from hyperagg.studies.runs import Runs
 from hyperagg.training.text_classifier import TextClassifier
 
@@ -70,6 +77,8 @@ def compare(
     if seeds < 1:
         raise ValueError(f"seeds={seeds}: give 1 or more")
     names = ["aggregation", *rivals]
+    for name in BASELINES.keys() & set(rivals):
+        make_baseline(name)  # one that is not installed is told at once
     runs = Runs(out / "runs.json", f"{dataset.name} {len(dataset.train.texts)}", resume)
     for seed in range(seeds):
         for name in names:
@@ -110,7 +119,7 @@ def compare(
     draw_learning_curves(curves, out / "learning_curves.png")
     write_results(out, results)
     with atomic_write(out / "table.md") as draft:
-        draft.write_text(_markdown(results), "utf-8")
+        draft.write_text(markdown_table(_COLUMNS, _cells(results)), "utf-8")
     return results
 
 
@@ -191,7 +200,7 @@ def _ratios(models: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 def _orthogonality(out: Path, names: Sequence[str]) -> dict[str, Any]:
     models = {name: TextClassifier.from_pretrained(out / "models" / name) for name in names}
-    measured = measure({name: m.model.embedding.detach().numpy() for name, m in models.items()})
+    measured = measure({name: model.word_vectors() for name, model in models.items()})
     draw_cosines(measured, out / "cosines.png")
     return {
         panel: {
@@ -231,9 +240,3 @@ def _cells(results: dict[str, Any]) -> list[list[str]]:
             ]
         )
     return rows
-
-
-def _markdown(results: dict[str, Any]) -> str:
-    lines = ["| " + " | ".join(_COLUMNS) + " |", "|---" + "|---:" * (len(_COLUMNS) - 1) + "|"]
-    lines += ["| " + " | ".join(row) + " |" for row in _cells(results)]
-    return "\n".join(lines) + "\n"

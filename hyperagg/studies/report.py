@@ -17,7 +17,14 @@ from rich.table import Table
 
 from hyperagg.atomic import atomic_write
 
-__all__ = ["environment", "make_table", "spread", "times", "write_results"]
+__all__ = [
+    "environment",
+    "make_table",
+    "markdown_table",
+    "spread",
+    "times",
+    "write_results",
+]
 
 
 def environment() -> dict[str, Any]:
@@ -54,6 +61,12 @@ def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(columns) + " |", "|---" + "|---:" * (len(columns) - 1) + "|"]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
 
 
 def write_results(folder: Path, results: Mapping[str, Any]) -> Path:

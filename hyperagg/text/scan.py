@@ -120,7 +120,12 @@ def build_table(hashes: np.ndarray) -> Table:
 
 
 def look_up(
-    data: np.ndarray, borders: np.ndarray, table: Table, grams: bool, before: int = 0
+    data: np.ndarray,
+    borders: np.ndarray,
+    table: Table,
+    grams: bool,
+    before: int = 0,
+    owned: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Ids of every row's words, each followed by those of its grams that are known.
 
@@ -129,15 +134,17 @@ def look_up(
         table: of the vocabulary.
         grams: whether there are any to look for.
         before: the hash of the word that stands before the first row, 0 for none.
+        owned: whether to find the words that ids stand for.
 
     Returns:
-        token_ids (T,) int32; cu_seqlens (rows + 1,); owners (T, 2), the first and last word that
+        token_ids (T,) int32; cu_seqlens (rows + 1,); if `owned` (T, 2) the first and last word that
         an id stands for, counted over all rows; the hash of the last word.
     """
     counts = np.empty(len(borders) - 1, dtype=np.int64)
     _count_words(data, borders, _KINDS, counts)
     most = int(counts.sum()) * (1 + GRAMS * grams)
-    token_ids, owners = np.empty(most, dtype=np.int32), np.empty((most, 2), dtype=np.int64)
+    token_ids = np.empty(most, dtype=np.int32)
+    owners = np.empty((most if owned else 0, 2), dtype=np.int64)
     cu_seqlens = np.zeros(len(borders), dtype=np.int64)
     last = _look_up(
         data, borders, _KINDS, *table, grams, np.uint64(before), cu_seqlens, token_ids, owners
@@ -292,14 +299,16 @@ def _look_up(data, borders, kinds, keys, values, grams, before, cu_seqlens, toke
             key = _hash(data, i, stop, np.uint64(0))
             word += 1
             token_ids[n] = _find(keys, values, key)
-            owners[n] = word
+            if len(owners):
+                owners[n] = word
             n += 1
             if grams:
                 if last:
                     found = _find(keys, values, _hash_pair(last, key))
                     if found:
                         token_ids[n] = found
-                        owners[n, 0], owners[n, 1] = max(0, word - 1), word
+                        if len(owners):
+                            owners[n, 0], owners[n, 1] = max(0, word - 1), word
                         n += 1
                 head, tail = _affixes(data, i, stop)
                 if head >= 0:
@@ -311,7 +320,8 @@ def _look_up(data, borders, kinds, keys, values, grams, before, cu_seqlens, toke
                         found = _find(keys, values, part)
                         if found:
                             token_ids[n] = found
-                            owners[n] = word
+                            if len(owners):
+                                owners[n] = word
                             n += 1
             last = key
             i = stop

@@ -110,7 +110,7 @@ class WordTokenizer:
     def encode_on(self, text: str, before: int) -> tuple[np.ndarray, int, int]:
         """Token ids of a text that goes on after the word of hash `before` (0: none), the number
         of its words, and the hash of the last of them."""
-        token_ids, _, owners, last = self._look_up([text], before)
+        token_ids, _, owners, last = self._look_up([text], before, owned=True)
         return token_ids, int(owners.max(initial=-1)) + 1, last
 
     def align(self, text: str) -> Alignment:
@@ -124,7 +124,7 @@ class WordTokenizer:
             source = np.repeat(source, [len(character.lower()) for character in text])
         found = [match.span() for match in WORDS.finditer(lowered)]
         spans = [(int(source[begin]), int(source[end - 1]) + 1) for begin, end in found]
-        return Alignment(spans, self._look_up([text])[2])
+        return Alignment(spans, self._look_up([text], owned=True)[2])
 
     def to_json(self) -> str:
         """The same tokenizer in the format of Hugging Face tokenizers (tokenizer.json), which
@@ -141,9 +141,9 @@ class WordTokenizer:
         return backend.to_str()
 
     def _look_up(
-        self, texts: Sequence[str], before: int = 0
+        self, texts: Sequence[str], before: int = 0, owned: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        return scan.look_up(*scan.to_bytes(texts), self._table, self.has_grams, before)
+        return scan.look_up(*scan.to_bytes(texts), self._table, self.has_grams, before, owned)
 
 
 def is_gram(entry: str) -> bool:

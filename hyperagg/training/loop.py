@@ -24,7 +24,7 @@ from torch import Tensor
 
 from hyperagg.text import Ragged
 from hyperagg.training.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
-from hyperagg.training.steppers import Recipe, Stepper
+from hyperagg.training.steppers import Recipe, Stepper, predict_logits
 
 __all__ = ["History", "Labelled", "Progress", "hold_out", "train"]
 
@@ -216,7 +216,7 @@ class _Run:
         history.loss.append(self.loss / len(self.data.rows))
         history.seconds.append(self.seconds)
         if self.validation is not None:
-            predicted = self.stepper.logits(self.validation.rows).argmax(1)
+            predicted = self.logits(self.validation.rows).argmax(1)
             accuracy = float(accuracy_score(self.validation.targets, predicted))
             history.validation_accuracy.append(accuracy)
             if accuracy >= max(history.validation_accuracy):
@@ -238,8 +238,11 @@ class _Run:
                 raise self.diverged(f"weights ({name}) are not finite at the end")
         # Weights may be finite and too large to be multiplied.
         some = self.data.rows.take(np.arange(min(len(self.data.rows), self.recipe.batch_size)))
-        if not np.isfinite(self.stepper.logits(some)).all():
+        if not np.isfinite(self.logits(some)).all():
             raise self.diverged("logits are not finite at the end")
+
+    def logits(self, rows: Ragged) -> np.ndarray:
+        return predict_logits(self.stepper.model, rows, self.recipe.batch_size)
 
     def diverged(self, what: str) -> ValueError:
         # The state that was kept leads to the same end, so there is nothing to resume.

@@ -19,7 +19,15 @@ from hyperagg.models.classifier import AggregationMixer, Classifier
 from hyperagg.text import Ragged
 from hyperagg.training import fused
 
-__all__ = ["AutogradStepper", "FusedStepper", "Recipe", "Stepper", "make_stepper", "softmax"]
+__all__ = [
+    "AutogradStepper",
+    "FusedStepper",
+    "Recipe",
+    "Stepper",
+    "make_stepper",
+    "predict_logits",
+    "softmax",
+]
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,6 @@ class Stepper(Protocol):
         """Learn the documents of `order`, the run going from share `begin` to `end` of itself;
         returns the sum of their losses."""
         ...
-
-    def logits(self, rows: Ragged) -> np.ndarray: ...
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """All that a step depends on besides the model's weights, by name."""
@@ -104,9 +110,6 @@ class FusedStepper:
             self.recipe.label_smoothing,
         )
 
-    def logits(self, rows: Ragged) -> np.ndarray:
-        return fused.logits(self.model, rows)
-
     def optimizer_state(self) -> dict[str, Tensor]:
         return self.state
 
@@ -153,15 +156,6 @@ class AutogradStepper:
             total += loss.item() * len(batch)
         return total
 
-    def logits(self, rows: Ragged) -> np.ndarray:
-        self.model.eval()
-        out = np.empty((len(rows), self.model.head.out_features), dtype=np.float32)
-        order = np.arange(len(rows))
-        with torch.inference_mode():
-            for batch in _batches_of_like_length(order, rows.lengths, self.recipe.batch_size):
-                out[batch] = _forward(self.model, rows.take(batch)).numpy()
-        return out
-
     def optimizer_state(self) -> dict[str, Tensor]:
         state = {}
         for i, optimizer in enumerate(self.optimizers):
@@ -182,6 +176,18 @@ class AutogradStepper:
                         int(value) if plain else value.clone()
                     )
             optimizer.load_state_dict(described)
+
+
+def predict_logits(model: Classifier, rows: Ragged, batch_size: int) -> np.ndarray:
+    """(B, C) float32; in batches of `batch_size` where rows are padded."""
+    if isinstance(model.mixer, AggregationMixer):
+        return fused.logits(model, rows)
+    model.eval()
+    out = np.empty((len(rows), model.head.out_features), dtype=np.float32)
+    with torch.inference_mode():
+        for batch in _batches_of_like_length(np.arange(len(rows)), rows.lengths, batch_size):
+            out[batch] = _forward(model, rows.take(batch)).numpy()
+    return out
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

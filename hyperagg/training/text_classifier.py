@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import numbers
 import sys
 from collections.abc import Iterable, Mapping, Sequence, Set
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from reprlib import repr as shorten
@@ -14,27 +12,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from sklearn.metrics import accuracy_score, f1_score
-from torch import Tensor, nn
+from torch import nn
 
-from hyperagg.atomic import atomic_write
 from hyperagg.models.attention import AttentionMixer, TransformerMixer
 from hyperagg.models.classifier import AggregationMixer, Classifier
-from hyperagg.text import (
-    HubTokenizer,
-    Ragged,
-    Tokenizer,
-    WordTokenizer,
-    read_tokenizer,
-)
+from hyperagg.text import HubTokenizer, Ragged, Tokenizer, WordTokenizer, is_gram, read_tokenizer
+from hyperagg.training import model_folder
 from hyperagg.training.explanation import Explanation, explain, telling_tokens
 from hyperagg.training.loop import History, Labelled, hold_out, train
 from hyperagg.training.progress import training_bar
 from hyperagg.training.rates import row_rates
 from hyperagg.training.running import RunningDocument
-from hyperagg.training.steppers import Recipe, make_stepper, softmax
+from hyperagg.training.steppers import Recipe, make_stepper, predict_logits, softmax
 
 __all__ = ["MIXERS", "ClassifierConfig", "TextClassifier"]
 
@@ -52,12 +42,6 @@ RECIPES = {
     "attention": Recipe(epochs=5, learning_rate=0.01),
     "transformer": Recipe(epochs=4, learning_rate=0.0005),
 }
-
-WHOLE_NUMBERS = (
-    *("d_model", "max_words", "min_count", "max_grams", "max_tokens", "epochs", "batch_size"),
-)
-
-FORMAT, FORMAT_VERSION = "hyperagg.TextClassifier", 1
 
 
 @dataclass(frozen=True)
@@ -95,7 +79,8 @@ class ClassifierConfig:
         if not isinstance(self.mixer, str) or self.mixer not in MIXERS:
             raise ValueError(f"mixer={shorten(self.mixer)}: there are {', '.join(MIXERS)}")
         optional = {f.name for f in fields(self) if f.default is None}
-        for name in WHOLE_NUMBERS:
+        whole = ("d_model", "max_words", "min_count", "max_tokens", "epochs", "batch_size")
+        for name in (*whole, "max_grams"):
             value = getattr(self, name)
             if value is None and name in optional:
                 continue
@@ -270,9 +255,9 @@ class TextClassifier:
             ValueError: a label that was not there in training.
         """
         texts, labels = _check_labelled(texts, labels)
-        stepper = make_stepper(self.model, self.config.recipe())
+        model = self.model
         data = self._encode_labelled(texts, labels, "labels")
-        predicted = stepper.logits(data.rows).argmax(1)
+        predicted = self._predict(model, data.rows).argmax(1)
         return {
             "accuracy": float(accuracy_score(data.targets, predicted)),
             "macro_f1": float(f1_score(data.targets, predicted, average="macro", zero_division=0)),
@@ -289,7 +274,7 @@ class TextClassifier:
         """
         (text,) = _check_texts([text])
         rows = self._encode([text])
-        logits = make_stepper(self.model, self.config.recipe()).logits(rows)[0]
+        logits = self._predict(self.model, rows)[0]
         alignment = self.tokenizer.align(text)
         return explain(self.model, rows.token_ids, text, alignment, self.classes_, logits)
 
@@ -308,8 +293,17 @@ class TextClassifier:
             raise ValueError(f"open: not with max_tokens={self.config.max_tokens}")
         return RunningDocument(self.model, self.tokenizer, self.classes_)
 
+    def word_vectors(self) -> np.ndarray:
+        """(words, D) the embedding of the words, by falling use; neither [UNK] nor grams."""
+        entries = self.tokenizer.vocabulary[1:]
+        words = entries
+        if isinstance(self.tokenizer, WordTokenizer):
+            words = [entry for entry in entries if not is_gram(entry)]
+        return self.model.embedding.detach()[1 : 1 + len(words)].numpy()
+
     def telling_tokens(self, number: int = 10, among: int = 10_000) -> dict[Label, list[str]]:
-        """The tokens that speak most for each class, of the `among` most frequent ones.
+        """The tokens that speak most for each class, of the first `among` of the vocabulary: words
+        by falling use, and grams after them.
 
         A token speaks for a class by what it adds to that class's logit more than to the mean of
         all, at a text's first 64 places on average.
@@ -329,27 +323,16 @@ class TextClassifier:
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder}: is a file; give the name of a folder")
-        weights = {k: v.contiguous() for k, v in self.model.state_dict().items()}
         described = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
             "classes": self.classes_,
             "history": asdict(self.history_),
             **asdict(self.config),
         }
         texts = {
-            "config.json": json.dumps(described, indent=2, ensure_ascii=False) + "\n",
             "README.md": _model_card(self, folder.resolve().name),
             "tokenizer.json": self.tokenizer.to_json(),
         }
-        # All four are whole on the disk before the first takes its place, and config.json, which
-        # makes the folder a model, takes it last.
-        with ExitStack() as drafts:
-            for name, text in texts.items():
-                draft = drafts.enter_context(atomic_write(folder / name))
-                draft.write_text(text, encoding="utf-8")
-            draft = drafts.enter_context(atomic_write(folder / "model.safetensors"))
-            save_file(weights, draft, metadata={"format": "pt"})
+        model_folder.write(folder, described, texts, self.model.state_dict())
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> TextClassifier:
@@ -358,35 +341,22 @@ class TextClassifier:
         Raises:
             ValueError: nothing there, a file missing or damaged, or not a model of this library.
         """
-        path = _locate(folder)
-        described = _read_config(path)
+        path = model_folder.locate(folder)
+        described = model_folder.read_config(path)
         known = {f.name for f in fields(ClassifierConfig)}
-        try:
+        with model_folder.blame(path, "config.json"):
             classifier = cls(**{k: v for k, v in described.items() if k in known})
-            classifier.classes_ = _read_classes(described["classes"])
+            classifier.classes_ = _check_classes(described["classes"])
             classifier.history_ = History(**described["history"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise _damaged(path / "config.json", error) from error
-        try:
+        with model_folder.blame(path, "tokenizer.json"):
             text = (path / "tokenizer.json").read_text(encoding="utf-8")
             classifier._tokenizer = read_tokenizer(text)
-        except FileNotFoundError as error:
-            raise ValueError(f"{path}: tokenizer.json is missing; save the model again") from error
-        except Exception as error:  # this very class is what the tokenizers library raises
-            raise _damaged(path / "tokenizer.json", error) from error
-        try:
-            weights = load_file(path / "model.safetensors")
+        with model_folder.blame(path, "model.safetensors"):
             with torch.device("meta"):  # shapes alone: a damaged config may ask for terabytes
                 expected = classifier._build().state_dict()
-            _check_weights(weights, expected)
+            weights = model_folder.read_weights(path, expected)
             classifier._model = classifier._build()
             classifier._model.load_state_dict(weights)
-        except FileNotFoundError as error:
-            raise ValueError(
-                f"{path}: model.safetensors is missing; save the model again"
-            ) from error
-        except (SafetensorError, OSError, ValueError, RuntimeError, OverflowError) as error:
-            raise _damaged(path / "model.safetensors", error) from error
         return classifier
 
     def _build(self) -> Classifier:
@@ -416,7 +386,10 @@ class TextClassifier:
 
     def _logits(self, texts: Iterable[str]) -> np.ndarray:
         texts = _check_texts(texts)
-        return make_stepper(self.model, self.config.recipe()).logits(self._encode(texts))
+        return self._predict(self.model, self._encode(texts))
+
+    def _predict(self, model: Classifier, rows: Ragged) -> np.ndarray:
+        return predict_logits(model, rows, self.config.recipe().batch_size)
 
 
 def _check_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
@@ -467,50 +440,7 @@ def _shown(progress: bool | None) -> bool:
     return sys.stderr.isatty() if progress is None else progress
 
 
-def _locate(folder: str | Path) -> Path:
-    path = Path(folder)
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise ValueError(f"{path}: is a file; give the folder of a model")
-    name = str(folder)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ValueError(f"{path}: no such folder; give one that save_pretrained wrote")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-    )
-
-    try:
-        files = ["*.json", "*.safetensors", "README.md"]
-        return Path(snapshot_download(name, allow_patterns=files))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ValueError(
-            f"{name}: no such folder, and no such model could be had from the Hugging Face hub"
-        ) from error
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    file = path / "config.json"
-    try:
-        described = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: not a model folder, it has no config.json") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: damaged, it is no JSON; save the model again") from error
-    if not isinstance(described, dict) or described.get("format") != FORMAT:
-        raise ValueError(f"{file}: not a hyperagg text classifier")
-    if described.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{file}: of format version {shorten(described.get('format_version'))}, but this "
-            f"hyperagg reads version {FORMAT_VERSION}; train anew or use the hyperagg that wrote it"
-        )
-    return described
-
-
-def _read_classes(classes: object) -> list[Label]:
+def _check_classes(classes: object) -> list[Label]:
     if (
         not isinstance(classes, list)
         or not all(isinstance(label, str | int) for label in classes)
@@ -519,26 +449,6 @@ def _read_classes(classes: object) -> list[Label]:
     ):
         raise ValueError("classes are no list of different labels")
     return classes
-
-
-def _check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    for name in weights:
-        if name not in expected:
-            raise ValueError(f"tensor {shorten(name)} is none of this model's")
-    for name, own in expected.items():
-        if name not in weights:
-            raise ValueError(f"has no tensor {name}")
-        found = weights[name]
-        if found.shape != own.shape or not found.is_floating_point():
-            raise ValueError(
-                f"tensor {name} is {list(found.shape)} of {found.dtype}, but config.json and "
-                f"tokenizer.json ask for {list(own.shape)} of floats"
-            )
-
-
-def _damaged(file: Path, error: Exception) -> ValueError:
-    reason = (str(error).splitlines() or [""])[0]
-    return ValueError(f"{file}: damaged ({reason[:200]}); save the model again")
 
 
 def _model_card(classifier: TextClassifier, name: str) -> str:

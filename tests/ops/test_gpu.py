@@ -21,6 +21,7 @@ if INTERPRETED and os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("Triton was imported before its interpreter was on", allow_module_level=True)
 
 from hyperagg.ops import gpu  # noqa: E402
+from hyperagg.ops.gpu import tiles  # noqa: E402
 
 DEVICE = "cpu" if INTERPRETED else "cuda"
 TYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -42,8 +43,8 @@ def poisoned(monkeypatch):
 @pytest.fixture(params=["whole", "cut"])
 def rows_are(request, monkeypatch):
     """Rows as they are, or cut into stretches of two tiles."""
-    monkeypatch.setattr(gpu, "TILE_PLACES", 16)
-    monkeypatch.setattr(gpu, "STRETCH", 32 if request.param == "cut" else 10**6)
+    monkeypatch.setattr(tiles, "TILE_PLACES", 16)
+    monkeypatch.setattr(tiles, "STRETCH", 32 if request.param == "cut" else 10**6)
 
 
 class Case:
@@ -197,7 +198,7 @@ def test_scan_equals_reference(kind, n, dtype, power, p, state, rows_are):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_long_row(kind, monkeypatch):
-    monkeypatch.setattr(gpu, "STRETCH", 64)
+    monkeypatch.setattr(tiles, "STRETCH", 64)
     Case(Causal(), 300, 2, torch.float32, kind, lengths=[300], power=1.0).check()
 
 
@@ -234,8 +235,8 @@ def test_pooled(kind, rows_are):
     ],
 )
 def test_window(size, p, monkeypatch):
-    monkeypatch.setattr(gpu, "TILE_PLACES", 16)
-    monkeypatch.setattr(gpu, "STRETCH", 32)
+    monkeypatch.setattr(tiles, "TILE_PLACES", 16)
+    monkeypatch.setattr(tiles, "STRETCH", 32)
     dtype = TYPES[size % 3]
     power = size % 5 / 4 if size % 5 in (0, 2, 4) else 0.25
     Case(Window(size), 65, 2, dtype, "sum", p, [65, 0, 30], power=power).check()
@@ -254,9 +255,9 @@ def test_windows_neither_cancel_nor_let_infinity_out():
 
 
 def test_channels_of_many_programs_and_groups_of_rows(monkeypatch):
-    monkeypatch.setattr(gpu, "TILE_PLACES", 8)
-    monkeypatch.setattr(gpu, "TILE_CHANNELS", 4)
-    monkeypatch.setattr(gpu, "MANY_PROGRAMS", 12)
+    monkeypatch.setattr(tiles, "TILE_PLACES", 8)
+    monkeypatch.setattr(tiles, "TILE_CHANNELS", 4)
+    monkeypatch.setattr(tiles, "MANY_PROGRAMS", 12)
     for kind in ("sum", "rotation"):
         Case(Causal(), 5, 10, torch.float32, kind, True, [5, 2, 4], power=0.5).check()
     Case(Causal(), 3, 1, torch.float32, "gate", True, [3, 2, 0, 1, 3], True).check()

@@ -14,7 +14,7 @@ from hyperagg.models.classifier import AggregationMixer, Classifier
 from hyperagg.text import Ragged
 from hyperagg.training import loop
 from hyperagg.training.loop import Labelled, hold_out, train
-from hyperagg.training.steppers import Recipe, make_stepper
+from hyperagg.training.steppers import Recipe, make_stepper, predict_logits
 
 V, C, D = 40, 3, 16
 
@@ -124,7 +124,7 @@ def test_the_best_epoch_is_kept_and_never_a_later_worse_one():
     best = max(history.validation_accuracy)
     assert history.validation_accuracy[history.best_epoch] == best
     validation = data(30, 9)
-    predicted = one.logits(validation.rows).argmax(1)
+    predicted = predict_logits(one.model, validation.rows, 32).argmax(1)
     assert float((predicted == validation.targets).mean()) == pytest.approx(best)
 
 
