@@ -28,12 +28,11 @@ from numba.extending import overload
 
 from hyperagg.ops import cpu_sum
 from hyperagg.ops.cpu_numbers import at, can_stream, narrow, scale_of, stream, widen
+from hyperagg.ops.cpu_sum import STRETCH
 from hyperagg.ops.threads import even_borders, parts, run
 
 __all__ = ["multiply_backward", "scan", "scan_backward", "window"]
 
-# Places in a stretch: its p and the gradient of its p fit into a second-level cache at D = 256.
-STRETCH = 256
 # With this many rows there is enough to deal out without cutting them.
 MANY_ROWS = 8
 # Tokens that are gone through backwards in the cache: read into it and written out of it forwards,
