@@ -18,7 +18,7 @@ def in_turns(calls: Mapping[str, Callable[[], object]], budget: float = 3.0) -> 
     """Median seconds of each call.
 
     Every round makes each call once, another one first each time. There are at least 7 rounds
-    after one or two to warm up, and up to 31 while `budget` seconds last.
+    after a call to warm up, and up to 31 while `budget` seconds last.
     """
     names = list(calls)
     times: dict[str, list[float]] = {name: [] for name in names}

@@ -12,7 +12,8 @@ first, then carried over from one to the next, then each is run from what was ca
 gradient of p always goes by stretches: a stretch of p belongs to one thread, for all rows. How
 rows are cut depends on shapes alone, so the bits do not depend on the number of threads.
 
-Sums are kept in float64; bfloat16 passes through as the 16 bits it is. What is absent comes as
+Sums are kept in float64, those in which nothing fades as `cpu_sum` says; bfloat16 passes through
+as the 16 bits it is. What is absent comes as
 None, for which Numba compiles a kernel of its own. A decay is a real vector, a rotation a complex
 one. What a loop writes is memory of its kernel's own, which no argument can overlap; a compiler
 that has to allow for overlaps among many arrays does not vectorise.

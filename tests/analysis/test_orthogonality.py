@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hyperagg.analysis.orthogonality import BINS, pairwise_cosines, untrained
+import hyperagg
+from hyperagg.analysis.orthogonality import BINS, measure, pairwise_cosines, untrained
 from hyperagg.analysis.pictures import draw_cosines, draw_learning_curves
 
 
@@ -47,3 +48,21 @@ def test_pictures(tmp_path):
     draw_learning_curves({"aggregation": [([0.1, 0.2], [0.5, 0.6])]}, tmp_path / "l.png")
     for name in ("c.png", "l.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_models_of_unlike_dimension_have_a_null_each():
+    one, two = untrained((50, 8), seed=1), untrained((40, 16), seed=2)
+    (panel,) = {frozenset(models) for models in measure({"a": one, "b": two}).values()}
+    assert panel == {"a", "b", "untrained, d 8", "untrained, d 16"}
+    assert set(measure({"a": one})["all words"]) == {"a", "untrained"}
+    with pytest.raises(ValueError, match="a: it has 1 words"):
+        measure({"a": one[:1]})
+
+
+def test_word_vectors_are_those_of_words():
+    texts = ["crude petroleum rose", "the grain fell"] * 10
+    classifier = hyperagg.TextClassifier(d_model=4, epochs=1).fit(texts, [0, 1] * 10)
+    vocabulary, table = classifier.tokenizer.vocabulary, classifier.model.embedding.detach().numpy()
+    words = [i for i, entry in enumerate(vocabulary) if entry in " ".join(texts).split()]
+    assert len(words) == 6 < len(vocabulary) - 1
+    assert np.array_equal(classifier.word_vectors(), table[words])

@@ -30,3 +30,5 @@ def test_texts_classes_and_a_page(fresh, table, rows, tmp_path):
     assert {line.split(":")[0] for line in answer.out.splitlines()} == set(labels)
     answer = fresh("explain", model, "--html", page)
     assert answer.code == 2 and "name a FILE" in answer.err
+    answer = fresh("explain", model, table, "--html", tmp_path)
+    assert answer.code == 2 and "is a folder; give the name of a file" in answer.err

@@ -338,6 +338,8 @@ def test_one_document_through_standard_input(fresh, cli, whole, rows, tmp_path):
     (label,) = hyperagg.TextClassifier.from_pretrained(whole).predict([text])
     answer = fresh("predict", whole, "-", "--one-document", stdin=text.encode())
     assert (answer.code, answer.out) == (0, f"{label}\n")
+    answer = cli("predict", whole, "-", "--one-document", stdin=b" \n")
+    assert answer.code == 2 and "has no words" in answer.err
     torn = tmp_path / "torn.txt"
     torn.write_bytes(b"oil " * 400_000 + b"\xe9 rose")
     answer = cli("predict", whole, torn, "--one-document")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -129,3 +130,12 @@ def test_a_baseline_keeps_what_is_best_on_held_out_rows(small, monkeypatch):
     monkeypatch.setitem(BASELINES, "tfidf", Model)
     assert choose("tfidf", small) == {"C": 2}
     assert [C for _, C in seen] == [1, 2, 3] and all(n < 400 for n, _ in seen)
+
+
+def test_a_baseline_that_is_not_installed_is_told_before_anything_is_trained(
+    small, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "fasttext", None)
+    monkeypatch.setattr(hyperagg.TextClassifier, "fit", lambda *a, **k: pytest.fail("trained"))
+    with pytest.raises(ImportError, match=r"hyperagg\[rivals\]"):
+        compare(small, ["fasttext"], 1, tmp_path)
