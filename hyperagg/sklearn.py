@@ -58,7 +58,7 @@ class HyperAggClassifier(ClassifierMixin, _OfTexts):
 
     def __init__(
         self,
-        d_model: int = 128,
+        d_model: int = 64,
         max_words: int = 200_000,
         max_grams: int = 300_000,
         min_count: int = 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hyperagg.data import Dataset, list_datasets, load_dataset
+from hyperagg.data.dataset import Labels
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,15 +52,21 @@ def show(
 
     first = Table("label", "text", title="first training rows" if rows else None)
     for label, text in list(zip(data.train.labels, data.train.texts, strict=True))[:rows]:
-        first.add_row(plain(label), plain(text, 200))
+        own = label if isinstance(label, str) else ", ".join(label)
+        first.add_row(plain(own), plain(text, 200))
     if rows:
         console.print(first)
 
-    train, test = Counter(data.train.labels), Counter(data.test.labels)
+    train, test = (Counter(each_label(split.labels)) for split in (data.train, data.test))
     classes = Table("class", "train", "test", title="classes, the largest first")
     for label in sorted(train | test, key=lambda one: (-train[one], one)):
         classes.add_row(plain(label), f"{train[label]:,}", f"{test[label]:,}")
     console.print(classes)
+
+
+def each_label(labels: Labels) -> Iterator[str]:
+    for label in labels:
+        yield from (label,) if isinstance(label, str) else label
 
 
 def summary(data: Dataset) -> Text:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hyperagg.cli.options import File, Format, Label, Model, Text
+from hyperagg.cli.options import File, Format, Label, LabelSeparator, Model, Text
 
 EXAMPLE = "Example: hyperagg evaluate model test.csv --text review --label stars"
 
@@ -17,32 +17,40 @@ def evaluate(
     text: Text = None,
     label: Label = None,
     format: Format = None,
+    label_separator: LabelSeparator = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print accuracy and macro-F1 of a model on a file with labels."""
+    """Print accuracy, macro-F1 and calibration error of a model on a file with labels."""
     from hyperagg.data.columns import Wanted, listed
     from hyperagg.data.errors import quote
     from hyperagg.data.files import display_name, read_columns
+    from hyperagg.training.labels import are_several
     from hyperagg.training.text_classifier import TextClassifier
 
     classifier = TextClassifier.from_pretrained(model)
     # Rather than read_file, because this knows what the file's rows are called.
-    wanted = Wanted(display_name(file), text, label)
+    wanted = Wanted(display_name(file), text, label, label_separator=label_separator)
     rows = read_columns(file, wanted, format)
     labels = classifier.parse_labels(rows.labels or [])
     known = set(classifier.classes_)
-    for i, one in enumerate(labels):
-        if one not in known:
-            raise wanted.error(
-                f"{rows.place(i)}: label {quote(one)} was not there in training; the labels are "
-                f"{listed([str(name) for name in classifier.classes_])}"
-            )
+    if are_several(labels) != classifier.several_labels_:
+        has, learned = "one label", "several"
+        if are_several(labels):
+            has, learned = learned, has
+        raise wanted.error(f"has {has} a row, but {model} learned {learned}")
+    for i, own in enumerate(labels):
+        for one in own if isinstance(own, tuple) else (own,):
+            if one not in known:
+                raise wanted.error(
+                    f"{rows.place(i)}: label {quote(str(one))} was not there in training; the "
+                    f"labels are {listed([str(name) for name in classifier.classes_])}"
+                )
     scores = classifier.evaluate(rows.texts, labels)
     if json:
         from json import dumps
 
         print(dumps({"rows": len(rows.texts), **scores}))
         return
-    print(f"rows      {len(rows.texts):,}")
-    print(f"accuracy  {100 * scores['accuracy']:.2f} %")
-    print(f"macro-F1  {100 * scores['macro_f1']:.2f} %")
+    print(f"{'rows':17}  {len(rows.texts):,}")
+    for name, score in scores.items():
+        print(f"{name.replace('_f1', '-F1').replace('_', ' '):17}  {100 * score:.2f} %")

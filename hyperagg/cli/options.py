@@ -21,6 +21,10 @@ File = Annotated[
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A folder that `train` wrote.")]
 Text = Annotated[str | None, typer.Option("--text", help="Column of the texts.")]
 Label = Annotated[str | None, typer.Option("--label", help="Column of the labels.")]
+LabelSeparator = Annotated[
+    str | None,
+    typer.Option(help="What stands between the labels of a text in a CSV or TSV column."),
+]
 Format = Annotated[
     str | None,
     typer.Option(

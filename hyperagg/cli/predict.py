@@ -21,6 +21,9 @@ def predict(
         bool,
         typer.Option("--probabilities", help="Print JSON lines with every class's probability."),
     ] = False,
+    label_separator: Annotated[
+        str, typer.Option(help="What to print between the labels of a text that has several.")
+    ] = "|",
     one_document: Annotated[
         bool,
         typer.Option("--one-document", help="FILE is a single plain text, however large."),
@@ -39,15 +42,17 @@ def predict(
             document.append(piece)
         if not len(document):
             raise ValueError(f"{file}: has no words")
-        rows = document.predict_proba()[None]
+        logits = document.logits()[None]
     else:
-        rows = classifier.predict_proba(read_texts(file, text, format=format))
+        logits = classifier.logits(read_texts(file, text, format=format))
+    answers = classifier.answers
     names = [str(label) for label in classifier.classes_]
-    for row in rows:
-        label = classifier.classes_[int(row.argmax())]
+    key = "labels" if answers.several else "label"
+    for label, row in zip(answers.labels(logits), answers.probabilities(logits)):
         if probabilities:
             shares = {name: round(float(share), 6) for name, share in zip(names, row)}
-            print(dumps({"label": label, "probabilities": shares}, ensure_ascii=False))
+            print(dumps({key: label, "probabilities": shares}, ensure_ascii=False))
         else:
+            each = label if isinstance(label, tuple) else (label,)
             # A label with a line break would look like two answers.
-            print(" ".join(str(label).splitlines()))
+            print(label_separator.join(" ".join(str(one).splitlines()) for one in each))

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from hyperagg.cli.options import File, Format, Label, Resume, Text, output_folder, say
+from hyperagg.cli.options import (
+    File,
+    Format,
+    Label,
+    LabelSeparator,
+    Resume,
+    Text,
+    output_folder,
+    say,
+)
 
 EXAMPLE = "Example: hyperagg train reviews.csv --text review --label stars --out model"
 
@@ -20,28 +29,39 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same weights.")] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the rows.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At the start.")] = None,
-    d_model: Annotated[int, typer.Option(min=1, help="Dimension of the embedding.")] = 256,
+    d_model: Annotated[int, typer.Option(min=1, help="Dimension of the embedding.")] = 64,
     format: Format = None,
+    label_separator: LabelSeparator = None,
+    balanced: Annotated[
+        bool, typer.Option("--balanced", help="Every class counts the same, however few its rows.")
+    ] = False,
     resume: Resume = False,
 ) -> None:
     """Train a text classifier on a file."""
     from hyperagg.data import read_file
     from hyperagg.data.files import display_name
+    from hyperagg.training.labels import distinct
     from hyperagg.training.text_classifier import TextClassifier
 
-    rows = read_file(file, text, label, format=format)
-    if len(set(rows.labels)) < 2:
-        raise ValueError(
-            f"{display_name(file)}: all labels are {rows.labels[0]!r}; a classifier needs at least "
-            "two classes"
-        )
+    rows = read_file(file, text, label, format=format, label_separator=label_separator)
+    classes = distinct(rows.labels)
+    if len(classes) < 2:
+        only = f"all labels are {classes[0]!r}" if classes else "no row has a label"
+        raise ValueError(f"{display_name(file)}: {only}; a classifier needs at least two classes")
     classifier = TextClassifier(epochs=epochs, learning_rate=learning_rate, d_model=d_model)
     checkpoint = out / "checkpoint.safetensors"
     if resume and not checkpoint.exists():
         say(f"no interrupted training in {out}: starting from the beginning")
     with output_folder(out):
         try:
-            classifier.fit(rows.texts, rows.labels, seed=seed, checkpoint=checkpoint, resume=resume)
+            classifier.fit(
+                rows.texts,
+                rows.labels,
+                class_weight="balanced" if balanced else None,
+                seed=seed,
+                checkpoint=checkpoint,
+                resume=resume,
+            )
         except KeyboardInterrupt:
             if checkpoint.exists():
                 say(f"stopped; the state is in {out}, go on with the same command and --resume")
@@ -49,8 +69,14 @@ def train(
         classifier.save_pretrained(out)
     history = classifier.history_
     say(f"{len(rows.texts):,} rows, {len(classifier.classes_)} classes -> {out}")
-    if history.validation_accuracy:
-        best = history.validation_accuracy[history.best_epoch]
-        say(f"accuracy on held-out rows: {100 * best:.2f} % (epoch {history.best_epoch + 1})")
+    if history.validation_score:
+        best = history.validation_score[history.best_epoch]
+        measure = "micro-F1" if classifier.several_labels_ else "accuracy"
+        say(f"{measure} on held-out rows: {100 * best:.2f} % (epoch {history.best_epoch + 1})")
+        before, after = history.calibration_error
+        say(
+            f"calibration error there: {100 * before:.2f} %, after dividing by a temperature of "
+            f"{history.temperature:.2f}: {100 * after:.2f} %"
+        )
     else:
         say("too few rows of each class to hold some out: the last epoch was kept")

@@ -5,9 +5,10 @@ A new one is a file beside this one that ends in an `ENTRY`, and its name in the
 
 from __future__ import annotations
 
-from hyperagg.data import ag_news, r8, r52, reuters, twenty_newsgroups
+from hyperagg.data import ag_news, r8, r52, reuters, reuters_modapte, twenty_newsgroups
 from hyperagg.data.entry import Entry
 
 ENTRIES: dict[str, Entry] = {
-    module.ENTRY.name: module.ENTRY for module in (r8, r52, twenty_newsgroups, reuters, ag_news)
+    module.ENTRY.name: module.ENTRY
+    for module in (r8, r52, twenty_newsgroups, reuters, reuters_modapte, ag_news)
 }

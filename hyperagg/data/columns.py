@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hyperagg.data.dataset import Labels
 from hyperagg.data.errors import DataError, quote
 
-ONE_LABEL = "a text can have only one label so far"
+Label = str | tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,17 @@ class Wanted:
     Args:
         name: what errors call the file.
         text: the column with the texts; None stands for one called "text".
-        label: the column with the labels; None stands for one called "label".
+        label: the column with the labels; None stands for one called "label" or, where a cell can
+            hold several, "labels".
         labelled: whether labels are read at all.
+        label_separator: what stands between the labels of a cell; None for one label a cell.
     """
 
     name: str
     text: str | None = None
     label: str | None = None
     labelled: bool = True
+    label_separator: str | None = None
 
     def error(self, what: str) -> DataError:
         return DataError(f"{self.name}: {what}")
@@ -39,17 +43,24 @@ class Columns:
 
     Args:
         texts: one a row.
-        labels: one a row, or None when they were not asked for.
+        labels: one a row, all strings or all tuples; or None when they were not asked for.
         place: how errors name the row with this index, such as "line 7".
     """
 
     texts: list[str]
-    labels: list[str] | None
+    labels: Labels | None
     place: Callable[[int], str]
 
 
-def pick_columns(columns: Sequence[str], wanted: Wanted) -> tuple[int, int | None]:
+def pick_columns(
+    columns: Sequence[str], wanted: Wanted, several: bool = False
+) -> tuple[int, int | None]:
     """Where the texts and the labels are among `columns`; None where no labels are wanted.
+
+    Args:
+        columns: the names.
+        wanted: what is asked of the file.
+        several: whether a cell can hold several labels, so that "labels" will do as a name.
 
     Raises:
         DataError: a column is absent or there more than once, or both are one column.
@@ -57,7 +68,10 @@ def pick_columns(columns: Sequence[str], wanted: Wanted) -> tuple[int, int | Non
     text_at = pick_column(columns, "text", wanted.text, wanted)
     if not wanted.labelled:
         return text_at, None
-    label_at = pick_column(columns, "label", wanted.label, wanted)
+    label = wanted.label
+    if label is None and several and "label" not in columns and "labels" in columns:
+        label = "labels"
+    label_at = pick_column(columns, "label", label, wanted)
     if text_at == label_at:
         raise wanted.error(
             f"{quote(columns[text_at])} is named both as the column of texts and as that of "
@@ -80,6 +94,52 @@ def pick_column(columns: Sequence[str], role: str, asked: str | None, wanted: Wa
     raise wanted.error(f"has no column {quote(name)}; it has {listed(columns)}{hint}")
 
 
+def one_or_several(label: Any, here: str, column: str, wanted: Wanted) -> Label:
+    """A list as its labels, each of them once; all else as `label_string` has it."""
+    if not isinstance(label, list):
+        return label_string(label, here, column, wanted)
+    labels: list[str] = []
+    for number, one in enumerate(label, start=1):
+        at = f"{here}, label {number}"
+        labels.append(label_string(one, at, column, wanted))
+        if is_blank(labels[-1]):
+            raise wanted.error(
+                f"{at}: {quote(column)} has null or an empty string: remove it, and write [] where "
+                "a text has no label"
+            )
+    return tuple(dict.fromkeys(labels))
+
+
+def one_kind(
+    labels: Sequence[Label], several: bool, place: Callable[[int], str], wanted: Wanted
+) -> Labels:
+    """Labels of one kind: a string among lists is a list of one.
+
+    Args:
+        labels: one a row; the empty string where it is missing.
+        several: whether this is known to be a column of lists; otherwise one list tells.
+        place: how errors name the row with this index.
+        wanted: what is asked of the file.
+
+    Raises:
+        DataError: a row among lists has null and not an empty list.
+    """
+    strings = [label for label in labels if isinstance(label, str)]
+    if not several and len(strings) == len(labels):
+        return strings
+    missing = [i for i, one in enumerate(labels) if isinstance(one, str) and is_blank(one)]
+    if missing:
+        raise wanted.error(
+            f"{place(missing[0])} has no label ({count(len(missing), 'row')} of "
+            f"{len(labels):,}): others have lists, so write [] where a text has none"
+        )
+    return [(one,) if isinstance(one, str) else one for one in labels]
+
+
+def is_blank(text: str) -> bool:
+    return not text or text.isspace()
+
+
 def label_string(label: Any, here: str, column: str, wanted: Wanted) -> str:
     """A label as a string; null and NaN are missing, which is the empty string."""
     if isinstance(label, str):
@@ -95,8 +155,9 @@ def label_string(label: Any, here: str, column: str, wanted: Wanted) -> str:
             return str(label)
         except ValueError as error:  # more than 4,300 digits
             raise wanted.error(f"{here}: {quote(column)} is too long a number") from error
-    hint = ONE_LABEL if isinstance(label, list) else "use a string or an integer"
-    raise wanted.error(f"{here}: {quote(column)} is {kind(label)}, which is no label: {hint}")
+    raise wanted.error(
+        f"{here}: {quote(column)} is {kind(label)}, which is no label: use a string or an integer"
+    )
 
 
 def well_formed(text: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+Labels = list[str] | list[tuple[str, ...]]
+
 
 @dataclass(frozen=True)
 class Split:
@@ -11,14 +13,16 @@ class Split:
 
     Args:
         texts: one string a document.
-        labels: one string a document; as long as `texts`.
+        labels: as many; one string a document, or where `multi_label` a tuple of any number of
+            different strings, none included.
 
     Raises:
-        ValueError: the two differ in length.
+        ValueError: the two differ in length, labels are of both kinds, or a document has a label
+            twice.
     """
 
     texts: list[str] = field(repr=False)
-    labels: list[str] = field(repr=False)
+    labels: Labels = field(repr=False)
 
     def __post_init__(self) -> None:
         if len(self.texts) != len(self.labels):
@@ -26,6 +30,20 @@ class Split:
                 f"a split needs one label a text; got {len(self.texts):,} texts and "
                 f"{len(self.labels):,} labels"
             )
+        kind: type = tuple if self.multi_label else str
+        for index, label in enumerate(self.labels):
+            if not isinstance(label, kind):
+                raise ValueError(
+                    f"a split needs a string for each text or a tuple for each; labels[{index}] is "
+                    f"a {type(label).__name__} and labels[0] a {type(self.labels[0]).__name__}"
+                )
+            if kind is tuple and len(set(label)) < len(label):
+                raise ValueError(f"labels[{index}] has a label twice: {label!r}")
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a document may have any number of labels; False for a split without documents."""
+        return bool(self.labels) and not isinstance(self.labels[0], str)
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -1,7 +1,8 @@
 """Texts and labels from the user's own files.
 
 CSV and TSV with a header, JSON lines, Parquet, fastText's `__label__` lines; for texts alone also
-plain lines. UTF-8 with or without a byte order mark, LF or CRLF. A file is read whole.
+plain lines. A text has one label or, in files that say so, any number of them. UTF-8 with or
+without a byte order mark, LF or CRLF. A file is read whole.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hyperagg.data import formats
-from hyperagg.data.columns import Columns, Wanted, count
+from hyperagg.data.columns import Columns, Wanted, count, is_blank
 from hyperagg.data.dataset import Split
 from hyperagg.data.errors import DataError, quote
 from hyperagg.data.formats import LABEL_PREFIX
@@ -60,17 +61,27 @@ def read_file(
     label: str | None = None,
     *,
     format: str | None = None,
+    label_separator: str | None = None,
 ) -> Split:
     """Reads texts and their labels.
 
     Labels that are numbers become their strings. Rows keep their order; none is dropped.
 
+    Every text gets a tuple of labels, each of them once, in place of one label where
+    - a row of JSON lines or the column of a Parquet file has a list, which may be empty; plain
+      labels in other rows are lists of one then;
+    - a line of fastText's has several labels, or none while others have some;
+    - a CSV or TSV file is read with a `label_separator`.
+
     Args:
         path: a file, or "-" for standard input.
         text: the column with the texts; by default the one called "text".
-        label: the column with the labels; by default the one called "label".
+        label: the column with the labels; by default the one called "label" or, where a row can
+            have several and there is no such column, "labels".
         format: one of `FORMATS`; by default it follows from the extension, and where there is
             none from the content.
+        label_separator: what stands between the labels in a cell of a CSV or TSV file, such as
+            "|". White space around labels does not count, and an empty cell has no labels.
 
     Returns:
         the texts and labels, at least one of each.
@@ -78,7 +89,8 @@ def read_file(
     Raises:
         DataError: one line that names the file, the row or column and what would do.
     """
-    columns = read_columns(path, Wanted(display_name(path), text, label), format)
+    wanted = Wanted(display_name(path), text, label, label_separator=label_separator)
+    columns = read_columns(path, wanted, format)
     assert columns.labels is not None
     return Split(columns.texts, columns.labels)
 
@@ -97,8 +109,14 @@ def read_texts(
 def read_columns(path: str | os.PathLike[str], wanted: Wanted, format: str | None) -> Columns:
     if format is not None and format not in FORMATS:
         raise DataError(f"format {quote(format)} is not known; there are {', '.join(FORMATS)}")
+    if wanted.label_separator == "":
+        raise wanted.error("the label separator is empty: give one, such as |, or none at all")
     content = read_bytes(path)
     format = format or find_format(Path(path).suffix.lower(), content, wanted)
+    if wanted.label_separator is not None and format not in ("csv", "tsv"):
+        raise wanted.error(
+            f"a label separator is for CSV and TSV, and this is read as {format}: leave it out"
+        )
     if format == "parquet":
         columns = formats.parse_parquet(content, wanted)
     else:
@@ -257,13 +275,14 @@ def check_rows(columns: Columns, wanted: Wanted) -> None:
     total = len(columns.texts)
     if not total:
         raise wanted.error("has no rows: it needs one for each text")
-    empty = [i for i, one in enumerate(columns.texts) if not one or one.isspace()]
+    empty = [i for i, one in enumerate(columns.texts) if is_blank(one)]
     if empty:
         raise wanted.error(
             f"{columns.place(empty[0])} has an empty text ({count(len(empty), 'row')} of "
             f"{total:,}): fill or remove them"
         )
-    missing = [i for i, one in enumerate(columns.labels or ()) if not one or one.isspace()]
+    labels = columns.labels or ()
+    missing = [i for i, one in enumerate(labels) if isinstance(one, str) and is_blank(one)]
     if missing:
         raise wanted.error(
             f"{columns.place(missing[0])} has no label ({count(len(missing), 'row')} of "

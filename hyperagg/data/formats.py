@@ -12,13 +12,14 @@ import json
 from typing import Any
 
 from hyperagg.data.columns import (
-    ONE_LABEL,
     Columns,
+    Label,
     Wanted,
     count,
     kind,
-    label_string,
     listed,
+    one_kind,
+    one_or_several,
     pick_columns,
     well_formed,
 )
@@ -29,6 +30,8 @@ LABEL_PREFIX = "__label__"
 
 def parse_csv(content: str, wanted: Wanted, delimiter: str = ",") -> Columns:
     """Comma- or tab-separated values with a header; fields may be quoted and hold line breaks.
+
+    With a label separator a cell holds any number of labels, and an empty one none.
 
     Raises:
         DataError: a column is absent or there twice, a row has too few or too many fields, a quote
@@ -60,7 +63,8 @@ def parse_csv(content: str, wanted: Wanted, delimiter: str = ",") -> Columns:
     def place(index: int) -> str:
         return f"row {index + 1} (line {starts[index]})"
 
-    text_at, label_at = pick_columns(header, wanted)
+    separator = wanted.label_separator
+    text_at, label_at = pick_columns(header, wanted, several=separator is not None)
     for index, row in enumerate(rows):
         if len(row) != len(header):
             raise wanted.error(
@@ -69,8 +73,18 @@ def parse_csv(content: str, wanted: Wanted, delimiter: str = ",") -> Columns:
                 f"{delimiter!r} or a line break"
             )
     texts = [row[text_at] for row in rows]
-    labels = None if label_at is None else [row[label_at] for row in rows]
-    return Columns(texts, labels, place)
+    if label_at is None:
+        return Columns(texts, None, place)
+    cells = [row[label_at] for row in rows]
+    if separator is None:
+        return Columns(texts, cells, place)
+    return Columns(texts, [split_labels(cell, separator) for cell in cells], place)
+
+
+def split_labels(cell: str, separator: str) -> tuple[str, ...]:
+    """The labels of a cell, each of them once; white space around them does not count."""
+    parts = (part.strip() for part in cell.split(separator))
+    return tuple(dict.fromkeys(part for part in parts if part))
 
 
 def parse_tsv(content: str, wanted: Wanted) -> Columns:
@@ -85,9 +99,13 @@ def parse_json_lines(content: str, wanted: Wanted) -> Columns:
         DataError: a line is not JSON or no object, a field is absent, a text is no string.
     """
     texts: list[str] = []
-    labels: list[str] = []
+    labels: list[Label] = []
     numbers: list[int] = []
     text_key = label_key = ""
+
+    def place(index: int) -> str:
+        return f"line {numbers[index]}"
+
     # Not splitlines(): U+2028 and its like are allowed inside JSON strings.
     for number, line in enumerate(content.split("\n"), start=1):
         if not line or line.isspace():
@@ -105,16 +123,16 @@ def parse_json_lines(content: str, wanted: Wanted) -> Columns:
             )
         if not numbers:
             columns = list(record)
-            text_at, label_at = pick_columns(columns, wanted)
+            text_at, label_at = pick_columns(columns, wanted, several=True)
             text_key = columns[text_at]
             label_key = "" if label_at is None else columns[label_at]
         numbers.append(number)
         texts.append(json_text(record, text_key, here, wanted))
         if wanted.labelled:
-            labels.append(label_string(record.get(label_key), here, label_key, wanted))
-    return Columns(
-        texts, labels if wanted.labelled else None, lambda index: f"line {numbers[index]}"
-    )
+            labels.append(one_or_several(record.get(label_key), here, label_key, wanted))
+    if not wanted.labelled:
+        return Columns(texts, None, place)
+    return Columns(texts, one_kind(labels, False, place, wanted), place)
 
 
 def json_text(record: dict[str, Any], key: str, here: str, wanted: Wanted) -> str:
@@ -138,7 +156,7 @@ def parse_parquet(content: bytes, wanted: Wanted) -> Columns:
 
     Raises:
         DataError: the file is damaged, a column is absent or its type is neither text nor, for
-            labels, a number.
+            labels, a number or a list of either.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -146,7 +164,7 @@ def parse_parquet(content: bytes, wanted: Wanted) -> Columns:
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
         schema = file.schema_arrow
-        text_at, label_at = pick_columns(schema.names, wanted)
+        text_at, label_at = pick_columns(schema.names, wanted, several=True)
         chosen = [text_at] if label_at is None else [text_at, label_at]
         for at in chosen:
             check_parquet_type(schema.field(at), at == text_at, wanted)
@@ -164,20 +182,23 @@ def parse_parquet(content: bytes, wanted: Wanted) -> Columns:
     def place(index: int) -> str:
         return f"row {index + 1}"
 
-    labels = None
-    if raw_labels is not None and label_at is not None:
-        column = schema.names[label_at]
-        labels = [
-            label_string(label, place(index), column, wanted)
-            for index, label in enumerate(raw_labels)
-        ]
-    return Columns(texts, labels, place)
+    if raw_labels is None or label_at is None:
+        return Columns(texts, None, place)
+    column = schema.field(label_at)
+    labels = [
+        one_or_several(label, place(index), column.name, wanted)
+        for index, label in enumerate(raw_labels)
+    ]
+    several = element_type(column.type) is not None
+    return Columns(texts, one_kind(labels, several, place, wanted), place)
 
 
 def check_parquet_type(field: Any, is_text: bool, wanted: Wanted) -> None:
     import pyarrow.types as types
 
     kinds = field.type
+    if not is_text:
+        kinds = element_type(kinds) or kinds
     if types.is_dictionary(kinds):
         kinds = kinds.value_type
     name = quote(field.name)
@@ -187,48 +208,74 @@ def check_parquet_type(field: Any, is_text: bool, wanted: Wanted) -> None:
         return
     if is_text:
         raise wanted.error(f"column {name} holds {field.type}, not text: name a column of strings")
-    if types.is_list(kinds) or types.is_large_list(kinds):
-        raise wanted.error(f"column {name} holds lists: {ONE_LABEL}; keep one label a row")
     if not (types.is_integer(kinds) or types.is_floating(kinds) or types.is_boolean(kinds)):
         raise wanted.error(
-            f"column {name} holds {field.type}, which is no label: use strings or integers"
+            f"column {name} holds {field.type}, which is no label: use strings or integers, or "
+            "lists of them"
         )
+
+
+def element_type(kinds: Any) -> Any:
+    """What the lists of an Arrow list type hold; None for all other types."""
+    import pyarrow.types as types
+
+    lists = (
+        types.is_list,
+        types.is_large_list,
+        types.is_fixed_size_list,
+        types.is_list_view,
+        types.is_large_list_view,
+    )
+    return kinds.value_type if any(is_one(kinds) for is_one in lists) else None
 
 
 def parse_fasttext(content: str, wanted: Wanted) -> Columns:
     """Lines of `__label__NAME words ...`, as fastText reads them; empty lines are skipped.
 
+    Where any line has several labels, all have tuples of any number of them.
+
     Raises:
-        DataError: a line has several labels.
+        DataError: no line has a label; some line has none where no line has several; or a label is
+            without a name.
     """
     texts: list[str] = []
-    labels: list[str] = []
+    labels: list[tuple[str, ...]] = []
     numbers: list[int] = []
     for number, line in enumerate(content.split("\n"), start=1):
         if not line or line.isspace():
             continue
         head, _, rest = line.strip().partition(" ")
+        found = [head]
         if not head.startswith(LABEL_PREFIX) or LABEL_PREFIX in rest or len(head.split()) > 1:
             # The rare forms: the label in another place, several of them, none, or a tab after it.
             words = line.split()
             found = [word for word in words if word.startswith(LABEL_PREFIX)]
-            if len(found) > 1 and wanted.labelled:
-                raise wanted.error(
-                    f"line {number} has {len(found)} labels: {ONE_LABEL}; keep one of "
-                    f"{listed(found)}"
-                )
-            head = found[0] if found else ""
             rest = " ".join(word for word in words if word not in found)
+        if LABEL_PREFIX in found and wanted.labelled:
+            raise wanted.error(f"line {number} has no label after {LABEL_PREFIX}: write a name")
         texts.append(rest)
-        labels.append(head.removeprefix(LABEL_PREFIX))
+        labels.append(tuple(name.removeprefix(LABEL_PREFIX) for name in dict.fromkeys(found)))
         numbers.append(number)
-    if wanted.labelled and not any(labels):
+
+    def place(index: int) -> str:
+        return f"line {numbers[index]}"
+
+    if not wanted.labelled:
+        return Columns(texts, None, place)
+    if not any(labels):
         raise wanted.error(
             f"no line has a label: begin each with {LABEL_PREFIX}NAME and a space, or use CSV"
         )
-    return Columns(
-        texts, labels if wanted.labelled else None, lambda index: f"line {numbers[index]}"
-    )
+    if all(len(names) == 1 for names in labels):
+        return Columns(texts, [name for (name,) in labels], place)
+    if all(len(names) <= 1 for names in labels):
+        bare = labels.index(())
+        raise wanted.error(
+            f"line {numbers[bare]} has no label ({count(labels.count(()), 'row')} of "
+            f"{len(labels):,}), and no line has several: begin it with {LABEL_PREFIX}NAME, or "
+            "remove it"
+        )
+    return Columns(texts, labels, place)
 
 
 def parse_lines(content: str, wanted: Wanted) -> Columns:

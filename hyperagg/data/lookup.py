@@ -12,9 +12,8 @@ from hyperagg.data.dataset import Dataset
 from hyperagg.data.entry import Entry
 from hyperagg.data.errors import DataError, quote
 
-# Folders that a directory of one's own may hold and that hold no texts of one label each.
+# Folders that a directory of one's own may hold and that hold no texts with labels.
 LATER = {
-    "reuters-modapte": "its documents have several labels each",
     "wikitext-2": "it has no labels",
     "mnist": "it holds pictures",
     "fsdd": "it holds sound",
@@ -44,9 +43,9 @@ def load_dataset(name: str) -> Dataset:
     """Loads a data set by name.
 
     Looks in the directory that the environment variable HYPERAGG_DATA names (<name>/train.parquet
-    and test.parquet with the columns text and label; any name will do), then in the cache
-    (HYPERAGG_CACHE, or ~/.cache/hyperagg), then at the official source, whose files are checked
-    against a digest and then cached.
+    and test.parquet with the columns text and label, or labels for lists of them; any name will
+    do), then in the cache (HYPERAGG_CACHE, or ~/.cache/hyperagg), then at the official source,
+    whose files are checked against a digest and then cached.
 
     Args:
         name: one of `list_datasets()`.
@@ -75,7 +74,7 @@ def load_dataset(name: str) -> Dataset:
 
 def from_own_directory(name: str, own: Path, entry: Entry | None) -> Dataset:
     if name in LATER:
-        raise DataError(f"{name} cannot be loaded as texts with one label each: {LATER[name]}")
+        raise DataError(f"{name} cannot be loaded as texts with labels: {LATER[name]}")
     stored = store.read_folder(own / name)
     source = f"HYPERAGG_DATA={own / name}"
     rows = (len(stored.train), len(stored.test))

@@ -1,6 +1,7 @@
 """Data sets in folders: <root>/<name>/<split>.parquet with the columns `text` and `label`.
 
-A directory of the user's own (HYPERAGG_DATA) and the cache have this same layout.
+Where documents have several labels, the second column is called `labels` and holds lists. A
+directory of the user's own (HYPERAGG_DATA) and the cache have this same layout.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def read_folder(folder: Path) -> Stored:
     """Reads what a folder holds.
 
     Raises:
-        DataError: a split is missing, or a file has other columns.
+        DataError: a split is missing, a file has other columns, or one has a label a row where
+            another has lists of them.
     """
     if not is_whole(folder):
         held = sorted(path.name for path in folder.iterdir())
@@ -76,8 +78,17 @@ def read_folder(folder: Path) -> Stored:
         )
     train, origin = read_split(folder / "train.parquet")
     test, _ = read_split(folder / "test.parquet")
-    validation = folder / "validation.parquet"
-    return Stored(train, test, read_split(validation)[0] if validation.exists() else None, origin)
+    validation = None
+    if (folder / "validation.parquet").exists():
+        validation, _ = read_split(folder / "validation.parquet")
+    for name, split in (("test", test), ("validation", validation)):
+        if split and len(train) and split.multi_label != train.multi_label:
+            several, one = ("train", name) if train.multi_label else (name, "train")
+            raise DataError(
+                f"{folder}: {several}.parquet has lists of labels and {one}.parquet has one label "
+                "a row: write lists in both, or one label in both"
+            )
+    return Stored(train, test, validation, origin)
 
 
 def read_split(path: Path) -> tuple[Split, str | None]:
@@ -117,9 +128,12 @@ def write_split(path: Path, split: Split, origin: str) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    name, kind = "label", pa.large_string()
+    if split.multi_label:
+        name, kind = "labels", pa.list_(kind)
     columns = {
         "text": pa.array(split.texts, pa.large_string()),
-        "label": pa.array(split.labels, pa.large_string()),
+        name: pa.array(split.labels, kind),
     }
     table = pa.table(columns).replace_schema_metadata({ORIGIN_KEY: origin.encode()})
     with atomic_write(path) as draft:

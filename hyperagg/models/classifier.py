@@ -8,7 +8,7 @@ the mixer differs, so that a comparison compares mixers.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from hyperagg import ops
 from hyperagg.positions import BlockPositions, position_blocks
 
-__all__ = ["AggregationMixer", "Classifier", "Mixer"]
+__all__ = ["AggregationMixer", "Classifier", "Mixer", "Pooling", "use_weights"]
+
+Pooling = Literal["damped", "mean"]
 
 
 class Mixer(Protocol):
@@ -27,17 +29,20 @@ class Mixer(Protocol):
 
 
 class AggregationMixer(nn.Module):
-    """context = n^-1/2 sum_t e_t * p_t, with a position vector for each block of doubling length.
+    """context = sum_t w_t e_t * p_t / |w|, a position vector for each block of doubling length.
 
     Args:
         d_model: D.
+        pooling: "damped": the c-th use of a token in its row has the weight 1/c, and |w| is
+            sqrt(sum_t w_t^2); or "mean": all weights are 1, and |w| is their number.
 
-    Cost: O(n D); no (B, N, D) tensor is made.
+    Cost: O(n D), and a sort of the ids if damped; no (B, N, D) tensor is made.
     """
 
-    def __init__(self, d_model: int) -> None:
+    def __init__(self, d_model: int, pooling: Pooling = "damped") -> None:
         super().__init__()
         self.positions = BlockPositions(d_model)
+        self.pooling = pooling
 
     def forward(
         self,
@@ -46,16 +51,36 @@ class AggregationMixer(nn.Module):
         cu_seqlens: Int[Tensor, " borders"],
     ) -> Float[Tensor, "B D"]:
         """(B, D) from the embedding (V, D), ids (T,) and borders (B + 1,)."""
-        longest = int(cu_seqlens.diff().max()) if len(cu_seqlens) > 1 else 0
+        lengths = cu_seqlens.diff()
+        longest = int(lengths.max()) if len(lengths) else 0
         table = self.positions.weight
-        return ops.aggregate_tokens(
+        if self.pooling == "mean":
+            weights, norms = None, lengths.clamp(min=1).to(embedding.dtype)
+        else:
+            rows = torch.repeat_interleave(lengths)
+            weights = use_weights(token_ids, rows, len(embedding)).to(embedding.dtype)
+            squares = torch.zeros(len(lengths), dtype=embedding.dtype)
+            norms = squares.index_add_(0, rows, weights.square()).clamp(min=1).sqrt()
+        context = ops.aggregate_tokens(
             token_ids,
             embedding,
             table,
             cu_seqlens=cu_seqlens,
             position_ids=position_blocks(longest, len(table)),
-            normalize="sqrt",
+            weights=weights,
         )
+        return context / norms[:, None]
+
+
+def use_weights(token_ids: Tensor, rows: Tensor, vocabulary: int) -> Tensor:
+    """(T,) 1/c for the c-th use of an id in its row; `rows` (T,) tells the row of each id."""
+    keys = rows * vocabulary + token_ids
+    order = keys.argsort(stable=True)
+    _, uses = keys[order].unique_consecutive(return_counts=True)
+    firsts = torch.repeat_interleave(uses.cumsum(0) - uses, uses)
+    weights = torch.empty(len(keys))
+    weights[order] = 1 / (torch.arange(1, len(keys) + 1) - firsts)
+    return weights
 
 
 class Classifier(nn.Module):

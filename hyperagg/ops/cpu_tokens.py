@@ -19,9 +19,10 @@ def aggregate_tokens(
     lengths: np.ndarray,
     p: np.ndarray | None,
     position_ids: np.ndarray | None,
+    weights: np.ndarray | None,
     scale: np.ndarray,
 ) -> np.ndarray:
-    """c_b = scale_b sum_t embedding[token_ids[starts_b + t]] * p[position_ids[t]]; (B, D).
+    """c_b = scale_b sum_t w_s embedding[token_ids_s] * p[position_ids_t], s = starts_b + t; (B, D).
 
     Numerics: products and sums in the type of `embedding`, in order of t.
     Cost: reads each used row once, O(n d); makes no (B, N, D) intermediate.
@@ -29,7 +30,8 @@ def aggregate_tokens(
     out = np.zeros((len(starts), embedding.shape[1]), dtype=embedding.dtype)
     work = int(lengths.sum()) * embedding.shape[1]
     borders = even_borders(lengths, parts(work))
-    run(_forward, borders, token_ids, embedding, starts, lengths, p, position_ids, scale, out)
+    inputs = token_ids, embedding, starts, lengths, p, position_ids, weights, scale
+    run(_forward, borders, *inputs, out)
     return out
 
 
@@ -41,6 +43,7 @@ def aggregate_tokens_backward(
     lengths: np.ndarray,
     p: np.ndarray | None,
     position_ids: np.ndarray | None,
+    weights: np.ndarray | None,
     scale: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradients of `aggregate_tokens`: the rows used (U,), their gradients (U, D), and p's (P, D).
@@ -50,7 +53,9 @@ def aggregate_tokens_backward(
     total, d = int(lengths.sum()), embedding.shape[1]
     documents = np.repeat(np.arange(len(starts)), lengths)
     within = np.arange(total) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    ids = token_ids[starts[documents] + within]
+    flat = starts[documents] + within
+    ids = token_ids[flat]
+    token_weights = None if weights is None else weights[flat]
     places = within if position_ids is None else position_ids[within]
     grad = grad * scale[:, None]
 
@@ -62,12 +67,33 @@ def aggregate_tokens_backward(
     rows, group_borders = sorted_ids[first], np.append(first, total)
     row_grads = np.zeros((len(rows), d), dtype=embedding.dtype)
     borders = even_borders(np.diff(group_borders), parts(total * d))
-    run(_backward_rows, borders, grad, documents, places, order, group_borders, p, row_grads)
+    run(
+        _backward_rows,
+        borders,
+        grad,
+        documents,
+        places,
+        order,
+        group_borders,
+        p,
+        token_weights,
+        row_grads,
+    )
 
     p_grad = np.zeros((0, d) if p is None else p.shape, dtype=embedding.dtype)
     if p is not None:
         chunks = np.linspace(0, d, min(d, parts(total * d)) + 1).astype(np.int64)
-        run(_backward_positions, chunks, grad, documents, places, ids, embedding, p_grad)
+        run(
+            _backward_positions,
+            chunks,
+            grad,
+            documents,
+            places,
+            ids,
+            embedding,
+            token_weights,
+            p_grad,
+        )
     return rows, row_grads, p_grad
 
 
@@ -82,54 +108,73 @@ def _(position_ids, t):
     return lambda position_ids, t: position_ids[t]
 
 
+def _weight(weights, t):  # pragma: no cover
+    raise NotImplementedError
+
+
+@overload(_weight, inline="always")
+def _(weights, t):
+    if isinstance(weights, types.NoneType):
+        return lambda weights, t: np.float32(1)
+    return lambda weights, t: weights[t]
+
+
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _forward(begin, end, token_ids, embedding, starts, lengths, p, position_ids, scale, out):
+def _forward(
+    begin, end, token_ids, embedding, starts, lengths, p, position_ids, weights, scale, out
+):
     d = embedding.shape[1]
     h = np.empty(d, dtype=embedding.dtype)
     for b in range(begin, end):
         h[:] = 0
-        n, ids = lengths[b], token_ids[starts[b] : starts[b] + lengths[b]]
+        s, n = starts[b], lengths[b]
+        ids = token_ids[s : s + n]
         # Four tokens at a time, in their order: h is read and written once for them.
         for t in range(0, n - 3, 4):
             i0, i1, i2, i3 = ids[t], ids[t + 1], ids[t + 2], ids[t + 3]
             p0, p1 = _place(position_ids, t), _place(position_ids, t + 1)
             p2, p3 = _place(position_ids, t + 2), _place(position_ids, t + 3)
+            w0, w1 = _weight(weights, s + t), _weight(weights, s + t + 1)
+            w2, w3 = _weight(weights, s + t + 2), _weight(weights, s + t + 3)
             for k in range(d):
                 h[k] = (
                     h[k]
-                    + embedding[i0, k] * at(p, p0, k)
-                    + embedding[i1, k] * at(p, p1, k)
-                    + embedding[i2, k] * at(p, p2, k)
-                    + embedding[i3, k] * at(p, p3, k)
+                    + embedding[i0, k] * at(p, p0, k) * w0
+                    + embedding[i1, k] * at(p, p1, k) * w1
+                    + embedding[i2, k] * at(p, p2, k) * w2
+                    + embedding[i3, k] * at(p, p3, k) * w3
                 )
         for t in range(n - n % 4, n):
-            place = _place(position_ids, t)
+            place, w = _place(position_ids, t), _weight(weights, s + t)
             for k in range(d):
-                h[k] += embedding[ids[t], k] * at(p, place, k)
+                h[k] += embedding[ids[t], k] * at(p, place, k) * w
         for k in range(d):
             out[b, k] = h[k] * scale[b]
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _backward_rows(begin, end, grad, documents, places, order, group_borders, p, row_grads):
+def _backward_rows(
+    begin, end, grad, documents, places, order, group_borders, p, weights, row_grads
+):
     d = grad.shape[1]
     total = np.empty(d, dtype=row_grads.dtype)
     for u in range(begin, end):
         total[:] = 0
         for i in range(group_borders[u], group_borders[u + 1]):
-            document, place = documents[order[i]], places[order[i]]
+            t = order[i]
+            document, place, w = documents[t], places[t], _weight(weights, t)
             for k in range(d):
-                total[k] += grad[document, k] * at(p, place, k)
+                total[k] += grad[document, k] * at(p, place, k) * w
         row_grads[u] = total
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _backward_positions(begin, end, grad, documents, places, ids, embedding, p_grad):
+def _backward_positions(begin, end, grad, documents, places, ids, embedding, weights, p_grad):
     # Summed in memory of the kernel's own: what could overlap its inputs is not vectorised.
     total = np.zeros((len(p_grad), end - begin), dtype=p_grad.dtype)
     for i in range(len(ids)):
         g, row = grad[documents[i], begin:end], embedding[ids[i], begin:end]
-        out = total[places[i]]
+        out, w = total[places[i]], _weight(weights, i)
         for k in range(len(out)):
-            out[k] += g[k] * row[k]
+            out[k] += g[k] * row[k] * w
     p_grad[:, begin:end] = total

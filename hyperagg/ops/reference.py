@@ -132,9 +132,10 @@ def aggregate_tokens(
     lengths: Tensor,
     p: Tensor | None,
     position_ids: Tensor | None,
+    weights: Tensor | None = None,
     power: float = 0.0,
 ) -> Tensor:
-    """c_b = sum_t embedding[token_ids[starts_b + t]] * p[position_ids[t]] / n_b^power, row by row.
+    """c_b = sum_t w_s embedding[token_ids_s] * p[position_ids_t] / n_b^power, s = starts_b + t.
 
     (B, D); a row without tokens gives zeros.
     """
@@ -143,5 +144,7 @@ def aggregate_tokens(
         x = embedding[token_ids[start : start + n].long()]
         if p is not None:
             x = x * (p[:n] if position_ids is None else p[position_ids[:n]])
+        if weights is not None:
+            x = x * weights[start : start + n, None]
         rows.append(x.sum(0) / max(n, 1) ** power)
     return torch.stack(rows) if rows else embedding.new_zeros(0, embedding.shape[1])

@@ -309,17 +309,18 @@ def aggregate_tokens(
     lengths: Tensor,
     p: Tensor | None,
     position_ids: Tensor | None,
+    weights: Tensor | None,
     power: float,
 ) -> Tensor:
     return torch.from_numpy(
         cpu_tokens.aggregate_tokens(
-            *_arrays(token_ids, embedding, starts, lengths, p, position_ids, power)
+            *_arrays(token_ids, embedding, starts, lengths, p, position_ids, weights, power)
         )
     )
 
 
 @aggregate_tokens.register_fake
-def _(token_ids, embedding, starts, lengths, p, position_ids, power):
+def _(token_ids, embedding, starts, lengths, p, position_ids, weights, power):
     return embedding.new_empty(starts.shape[0], embedding.shape[1])
 
 
@@ -332,15 +333,16 @@ def aggregate_tokens_backward(
     lengths: Tensor,
     p: Tensor | None,
     position_ids: Tensor | None,
+    weights: Tensor | None,
     power: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    arrays = _arrays(token_ids, embedding, starts, lengths, p, position_ids, power)
+    arrays = _arrays(token_ids, embedding, starts, lengths, p, position_ids, weights, power)
     rows, row_grads, p_grad = cpu_tokens.aggregate_tokens_backward(grad.numpy(), *arrays)
     return torch.from_numpy(rows).long(), torch.from_numpy(row_grads), torch.from_numpy(p_grad)
 
 
 @aggregate_tokens_backward.register_fake
-def _(grad, token_ids, embedding, starts, lengths, p, position_ids, power):
+def _(grad, token_ids, embedding, starts, lengths, p, position_ids, weights, power):
     used = torch.library.get_ctx().new_dynamic_size()
     p_grad = embedding.new_empty(0, embedding.shape[1]) if p is None else torch.empty_like(p)
     rows = token_ids.new_empty(used, dtype=torch.int64)
@@ -353,14 +355,14 @@ def _save(ctx, inputs, output) -> None:
 
 
 def _backward(ctx, grad):
-    token_ids, embedding, starts, lengths, p, position_ids = ctx.saved_tensors
+    token_ids, embedding, starts, lengths, p, position_ids, weights = ctx.saved_tensors
     rows, row_grads, p_grad = aggregate_tokens_backward(
-        grad, token_ids, embedding, starts, lengths, p, position_ids, ctx.power
+        grad, token_ids, embedding, starts, lengths, p, position_ids, weights, ctx.power
     )
     embedding_grad = torch.sparse_coo_tensor(
         rows[None], row_grads, embedding.shape, is_coalesced=True, check_invariants=False
     )
-    return None, embedding_grad, None, None, None if p is None else p_grad, None, None
+    return None, embedding_grad, None, None, None if p is None else p_grad, None, None, None
 
 
 aggregate_tokens.register_autograd(_backward, setup_context=_save)
@@ -373,6 +375,7 @@ def _arrays(
     lengths: Tensor,
     p: Tensor | None,
     position_ids: Tensor | None,
+    weights: Tensor | None,
     power: float,
 ) -> tuple[Any, ...]:
     """The op's arguments as the kernels take them."""
@@ -380,4 +383,5 @@ def _arrays(
     scale = (np.maximum(counts, 1) ** -power).astype(table.dtype)
     places = None if p is None else p.detach().numpy()
     blocks = None if position_ids is None else position_ids.numpy()
-    return token_ids.numpy(), table, starts.numpy(), counts, places, blocks, scale
+    own = None if weights is None else weights.numpy()
+    return token_ids.numpy(), table, starts.numpy(), counts, places, blocks, own, scale

@@ -19,11 +19,12 @@ def aggregate_tokens(
     lengths: Tensor | None = None,
     cu_seqlens: Tensor | None = None,
     position_ids: Tensor | None = None,
+    weights: Tensor | None = None,
     normalize: Normalize = "none",
 ) -> Tensor:
     """Pool rows of an embedding straight from token ids; no (B, N, D) tensor is ever made.
 
-    c_b = sum_t embedding[token_ids_bt] * p_t / n_b^a     t from 0 to n_b - 1
+    c_b = sum_t w_bt embedding[token_ids_bt] * p_t / n_b^a     t from 0 to n_b - 1
 
     Args:
         token_ids: (B, N) ids with `lengths`, or (T,) ids of rows end to end with `cu_seqlens`;
@@ -34,13 +35,16 @@ def aggregate_tokens(
         lengths: (B,) tokens of each row of a padded batch; None: all N.
         cu_seqlens: (B + 1,) borders of ragged rows: 0, n_1, n_1 + n_2, ...
         position_ids: (N',) row of p for each place, N' at least the longest row.
+        weights: of the shape of token_ids and the type of the embedding, or None: all 1. They
+            have no gradient.
         normalize: divide by 1, the root of n_b, or n_b.
 
     Returns:
         (B, D). A row without tokens gives zeros.
 
     Raises:
-        ValueError: an id outside the embedding, borders that do not fit, too few positions.
+        ValueError: an id outside the embedding, borders that do not fit, too few positions,
+            weights of another shape or type, or that ask for a gradient.
 
     Numerics: sums in the type of the embedding, in order of t, by one thread an output: the same
         bits for any number of threads.
@@ -51,6 +55,9 @@ def aggregate_tokens(
     starts, counts = _rows(token_ids, lengths, cu_seqlens)
     flat = token_ids.reshape(-1)
     _check_tokens(flat, embedding, p, counts, position_ids)
+    if weights is not None:
+        _check_weights(weights, token_ids, embedding)
+        weights = weights.reshape(-1).contiguous()
     return registration.aggregate_tokens(
         flat.contiguous(),
         embedding.contiguous(),
@@ -58,6 +65,7 @@ def aggregate_tokens(
         counts,
         None if p is None else p.contiguous(),
         None if position_ids is None else position_ids.long(),
+        weights,
         POWERS[normalize],
     )
 
@@ -84,6 +92,16 @@ def _rows(
     counts = torch.full((batch,), n) if lengths is None else lengths.long()
     check_lengths(counts, batch, n)
     return torch.arange(batch) * n, counts
+
+
+def _check_weights(weights: Tensor, token_ids: Tensor, embedding: Tensor) -> None:
+    if weights.shape != token_ids.shape or weights.dtype != embedding.dtype:
+        raise ValueError(
+            f"weights: shape {tuple(weights.shape)}, {weights.dtype}; give one for each of "
+            f"token_ids, {tuple(token_ids.shape)}, {embedding.dtype}"
+        )
+    if weights.requires_grad:
+        raise ValueError("weights: have no gradient here; give weights.detach()")
 
 
 def _check_tokens(

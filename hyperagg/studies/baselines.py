@@ -17,18 +17,22 @@ import numpy as np
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import accuracy_score, f1_score
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.svm import LinearSVC
 
 from hyperagg.data import Dataset, Split
 from hyperagg.text import WORDS
+from hyperagg.training.labels import distinct, encode_labels
 from hyperagg.training.loop import hold_out
 
 __all__ = ["BASELINES", "FastText", "Tfidf", "choose", "make_baseline", "run_baseline"]
 
 
 class Tfidf:
-    """Words and pairs, 1 + log of their counts times idf, scaled to length 1; LinearSVC."""
+    """Words and pairs, 1 + log of their counts times idf, scaled to length 1; LinearSVC, of several
+    labels one for each."""
 
     GRID = tuple({"C": c} for c in (0.1, 0.3, 1.0, 3.0))
     epochs = 1
@@ -38,14 +42,21 @@ class Tfidf:
 
     def fit(self, split: Split, seed: int) -> None:
         words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORDS.pattern)
-        machine = LinearSVC(C=self.C, random_state=seed)
-        self.model: Pipeline = make_pipeline(words, machine).fit(split.texts, split.labels)
+        machine: Any = LinearSVC(C=self.C, random_state=seed)
+        self.several = MultiLabelBinarizer() if split.multi_label else None
+        labels: Any = split.labels
+        if self.several is not None:
+            machine, labels = OneVsRestClassifier(machine), self.several.fit_transform(labels)
+        self.model: Pipeline = make_pipeline(words, machine).fit(split.texts, labels)
 
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        return self.model.predict(texts).tolist()
+    def predict(self, texts: Sequence[str]) -> list[Any]:
+        said = self.model.predict(texts)
+        return said.tolist() if self.several is None else self.several.inverse_transform(said)
 
     def parameters(self) -> int:
-        return int(self.model[-1].coef_.size + self.model[-1].intercept_.size)
+        machine = self.model[-1]
+        machines = [machine] if self.several is None else machine.estimators_
+        return sum(one.coef_.size + one.intercept_.size for one in machines)
 
 
 class FastText:
@@ -65,7 +76,7 @@ class FastText:
         self.library, self.lr, self.epochs = fasttext, lr, epoch
 
     def fit(self, split: Split, seed: int) -> None:
-        self.labels = sorted(set(split.labels))
+        self.labels, self.several = distinct(split.labels), split.multi_label
         names = {label: f"__label__{i}" for i, label in enumerate(self.labels)}
         # It takes rows as they come, and learns badly where they come class by class.
         order = np.random.default_rng(seed).permutation(len(split.texts))
@@ -73,7 +84,11 @@ class FastText:
             file = Path(folder) / "train.txt"
             with file.open("w", encoding="utf-8") as out:
                 for i in order:
-                    out.write(f"{names[split.labels[i]]} {_line(split.texts[i])}\n")
+                    own = split.labels[i]
+                    own = " ".join(
+                        names[label] for label in ([own] if isinstance(own, str) else own)
+                    )
+                    out.write(f"{own} {_line(split.texts[i])}\n")
             self.model = self.library.train_supervised(
                 str(file),
                 lr=self.lr,
@@ -81,15 +96,19 @@ class FastText:
                 wordNgrams=2,
                 dim=100,
                 thread=torch.get_num_threads(),
+                loss="ova" if self.several else "softmax",
                 seed=seed,
                 verbose=0,
             )
 
-    def predict(self, texts: Sequence[str]) -> list[str]:
+    def predict(self, texts: Sequence[str]) -> list[Any]:
         # What the module itself wraps around this does not work with NumPy 2.
-        found, _ = self.model.f.multilinePredict([_line(t) + "\n" for t in texts], 1, 0.0, "strict")
+        most, least = (-1, 0.5) if self.several else (1, 0.0)
+        lines = [_line(text) + "\n" for text in texts]
+        found, _ = self.model.f.multilinePredict(lines, most, least, "strict")
         last = len("__label__")
-        return [self.labels[int(row[0][last:])] if row else self.labels[0] for row in found]
+        rows = [tuple(self.labels[int(name[last:])] for name in row) for row in found]
+        return rows if self.several else [row[0] if row else self.labels[0] for row in rows]
 
     def parameters(self) -> int:
         inputs, outputs = self.model.f.getInputMatrix(), self.model.f.getOutputMatrix()
@@ -107,16 +126,34 @@ def make_baseline(name: str, **arguments: Any) -> Tfidf | FastText:
 
 def choose(name: str, dataset: Dataset) -> dict[str, Any]:
     """The arguments that are best on the held-out rows."""
-    _, targets = np.unique(dataset.train.labels, return_inverse=True)
+    labels = dataset.train.labels
+    targets = encode_labels(labels, distinct(labels), "labels")
     kept, held = (_rows(dataset.train, rows) for rows in hold_out(targets, 0.1, 0))
     if not held.texts:
         return BASELINES[name].GRID[0]
-    accuracy = []
+    found = []
     for arguments in BASELINES[name].GRID:
         model = make_baseline(name, **arguments)
         model.fit(kept, 0)
-        accuracy.append(accuracy_score(held.labels, model.predict(held.texts)))
-    return BASELINES[name].GRID[int(np.argmax(accuracy))]
+        scores = score(held, model.predict(held.texts))
+        found.append(scores["micro_f1" if dataset.train.multi_label else "accuracy"])
+    return BASELINES[name].GRID[int(np.argmax(found))]
+
+
+def score(split: Split, predicted: Sequence[Any]) -> dict[str, float]:
+    """As `TextClassifier.evaluate` names them: accuracy or micro-F1, and macro-F1."""
+    truth: Any = split.labels
+    if not split.multi_label:
+        return {
+            "accuracy": float(accuracy_score(truth, predicted)),
+            "macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),
+        }
+    binarizer = MultiLabelBinarizer().fit([*truth, *predicted])
+    truth, said = (binarizer.transform(labels) for labels in (truth, predicted))
+    return {
+        f"{average}_f1": float(f1_score(truth, said, average=average, zero_division=0))
+        for average in ("micro", "macro")
+    }
 
 
 def run_baseline(
@@ -132,24 +169,23 @@ def run_baseline(
         started = time.perf_counter()
         predicted = model.predict(dataset.test.texts)
         times.append(time.perf_counter() - started)
-    wanted = dataset.test.labels
     return {
-        "accuracy": float(accuracy_score(wanted, predicted)),
-        "macro_f1": float(f1_score(wanted, predicted, average="macro", zero_division=0)),
+        **score(dataset.test, predicted),
         "parameters": model.parameters(),
         "without_embedding": None,
         "max_tokens": None,
         "recipe": arguments,
         "fit_seconds": seconds,
         "seconds": [seconds / model.epochs] * model.epochs,
-        "validation_accuracy": [],
+        "validation_score": [],
         "best_epoch": model.epochs,
-        "predict_docs_per_second": len(wanted) / float(np.median(times)),
+        "predict_docs_per_second": len(predicted) / float(np.median(times)),
     }
 
 
 def _rows(split: Split, rows: np.ndarray) -> Split:
-    return Split([split.texts[i] for i in rows], [split.labels[i] for i in rows])
+    labels: Any = [split.labels[i] for i in rows]
+    return Split([split.texts[i] for i in rows], labels)
 
 
 def _line(text: str) -> str:

@@ -80,6 +80,7 @@ def compare(
     for name in BASELINES.keys() & set(rivals):
         make_baseline(name)  # one that is not installed is told at once
     runs = Runs(out / "runs.json", f"{dataset.name} {len(dataset.train.texts)}", resume)
+    measure = "micro_f1" if dataset.train.multi_label else "accuracy"
     for seed in range(seeds):
         for name in names:
             key = f"{name} epochs={epochs} seed={seed}"
@@ -93,7 +94,7 @@ def compare(
                 runs.add(key, _run(dataset, config, seed, folder, progress))
             run = runs.done[key]
             say(
-                f"{name}, seed {seed}: accuracy {100 * run['accuracy']:.2f} %, "
+                f"{name}, seed {seed}: {measure.replace('_', '-')} {100 * run[measure]:.2f} %, "
                 f"{np.median(run['seconds']):.2f} s an epoch, "
                 f"{run['predict_docs_per_second']:,.0f} documents/s"
             )
@@ -105,28 +106,29 @@ def compare(
         "dataset": dataset.name,
         "source": dataset.source,
         "rows": {"train": len(dataset.train.texts), "test": len(dataset.test.texts)},
+        "measure": measure,
         "environment": environment(),
-        "models": {name: _summary(own) for name, own in by_model.items()},
+        "models": {name: _summary(own, measure) for name, own in by_model.items()},
     }
     results["ratios"] = _ratios(results["models"])
     trained = [name for name in names if name in VARIANTS]
     results["orthogonality"] = _orthogonality(out, trained[1:] if "words" in names else trained)
     curves = {
-        name: [(np.cumsum(run["seconds"]).tolist(), run["validation_accuracy"]) for run in own]
+        name: [(np.cumsum(run["seconds"]).tolist(), run["validation_score"]) for run in own]
         for name, own in by_model.items()
         if name in VARIANTS
     }
     draw_learning_curves(curves, out / "learning_curves.png")
     write_results(out, results)
     with atomic_write(out / "table.md") as draft:
-        draft.write_text(markdown_table(_COLUMNS, _cells(results)), "utf-8")
+        draft.write_text(markdown_table(_columns(results), _cells(results)), "utf-8")
     return results
 
 
 def results_table(results: dict[str, Any]) -> Table:
     """The comparison as a table for the terminal."""
     title = f"{results['dataset']}, test rows (×: of aggregation's time)"
-    return make_table(title, _COLUMNS, _cells(results))
+    return make_table(title, _columns(results), _cells(results))
 
 
 def _run(
@@ -143,10 +145,12 @@ def _run(
         **classifier.evaluate(dataset.test.texts, dataset.test.labels),
         **classifier.model.count_parameters(),
         "max_tokens": classifier.config.max_tokens,
-        "recipe": asdict(classifier.config.recipe()),
+        "recipe": asdict(
+            classifier.config.recipe(len(classifier.classes_), len(dataset.train.texts))
+        ),
         "fit_seconds": fit_seconds,
         "seconds": history.seconds,
-        "validation_accuracy": history.validation_accuracy,
+        "validation_score": history.validation_score,
         "best_epoch": history.best_epoch + 1,
         "predict_docs_per_second": _documents_per_second(classifier, dataset.test.texts),
     }
@@ -162,12 +166,15 @@ def _documents_per_second(classifier: TextClassifier, texts: Sequence[str]) -> f
     return len(texts) / float(np.median(times))
 
 
-def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _summary(runs: Sequence[dict[str, Any]], measure: str) -> dict[str, Any]:
     """One model's runs, a list where each seed has its own figure, else a median or the value."""
     first = runs[0]
     return {
-        "accuracy": [run["accuracy"] for run in runs],
+        measure: [run[measure] for run in runs],
         "macro_f1": [run["macro_f1"] for run in runs],
+        "calibration_error": [
+            run["calibration_error"] for run in runs if "calibration_error" in run
+        ],
         "parameters": first["parameters"],
         "parameters_without_embedding": first["without_embedding"],
         "max_tokens": first["max_tokens"],
@@ -211,16 +218,18 @@ def _orthogonality(out: Path, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-_COLUMNS = (
-    "model",
-    "accuracy %",
-    "macro-F1 %",
-    "parameters",
-    "s/epoch",
-    "docs/s",
-    "train",
-    "predict",
-)
+def _columns(results: dict[str, Any]) -> list[str]:
+    measure = "micro-F1 %" if results["measure"] == "micro_f1" else "accuracy %"
+    return [
+        "model",
+        measure,
+        "macro-F1 %",
+        "parameters",
+        "s/epoch",
+        "docs/s",
+        "train",
+        "predict",
+    ]
 
 
 def _cells(results: dict[str, Any]) -> list[list[str]]:
@@ -230,7 +239,7 @@ def _cells(results: dict[str, Any]) -> list[list[str]]:
         rows.append(
             [
                 name,
-                spread(model["accuracy"]),
+                spread(model[results["measure"]]),
                 spread(model["macro_f1"]),
                 f"{model['parameters']:,}",
                 f"{model['train_seconds_per_epoch']:.2f}",

@@ -31,6 +31,7 @@ from hyperagg.studies.compare import compare
 from hyperagg.studies.report import environment, make_table, spread, times, write_results
 from hyperagg.studies.runs import Runs
 from hyperagg.text import Ragged
+from hyperagg.training.labels import distinct, encode_labels
 
 __all__ = ["SOURCE_FIGURES", "reuters", "reuters_table"]
 
@@ -152,10 +153,9 @@ def _source(
     dataset: Dataset, seeds: int, out: Path, epochs: int, resume: bool, say: Callable[[str], None]
 ) -> dict[str, Any]:
     train_ids, test_ids = _keras_ids(dataset)
-    classes = sorted(set(dataset.train.labels))
-    index = {label: c for c, label in enumerate(classes)}
+    classes = distinct(dataset.train.labels)
     train_y, test_y = (
-        torch.tensor([index[label] for label in split.labels])
+        torch.from_numpy(encode_labels(split.labels, classes, "labels").token_ids).long()
         for split in (dataset.train, dataset.test)
     )
     runs = Runs(out / "runs.json", f"{dataset.name}, source protocol, {epochs} epochs", resume)

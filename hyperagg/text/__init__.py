@@ -12,6 +12,7 @@ from hyperagg.text.tokenizers import (
     read_tokenizer,
     settled,
 )
+from hyperagg.text.uses import use_weights
 
 __all__ = [
     "UNKNOWN",
@@ -24,4 +25,5 @@ __all__ = [
     "is_gram",
     "read_tokenizer",
     "settled",
+    "use_weights",
 ]

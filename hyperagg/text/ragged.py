@@ -40,6 +40,12 @@ class Ragged:
         places = np.arange(borders[-1]) + np.repeat(self.cu_seqlens[:-1] - borders[:-1], lengths)
         return Ragged(self.token_ids[places], borders)
 
+    def indicators(self, width: int) -> np.ndarray:
+        """(rows, width) bool: which ids each row has."""
+        out = np.zeros((len(self), width), dtype=bool)
+        out[np.repeat(np.arange(len(self)), self.lengths), self.token_ids] = True
+        return out
+
     def padded(self, length: int | None = None, front: bool = False) -> np.ndarray:
         """(rows, length) ids with 0 where a row is shorter; a longer row is cut where padding
         would go. `front` pads (and cuts) in front of the row, as Keras does."""

@@ -50,6 +50,10 @@ class Tokenizer(Protocol):
     @property
     def vocabulary(self) -> list[str]: ...
 
+    def __len__(self) -> int:
+        """How many ids there are."""
+        ...
+
     def encode(self, texts: Sequence[str]) -> Ragged: ...
 
     def align(self, text: str) -> Alignment:
@@ -78,6 +82,9 @@ class WordTokenizer:
         # [UNK] is no word a text can hold (the scan splits at brackets), so it needs no slot.
         self._table = scan.build_table(scan.hash_vocabulary(self.vocabulary[1:]))
 
+    def __len__(self) -> int:
+        return len(self.vocabulary)
+
     @classmethod
     def train(
         cls,
@@ -92,15 +99,18 @@ class WordTokenizer:
         Equal counts are ordered by first appearance, so the same texts give the same vocabulary.
         Cost: one scan of the bytes and one sort of the words.
         """
-        data, borders = scan.to_bytes(texts)
-        hashes, starts, ends, found = scan.scan(data, borders, grams > 0)
-        raw = data.tobytes()
-        entries = [UNKNOWN]
-        for i in _most_used(hashes, max_words, min_count):
-            entries.append(raw[starts[i] : ends[i]].decode("utf-8", "replace"))
-        for i in _most_used(found.reshape(-1), grams, min_count):
-            entries.append(scan.gram_texts(raw, starts, ends, *divmod(i, scan.GRAMS)))
-        return cls(entries)
+        words, found = _words_and_grams(texts, max_words, min_count, grams)
+        return cls([UNKNOWN, *words, *found])
+
+    def extended(
+        self, texts: Sequence[str], max_words: int, min_count: int, grams: int
+    ) -> WordTokenizer:
+        """With what of the words and grams of `texts` is new, after the known ones; arguments as of
+        `train`."""
+        found = _words_and_grams(texts, max_words, min_count, grams)
+        known = set(self.vocabulary)
+        new = [entry for entries in found for entry in entries if entry not in known]
+        return WordTokenizer([*self.vocabulary, *new])
 
     def encode(self, texts: Sequence[str]) -> Ragged:
         """Token ids of every text; unknown words are id 0. Cost: O(bytes)."""
@@ -151,6 +161,21 @@ def is_gram(entry: str) -> bool:
     return len(entry) > 1 and (" " in entry or entry[0] == "*" or entry[-1] == "*")
 
 
+def _words_and_grams(
+    texts: Sequence[str], max_words: int, min_count: int, grams: int
+) -> tuple[list[str], list[str]]:
+    data, borders = scan.to_bytes(texts)
+    hashes, starts, ends, found = scan.scan(data, borders, grams > 0)
+    raw = data.tobytes()
+    return [
+        raw[starts[i] : ends[i]].decode("utf-8", "replace")
+        for i in _most_used(hashes, max_words, min_count)
+    ], [
+        scan.gram_texts(raw, starts, ends, *divmod(i, scan.GRAMS))
+        for i in _most_used(found.reshape(-1), grams, min_count)
+    ]
+
+
 def _most_used(hashes: np.ndarray, most: int, min_count: int) -> list[int]:
     """Where the most used hashes come first, the most used of all in front."""
     counts, firsts = scan.tally(hashes)
@@ -171,6 +196,9 @@ class HubTokenizer:
         for word, i in ids.items():
             words[i] = word
         return words
+
+    def __len__(self) -> int:
+        return max(self.backend.get_vocab().values()) + 1
 
     def encode(self, texts: Sequence[str]) -> Ragged:
         encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
@@ -206,7 +234,11 @@ def read_tokenizer(text: str) -> Tokenizer:
 
     from tokenizers import Tokenizer as Backend
 
+    from hyperagg.text.fasttext_tokenizer import KIND, FastTextTokenizer
+
     description = json.loads(text)
+    if description.get("kind") == KIND:
+        return FastTextTokenizer.from_json(text)
     split = (description.get("pre_tokenizer") or {}).get("pattern", {}).get("Regex")
     if description["model"]["type"] == "WordLevel" and split == WORDS.pattern:
         ids = description["model"]["vocab"]

@@ -2,7 +2,7 @@
 
 Aggregation's logits are a sum over tokens,
 
-    z_c  =  b_c + sum_t n^-1/2 <W_c, e_t * p_t>
+    z_c  =  b_c + sum_t w_t / |w| <W_c, e_t * p_t>
 
 so every token has an exact part in them. Of any other mixer the first-order account is given,
 <dz_c / de_t, e_t>, which need not add up.
@@ -10,7 +10,6 @@ so every token has an exact part in them. Of any other mixer the first-order acc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,12 +17,12 @@ import torch
 
 from hyperagg.models.classifier import AggregationMixer, Classifier
 from hyperagg.positions import position_blocks
-from hyperagg.text import Alignment
-from hyperagg.training.steppers import softmax
+from hyperagg.text import Alignment, Ragged, use_weights
+from hyperagg.training.answers import Answers
+from hyperagg.training.labels import Label
 
 __all__ = ["Explanation", "explain", "telling_tokens"]
 
-Label = str | int
 _PLACES = 64
 
 
@@ -35,7 +34,7 @@ class Explanation:
         text: what was classified.
         spans: first and last character + 1 of each token in it.
         tokens: the tokens as they stand there.
-        classes: the labels, in the order of the columns.
+        answers: what the columns stand for.
         contributions: (T, C) float64.
         bias: (C,).
         logits: (C,) as the classifier computes them.
@@ -44,7 +43,7 @@ class Explanation:
 
     text: str
     spans: list[tuple[int, int]]
-    classes: list[Label]
+    answers: Answers
     contributions: np.ndarray
     bias: np.ndarray
     logits: np.ndarray
@@ -55,13 +54,18 @@ class Explanation:
         return [self.text[begin:end] for begin, end in self.spans]
 
     @property
+    def classes(self) -> list[Label]:
+        """The labels, in the order of the columns."""
+        return list(self.answers.classes)
+
+    @property
     def label(self) -> Label:
         """The most probable label."""
         return self.classes[int(self.logits.argmax())]
 
     @property
     def probabilities(self) -> np.ndarray:
-        return softmax(self.logits.astype(np.float64))
+        return self.answers.probabilities(self.logits.astype(np.float64))
 
     def of(self, label: Label) -> np.ndarray:
         """(T,) what each token adds to one class's logit.
@@ -81,7 +85,7 @@ def explain(
     token_ids: np.ndarray,
     text: str,
     alignment: Alignment,
-    classes: Sequence[Label],
+    answers: Answers,
     logits: np.ndarray,
 ) -> Explanation:
     """The Explanation of one row of token ids; what words share, each has half of."""
@@ -89,27 +93,24 @@ def explain(
     of_ids = (_exact_parts if exact else _first_order_parts)(model, token_ids)
     owners = alignment.owners[: len(token_ids)]  # a rival may have read no more
     spans = alignment.spans[: int(owners.max(initial=-1)) + 1]
-    parts = np.zeros((len(spans), len(classes)))
+    parts = np.zeros((len(spans), len(logits)))
     for side in (0, 1):
         np.add.at(parts, owners[:, side], of_ids / 2)
     bias = model.head.bias.detach().double().numpy()
-    return Explanation(text, spans, list(classes), parts, bias, logits, exact)
+    return Explanation(text, spans, answers, parts, bias, logits, exact)
 
 
-def telling_tokens(
-    model: Classifier, vocabulary: Sequence[str], classes: Sequence[Label], number: int, among: int
-) -> dict[Label, list[str]]:
-    """{label: the tokens that speak most for it, the strongest first}."""
+def telling_tokens(model: Classifier, ids: np.ndarray, number: int) -> np.ndarray:
+    """(C, number) of `ids` those that speak most for each class, the strongest first."""
     if not isinstance(model.mixer, AggregationMixer):
         raise ValueError("telling_tokens: only aggregation's logits are a sum over tokens")
     with torch.no_grad():
-        # Row 0 is every unknown word.
-        vectors = model.embedding[1 : among + 1].double()
+        vectors = model.embedding[torch.from_numpy(ids)].double()
         place = model.mixer.positions(_PLACES).double().mean(0)
         parts = (vectors * place) @ model.head.weight.double().T
         parts -= parts.mean(1, keepdim=True)
         best = parts.topk(min(number, len(vectors)), dim=0).indices.T
-    return {label: [vocabulary[1 + i] for i in row] for label, row in zip(classes, best.tolist())}
+    return ids[best.numpy()]
 
 
 def _exact_parts(model: Classifier, token_ids: np.ndarray) -> np.ndarray:
@@ -119,7 +120,12 @@ def _exact_parts(model: Classifier, token_ids: np.ndarray) -> np.ndarray:
         positions = model.mixer.positions.weight.double()
         vectors = model.embedding[torch.from_numpy(token_ids).long()].double()
         vectors = vectors * positions[position_blocks(n, len(positions))]
-        return (vectors @ model.head.weight.double().T / max(n, 1) ** 0.5).numpy()
+        parts = (vectors @ model.head.weight.double().T).numpy()
+    if model.mixer.pooling == "mean":
+        return parts / max(n, 1)
+    weights = use_weights(Ragged(token_ids, np.array([0, n])), len(model.embedding))
+    weights = weights.astype(np.float64)
+    return parts * weights[:, None] / max(1.0, np.square(weights).sum()) ** 0.5
 
 
 def _first_order_parts(model: Classifier, token_ids: np.ndarray) -> np.ndarray:

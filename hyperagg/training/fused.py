@@ -1,15 +1,21 @@
 """The aggregation classifier's training step, fused into one pass over a document's tokens.
 
-One document is one step. Forward, with k(t) the block that place t falls in:
+Forward, with w_t the weight of a token's use (1 for the first in its document, 1/2 for the second
+...) and k(t) the block that place t falls in:
 
-    s_k  =  sum of e_t over the block's tokens        c  =  n^-1/2  sum_k p_k * s_k
-    z    =  W c + b                                   loss  =  cross entropy of softmax(z)
+    s_k  =  sum of w_t e_t over the block's tokens        c  =  sum_k p_k * s_k / sqrt(sum_t w_t^2)
+    z    =  W c + b          loss  =  cross entropy of softmax(z), or of each class's sigmoid
 
-Backward every token of a block has the same gradient, n^-1/2 (W' dz) * p_k, and p_k has
-n^-1/2 (W' dz) * s_k, so positions cost O(D) a block and not O(D) a token. Each row of E, P and W
-keeps one number, the sum of the mean squares of its gradients, and steps by
-rate / sqrt(that sum): Adagrad by rows (Duchi et al. 2011), which takes a word's rarity into
-account and touches no row that the document did not use.
+Backward every token of a block has, but for its weight, the same gradient, (W' dz) * p_k, and p_k
+has (W' dz) * s_k, so positions cost O(D) a block and not O(D) a token. Each row of E, P and W keeps
+one number, the sum of the mean squares of its gradients, and steps by rate / sqrt(that sum):
+Adagrad by rows (Duchi et al. 2011), which takes a word's rarity into account and touches no row
+that the document did not use.
+
+A few documents are learned side by side: their gradients are all taken before the first of their
+steps. Each thread takes the gradients of its share of the documents; then each makes the steps of
+its share of the rows, for one document after the other. So no two threads ever write one row, and
+the weights do not depend on how many threads there are.
 
 The parameters are the memory of the PyTorch module itself; nothing is copied in or out.
 """
@@ -17,181 +23,25 @@ The parameters are the memory of the PyTorch module itself; nothing is copied in
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Sequence
 
 import numpy as np
 from numba import njit
 
 from hyperagg.models.classifier import AggregationMixer, Classifier
+from hyperagg.ops.threads import even_borders, parts, run
 from hyperagg.text import Ragged
+from hyperagg.text.uses import count_use, table_size
+from hyperagg.training.barrier import wait
 
-__all__ = ["add_tokens", "logits", "score_sums", "tables", "train_documents"]
+__all__ = ["MOST_THREADS", "add_tokens", "is_damped", "learn", "logits", "score_sums", "tables"]
 
 _F = np.float32
 _EPSILON = _F(1e-12)
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _block(place, blocks):
-    """floor(log2(place + 1)), the last block taking all that is left."""
-    k = 0
-    rest = place + 1
-    while rest > 1 and k < blocks - 1:
-        rest >>= 1
-        k += 1
-    return k
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _add(ids, place, embedding, sums):
-    """Adds the tokens from `place` on to the sums of the blocks they fall in."""
-    blocks, end = len(sums), place + len(ids)
-    while place < end:
-        k = _block(place, blocks)
-        last = end if k == blocks - 1 else min(end, (1 << (k + 1)) - 1)
-        total = sums[k]
-        for t in range(place, last):
-            row = embedding[ids[t - end + len(ids)]]
-            for j in range(len(total)):
-                total[j] += row[j]
-        place = last
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _mix(n, positions, sums, context):
-    """Fills the context from the block sums of n tokens; returns the number of blocks in use."""
-    used = _block(n - 1, len(positions)) + 1 if n else 0
-    context[:] = _F(0)
-    for k in range(used):
-        total, place = sums[k], positions[k]
-        for j in range(len(context)):
-            context[j] += _F(total[j]) * place[j]
-    scale = _F(1 / math.sqrt(max(n, 1)))
-    for j in range(len(context)):
-        context[j] *= scale
-    return used
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _score(context, weight, bias, logits):
-    for c in range(len(logits)):
-        logits[c] = bias[c]
-    for c in range(len(logits)):
-        row = weight[c]
-        total = _F(0)
-        for j in range(len(context)):
-            total += row[j] * context[j]
-        logits[c] += total
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _rate(state, i, gradient, rate):
-    """Adds the gradient's mean square to the row's account; returns the row's step size."""
-    total = _F(0)
-    for j in range(len(gradient)):
-        total += gradient[j] * gradient[j]
-    state[i] += total / _F(len(gradient))
-    return rate / (_F(math.sqrt(state[i])) + _EPSILON)
-
-
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def train_documents(
-    order,
-    token_ids,
-    cu_seqlens,
-    targets,
-    rates,
-    embedding,
-    embedding_state,
-    positions,
-    position_state,
-    weight,
-    weight_state,
-    bias,
-    bias_state,
-    first_rate,
-    last_rate,
-    smoothing,
-):
-    """One step for each document of `order`, in that order; returns the sum of the losses.
-
-    The learning rate falls from first_rate to last_rate on the way; rates (V,) multiplies that of
-    each row of the embedding. Everything float32 but the ids, borders and targets. Cost:
-    O(n D + C D) a document.
-    """
-    blocks, d = positions.shape
-    classes = len(bias)
-    sums = np.empty((blocks, d), dtype=np.float32)
-    context = np.empty(d, dtype=np.float32)
-    context_grad = np.empty(d, dtype=np.float32)
-    logits = np.empty(classes, dtype=np.float32)
-    gradient = np.empty(d, dtype=np.float32)
-    total_loss = 0.0
-    off_target = smoothing / classes
-    for step in range(len(order)):
-        rate = _F(first_rate + (last_rate - first_rate) * step / len(order))
-        document = order[step]
-        ids = token_ids[cu_seqlens[document] : cu_seqlens[document + 1]]
-        sums[:] = _F(0)
-        _add(ids, 0, embedding, sums)
-        used = _mix(len(ids), positions, sums, context)
-        _score(context, weight, bias, logits)
-
-        greatest = logits[0]
-        for c in range(classes):
-            greatest = max(greatest, logits[c])
-        norm = 0.0
-        for c in range(classes):
-            norm += math.exp(logits[c] - greatest)
-        log_norm = math.log(norm) + greatest
-        context_grad[:] = _F(0)
-        for c in range(classes):
-            wanted = off_target + (1 - smoothing if c == targets[document] else 0.0)
-            total_loss += wanted * (log_norm - logits[c])
-            g = _F(math.exp(logits[c] - log_norm) - wanted)
-            row = weight[c]
-            for j in range(d):
-                context_grad[j] += g * row[j]
-            for j in range(d):
-                gradient[j] = g * context[j]
-            step_size = _rate(weight_state, c, gradient, rate)
-            for j in range(d):
-                row[j] -= step_size * gradient[j]
-            bias_state[c] += g * g
-            bias[c] -= rate * g / (_F(math.sqrt(bias_state[c])) + _EPSILON)
-
-        n = len(ids)
-        scale = _F(1 / math.sqrt(max(n, 1)))
-        for k in range(used):
-            place = positions[k]
-            for j in range(d):
-                gradient[j] = scale * context_grad[j] * place[j]
-            mean_square = _F(0)
-            for j in range(d):
-                mean_square += gradient[j] * gradient[j]
-            mean_square /= _F(d)
-            total = sums[k]
-            for j in range(d):
-                total[j] *= scale * context_grad[j]
-            step_size = _rate(position_state, k, total, rate)
-            for j in range(d):
-                place[j] -= step_size * total[j]
-            first = (1 << k) - 1
-            last = n if k == blocks - 1 else min(n, (1 << (k + 1)) - 1)
-            for t in range(first, last):
-                token = ids[t]
-                embedding_state[token] += mean_square
-                step_size = rates[token] * rate / (_F(math.sqrt(embedding_state[token])) + _EPSILON)
-                row = embedding[token]
-                for j in range(d):
-                    row[j] -= step_size * gradient[j]
-    return total_loss
-
-
-def logits(model: Classifier, rows: Ragged) -> np.ndarray:
-    """(B, C) logits of an aggregation classifier, as `model(...)` gives them but for rounding."""
-    out = np.empty((len(rows), model.head.out_features), dtype=np.float32)
-    _score_documents(rows.token_ids, rows.cu_seqlens, *tables(model).values(), out)
-    return out
+SIDE_BY_SIDE = 16
+# With more threads each has too few of the documents that are learned side by side.
+MOST_THREADS = 4
 
 
 def tables(model: Classifier) -> dict[str, np.ndarray]:
@@ -206,26 +56,344 @@ def tables(model: Classifier) -> dict[str, np.ndarray]:
     return {name: parameter.detach().numpy() for name, parameter in parameters.items()}
 
 
+def is_damped(model: Classifier) -> bool:
+    """Whether the c-th use of a token in a document weighs 1/c, and not 1."""
+    assert isinstance(model.mixer, AggregationMixer)
+    return model.mixer.pooling == "damped"
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _block(place, blocks):
+    """floor(log2(place + 1)), the last block taking all that is left."""
+    k = 0
+    rest = place + 1
+    while rest > 1 and k < blocks - 1:
+        rest >>= 1
+        k += 1
+    return k
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _block_end(k, blocks, end):
+    """The place after the last of block k, in a document that ends at place `end`."""
+    return end if k == blocks - 1 else min(end, (1 << (k + 1)) - 1)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _scale(n, squares, damped):
+    """1 / |w| of n tokens whose weights have this sum of squares."""
+    if n == 0:
+        return 1.0
+    return 1 / math.sqrt(squares) if damped else 1 / n
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _mix(n, squares, damped, positions, sums, context):
+    """Fills the context from the block sums of n tokens; returns the number of blocks in use."""
+    used = _block(n - 1, len(positions)) + 1 if n else 0
+    context[:] = _F(0)
+    for k in range(used):
+        total, place = sums[k], positions[k]
+        for j in range(len(context)):
+            context[j] += _F(total[j]) * place[j]
+    scale = _F(_scale(n, squares, damped))
+    for j in range(len(context)):
+        context[j] *= scale
+    return used
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _score(context, weight, bias, logits):
+    for c in range(len(logits)):
+        row = weight[c]
+        total = _F(0)
+        for j in range(len(context)):
+            total += row[j] * context[j]
+        logits[c] = total + bias[c]
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _softmax_gradient(logits, targets, smoothing, class_weights, gradient):
+    """Fills dz with that of cross entropy, the true class's share smoothed; returns the loss."""
+    classes, target = len(logits), targets[0]
+    greatest = logits[0]
+    for c in range(classes):
+        greatest = max(greatest, logits[c])
+    norm = 0.0
+    for c in range(classes):
+        norm += math.exp(logits[c] - greatest)
+    log_norm = math.log(norm) + greatest
+    weight, loss = class_weights[target], 0.0
+    for c in range(classes):
+        wanted = smoothing / classes + (1 - smoothing if c == target else 0.0)
+        loss += wanted * (log_norm - logits[c])
+        gradient[c] = _F(weight * (math.exp(logits[c] - log_norm) - wanted))
+    return weight * loss
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _sigmoid_gradient(logits, targets, smoothing, class_weights, gradient):
+    """The same of a cross entropy for each class; its weight is that of the documents in it."""
+    loss = 0.0
+    gradient[:] = _F(0)
+    for c in targets:
+        gradient[c] = _F(1)
+    for c in range(len(logits)):
+        yes = gradient[c]
+        weight = class_weights[c] if yes else 1.0
+        wanted = yes * (1 - smoothing) + smoothing / 2
+        odds = math.exp(-abs(logits[c]))
+        share = (1.0 if logits[c] > 0 else odds) / (1 + odds)
+        loss += weight * (max(logits[c], 0.0) + math.log1p(odds) - wanted * logits[c])
+        gradient[c] = _F(weight * (share - wanted))
+    return loss
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _step_size(state, i, mean_square, rate):
+    """Adds to the row's account; returns its step size."""
+    state[i] += mean_square
+    return rate / (_F(math.sqrt(state[i])) + _EPSILON)
+
+
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _score_documents(token_ids, cu_seqlens, embedding, positions, weight, bias, out):
-    # In float64, so that the last block may be of any length.
-    sums = np.empty(positions.shape, dtype=np.float64)
-    for document in range(len(out)):
+def _learn(
+    me,
+    threads,
+    arrivals,
+    order,
+    token_ids,
+    use_weights,
+    cu_seqlens,
+    target_ids,
+    target_borders,
+    class_weights,
+    rates,
+    embedding,
+    embedding_state,
+    positions,
+    position_state,
+    weight,
+    weight_state,
+    bias,
+    bias_state,
+    first_rate,
+    last_rate,
+    smoothing,
+    multi_label,
+    damped,
+    sums,
+    contexts,
+    row_gradients,
+    logit_gradients,
+    losses,
+):
+    """The share of thread `me` in the steps for the documents of `order`.
+
+    The learning rate falls from first_rate to last_rate on the way; rates (V,) multiplies that of
+    each row of the embedding. From `sums` on are places for what the threads tell each other, one
+    for each document that is learned side by side, and `losses` (documents,).
+    """
+    blocks, d = positions.shape
+    classes = len(bias)
+    side_by_side = len(sums)
+    context_grad = np.empty(d, dtype=np.float32)
+    gradient = np.empty(d, dtype=np.float32)
+    logits = np.empty(classes, dtype=np.float32)
+    waits = 0
+    for first in range(0, len(order), side_by_side):
+        number = min(side_by_side, len(order) - first)
+        for i in range(me, number, threads):
+            document = order[first + i]
+            begin, end = cu_seqlens[document], cu_seqlens[document + 1]
+            n, place, squares = end - begin, 0, _F(0)
+            total = sums[i]
+            total[:] = _F(0)
+            while place < n:
+                k = _block(place, blocks)
+                last = _block_end(k, blocks, n)
+                own = total[k]
+                for t in range(begin + place, begin + last):
+                    row, w = embedding[token_ids[t]], use_weights[t]
+                    squares += w * w
+                    for j in range(d):
+                        own[j] += w * row[j]
+                place = last
+            context, logit_gradient = contexts[i], logit_gradients[i]
+            used = _mix(n, squares, damped, positions, total, context)
+            _score(context, weight, bias, logits)
+            targets = target_ids[target_borders[document] : target_borders[document + 1]]
+            if multi_label:
+                loss = _sigmoid_gradient(logits, targets, smoothing, class_weights, logit_gradient)
+            else:
+                loss = _softmax_gradient(logits, targets, smoothing, class_weights, logit_gradient)
+            losses[first + i] = loss
+            context_grad[:] = _F(0)
+            for c in range(classes):
+                g, row = logit_gradient[c], weight[c]
+                for j in range(d):
+                    context_grad[j] += g * row[j]
+            scale = _F(_scale(n, squares, damped))
+            for k in range(used):
+                own, place_vector, row_gradient = total[k], positions[k], row_gradients[i, k]
+                for j in range(d):
+                    g = scale * context_grad[j]
+                    row_gradient[j] = g * place_vector[j]
+                    own[j] *= g
+        waits += 1
+        wait(arrivals, threads, waits)
+
+        for i in range(number):
+            step = first + i
+            rate = _F(first_rate + (last_rate - first_rate) * step / len(order))
+            context, logit_gradient = contexts[i], logit_gradients[i]
+            mean_square = _F(0)
+            for j in range(d):
+                mean_square += context[j] * context[j]
+            mean_square /= _F(d)
+            for c in range(me, classes, threads):
+                g, row = logit_gradient[c], weight[c]
+                step_size = g * _step_size(weight_state, c, g * g * mean_square, rate)
+                for j in range(d):
+                    row[j] -= step_size * context[j]
+                bias[c] -= g * _step_size(bias_state, c, g * g, rate)
+            document = order[step]
+            begin, end = cu_seqlens[document], cu_seqlens[document + 1]
+            n, place = end - begin, 0
+            while place < n:
+                k = _block(place, blocks)
+                last = _block_end(k, blocks, n)
+                if k & (threads - 1) == me:
+                    own, place_vector = sums[i, k], positions[k]
+                    mean_square = _F(0)
+                    for j in range(d):
+                        mean_square += own[j] * own[j]
+                    step_size = _step_size(position_state, k, mean_square / _F(d), rate)
+                    for j in range(d):
+                        place_vector[j] -= step_size * own[j]
+                mean_square = _F(0)
+                for j in range(d):
+                    gradient[j] = row_gradients[i, k, j]
+                    mean_square += gradient[j] * gradient[j]
+                mean_square /= _F(d)
+                for t in range(begin + place, begin + last):
+                    token = token_ids[t]
+                    if token & (threads - 1) != me:
+                        continue
+                    w = use_weights[t]
+                    step_size = _step_size(embedding_state, token, w * w * mean_square, rate)
+                    step_size *= w * rates[token]
+                    row = embedding[token]
+                    for j in range(d):
+                        row[j] -= step_size * gradient[j]
+                place = last
+        waits += 1
+        wait(arrivals, threads, waits)
+
+
+def learn(
+    threads: int,
+    order: np.ndarray,
+    rows: Ragged,
+    use_weights: np.ndarray,
+    targets: Ragged,
+    class_weights: np.ndarray,
+    rates: np.ndarray,
+    parameters: Sequence[np.ndarray],
+    recipe: tuple[float, float, float, bool, bool],
+) -> float:
+    """One step for each document of `order`, in that order; returns the sum of the losses.
+
+    Args:
+        threads: 1, 2 or 4.
+        order: numbers of documents.
+        rows, use_weights: their tokens, and (T,) what each counts.
+        targets: their classes, one each unless `multi_label`.
+        class_weights: (C,) float32.
+        rates: (V,) float32, multiplies the learning rate of each row of the embedding.
+        parameters: `tables`, each followed by its rows' sums of mean squared gradients.
+        recipe: the learning rate at the start and at the end, label smoothing, multi_label, damped.
+
+    Numerics: float32. Cost: O(n D + C D) a document.
+    """
+    blocks, d = parameters[2].shape
+    classes = len(parameters[-1])
+    losses = np.empty(len(order), dtype=np.float64)
+    shapes = (blocks, d), (d,), (blocks, d), (classes,)
+    shared = [np.empty((SIDE_BY_SIDE, *shape), dtype=np.float32) for shape in shapes]
+    data = rows.token_ids, use_weights, rows.cu_seqlens, targets.token_ids, targets.cu_seqlens
+    arrivals = np.zeros(1, dtype=np.int64)
+
+    def work(me: int, of: int, order: np.ndarray) -> None:
+        _learn(
+            me, of, arrivals, order, *data, class_weights, rates, *parameters, *recipe, *shared,
+            losses,
+        )  # fmt: skip
+
+    if threads > 1:
+        work(0, 1, order[:0])  # compiles, while nobody waits for a thread that could fail to
+    others = [threading.Thread(target=work, args=(k, threads, order)) for k in range(1, threads)]
+    for other in others:
+        other.start()
+    work(0, threads, order)
+    for other in others:
+        other.join()
+    return float(losses.sum())
+
+
+def logits(model: Classifier, rows: Ragged) -> np.ndarray:
+    """(B, C) logits of an aggregation classifier, as `model(...)` gives them but for rounding."""
+    own = tables(model)
+    out = np.empty((len(rows), len(own["bias"])), dtype=np.float32)
+    borders = even_borders(rows.lengths, parts(len(rows.token_ids) * own["positions"].shape[1]))
+    damped = is_damped(model)
+    run(_score_documents, borders, rows.token_ids, rows.cu_seqlens, *own.values(), damped, out)
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _score_documents(
+    first, last, token_ids, cu_seqlens, embedding, positions, weight, bias, damped, out
+):
+    most = 0
+    for document in range(first, last):
+        most = max(most, cu_seqlens[document + 1] - cu_seqlens[document])
+    size = table_size(min(most, len(embedding)))
+    keys, counts = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int64)
+    # In float64, so that a document may be of any length.
+    sums, squares = np.empty(positions.shape, dtype=np.float64), np.empty(1, dtype=np.float64)
+    for document in range(first, last):
         ids = token_ids[cu_seqlens[document] : cu_seqlens[document + 1]]
+        size = table_size(min(len(ids), len(embedding)))
+        keys[:size] = -1
         sums[:] = 0.0
-        _add(ids, 0, embedding, sums)
-        score_sums(sums, len(ids), positions, weight, bias, out[document])
+        squares[:] = 0.0
+        add_tokens(ids, 0, embedding, damped, sums, squares, keys[:size], counts)
+        score_sums(sums, squares, len(ids), damped, positions, weight, bias, out[document])
+
+
+@njit(nogil=True, cache=True, fastmath={"contract"})
+def add_tokens(ids, place, embedding, damped, sums, squares, keys, counts):
+    """Adds tokens that stand from `place` on to a document's block sums (blocks, D), squared
+    weights (1,) and uses, a table of `hyperagg.text.uses`."""
+    blocks, end = len(sums), place + len(ids)
+    first = place
+    while place < end:
+        k = _block(place, blocks)
+        last = _block_end(k, blocks, end)
+        total = sums[k]
+        for t in range(place - first, last - first):
+            w = _F(1) / _F(count_use(ids[t], keys, counts)) if damped else _F(1)
+            squares[0] += w * w
+            row = embedding[ids[t]]
+            for j in range(len(total)):
+                total[j] += w * row[j]
+        place = last
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def add_tokens(ids, place, embedding, sums):
-    """Adds tokens that stand from `place` on to the block sums (blocks, D) of a document."""
-    _add(ids, place, embedding, sums)
-
-
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def score_sums(sums, n, positions, weight, bias, out):
-    """Logits (C,) of a document of n tokens from its block sums."""
+def score_sums(sums, squares, n, damped, positions, weight, bias, out):
+    """Logits (C,) of a document of n tokens from its block sums and squared weights."""
     context = np.empty(positions.shape[1], dtype=np.float32)
-    _mix(n, positions, sums, context)
+    _mix(n, squares[0], damped, positions, sums, context)
     _score(context, weight, bias, out)

@@ -1,5 +1,8 @@
 """A model's folder: config.json, model.safetensors, tokenizer.json and README.md.
 
+Beside them may lie training.safetensors, by which a model can learn on. In model.safetensors the
+embedding may be kept in 8 bits, a row as whole numbers from -127 to 127 and what they are times.
+
 What is written is whole or not there; what cannot be read is told by file, reason and remedy.
 """
 
@@ -12,23 +15,34 @@ from pathlib import Path
 from reprlib import repr as shorten
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hyperagg.atomic import atomic_write
 
-__all__ = ["blame", "locate", "read_config", "read_weights", "write"]
+__all__ = [
+    "SCALES",
+    "blame",
+    "locate",
+    "pack",
+    "read_config",
+    "read_training",
+    "read_weights",
+    "write",
+]
 
-FORMAT, FORMAT_VERSION = "hyperagg.TextClassifier", 1
+SMALL, SCALES = "embedding.int8", "embedding.scales"
+FORMAT, FORMAT_VERSION = "hyperagg.TextClassifier", 2
 
 
 def write(
     folder: Path,
     described: Mapping[str, Any],
     texts: Mapping[str, str],
-    weights: Mapping[str, Tensor],
+    tensors: Mapping[str, Mapping[str, Tensor]],
 ) -> None:
-    """config.json from `described`, `texts` by file name, and the weights."""
+    """config.json from `described`, and by file name `texts` and `tensors`."""
     config = {"format": FORMAT, "format_version": FORMAT_VERSION, **described}
     texts = {"config.json": json.dumps(config, indent=2, ensure_ascii=False) + "\n", **texts}
     # All are whole on the disk before the first takes its place, and config.json, which makes the
@@ -37,8 +51,12 @@ def write(
         for name, text in texts.items():
             draft = drafts.enter_context(atomic_write(folder / name))
             draft.write_text(text, encoding="utf-8")
-        draft = drafts.enter_context(atomic_write(folder / "model.safetensors"))
-        save_file({k: v.contiguous() for k, v in weights.items()}, draft, {"format": "pt"})
+        for name, named in tensors.items():
+            if not named:  # nothing to keep: nor of what was saved here before
+                (folder / name).unlink(missing_ok=True)
+                continue
+            draft = drafts.enter_context(atomic_write(folder / name))
+            save_file({k: v.contiguous() for k, v in named.items()}, draft, {"format": "pt"})
 
 
 def locate(folder: str | Path) -> Path:
@@ -84,9 +102,23 @@ def read_config(path: Path) -> dict[str, Any]:
     return described
 
 
+def pack(rows: Tensor, scales: Tensor) -> dict[str, Tensor]:
+    """Rows that are whole multiples of their scales, in 8 bits a number."""
+    return {SMALL: (rows / scales[:, None]).round().to(torch.int8), SCALES: scales}
+
+
 def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of model.safetensors, which have the names and shapes of `expected`."""
+    """The tensors of model.safetensors, which have the names and shapes of `expected`.
+
+    An embedding in 8 bits is unpacked, and its scales are given as well.
+    """
     weights = load_file(path / "model.safetensors")
+    if SMALL in weights and SCALES in weights:
+        small, scales = weights.pop(SMALL), weights[SCALES]
+        if small.dtype != torch.int8 or small.ndim != 2 or scales.shape != small.shape[:1]:
+            raise ValueError(f"tensors {SMALL} and {SCALES} do not fit each other")
+        weights["embedding"] = small.float() * scales[:, None]
+        expected = {**expected, SCALES: scales}
     for name in weights:
         if name not in expected:
             raise ValueError(f"tensor {shorten(name)} is none of this model's")
@@ -100,6 +132,17 @@ def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor
                 f"tokenizer.json ask for {list(own.shape)} of floats"
             )
     return weights
+
+
+def read_training(path: Path, expected: Mapping[str, int]) -> dict[str, Tensor]:
+    """The tensors of training.safetensors, of these lengths; none if it is not there."""
+    file = path / "training.safetensors"
+    found = load_file(file) if file.exists() else {}
+    if found and {name: tuple(tensor.shape) for name, tensor in found.items()} != {
+        name: (length,) for name, length in expected.items()
+    }:
+        raise ValueError("it is not of this model")
+    return found
 
 
 @contextmanager

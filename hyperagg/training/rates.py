@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from hyperagg.text import Tokenizer, WordTokenizer, is_gram
-from hyperagg.training.loop import Labelled
+from hyperagg.training.steppers import Labelled
 
 __all__ = ["row_rates"]
 
@@ -24,14 +24,15 @@ __all__ = ["row_rates"]
 def row_rates(tokenizer: Tokenizer, data: Labelled) -> np.ndarray:
     """(V,) float32. Cost: O(T + C V)."""
     token_ids, words = data.rows.token_ids, len(tokenizer.vocabulary)
-    targets = np.repeat(data.targets, data.rows.lengths)
     uses = np.bincount(token_ids, minlength=words)
-    # Tokens sorted by class, so that each class counts its own and no other's.
-    order = np.argsort(targets, kind="stable")
-    classes, begins = np.unique(targets[order], return_index=True)
+    # A document's tokens are uses by each of its classes.
+    documents = np.repeat(np.arange(len(data.targets)), data.targets.lengths)
     telling = np.zeros(words)
-    for own in np.split(token_ids[order], begins[1:]) if len(classes) else ():
-        share = len(own) / len(token_ids)
+    for c in np.unique(data.targets.token_ids):
+        own = data.rows.take(documents[data.targets.token_ids == c]).token_ids
+        share = len(own) / max(1, len(token_ids))
+        if share == 0:
+            continue
         smoothed = (np.bincount(own, minlength=words) + share) / (uses + 1)
         telling += share * np.log(smoothed / share).clip(-5, 5) ** 2
     telling = 0.1 + np.sqrt(telling)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from hyperagg.models.classifier import Classifier
 from hyperagg.text import WordTokenizer, settled
+from hyperagg.text.uses import forget_uses, new_counts
 from hyperagg.training import fused
-from hyperagg.training.steppers import softmax
+from hyperagg.training.answers import Answers
 
 __all__ = ["RunningDocument"]
 
@@ -18,17 +19,22 @@ class RunningDocument:
     """A document in the making: `TextClassifier.open` makes one.
 
     Its answers are those of the whole text so far, to the last bit. Kept are the sums of the token
-    vectors in each block of places, and the last word while it may still go on.
+    vectors in each block of places, how often each token was used, and the last word while it may
+    still go on.
 
-    Cost: O(d) a token; memory O(d), however long the document.
+    Cost: O(d) a token; memory O(d + V), however long the document.
     """
 
-    def __init__(self, model: Classifier, tokenizer: WordTokenizer, classes: Sequence[str | int]):
-        self.classes_ = list(classes)
+    def __init__(self, model: Classifier, tokenizer: WordTokenizer, answers: Answers) -> None:
+        self.classes_ = list(answers.classes)
+        self._answers = answers
         self._tokenizer = tokenizer
+        self._damped = fused.is_damped(model)
         tables = fused.tables(model)
         self._embedding, self._head = tables.pop("embedding"), tables
         self._sums = np.zeros(tables["positions"].shape)
+        self._squares = np.zeros(1)
+        self._uses = new_counts(len(self._embedding))
         self._words, self._tokens = 0, 0
         self._last_word, self._open_end = 0, ""
 
@@ -38,34 +44,38 @@ class RunningDocument:
             raise TypeError(f"text: is {type(text).__name__}; give str")
         text = self._open_end + text
         end = settled(text)
-        tokens, words, self._last_word = self._add(text[:end], self._sums)
-        self._tokens, self._words = self._tokens + tokens, self._words + words
+        ids, words, self._last_word = self._add(text[:end], self._sums, self._squares)
+        self._tokens, self._words = self._tokens + len(ids), self._words + words
         self._open_end = text[end:]
         return self
 
     def __len__(self) -> int:
         """Words so far, one that may still go on among them."""
-        return self._words + self._add(self._open_end, self._sums.copy())[1]
+        return self._words + self._tokenizer.encode_on(self._open_end, self._last_word)[1]
 
     def logits(self) -> np.ndarray:
         """(C,) float32."""
-        sums = self._sums.copy()
-        n = self._tokens + self._add(self._open_end, sums)[0]
+        sums, squares = self._sums.copy(), self._squares.copy()
+        ids, _, _ = self._add(self._open_end, sums, squares)
+        forget_uses(ids, *self._uses)
         out = np.empty(len(self.classes_), dtype=np.float32)
-        fused.score_sums(sums, n, **self._head, out=out)
+        n = self._tokens + len(ids)
+        fused.score_sums(sums, squares, n, self._damped, **self._head, out=out)
         return out
 
-    def predict(self) -> str | int:
-        """The most probable label of the text so far."""
-        return self.classes_[int(self.logits().argmax())]
+    def predict(self) -> Any:
+        """The most probable label of the text so far, or where there may be several a tuple."""
+        return self._answers.labels(self.logits()[None])[0]
 
     def predict_proba(self) -> np.ndarray:
         """(C,) probabilities, in the order of `classes_`."""
-        return softmax(self.logits())
+        return self._answers.probabilities(self.logits())
 
-    def _add(self, text: str, sums: np.ndarray) -> tuple[int, int, int]:
-        """Adds the tokens of `text` to the sums. How many tokens and words it has, and the hash of
-        its last word."""
+    def _add(self, text: str, sums: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, int, int]:
+        """Adds the tokens of `text`. Their ids, how many words they are, and the hash of the last
+        word."""
         ids, words, last = self._tokenizer.encode_on(text, self._last_word)
-        fused.add_tokens(ids, self._tokens, self._embedding, sums)
-        return len(ids), words, last
+        fused.add_tokens(
+            ids, self._tokens, self._embedding, self._damped, sums, squares, *self._uses
+        )
+        return ids, words, last

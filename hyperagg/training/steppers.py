@@ -16,17 +16,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hyperagg.models.classifier import AggregationMixer, Classifier
-from hyperagg.text import Ragged
+from hyperagg.text import Ragged, use_weights
 from hyperagg.training import fused
 
 __all__ = [
     "AutogradStepper",
     "FusedStepper",
+    "Labelled",
+    "Objective",
     "Recipe",
     "Stepper",
     "make_stepper",
     "predict_logits",
-    "softmax",
 ]
 
 
@@ -37,7 +38,8 @@ class Recipe:
     Args:
         epochs: passes over the training documents.
         learning_rate: at the start; it falls linearly to 0 at the end.
-        label_smoothing: weight taken from the true class and spread over all.
+        label_smoothing: weight taken from the true class and spread over all (of several labels:
+            from each answer, half of it to yes and half to no).
         batch_size: documents a step, where steps are batched; the fused step takes one at a time.
     """
 
@@ -47,14 +49,45 @@ class Recipe:
     batch_size: int = 32
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """Documents and their classes: ragged rows of token ids, and of class ids."""
+
+    rows: Ragged
+    targets: Ragged
+
+    def take(self, indices: np.ndarray) -> Labelled:
+        return Labelled(self.rows.take(indices), self.targets.take(indices))
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is to be predicted.
+
+    Args:
+        class_weights: (C,) float32, what a document of each class counts.
+        multi_label: whether a document may have any number of classes, each a yes or no of its
+            own, and not exactly one.
+    """
+
+    class_weights: np.ndarray
+    multi_label: bool = False
+
+    def score(self, targets: Ragged, logits: np.ndarray) -> float:
+        """The share of documents that get their class, or micro-F1 of the yeses."""
+        if not self.multi_label:
+            return float((logits.argmax(1) == targets.token_ids).mean())
+        truth, said = targets.indicators(logits.shape[1]), logits > 0
+        return float(2 * (truth & said).sum() / max(1, truth.sum() + said.sum()))
+
+
 class Stepper(Protocol):
     """A model in training."""
 
     model: Classifier
+    objective: Objective
 
-    def step(
-        self, rows: Ragged, targets: np.ndarray, order: np.ndarray, begin: float, end: float
-    ) -> float:
+    def step(self, data: Labelled, order: np.ndarray, begin: float, end: float) -> float:
         """Learn the documents of `order`, the run going from share `begin` to `end` of itself;
         returns the sum of their losses."""
         ...
@@ -66,49 +99,78 @@ class Stepper(Protocol):
     def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None: ...
 
 
-def make_stepper(model: Classifier, recipe: Recipe, rates: np.ndarray | None = None) -> Stepper:
+def make_stepper(
+    model: Classifier,
+    recipe: Recipe,
+    objective: Objective,
+    rates: np.ndarray | None = None,
+    threads: int = 1,
+) -> Stepper:
     """The fused kernels for aggregation, autograd for every other mixer.
 
     `rates` (V,) multiplies the learning rate of each row of the embedding, in the fused kernels.
     """
     if isinstance(model.mixer, AggregationMixer):
-        return FusedStepper(model, recipe, rates)
-    return AutogradStepper(model, recipe)
+        return FusedStepper(model, recipe, objective, rates, threads)
+    return AutogradStepper(model, recipe, objective)
 
 
 class FusedStepper:
-    """Steps an aggregation classifier by the kernels of `hyperagg.training.fused`."""
+    """Steps an aggregation classifier by the kernels of `hyperagg.training.fused`.
 
-    def __init__(self, model: Classifier, recipe: Recipe, rates: np.ndarray | None = None) -> None:
-        self.model = model
-        self.recipe = recipe
+    `threads` is how many there may be; the weights do not depend on it.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        recipe: Recipe,
+        objective: Objective,
+        rates: np.ndarray | None = None,
+        threads: int = 1,
+    ) -> None:
+        self.model, self.recipe, self.objective = model, recipe, objective
         self.tables = fused.tables(model)
         if rates is None:
             rates = np.ones(len(model.embedding))
         self.rates = rates.astype(np.float32)
+        # The kernels share rows out by the last bits of their numbers.
+        self.threads = 1 << (min(threads, fused.MOST_THREADS).bit_length() - 1)
         # For each row of each table, the sum of the mean squares of its gradients.
         self.state = {name: torch.zeros(len(table)) for name, table in self.tables.items()}
+        self._weighed: tuple[Labelled | None, np.ndarray] = (None, np.empty(0))
 
-    def step(
-        self, rows: Ragged, targets: np.ndarray, order: np.ndarray, begin: float, end: float
-    ) -> float:
+    def step(self, data: Labelled, order: np.ndarray, begin: float, end: float) -> float:
+        if self._weighed[0] is not data:
+            self._weighed = data, self._use_weights(data.rows)
         pairs = [
             array
             for name, table in self.tables.items()
             for array in (table, self.state[name].numpy())
         ]
-        rate = self.recipe.learning_rate
-        return fused.train_documents(
+        rate, objective = self.recipe.learning_rate, self.objective
+        return fused.learn(
+            self.threads,
             order,
-            rows.token_ids,
-            rows.cu_seqlens,
-            targets,
+            data.rows,
+            self._weighed[1],
+            data.targets,
+            objective.class_weights,
             self.rates,
-            *pairs,
-            rate * (1 - begin),
-            rate * (1 - end),
-            self.recipe.label_smoothing,
+            pairs,
+            (
+                rate * (1 - begin),
+                rate * (1 - end),
+                self.recipe.label_smoothing,
+                objective.multi_label,
+                fused.is_damped(self.model),
+            ),
         )
+
+    def _use_weights(self, rows: Ragged) -> np.ndarray:
+        if fused.is_damped(self.model):
+            return use_weights(rows, len(self.rates))
+        return np.ones(len(rows.token_ids), dtype=np.float32)
 
     def optimizer_state(self) -> dict[str, Tensor]:
         return self.state
@@ -124,20 +186,17 @@ class AutogradStepper:
     A batch holds documents of like length, so that little of it is padding.
     """
 
-    def __init__(self, model: Classifier, recipe: Recipe) -> None:
-        self.model = model
-        self.recipe = recipe
+    def __init__(self, model: Classifier, recipe: Recipe, objective: Objective) -> None:
+        self.model, self.recipe, self.objective = model, recipe, objective
         rest = [p for p in model.parameters() if p is not model.embedding]
         self.optimizers: list[torch.optim.Optimizer] = [
             torch.optim.SparseAdam([model.embedding], lr=recipe.learning_rate),
             torch.optim.AdamW(rest, lr=recipe.learning_rate),
         ]
 
-    def step(
-        self, rows: Ragged, targets: np.ndarray, order: np.ndarray, begin: float, end: float
-    ) -> float:
+    def step(self, data: Labelled, order: np.ndarray, begin: float, end: float) -> float:
         self.model.train()
-        batches = _batches_of_like_length(order, rows.lengths, self.recipe.batch_size)
+        batches = _batches_of_like_length(order, data.rows.lengths, self.recipe.batch_size)
         total = 0.0
         for i, batch in enumerate(batches):
             share = begin + (end - begin) * i / len(batches)
@@ -145,16 +204,27 @@ class AutogradStepper:
                 for group in optimizer.param_groups:
                     group["lr"] = self.recipe.learning_rate * (1 - share)
                 optimizer.zero_grad()
-            loss = F.cross_entropy(
-                _forward(self.model, rows.take(batch)),
-                torch.from_numpy(targets[batch]),
-                label_smoothing=self.recipe.label_smoothing,
-            )
-            loss.backward()
+            loss = self.loss(data.take(batch))
+            (loss / len(batch)).backward()
             for optimizer in self.optimizers:
                 optimizer.step()
-            total += loss.item() * len(batch)
+            total += loss.item()
         return total
+
+    def loss(self, data: Labelled) -> Tensor:
+        """The sum of the documents' losses."""
+        logits = _forward(self.model, data.rows)
+        weights = torch.from_numpy(self.objective.class_weights)
+        smoothing = self.recipe.label_smoothing
+        wanted = torch.zeros_like(logits)
+        ids = torch.from_numpy(data.targets.token_ids).long()
+        wanted[torch.repeat_interleave(torch.from_numpy(data.targets.lengths)), ids] = 1
+        if self.objective.multi_label:
+            importance = 1 + wanted * (weights - 1)
+            wanted = wanted * (1 - smoothing) + smoothing / 2
+            return F.binary_cross_entropy_with_logits(logits, wanted, importance, reduction="sum")
+        wanted = wanted * (1 - smoothing) + smoothing / logits.shape[1]
+        return (F.cross_entropy(logits, wanted, reduction="none") * weights[ids]).sum()
 
     def optimizer_state(self) -> dict[str, Tensor]:
         state = {}
@@ -188,12 +258,6 @@ def predict_logits(model: Classifier, rows: Ragged, batch_size: int) -> np.ndarr
         for batch in _batches_of_like_length(np.arange(len(rows)), rows.lengths, batch_size):
             out[batch] = _forward(model, rows.take(batch)).numpy()
     return out
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """(..., C) probabilities, in the type of the logits."""
-    odds = np.exp(logits - logits.max(-1, keepdims=True))
-    return odds / odds.sum(-1, keepdims=True)
 
 
 def _forward(model: Classifier, rows: Ragged) -> Tensor:

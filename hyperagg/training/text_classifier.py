@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numbers
 import sys
-from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from reprlib import repr as shorten
 from typing import Any, Literal
@@ -13,109 +14,68 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from sklearn.metrics import accuracy_score, f1_score
-from torch import nn
+from torch import Tensor
 
-from hyperagg.models.attention import AttentionMixer, TransformerMixer
 from hyperagg.models.classifier import AggregationMixer, Classifier
-from hyperagg.text import HubTokenizer, Ragged, Tokenizer, WordTokenizer, is_gram, read_tokenizer
+from hyperagg.text import (
+    UNKNOWN,
+    HubTokenizer,
+    Ragged,
+    Tokenizer,
+    WordTokenizer,
+    is_gram,
+    read_tokenizer,
+)
 from hyperagg.training import model_folder
+from hyperagg.training.answers import Answers
+from hyperagg.training.calibration import calibration_error, fit_temperature
+from hyperagg.training.config import ClassifierConfig, make_mixer
 from hyperagg.training.explanation import Explanation, explain, telling_tokens
-from hyperagg.training.loop import History, Labelled, hold_out, train
+from hyperagg.training.fasttext_file import read_fasttext
+from hyperagg.training.growth import grown, grown_memory, memory_lengths, memory_of
+from hyperagg.training.labels import (
+    Label,
+    Labels,
+    are_several,
+    check_classes,
+    check_labelled,
+    check_texts,
+    distinct,
+    encode_labels,
+)
+from hyperagg.training.loop import History, hold_out, train
+from hyperagg.training.model_card import model_card
 from hyperagg.training.progress import training_bar
 from hyperagg.training.rates import row_rates
 from hyperagg.training.running import RunningDocument
-from hyperagg.training.steppers import Recipe, make_stepper, predict_logits, softmax
+from hyperagg.training.steppers import (
+    FusedStepper,
+    Labelled,
+    Objective,
+    make_stepper,
+    predict_logits,
+)
 
-__all__ = ["MIXERS", "ClassifierConfig", "TextClassifier"]
-
-Label = str | int
-MixerName = Literal["aggregation", "attention", "transformer"]
-
-MIXERS: dict[str, type[nn.Module]] = {
-    "aggregation": AggregationMixer,
-    "attention": AttentionMixer,
-    "transformer": TransformerMixer,
-}
-# Each found on a held-out part of r52's training rows; docs/log.md has the grids.
-RECIPES = {
-    "aggregation": Recipe(epochs=10, learning_rate=0.03),
-    "attention": Recipe(epochs=5, learning_rate=0.01),
-    "transformer": Recipe(epochs=4, learning_rate=0.0005),
-}
-
-
-@dataclass(frozen=True)
-class ClassifierConfig:
-    """What a `TextClassifier` is made of; saved as config.json.
-
-    Args:
-        mixer: "aggregation", or one of its rivals "attention" and "transformer".
-        d_model: the dimension of the embedding.
-        max_words: the most frequent words that are kept.
-        min_count: uses in the training texts below which a word is not kept.
-        max_grams: as many pairs of neighbouring words, beginnings and endings of long words are
-            tokens as well; see `WordTokenizer`. Rivals have none.
-        max_tokens: what of a text is read; None: all of it, however long. Rivals read 512, since
-            their time grows with the square.
-        epochs, learning_rate, label_smoothing, batch_size: see `Recipe`; None: what is best for
-            the mixer.
-        validation_share: the part of the training rows that is held out, when none is given to
-            `fit`, to tell which epoch was best.
-    """
-
-    mixer: MixerName = "aggregation"
-    d_model: int = 128
-    max_words: int = 200_000
-    min_count: int = 1
-    max_grams: int = 300_000
-    max_tokens: int | None = None
-    epochs: int | None = None
-    learning_rate: float | None = None
-    label_smoothing: float | None = None
-    batch_size: int | None = None
-    validation_share: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.mixer, str) or self.mixer not in MIXERS:
-            raise ValueError(f"mixer={shorten(self.mixer)}: there are {', '.join(MIXERS)}")
-        optional = {f.name for f in fields(self) if f.default is None}
-        whole = ("d_model", "max_words", "min_count", "max_tokens", "epochs", "batch_size")
-        for name in (*whole, "max_grams"):
-            value = getattr(self, name)
-            if value is None and name in optional:
-                continue
-            least = 0 if name == "max_grams" else 1
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name}={shorten(value)}: give a whole number, {least} or more")
-        for name in ("learning_rate", "label_smoothing", "validation_share"):
-            value = getattr(self, name)
-            if value is None and name in optional:
-                continue
-            if not isinstance(value, float | int):
-                raise TypeError(f"{name}={shorten(value)}: give a number")
-            if name == "learning_rate":
-                if not 0 < value < float("inf"):
-                    raise ValueError(f"{name}={value}: give a finite number above 0")
-            elif not 0 <= value < 1:
-                raise ValueError(f"{name}={value}: give 0 or more, below 1")
-
-    def recipe(self) -> Recipe:
-        given = {f.name: getattr(self, f.name) for f in fields(Recipe)}
-        return replace(RECIPES[self.mixer], **{k: v for k, v in given.items() if v is not None})
+__all__ = ["ClassifierConfig", "TextClassifier"]
 
 
 class TextClassifier:
-    """Classifies texts by aggregation: logits = W n^-1/2 sum_t e_t * p_t + b.
+    """Classifies texts by aggregation: logits = W sum_t w_t e_t * p_t / |w| + b.
 
-    The sum is over a text's words, pairs of neighbours, and beginnings and endings of long words.
+    The sum is over a text's words, pairs of neighbours, and beginnings and endings of long words;
+    the c-th use of one weighs w_t = 1/c.
 
-    Every argument of `ClassifierConfig` may be given by name. `tokenizer` is a tokenizer of the
-    Hugging Face `tokenizers` library; without one the words and grams of the training texts are
-    used.
+    Args:
+        tokenizer: one of the Hugging Face `tokenizers` library; None: the words and grams of the
+            training texts are used.
+        threads: for training, 4 at most; None: as many as PyTorch uses. The weights do not depend
+            on it.
+        config: every argument of `ClassifierConfig`, by name.
 
     Attributes:
         classes_: the labels, in the order of the columns of `predict_proba`.
-        history_: loss, validation accuracy and seconds of each epoch of the last `fit`.
+        several_labels_: whether a text may have any number of labels, and not exactly one.
+        history_: what was seen in the last `fit`.
 
     Numerics: float32. Cost: O(n d) a text to learn or to classify, any length.
 
@@ -124,19 +84,26 @@ class TextClassifier:
     ['yes']
     """
 
-    def __init__(self, *, tokenizer: Any = None, **config: Any) -> None:
+    def __init__(self, *, tokenizer: Any = None, threads: int | None = None, **config: Any) -> None:
         known = {f.name for f in fields(ClassifierConfig)}
         for name in config:
             if name not in known:
                 raise TypeError(f"{name}: no such argument; there are {', '.join(sorted(known))}")
         if config.get("mixer", "aggregation") != "aggregation":
             config = {"max_tokens": 512, "max_grams": 0, "d_model": 256, **config}
+        if threads is not None and (not isinstance(threads, int) or threads < 1):
+            raise ValueError(f"threads={shorten(threads)}: give a whole number, 1 or more")
         self.config = ClassifierConfig(**config)
+        self.threads = threads
         self.classes_: list[Label] = []
+        self.several_labels_ = False
         self.history_ = History()
         self._given_tokenizer = None if tokenizer is None else HubTokenizer(tokenizer)
         self._tokenizer: Tokenizer | None = None
         self._model: Classifier | None = None
+        # What `partial_fit` goes on from, and the scales of an embedding in 8 bits.
+        self._memory: dict[str, Tensor] = {}
+        self._scales: Tensor | None = None
 
     @property
     def model(self) -> Classifier:
@@ -152,12 +119,18 @@ class TextClassifier:
             raise ValueError("this TextClassifier is not trained: call fit, or from_pretrained")
         return self._tokenizer
 
+    @property
+    def answers(self) -> Answers:
+        """What turns logits into probabilities and labels."""
+        return Answers(self.classes_, self.several_labels_)
+
     def fit(
         self,
         texts: Iterable[str],
-        labels: Iterable[Label],
+        labels: Iterable[Any],
         *,
-        validation: tuple[Iterable[str], Iterable[Label]] | None = None,
+        validation: tuple[Iterable[str], Iterable[Any]] | None = None,
+        class_weight: Literal["balanced"] | Mapping[Label, float] | None = None,
         seed: int = 0,
         checkpoint: str | Path | None = None,
         resume: bool = False,
@@ -167,40 +140,49 @@ class TextClassifier:
 
         Args:
             texts: strings, in a list or anything else that yields them.
-            labels: as many, str or int, of at least two kinds.
-            validation: texts and labels that tell which epoch was best; None: a part of the
-                training rows is held out for it (`validation_share`).
+            labels: as many, str or int, of at least two kinds; or where a text may have several
+                labels or none, a list of them for each text.
+            validation: texts and labels that tell which epoch was best, and how sure to be of an
+                answer; None: a part of the training rows is held out for it
+                (`validation_share`).
+            class_weight: what a text of each class counts, {label: weight} with 1 for those that
+                are not named; "balanced": in inverse proportion to how many texts it has.
             seed: the same seed, data and arguments give the same weights.
             checkpoint: a file that keeps the state of training, so that `resume=True` can go on
                 from it to the same weights after an interruption.
             progress: show a progress bar; None: if standard error is a terminal.
 
         Returns:
-            self, with the weights of the best epoch.
+            self, with the weights of the best epoch, and the head divided by the temperature at
+            which the held-out answers are most probable.
 
         Raises:
             ValueError, TypeError: texts or labels that cannot be learned from, with the place.
             KeyboardInterrupt: after Ctrl-C; the model is usable as it then is.
         """
-        texts, labels = _check_labelled(texts, labels)
-        classes = sorted(set(labels), key=_label_order)
+        texts, labels = check_labelled(texts, labels)
+        classes = distinct(labels)
         if len(classes) < 2:
-            raise ValueError(
-                f"labels: all are {classes[0]!r}; a classifier needs at least two classes"
-            )
+            only = f"all are {classes[0]!r}" if classes else "there are none"
+            raise ValueError(f"labels: {only}; a classifier needs at least two classes")
         if validation is not None:
             if not isinstance(validation, tuple | list) or len(validation) != 2:
                 raise TypeError("validation: give a pair of texts and labels")
-            validation = _check_labelled(*validation, "validation ")
+            validation = check_labelled(*validation, "validation ")
+            if are_several(validation[1]) != are_several(labels):
+                raise TypeError("validation labels: one a text or several, as in training")
         if not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**63:
             raise ValueError(f"seed={seed!r}: give a whole number from 0 to 2^63 - 1")
         if resume and checkpoint is None:
             raise ValueError("resume: give the checkpoint to go on from as well")
+        weights = _class_weights(class_weight, labels, classes)
         seed = int(seed)
         torch.manual_seed(seed)
-        recipe = self.config.recipe()
+        recipe = self.config.recipe(len(classes), len(texts))
         # From here on what was learned before is gone; what fails leaves an untrained classifier.
-        self._model, self.history_, self.classes_ = None, History(), classes
+        self._model, self.history_ = None, History()
+        self._memory, self._scales = {}, None
+        self.classes_, self.several_labels_ = classes, are_several(labels)
         self._tokenizer = self._given_tokenizer or WordTokenizer.train(
             texts, self.config.max_words, self.config.min_count, self.config.max_grams
         )
@@ -210,16 +192,18 @@ class TextClassifier:
             data, held_out = data.take(kept), data.take(held)
         else:
             held_out = self._encode_labelled(*validation, "validation labels")
+        objective = Objective(weights, self.several_labels_)
         try:
             model, rates = self._build(), None
             if self.config.mixer == "aggregation":
                 rates = row_rates(self._tokenizer, data)
                 with torch.no_grad():
                     model.embedding *= torch.from_numpy(rates)[:, None]
-            stepper = make_stepper(model, recipe, rates)
+            threads = self.threads or torch.get_num_threads()
+            stepper = make_stepper(model, recipe, objective, rates, threads)
         except (RuntimeError, MemoryError, OverflowError, TypeError) as error:
             raise ValueError(
-                f"d_model={self.config.d_model}: no memory for {len(self._tokenizer.vocabulary):,} "
+                f"d_model={self.config.d_model}: no memory for {len(self._tokenizer):,} "
                 "words of that size; give a smaller one"
             ) from error
         try:
@@ -238,30 +222,182 @@ class TextClassifier:
             self._model = model
             raise
         self._model = model
+        if isinstance(stepper, FusedStepper):
+            self._memory = memory_of(stepper, data.rows)
+        self._calibrate(held_out)
         return self
 
-    def predict(self, texts: Iterable[str]) -> list[Label]:
-        """The most probable label of each text."""
-        return [self.classes_[c] for c in self._logits(texts).argmax(1)]
+    def partial_fit(
+        self,
+        texts: Iterable[str],
+        labels: Iterable[Any],
+        *,
+        epochs: int = 1,
+        seed: int = 0,
+        progress: bool | None = None,
+    ) -> TextClassifier:
+        """Learn on from more texts; new words and new labels are taken in.
+
+        New labels come after the known ones in `classes_`. What was learned stays, but for what the
+        new texts say otherwise. The first call is a `fit`. An interruption leaves the classifier as
+        it was.
+
+        Args:
+            texts, labels: as for `fit`.
+            epochs: passes over them.
+            seed: of their order and of the new rows.
+
+        Raises:
+            ValueError: a rival, or a classifier without the training.safetensors that
+                `save_pretrained` wrote beside it; it cannot learn on.
+        """
+        if self._model is None:
+            return self.fit(texts, labels, seed=seed, progress=progress)
+        if not self._memory:
+            raise ValueError(
+                "partial_fit: this classifier cannot learn on (a rival, one that was quantized or "
+                "imported, or without its training.safetensors); use fit"
+            )
+        texts, labels = check_labelled(texts, labels)
+        if are_several(labels) != self.several_labels_:
+            wanted = "a list of labels" if self.several_labels_ else "one label"
+            raise TypeError(f"labels: give {wanted} a text, as in training")
+        after = copy(self)
+        after.classes_ = [
+            *self.classes_,
+            *(label for label in distinct(labels) if label not in self.classes_),
+        ]
+        if isinstance(self.tokenizer, WordTokenizer):
+            config = self.config
+            words = sum(not is_gram(entry) for entry in self.tokenizer.vocabulary)
+            grams = len(self.tokenizer) - words
+            after._tokenizer = self.tokenizer.extended(
+                texts,
+                max(0, config.max_words - words),
+                config.min_count,
+                max(0, config.max_grams - grams),
+            )
+        data = after._encode_labelled(texts, labels, "labels")
+        torch.manual_seed(seed)
+        model = after._build()
+        rates = row_rates(after.tokenizer, data)
+        memory = grown_memory(self._memory, rates, len(after.classes_))
+        with torch.no_grad():
+            model.embedding.mul_(memory["rates"][:, None])
+        model = grown(self._model, model)
+        temperature = self.history_.temperature
+        _divide_head(model, 1 / temperature)
+        after.history_ = replace(self.history_, texts=self.history_.texts + len(texts))
+        recipe = self.config.recipe(len(after.classes_), after.history_.texts)
+        recipe = replace(recipe, epochs=epochs)
+        objective = Objective(np.ones(len(after.classes_), np.float32), self.several_labels_)
+        threads = self.threads or torch.get_num_threads()
+        stepper = FusedStepper(model, recipe, objective, memory["rates"].numpy(), threads)
+        stepper.load_optimizer_state(
+            {name.removeprefix("state."): state for name, state in memory.items()}
+        )
+        with training_bar(self.config.mixer, epochs, _shown(progress)) as report:
+            train(stepper, data, None, recipe, seed=seed, report=report)
+        _divide_head(model, temperature)
+        uses = memory["uses"]
+        after._memory = memory_of(stepper, data.rows)
+        after._memory["uses"] += uses
+        after._model = model
+        self.__dict__.update(after.__dict__)
+        return self
+
+    def quantize(
+        self, kind: Literal["int8"] = "int8", *, max_tokens: int | None = None
+    ) -> TextClassifier:
+        """Make the saved model small: the embedding in 8 bits a number, and fewer tokens if wanted.
+
+        Each row is rounded to whole multiples of a 127th of its largest number. It is used as it
+        would be read again, so that predictions before and after saving are the same.
+
+        Args:
+            kind: "int8", the one there is.
+            max_tokens: of all words and grams those that matter most: by what they add to the
+                logits, and by how often they were used in training.
+
+        Raises:
+            ValueError: not trained, or nothing is known of how often tokens were used.
+        """
+        if kind != "int8":
+            raise ValueError(f"kind={shorten(kind)}: there is int8")
+        if max_tokens is not None:
+            self._prune(max_tokens)
+        with torch.no_grad():
+            rows = self.model.embedding
+            scales = rows.abs().amax(1).clamp(min=1e-30) / 127
+            rows.copy_((rows / scales[:, None]).round() * scales[:, None])
+        self._scales, self._memory = scales, {}
+        return self
+
+    def _prune(self, most: int) -> None:
+        if not isinstance(most, int) or most < 1:
+            raise ValueError(f"max_tokens={shorten(most)}: give a whole number, 1 or more")
+        if not isinstance(self.tokenizer, WordTokenizer) or "uses" not in self._memory:
+            raise ValueError("max_tokens: only for aggregation over words that was trained here")
+        model = self.model
+        with torch.no_grad():
+            scores = model.embedding @ (model.head.weight - model.head.weight.mean(0)).T
+            worth = scores.square().sum(1) * self._memory["uses"]
+            worth[0] = torch.inf  # [UNK]
+            kept = worth.topk(min(most + 1, len(worth))).indices.sort().values
+            vocabulary = self.tokenizer.vocabulary
+            self._tokenizer = WordTokenizer([vocabulary[i] for i in kept.tolist()])
+            smaller = self._build()
+            weights = {**model.state_dict(), "embedding": model.embedding[kept]}
+            smaller.load_state_dict(weights)
+        self._model, self._memory = smaller, {}
+
+    def predict(self, texts: Iterable[str]) -> list[Any]:
+        """The most probable label of each text; where there may be several, a tuple of those that
+        are more probable than not."""
+        return self.answers.labels(self.logits(texts))
 
     def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
         """(B, C) probabilities, columns as in `classes_`."""
-        return softmax(self._logits(texts))
+        return self.answers.probabilities(self.logits(texts))
 
-    def evaluate(self, texts: Iterable[str], labels: Iterable[Label]) -> dict[str, float]:
-        """{"accuracy": ..., "macro_f1": ...} on texts whose labels are known.
+    def logits(self, texts: Iterable[str]) -> np.ndarray:
+        """(B, C) float32, columns as in `classes_`."""
+        texts = check_texts(texts)
+        return self._predict(self.model, self._encode(texts))
+
+    def evaluate(self, texts: Iterable[str], labels: Iterable[Any]) -> dict[str, float]:
+        """How well known labels are met.
+
+        Returns:
+            "accuracy" and "macro_f1", where there may be several labels "micro_f1" and "macro_f1";
+            and "calibration_error", see `hyperagg.training.calibration`.
 
         Raises:
             ValueError: a label that was not there in training.
         """
-        texts, labels = _check_labelled(texts, labels)
+        texts, labels = check_labelled(texts, labels)
         model = self.model
+        if are_several(labels) != self.several_labels_:
+            wanted = "a list of labels" if self.several_labels_ else "one label"
+            raise TypeError(f"labels: give {wanted} a text, as in training")
         data = self._encode_labelled(texts, labels, "labels")
-        predicted = self._predict(model, data.rows).argmax(1)
-        return {
-            "accuracy": float(accuracy_score(data.targets, predicted)),
-            "macro_f1": float(f1_score(data.targets, predicted, average="macro", zero_division=0)),
-        }
+        logits = self._predict(model, data.rows)
+        error = calibration_error(
+            self.answers.probabilities(logits), data.targets, self.several_labels_
+        )
+        if self.several_labels_:
+            truth, said = data.targets.indicators(len(self.classes_)), logits > 0
+            scores = {
+                f"{average}_f1": float(f1_score(truth, said, average=average, zero_division=0))
+                for average in ("micro", "macro")
+            }
+        else:
+            truth, said = data.targets.token_ids, logits.argmax(1)
+            scores = {
+                "accuracy": float(accuracy_score(truth, said)),
+                "macro_f1": float(f1_score(truth, said, average="macro", zero_division=0)),
+            }
+        return {**scores, "calibration_error": error}
 
     def explain(self, text: str) -> Explanation:
         """What every token of a text adds to every class's logit.
@@ -272,11 +408,11 @@ class TextClassifier:
 
         Cost: O(n d C), of a rival C backward passes.
         """
-        (text,) = _check_texts([text])
+        (text,) = check_texts([text])
         rows = self._encode([text])
         logits = self._predict(self.model, rows)[0]
         alignment = self.tokenizer.align(text)
-        return explain(self.model, rows.token_ids, text, alignment, self.classes_, logits)
+        return explain(self.model, rows.token_ids, text, alignment, self.answers, logits)
 
     def open(self) -> RunningDocument:
         """An empty document that text is appended to, and that can be classified at any time.
@@ -291,15 +427,11 @@ class TextClassifier:
             raise ValueError("open: not for a tokenizer that was given, which reads texts whole")
         if self.config.max_tokens is not None:
             raise ValueError(f"open: not with max_tokens={self.config.max_tokens}")
-        return RunningDocument(self.model, self.tokenizer, self.classes_)
+        return RunningDocument(self.model, self.tokenizer, self.answers)
 
     def word_vectors(self) -> np.ndarray:
         """(words, D) the embedding of the words, by falling use; neither [UNK] nor grams."""
-        entries = self.tokenizer.vocabulary[1:]
-        words = entries
-        if isinstance(self.tokenizer, WordTokenizer):
-            words = [entry for entry in entries if not is_gram(entry)]
-        return self.model.embedding.detach()[1 : 1 + len(words)].numpy()
+        return self.model.embedding.detach()[self._ids(grams=False)].numpy()
 
     def telling_tokens(self, number: int = 10, among: int = 10_000) -> dict[Label, list[str]]:
         """The tokens that speak most for each class, of the first `among` of the vocabulary: words
@@ -311,12 +443,20 @@ class TextClassifier:
         Raises:
             ValueError: a rival, in whose logits a token has no part of its own.
         """
-        return telling_tokens(self.model, self.tokenizer.vocabulary, self.classes_, number, among)
+        vocabulary, ids = self.tokenizer.vocabulary, self._ids(grams=True)[:among]
+        best = telling_tokens(self.model, ids, number)
+        return {c: [vocabulary[i] for i in row] for c, row in zip(self.classes_, best)}
 
-    def parse_labels(self, labels: Sequence[str]) -> list[Label]:
+    def parse_labels(self, labels: Sequence[str] | Sequence[tuple[str, ...]]) -> Labels:
         """Labels as a file has them, as strings, in the type that this classifier learned."""
         by_name = {str(label): label for label in self.classes_}
-        return [by_name.get(label, label) for label in labels]
+        parsed: Any = [
+            tuple(by_name.get(one, one) for one in label)
+            if isinstance(label, tuple)
+            else by_name.get(label, label)
+            for label in labels
+        ]
+        return parsed
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, model.safetensors, tokenizer.json and README.md, each whole."""
@@ -325,14 +465,19 @@ class TextClassifier:
             raise ValueError(f"{folder}: is a file; give the name of a folder")
         described = {
             "classes": self.classes_,
+            "several_labels": self.several_labels_,
             "history": asdict(self.history_),
             **asdict(self.config),
         }
         texts = {
-            "README.md": _model_card(self, folder.resolve().name),
+            "README.md": model_card(self, folder.resolve().name),
             "tokenizer.json": self.tokenizer.to_json(),
         }
-        model_folder.write(folder, described, texts, self.model.state_dict())
+        weights = self.model.state_dict()
+        if self._scales is not None:
+            weights |= model_folder.pack(weights.pop("embedding"), self._scales)
+        tensors = {"model.safetensors": weights, "training.safetensors": self._memory}
+        model_folder.write(folder, described, texts, tensors)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> TextClassifier:
@@ -346,7 +491,8 @@ class TextClassifier:
         known = {f.name for f in fields(ClassifierConfig)}
         with model_folder.blame(path, "config.json"):
             classifier = cls(**{k: v for k, v in described.items() if k in known})
-            classifier.classes_ = _check_classes(described["classes"])
+            classifier.classes_ = check_classes(described["classes"])
+            classifier.several_labels_ = bool(described["several_labels"])
             classifier.history_ = History(**described["history"])
         with model_folder.blame(path, "tokenizer.json"):
             text = (path / "tokenizer.json").read_text(encoding="utf-8")
@@ -355,129 +501,96 @@ class TextClassifier:
             with torch.device("meta"):  # shapes alone: a damaged config may ask for terabytes
                 expected = classifier._build().state_dict()
             weights = model_folder.read_weights(path, expected)
+            classifier._scales = weights.pop(model_folder.SCALES, None)
             classifier._model = classifier._build()
             classifier._model.load_state_dict(weights)
+        with model_folder.blame(path, "training.safetensors"):
+            classifier._memory = model_folder.read_training(path, memory_lengths(classifier._model))
+        return classifier
+
+    @classmethod
+    def from_fasttext(cls, file: str | Path) -> TextClassifier:
+        """A classifier from a supervised fastText model (.bin), which answers as fastText does.
+
+        Raises:
+            ValueError: no such model; see `hyperagg.training.fasttext_file`.
+        """
+        found = read_fasttext(file)
+        if len(found.labels) < 2:
+            raise ValueError(f"{file}: has one label; a classifier needs at least two classes")
+        classifier = cls(d_model=found.dim, pooling="mean", max_grams=0)
+        classifier.classes_ = list(found.labels)
+        classifier.several_labels_ = found.loss == "ova"
+        classifier._tokenizer = found.tokenizer
+        classifier._model = classifier._build()
+        with torch.no_grad():
+            classifier._model.embedding.copy_(torch.from_numpy(found.input))
+            classifier._model.head.weight.copy_(torch.from_numpy(found.output))
+            classifier._model.head.bias.zero_()
         return classifier
 
     def _build(self) -> Classifier:
         config = self.config
-        mixer = MIXERS[config.mixer](config.d_model)
         return Classifier(
-            len(self.tokenizer.vocabulary), len(self.classes_), config.d_model, mixer
+            len(self.tokenizer), len(self.classes_), config.d_model, make_mixer(config)
         ).requires_grad_(True)
 
     def _encode(self, texts: Sequence[str]) -> Ragged:
         rows = self.tokenizer.encode(texts)
         return rows if self.config.max_tokens is None else rows.truncate(self.config.max_tokens)
 
-    def _encode_labelled(
-        self, texts: Sequence[str], labels: Sequence[Label], name: str
-    ) -> Labelled:
-        index = {label: c for c, label in enumerate(self.classes_)}
-        targets = np.empty(len(labels), dtype=np.int64)
-        for i, label in enumerate(labels):
-            if label not in index:
-                raise ValueError(
-                    f"{name}[{i}]: {label!r} was not there in training; the labels are "
-                    f"{_enumerate(self.classes_)}"
-                )
-            targets[i] = index[label]
+    def _encode_labelled(self, texts: Sequence[str], labels: Labels, name: str) -> Labelled:
+        targets = encode_labels(labels, self.classes_, name)
         return Labelled(self._encode(texts), targets)
 
-    def _logits(self, texts: Iterable[str]) -> np.ndarray:
-        texts = _check_texts(texts)
-        return self._predict(self.model, self._encode(texts))
+    def _calibrate(self, held_out: Labelled) -> None:
+        if not len(held_out.rows):
+            return
+        several, logits = self.several_labels_, self._predict(self.model, held_out.rows)
+        temperature = fit_temperature(logits, held_out.targets, several)
+        _divide_head(self.model, temperature)
+        self.history_.temperature = temperature
+        self.history_.calibration_error = [
+            calibration_error(self.answers.probabilities(z), held_out.targets, several)
+            for z in (logits, logits / np.float32(temperature))
+        ]
+
+    def _ids(self, grams: bool) -> np.ndarray:
+        """The ids of all words, and of grams too if wanted."""
+        return np.array(
+            [
+                i
+                for i, entry in enumerate(self.tokenizer.vocabulary)
+                if entry != UNKNOWN and (grams or not is_gram(entry))
+            ]
+        )
 
     def _predict(self, model: Classifier, rows: Ragged) -> np.ndarray:
-        return predict_logits(model, rows, self.config.recipe().batch_size)
-
-
-def _check_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
-    checked = _as_list(texts, name)
-    for i, text in enumerate(checked):
-        if not isinstance(text, str):
-            raise TypeError(f"{name}[{i}]: {shorten(text)} is {type(text).__name__}; give str")
-    return checked
-
-
-def _check_labelled(
-    texts: Iterable[str], labels: Iterable[Label], part: str = ""
-) -> tuple[list[str], list[Label]]:
-    """Lists of both, the labels as Python's own str and int, which compare and save alike."""
-    texts, labels = _check_texts(texts, f"{part}texts"), _as_list(labels, f"{part}labels")
-    if len(texts) != len(labels):
-        raise ValueError(
-            f"{part}labels: {len(labels)} of them for {len(texts)} texts; give one a text"
-        )
-    if not texts:
-        raise ValueError(f"{part}texts: there are none; give at least one")
-    for i, label in enumerate(labels):
-        if not isinstance(label, str | numbers.Integral):
-            kind = type(label).__name__
-            raise TypeError(f"{part}labels[{i}]: {shorten(label)} is {kind}; give str or int")
-    return texts, [str(label) if isinstance(label, str) else int(label) for label in labels]
-
-
-def _as_list(values: Iterable[Any], name: str) -> list[Any]:
-    """Of an array, a column or a generator as well; not of what only looks like a sequence."""
-    if isinstance(values, str):
-        raise TypeError(f"{name}: is a str; give a list, even if it is of one")
-    if isinstance(values, bytes | Mapping | Set) or not isinstance(values, Iterable):
-        raise TypeError(f"{name}: is {type(values).__name__}; give a list")
-    return list(values)
-
-
-def _label_order(label: Label) -> tuple[bool, Label]:
-    return isinstance(label, str), label
-
-
-def _enumerate(labels: Sequence[Label], most: int = 10) -> str:
-    named = ", ".join(repr(label) for label in labels[:most])
-    return named if len(labels) <= most else f"{named} and {len(labels) - most} more"
+        return predict_logits(model, rows, self.config.documents_a_batch)
 
 
 def _shown(progress: bool | None) -> bool:
     return sys.stderr.isatty() if progress is None else progress
 
 
-def _check_classes(classes: object) -> list[Label]:
-    if (
-        not isinstance(classes, list)
-        or not all(isinstance(label, str | int) for label in classes)
-        or len(set(classes)) != len(classes)
-        or len(classes) < 2
-    ):
-        raise ValueError("classes are no list of different labels")
-    return classes
+def _divide_head(model: Classifier, by: float) -> None:
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter.div_(by)
 
 
-def _model_card(classifier: TextClassifier, name: str) -> str:
-    history = classifier.history_
-    lines = [
-        "---",
-        "library_name: hyperagg",
-        "pipeline_tag: text-classification",
-        "---",
-        f"# {name}",
-        "",
-        f"A text classifier by {classifier.config.mixer}, trained with hyperagg.",
-        "",
-        f"- classes: {_enumerate(classifier.classes_)}",
-        f"- words: {len(classifier.tokenizer.vocabulary):,}",
-        f"- parameters: {classifier.model.count_parameters()['parameters']:,}",
-        f"- epochs: {len(history.loss)}, the best of them {history.best_epoch + 1}",
-    ]
-    if history.validation_accuracy:
-        best = history.validation_accuracy[history.best_epoch]
-        lines.append(f"- accuracy on the held-out part of the training rows: {best:.4f}")
-    lines += [
-        "",
-        "```python",
-        "import hyperagg",
-        "",
-        f'clf = hyperagg.TextClassifier.from_pretrained("{name}")',
-        'clf.predict(["a text"])',
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
+def _class_weights(asked: Any, labels: Labels, classes: Sequence[Label]) -> np.ndarray:
+    """(C,) float32, on average 1 a label."""
+    if asked is None:
+        return np.ones(len(classes), dtype=np.float32)
+    if asked == "balanced":
+        counts = np.bincount(encode_labels(labels, classes, "labels").token_ids)
+        return (counts.sum() / (len(classes) * counts)).astype(np.float32)
+    if not isinstance(asked, Mapping):
+        raise TypeError(f'class_weight={shorten(asked)}: give "balanced" or {{label: weight}}')
+    for label, weight in asked.items():
+        if label not in classes:
+            raise ValueError(f"class_weight: {label!r} is none of the labels")
+        if not isinstance(weight, float | int) or not 0 < weight < float("inf"):
+            raise ValueError(f"class_weight: {label!r} has {weight!r}; give a number above 0")
+    return np.array([asked.get(label, 1.0) for label in classes], dtype=np.float32)

@@ -35,9 +35,15 @@ def whole(fresh, table, tmp_path_factory):
     return folder
 
 
-def test_a_model_folder_has_four_files_and_no_others(whole):
+def test_a_model_folder_has_five_files_and_no_others(whole):
     names = sorted(path.name for path in whole.iterdir())
-    assert names == ["README.md", "config.json", "model.safetensors", "tokenizer.json"]
+    assert names == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "training.safetensors",
+    ]
     config = json.loads((whole / "config.json").read_text("utf-8"))
     assert config["format"] == "hyperagg.TextClassifier"
     assert (config["d_model"], config["epochs"]) == (16, 30)
@@ -141,7 +147,7 @@ def test_training_again_takes_the_place_of_the_model(cli, table, whole, tmp_path
     assert cli("train", table, "--epochs", 1, "--d-model", 4, "--out", out).code == 0
     assert cli("train", table, *ARGUMENTS, "--out", out).code == 0
     assert weights(out) == weights(whole)
-    assert len(list(out.iterdir())) == 4
+    assert len(list(out.iterdir())) == 5
 
 
 # A run that keeps its state after every chunk and leaves time to be interrupted.
@@ -216,7 +222,7 @@ def test_killed_and_resumed_is_as_if_not_killed(fresh, table, whole, tmp_path):
     answer = fresh("train", table, *ARGUMENTS, "--out", out, "--resume", PYTHONHASHSEED="3")
     assert answer.code == 0, answer.err
     assert weights(out) == weights(whole)
-    assert len(list(out.iterdir())) == 4
+    assert len(list(out.iterdir())) == 5
 
 
 @pytest.mark.parametrize("driver", [KILLED_WRITING, KILLED_EARLY], ids=["writing", "early"])
@@ -230,7 +236,7 @@ def test_killed_at_a_bad_moment(cli, table, whole, tmp_path, driver):
     assert answer.code == 0, answer.err
     assert ("from the beginning" in answer.err) == (driver is KILLED_EARLY)
     assert weights(out) == weights(whole)
-    assert len(list(out.iterdir())) == 4
+    assert len(list(out.iterdir())) == 5
 
 
 def test_ctrl_c_says_how_to_go_on(cli, table, whole, tmp_path):

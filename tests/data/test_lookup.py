@@ -114,8 +114,21 @@ def test_any_folder_of_own_loads_and_is_listed(room: Path, monkeypatch: pytest.M
     ("splits", "said"),
     [
         ({"train": {"text": ["a"], "label": ["b"]}}, "it has train.parquet"),
-        ({s: {"text": ["a"], "labels": [["b"]]} for s in ("train", "test")}, "no column 'label'"),
-        ({s: {"text": ["a"], "label": [["b"]]} for s in ("train", "test")}, "only one label"),
+        ({s: {"text": ["a"], "topics": ["b"]} for s in ("train", "test")}, "no column 'label'"),
+        ({s: {"text": ["a"], "labels": [{"b": 1}]} for s in ("train", "test")}, "is no label"),
+        ({s: {"text": ["a"], "labels": [["b", None]]} for s in ("train", "test")}, "label 2"),
+        (
+            {"train": {"text": ["a"], "label": [["b"]]}, "test": {"text": ["a"], "label": ["b"]}},
+            "train.parquet has lists of labels and test.parquet has one label a row: write lists",
+        ),
+        (
+            {
+                "train": {"text": ["a"], "label": ["b"]},
+                "test": {"text": ["a"], "label": ["b"]},
+                "validation": {"text": ["a"], "label": [["b"]]},
+            },
+            "validation.parquet has lists of labels and train.parquet has one label a row",
+        ),
     ],
 )
 def test_own_folder_that_does_not_fit_is_an_error(
@@ -133,14 +146,37 @@ def test_own_folder_that_does_not_fit_is_an_error(
     assert source.asked == 0
 
 
-def test_several_labels_a_document_are_for_later(
-    room: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("column", ["label", "labels"])
+def test_several_labels_a_document(
+    room: Path, monkeypatch: pytest.MonkeyPatch, column: str
 ) -> None:
-    rows: dict[str, list[object]] = {"text": ["a"], "labels": [["b"]]}
-    put(room / "reuters-modapte", train=rows, test=rows)
+    rows: dict[str, list[object]] = {"text": ["a", "b"], column: [["x", "y", "x"], []]}
+    put(room / "mine", train=rows, test={"text": [], column: []})
     monkeypatch.setenv("HYPERAGG_DATA", str(room))
-    with pytest.raises(ValueError, match="several labels each"):
-        load_dataset("reuters-modapte")
+    data = load_dataset("mine")
+    assert data.train.multi_label
+    assert data.train.labels == [("x", "y"), ()]
+    assert len(data.test) == 0
+
+
+def test_several_labels_survive_the_cache(
+    room: Path, register: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = register()
+    labels: list[tuple[str, ...]] = [("x", "y"), (), ("z",)]
+    several = Split(TRAIN.texts, labels), Split(TEST.texts, labels[1:2])
+    monkeypatch.setattr(Source, "__call__", lambda self: several)
+    first, second = load_dataset("toy"), load_dataset("toy")
+    assert (first.train, first.test) == (second.train, second.test) == several
+    assert second.source.startswith("cache") and source.asked == 0
+
+
+def test_what_holds_no_labels_is_for_later(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: dict[str, list[object]] = {"text": ["a"]}
+    put(room / "wikitext-2", train=rows, test=rows)
+    monkeypatch.setenv("HYPERAGG_DATA", str(room))
+    with pytest.raises(ValueError, match="it has no labels"):
+        load_dataset("wikitext-2")
 
 
 def test_failing_source_says_what_would_do(room: Path, register: Callable[..., Source]) -> None:
@@ -192,7 +228,8 @@ def test_unknown_names(room: Path, monkeypatch: pytest.MonkeyPatch, name: str) -
     rows: dict[str, list[object]] = {"text": ["a"], "label": ["b"]}
     put(room / "own" / "mine", train=rows, test=rows)
     monkeypatch.setenv("HYPERAGG_DATA", str(room / "own"))
-    with pytest.raises(ValueError, match="there are r8, r52, 20ng, reuters, ag-news, mine"):
+    names = "there are r8, r52, 20ng, reuters, reuters-modapte, ag-news, mine"
+    with pytest.raises(ValueError, match=names):
         load_dataset(name)
 
 

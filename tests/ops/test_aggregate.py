@@ -268,7 +268,7 @@ def test_opcheck_of_windows_and_tokens():
     torch.library.opcheck(torch.ops.hyperagg.window.default, (x, p, None, *rows, 3, 0.5))
     ids, table = torch.randint(5, (12,)), torch.randn(5, D)
     tokens = torch.ops.hyperagg.aggregate_tokens.default
-    torch.library.opcheck(tokens, (ids, table, *rows, p.detach(), None, 0.5))
+    torch.library.opcheck(tokens, (ids, table, *rows, p.detach(), None, None, 0.5))
 
 
 def test_dense_mask_is_the_sources_product():

@@ -21,13 +21,20 @@ def problem(lengths, d=5, vocabulary=11, dtype=torch.float64):
     return token_ids, cu_seqlens, embedding, p
 
 
-@given(st.lists(st.integers(0, 20), min_size=1, max_size=8), st.sampled_from(["none", "sqrt"]))
-def test_equals_reference_with_gradients(lengths, normalize):
+@given(
+    st.lists(st.integers(0, 20), min_size=1, max_size=8),
+    st.sampled_from(["none", "sqrt"]),
+    st.booleans(),
+)
+def test_equals_reference_with_gradients(lengths, normalize, weighted):
     token_ids, cu_seqlens, embedding, p = problem(lengths)
+    weights = torch.randn(len(token_ids), dtype=embedding.dtype) if weighted else None
     power = {"none": 0.0, "sqrt": 0.5}[normalize]
-    got = ops.aggregate_tokens(token_ids, embedding, p, cu_seqlens=cu_seqlens, normalize=normalize)
+    got = ops.aggregate_tokens(
+        token_ids, embedding, p, cu_seqlens=cu_seqlens, weights=weights, normalize=normalize
+    )
     want = reference.aggregate_tokens(
-        token_ids, embedding, cu_seqlens[:-1], cu_seqlens.diff(), p, None, power
+        token_ids, embedding, cu_seqlens[:-1], cu_seqlens.diff(), p, None, weights, power
     )
     torch.testing.assert_close(got, want)
     grad = torch.randn_like(got)
@@ -48,6 +55,14 @@ def test_padded_ragged_and_vector_forms_agree():
     for b, n in enumerate(lengths):
         padded[b, :n] = token_ids[cu_seqlens[b] : cu_seqlens[b] + n]
     counts = torch.tensor(lengths)
+    weights = torch.randn(11, dtype=embedding.dtype)[token_ids.long()]
+    weighted = torch.zeros(3, 7, dtype=embedding.dtype)
+    for b, n in enumerate(lengths):
+        weighted[b, :n] = weights[cu_seqlens[b] : cu_seqlens[b] + n]
+    torch.testing.assert_close(
+        ops.aggregate_tokens(padded, embedding, p, lengths=counts, weights=weighted),
+        ops.aggregate_tokens(token_ids, embedding, p, cu_seqlens=cu_seqlens, weights=weights),
+    )
     torch.testing.assert_close(ops.aggregate_tokens(padded, embedding, p, lengths=counts), ragged)
     vectors = ops.aggregate(embedding[padded], p, lengths=counts)[:, 0]
     torch.testing.assert_close(vectors, ragged)
@@ -105,9 +120,15 @@ def test_many_python_threads_at_once():
 
 def test_opcheck():
     token_ids, cu_seqlens, embedding, p = problem([3, 5])
+    tensors = token_ids, embedding.detach(), cu_seqlens[:-1], cu_seqlens.diff()
     torch.library.opcheck(
         torch.ops.hyperagg.aggregate_tokens.default,
-        (token_ids, embedding.detach(), cu_seqlens[:-1], cu_seqlens.diff(), p.detach(), None, 0.5),
+        (*tensors, p.detach(), None, None, 0.5),
+    )
+    weights = torch.rand(8, dtype=embedding.dtype)
+    torch.library.opcheck(
+        torch.ops.hyperagg.aggregate_tokens.default,
+        (*tensors, p.detach(), None, weights, 0.5),
     )
 
 
@@ -122,6 +143,9 @@ def test_opcheck():
         (dict(p=torch.ones(1, 4)), "p"),
         (dict(p=torch.ones(2, 3)), "p"),
         (dict(embedding=torch.ones(4, 4, dtype=torch.bfloat16)), "embedding"),
+        (dict(weights=torch.ones(3)), "weights"),
+        (dict(weights=torch.ones(2, dtype=torch.float64)), "weights"),
+        (dict(weights=torch.ones(2, requires_grad=True)), "weights"),
     ],
 )
 def test_bad_arguments_are_named(change, names):

@@ -1,0 +1,132 @@
+"""Texts and labels as users give them: checked, and labels as numbers of classes.
+
+A label is a str or an int. A document has one, or where documents have several, a list, tuple or
+set of any number of them.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterable, Mapping, Sequence, Set
+from reprlib import repr as shorten
+from typing import Any
+
+import numpy as np
+
+from hyperagg.text import Ragged
+
+__all__ = [
+    "Label",
+    "Labels",
+    "are_several",
+    "check_classes",
+    "check_labelled",
+    "check_texts",
+    "distinct",
+    "encode_labels",
+    "enumerate_labels",
+]
+
+Label = str | int
+Labels = Sequence[Label] | Sequence[tuple[Label, ...]]
+
+
+def check_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
+    checked = _as_list(texts, name)
+    for i, text in enumerate(checked):
+        if not isinstance(text, str):
+            raise TypeError(f"{name}[{i}]: {shorten(text)} is {type(text).__name__}; give str")
+    return checked
+
+
+def check_labelled(
+    texts: Iterable[str], labels: Iterable[Any], part: str = ""
+) -> tuple[list[str], Labels]:
+    """Lists of both, the labels as Python's own str and int, which compare and save alike."""
+    texts, labels = check_texts(texts, f"{part}texts"), _as_list(labels, f"{part}labels")
+    if len(texts) != len(labels):
+        raise ValueError(
+            f"{part}labels: {len(labels)} of them for {len(texts)} texts; give one a text"
+        )
+    if not texts:
+        raise ValueError(f"{part}texts: there are none; give at least one")
+    several = _holds_labels(labels[0])
+    checked: list[Any] = []
+    for i, label in enumerate(labels):
+        name = f"{part}labels[{i}]"
+        if not several:
+            checked.append(_check_label(label, name))
+        elif _holds_labels(label):
+            checked.append(tuple(dict.fromkeys(_check_label(one, name) for one in label)))
+        else:
+            raise TypeError(f"{name}: {shorten(label)} is one label; others here are lists of them")
+    return texts, checked
+
+
+def are_several(labels: Labels) -> bool:
+    """Whether each document has a tuple of labels."""
+    return bool(labels) and isinstance(labels[0], tuple)
+
+
+def distinct(labels: Labels) -> list[Label]:
+    """The different ones, sorted: numbers, then strings."""
+    found = {one for label in labels for one in (label if isinstance(label, tuple) else (label,))}
+    return sorted(found, key=lambda label: (isinstance(label, str), label))
+
+
+def encode_labels(labels: Labels, classes: Sequence[Label], name: str) -> Ragged:
+    """The classes of each document, by number.
+
+    Raises:
+        ValueError: a label that is none of the classes.
+    """
+    numbers_of = {label: c for c, label in enumerate(classes)}
+    ids, borders = [], np.zeros(len(labels) + 1, dtype=np.int64)
+    for i, label in enumerate(labels):
+        for one in label if isinstance(label, tuple) else (label,):
+            if one not in numbers_of:
+                raise ValueError(
+                    f"{name}[{i}]: {one!r} was not there in training; the labels are "
+                    f"{enumerate_labels(classes)}"
+                )
+            ids.append(numbers_of[one])
+        borders[i + 1] = len(ids)
+    return Ragged(np.array(ids, dtype=np.int32), borders)
+
+
+def check_classes(classes: object) -> list[Label]:
+    """What a model's config says its classes are."""
+    if (
+        not isinstance(classes, list)
+        or not all(isinstance(label, str | int) for label in classes)
+        or len(set(classes)) != len(classes)
+        or len(classes) < 2
+    ):
+        raise ValueError("classes are no list of different labels")
+    return classes
+
+
+def enumerate_labels(labels: Sequence[Label], most: int = 10) -> str:
+    named = ", ".join(repr(label) for label in labels[:most])
+    return named if len(labels) <= most else f"{named} and {len(labels) - most} more"
+
+
+def _holds_labels(label: object) -> bool:
+    return isinstance(label, list | tuple | Set | np.ndarray)
+
+
+def _check_label(label: object, name: str) -> Label:
+    if isinstance(label, str):
+        return str(label)
+    if isinstance(label, numbers.Integral):
+        return int(label)
+    raise TypeError(f"{name}: {shorten(label)} is {type(label).__name__}; give str or int")
+
+
+def _as_list(values: Iterable[Any], name: str) -> list[Any]:
+    """Of an array, a column or a generator as well; not of what only looks like a sequence."""
+    if isinstance(values, str):
+        raise TypeError(f"{name}: is a str; give a list, even if it is of one")
+    if isinstance(values, bytes | Mapping | Set) or not isinstance(values, Iterable):
+        raise TypeError(f"{name}: is {type(values).__name__}; give a list")
+    return list(values)
