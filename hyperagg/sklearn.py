@@ -44,7 +44,7 @@ class HyperAggClassifier(ClassifierMixin, _OfTexts):
 
     Args:
         d_model, max_words, max_grams, min_count, epochs, learning_rate, label_smoothing,
-            validation_share: as `hyperagg.training.text_classifier.ClassifierConfig` says.
+            validation_share, refit: as `hyperagg.training.config.ClassifierConfig` says.
         random_state: None for a seed of 0, a number, or a RandomState.
 
     Attributes:
@@ -66,6 +66,7 @@ class HyperAggClassifier(ClassifierMixin, _OfTexts):
         learning_rate: float | None = None,
         label_smoothing: float | None = None,
         validation_share: float = 0.1,
+        refit: bool = True,
         random_state: Any = None,
     ) -> None:
         self.d_model = d_model
@@ -76,6 +77,7 @@ class HyperAggClassifier(ClassifierMixin, _OfTexts):
         self.learning_rate = learning_rate
         self.label_smoothing = label_smoothing
         self.validation_share = validation_share
+        self.refit = refit
         self.random_state = random_state
 
     def fit(self, X: Iterable[str], y: Any) -> HyperAggClassifier:

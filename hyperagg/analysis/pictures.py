@@ -10,7 +10,7 @@ import matplotlib
 from hyperagg.analysis.orthogonality import BINS, Cosines
 from hyperagg.atomic import atomic_write
 
-__all__ = ["draw_bars", "draw_cosines", "draw_learning_curves", "draw_scaling"]
+__all__ = ["draw_bars", "draw_cosines", "draw_deletion", "draw_learning_curves", "draw_scaling"]
 
 matplotlib.use("Agg")
 # The null and the rivals keep one colour each wherever they appear.
@@ -20,6 +20,7 @@ COLOURS = {
     "attention": "#30638e",
     "transformer": "#5b8e7d",
     "untrained": "#9a9a9a",
+    "random": "#9a9a9a",
 }
 
 
@@ -80,6 +81,28 @@ def draw_scaling(lines: Mapping[str, tuple[Sequence[int], Sequence[float]]], pat
     _save(figure, path)
 
 
+def draw_deletion(
+    falls: Mapping[str, Mapping[str, Sequence[float]]], removed: Sequence[int], path: Path
+) -> None:
+    """Fall of the probability against the number that was taken out; {panel: {method: falls}}."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(
+        1, len(falls), figsize=(4.6 * len(falls), 3.8), squeeze=False, layout="constrained"
+    )
+    for axis, (panel, methods) in zip(axes[0], falls.items()):
+        for name, fall in methods.items():
+            percent = [100 * f for f in fall]
+            axis.plot(removed, percent, marker=".", alpha=0.8, label=name, color=COLOURS.get(name))
+        axis.set(title=panel, xscale="log", xlabel="taken out (log scale)")
+        axis.set_xticks(removed, [str(k) for k in removed])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("fall of the answer's probability, points")
+    axes[0, 0].legend(title="chosen by", fontsize=8, title_fontsize=8)
+    _save(figure, path)
+
+
 def draw_bars(values: Mapping[str, float], unit: str, path: Path) -> None:
     """A bar a name, the first on top."""
     from matplotlib import pyplot as plt
@@ -87,6 +110,7 @@ def draw_bars(values: Mapping[str, float], unit: str, path: Path) -> None:
     figure, axis = plt.subplots(figsize=(6.4, 0.8 + 0.24 * len(values)), layout="constrained")
     bars = axis.barh(list(values), list(values.values()), color=COLOURS["aggregation"])
     axis.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
+    axis.margins(x=0.1)  # so that the longest bar's number is inside
     axis.invert_yaxis()
     axis.set(xlabel=unit)
     axis.tick_params(axis="y", labelsize=8)

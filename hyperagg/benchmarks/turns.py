@@ -9,21 +9,24 @@ from contextlib import contextmanager
 
 import numpy as np
 
-__all__ = ["in_turns", "kept_memory"]
+__all__ = ["in_turns", "item_by_item", "kept_memory"]
 
 _ROUNDS, _MOST_ROUNDS = 7, 31
 
 
-def in_turns(calls: Mapping[str, Callable[[], object]], budget: float = 3.0) -> dict[str, float]:
+def in_turns(
+    calls: Mapping[str, Callable[[], object]], budget: float = 3.0, rounds: int = _ROUNDS
+) -> dict[str, float]:
     """Median seconds of each call.
 
-    Every round makes each call once, another one first each time. There are at least 7 rounds
+    Every round makes each call once, another one first each time. There are at least `rounds`
     after a call to warm up, and up to 31 while `budget` seconds last.
     """
+    least, rounds = rounds, 0
     names = list(calls)
     times: dict[str, list[float]] = {name: [] for name in names}
-    begun, rounds = time.perf_counter(), 0
-    while rounds < _ROUNDS or (rounds < _MOST_ROUNDS and time.perf_counter() - begun < budget):
+    begun = time.perf_counter()
+    while rounds < least or (rounds < _MOST_ROUNDS and time.perf_counter() - begun < budget):
         first = rounds % len(names)
         for name in names[first:] + names[:first]:
             if not rounds:
@@ -32,6 +35,22 @@ def in_turns(calls: Mapping[str, Callable[[], object]], budget: float = 3.0) -> 
             calls[name]()
             times[name].append(time.perf_counter() - started)
         rounds += 1
+    return {name: float(np.median(each)) for name, each in times.items()}
+
+
+def item_by_item(calls: Mapping[str, Callable[[int], object]], number: int) -> dict[str, float]:
+    """Median seconds of call(i) over i < number, the calls in turns at every i.
+
+    For calls of microseconds that are to meet another input each time, as a server does.
+    """
+    names = list(calls)
+    times = {name: np.empty(number) for name in names}
+    for i in range(number):
+        first = i % len(names)
+        for name in names[first:] + names[:first]:
+            started = time.perf_counter()
+            calls[name](i)
+            times[name][i] = time.perf_counter() - started
     return {name: float(np.median(each)) for name, each in times.items()}
 
 

@@ -8,7 +8,20 @@ import sys
 
 import typer
 
-from hyperagg.cli import analyze, bench, compare, data, evaluate, explain, predict, study, train
+from hyperagg.cli import (
+    analyze,
+    bench,
+    compare,
+    convert,
+    data,
+    evaluate,
+    explain,
+    predict,
+    quantize,
+    study,
+    train,
+    tune,
+)
 from hyperagg.data.errors import escape
 
 __all__ = ["app", "main"]
@@ -20,7 +33,7 @@ app = typer.Typer(
     help="Linear-time sequence models by high-dimensional aggregation.",
     epilog="Example: hyperagg train reviews.csv --text review --label stars --out model",
 )
-for command in (compare, train, evaluate, predict, explain):
+for command in (compare, train, tune, evaluate, predict, explain, quantize, convert):
     app.command(epilog=command.EXAMPLE)(getattr(command, command.__name__.rpartition(".")[2]))
 app.add_typer(study.app, name="study")
 app.add_typer(analyze.app, name="analyze")

@@ -11,14 +11,14 @@ from hyperagg.cli.options import output_folder, say
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Time the ops on this machine.",
+    help="Time the ops and the classifier on this machine.",
     epilog="Example: hyperagg bench ops",
 )
 
 
 @app.callback()
 def group() -> None:
-    """Keeps `bench` a group of commands while it has only one."""
+    """Benchmarks are a group of commands."""
 
 
 @app.command(epilog="Example: hyperagg bench ops --out runs/bench-ops")
@@ -42,3 +42,46 @@ def ops(
     for name, seconds in rivals.items():
         print(f"{name}: {1000 * seconds:.2f} ms, {seconds / ours:.1f} × ours")
     say(f"README.md, results.json and pictures in {out}")
+
+
+@app.command(epilog="Example: hyperagg bench text --sets ag-news --out runs/bench-text")
+def text(
+    sets: Annotated[
+        str, typer.Option(help="Names that `hyperagg data list` shows, separated by commas.")
+    ] = "imdb,ag-news",
+    threads: Annotated[str, typer.Option(help="How many, separated by commas.")] = "1,2",
+    out: Annotated[Path, typer.Option(help="Folder for the page and its figures.")] = Path(
+        "runs/bench-text"
+    ),
+    quick: Annotated[bool, typer.Option("--quick", help="Few rows, to try it out.")] = False,
+) -> None:
+    """The classifier beside fastText: training, prediction, and time to the same accuracy."""
+    from rich.console import Console
+
+    from hyperagg.benchmarks import (
+        FULL_TEXT,
+        QUICK_TEXT,
+        bench_text,
+        text_table,
+        write_text_page,
+    )
+    from hyperagg.data import load_dataset
+
+    numbers = [number.strip() for number in threads.split(",") if number.strip()]
+    if not numbers or not all(number.isdecimal() and int(number) for number in numbers):
+        raise ValueError(f"--threads {threads}: give whole numbers, 1 or more, as in 1,2")
+    datasets = [load_dataset(name.strip()) for name in sets.split(",") if name.strip()]
+    if not datasets:
+        raise ValueError("--sets: name at least one")
+    console = Console(stderr=True)
+    with output_folder(out):
+        with console.status("fastText's files") as status:
+            results = bench_text(
+                datasets,
+                [int(number) for number in numbers],
+                QUICK_TEXT if quick else FULL_TEXT,
+                lambda part: status.update(part),
+            )
+        write_text_page(out, results)
+    print(text_table(results))
+    say(f"README.md, table.md, results.json and ratios.png in {out}")

@@ -60,6 +60,9 @@ def accuracy(
     ] = "r8,r52,20ng,reuters,ag-news",
     rivals: Annotated[str, typer.Option(help="Separated by commas.")] = "tfidf,fasttext",
     seeds: Seeds = 5,
+    baseline_seeds: Annotated[
+        int | None, typer.Option(min=1, help="The same for fastText, which takes long.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for a folder a set, and the table.")] = Path(
         "runs/accuracy"
     ),
@@ -82,8 +85,38 @@ def accuracy(
         for data in datasets:
             print(f"{data.name}: {len(data.train.texts):,} train, {len(data.test.texts):,} test")
             results[data.name] = compare(
-                data, names, seeds, out / data.name, resume=resume, say=print
+                data,
+                names,
+                seeds,
+                out / data.name,
+                baseline_seeds=baseline_seeds,
+                resume=resume,
+                say=print,
             )
         write_accuracy(out, results)
     print(accuracy_table(results))
     print(f"results.json and table.md in {out}")
+
+
+@app.command(epilog="Example: hyperagg study deletion --set r52 --texts 500")
+def deletion(
+    set: Annotated[str, typer.Option(help="A name that `hyperagg data list` shows.")] = "r52",
+    texts: Annotated[int, typer.Option(min=1, help="How many test texts to explain.")] = 500,
+    seeds: Seeds = 5,
+    out: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path("runs/deletion"),
+    resume: Resume = False,
+) -> None:
+    """Take out the words that an explanation names, and see how far the answer's probability falls;
+    beside integrated gradients, occlusion and chance."""
+    from rich.console import Console
+
+    from hyperagg.data import load_dataset
+    from hyperagg.studies.deletion import deletion as run
+    from hyperagg.studies.deletion import deletion_tables
+
+    data = load_dataset(set)
+    with output_folder(out):
+        results = run(data, texts, seeds, out, resume=resume, say=print)
+    for table in deletion_tables(results):
+        Console().print(table)
+    print(f"results.json, table.md and deletion.png in {out}")

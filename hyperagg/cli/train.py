@@ -30,6 +30,17 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the rows.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At the start.")] = None,
     d_model: Annotated[int, typer.Option(min=1, help="Dimension of the embedding.")] = 64,
+    max_words: Annotated[int, typer.Option(min=1, help="The most used words are kept.")] = 200_000,
+    max_grams: Annotated[
+        int, typer.Option(min=0, help="And as many pairs, beginnings and endings of words.")
+    ] = 300_000,
+    min_count: Annotated[int, typer.Option(min=1, help="Uses below which none is kept.")] = 1,
+    vectors: Annotated[
+        Path | None, typer.Option(help="Table of word vectors (.vec) to start from.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="4 at most; the weights do not depend on it.")
+    ] = None,
     format: Format = None,
     label_separator: LabelSeparator = None,
     balanced: Annotated[
@@ -48,7 +59,15 @@ def train(
     if len(classes) < 2:
         only = f"all labels are {classes[0]!r}" if classes else "no row has a label"
         raise ValueError(f"{display_name(file)}: {only}; a classifier needs at least two classes")
-    classifier = TextClassifier(epochs=epochs, learning_rate=learning_rate, d_model=d_model)
+    classifier = TextClassifier(
+        epochs=epochs,
+        learning_rate=learning_rate,
+        d_model=d_model,
+        max_words=max_words,
+        max_grams=max_grams,
+        min_count=min_count,
+        threads=threads,
+    )
     checkpoint = out / "checkpoint.safetensors"
     if resume and not checkpoint.exists():
         say(f"no interrupted training in {out}: starting from the beginning")
@@ -58,6 +77,7 @@ def train(
                 rows.texts,
                 rows.labels,
                 class_weight="balanced" if balanced else None,
+                vectors=vectors,
                 seed=seed,
                 checkpoint=checkpoint,
                 resume=resume,

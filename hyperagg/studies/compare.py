@@ -52,6 +52,7 @@ def compare(
     out: Path,
     *,
     epochs: int | None = None,
+    baseline_seeds: int | None = None,
     resume: bool = False,
     progress: bool = True,
     say: Callable[[str], None] = print,
@@ -64,6 +65,7 @@ def compare(
         seeds: how many; 0 ... seeds - 1.
         out: the folder for everything that is written.
         epochs: the same for all models; None: what was found best for each.
+        baseline_seeds: as `seeds`, of BASELINES; None: as many.
         resume: keep the runs that an earlier, interrupted call left in `out`.
         progress: show bars.
         say: told in a line what was measured.
@@ -83,13 +85,19 @@ def compare(
     measure = "micro_f1" if dataset.train.multi_label else "accuracy"
     for seed in range(seeds):
         for name in names:
+            if name in BASELINES:
+                differ = BASELINES[name].seeds_differ
+                if seed >= ((baseline_seeds or seeds) if differ else 1):
+                    continue
             key = f"{name} epochs={epochs} seed={seed}"
             if key not in runs.done and name in BASELINES:
                 if (chosen := f"{name} chosen") not in runs.done:
                     runs.add(chosen, choose(name, dataset))
                 runs.add(key, run_baseline(name, dataset, runs.done[chosen], seed))
             elif key not in runs.done:
-                config = {**VARIANTS[name], "epochs": epochs}
+                # Beside baselines, which learn all rows, so does it; mixers learn the same rows.
+                alone = not any(rival in VARIANTS for rival in rivals)
+                config = {**VARIANTS[name], "epochs": epochs, "refit": alone}
                 folder = out / "models" / name if seed == 0 else None
                 runs.add(key, _run(dataset, config, seed, folder, progress))
             run = runs.done[key]
@@ -99,7 +107,11 @@ def compare(
                 f"{run['predict_docs_per_second']:,.0f} documents/s"
             )
     by_model = {
-        name: [runs.done[f"{name} epochs={epochs} seed={seed}"] for seed in range(seeds)]
+        name: [
+            runs.done[key]
+            for seed in range(seeds)
+            if (key := f"{name} epochs={epochs} seed={seed}") in runs.done
+        ]
         for name in names
     }
     results: dict[str, Any] = {

@@ -8,7 +8,6 @@ comes close, and changes no answer (Guo et al. 2017, "On calibration of modern n
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
 
 from hyperagg.text import Ragged
 
@@ -35,6 +34,8 @@ def fit_temperature(logits: np.ndarray, targets: Ragged, several: bool) -> float
 
     `targets` are the classes of each row, one each unless `several`.
     """
+    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+
     logits = logits.astype(np.float64)
     truth = targets.indicators(logits.shape[1])
 

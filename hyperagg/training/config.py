@@ -52,7 +52,8 @@ class ClassifierConfig:
             0.04; its epochs are 10, for fewer than 1,000 texts as many as make 10,000 steps, at
             most 200.
         validation_share: the part of the training rows that is held out, when none is given to
-            `fit`, to tell which epoch was best.
+            `fit`, to tell which epoch was best and how sure to be of an answer.
+        refit: whether then to learn all rows, the held-out ones too, for as many epochs.
     """
 
     mixer: MixerName = "aggregation"
@@ -67,6 +68,7 @@ class ClassifierConfig:
     label_smoothing: float | None = None
     batch_size: int | None = None
     validation_share: float = 0.1
+    refit: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.mixer, str) or self.mixer not in MIXERS:
@@ -84,6 +86,8 @@ class ClassifierConfig:
             least = 0 if name == "max_grams" else 1
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name}={shorten(value)}: give a whole number, {least} or more")
+        if not isinstance(self.refit, bool):
+            raise TypeError(f"refit={shorten(self.refit)}: give True or False")
         for name in ("learning_rate", "label_smoothing", "validation_share"):
             value = getattr(self, name)
             if value is None and name in optional:

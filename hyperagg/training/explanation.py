@@ -21,7 +21,7 @@ from hyperagg.text import Alignment, Ragged, use_weights
 from hyperagg.training.answers import Answers
 from hyperagg.training.labels import Label
 
-__all__ = ["Explanation", "explain", "telling_tokens"]
+__all__ = ["Explanation", "by_word", "explain", "telling_tokens"]
 
 _PLACES = 64
 
@@ -91,13 +91,19 @@ def explain(
     """The Explanation of one row of token ids; what words share, each has half of."""
     exact = isinstance(model.mixer, AggregationMixer)
     of_ids = (_exact_parts if exact else _first_order_parts)(model, token_ids)
-    owners = alignment.owners[: len(token_ids)]  # a rival may have read no more
-    spans = alignment.spans[: int(owners.max(initial=-1)) + 1]
-    parts = np.zeros((len(spans), len(logits)))
-    for side in (0, 1):
-        np.add.at(parts, owners[:, side], of_ids / 2)
+    parts = by_word(of_ids, alignment)
+    spans = alignment.spans[: len(parts)]
     bias = model.head.bias.detach().double().numpy()
     return Explanation(text, spans, answers, parts, bias, logits, exact)
+
+
+def by_word(of_ids: np.ndarray, alignment: Alignment) -> np.ndarray:
+    """(words, C) from what each token id has, (T, C); what two words share, each has half of."""
+    owners = alignment.owners[: len(of_ids)]  # a rival may have read no more
+    parts = np.zeros((int(owners.max(initial=-1)) + 1, of_ids.shape[1]))
+    for side in (0, 1):
+        np.add.at(parts, owners[:, side], of_ids / 2)
+    return parts
 
 
 def telling_tokens(model: Classifier, ids: np.ndarray, number: int) -> np.ndarray:

@@ -25,7 +25,7 @@ from hyperagg.text import Ragged
 from hyperagg.training.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
 from hyperagg.training.steppers import Labelled, Recipe, Stepper, predict_logits
 
-__all__ = ["History", "Progress", "hold_out", "train"]
+__all__ = ["History", "Progress", "hold_out", "read_note", "train"]
 
 TOKENS_A_CHUNK = 200_000
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
@@ -35,8 +35,9 @@ SECONDS_BETWEEN_CHECKPOINTS = 20.0
 class History:
     """What was seen on the way, one entry an epoch; `best_epoch` counts from 0.
 
-    `texts` is how many were learned, `validation_score` the accuracy on the held-out rows, of several labels micro-F1;
-    `calibration_error` is that of those rows before and after dividing by `temperature`.
+    `texts` is how many were learned, `validation_score` the accuracy on the held-out rows, of
+    several labels micro-F1; `calibration_error` is that of those rows before and after dividing by
+    `temperature`.
     """
 
     texts: int = 0
@@ -87,7 +88,9 @@ def train(
     recipe: Recipe,
     *,
     seed: int,
+    stop_after: int | None = None,
     checkpoint: Path | None = None,
+    note: Any = None,
     resume: bool = False,
     report: Callable[[Progress], None] | None = None,
 ) -> History:
@@ -100,7 +103,9 @@ def train(
             without rows: the last epoch is the best.
         recipe: epochs and rates.
         seed: of the order of documents and of everything else that is random.
-        checkpoint: where the state is kept while training; removed at the end.
+        stop_after: so many epochs, while rates fall as if there were all of the recipe's.
+        checkpoint: where the state is kept while training. It is left there at the end.
+        note: what the checkpoint shall hold besides, from the beginning on; see `read_note`.
         resume: go on from that file if it is there.
         report: called after every chunk.
 
@@ -109,11 +114,13 @@ def train(
         KeyboardInterrupt: after Ctrl-C, once the chunk is learned and the checkpoint written; the
             model then has the best weights so far. A second Ctrl-C stops at once.
     """
-    run = _Run(stepper, data, validation, recipe, seed, checkpoint)
+    run = _Run(stepper, data, validation, recipe, seed, checkpoint, note)
     if resume and checkpoint is not None and checkpoint.exists():
         run.restore()
+    elif note is not None:
+        run.save()
     with _interrupt_between_chunks() as interrupted:
-        while run.epoch < recipe.epochs:
+        while run.epoch < (stop_after or recipe.epochs):
             run.do_chunk(report)
             if interrupted.is_set():
                 run.save()
@@ -121,9 +128,12 @@ def train(
                 raise KeyboardInterrupt
     run.use_best()
     run.check_weights()
-    if checkpoint is not None:
-        remove_checkpoint(checkpoint)
     return run.history
+
+
+def read_note(checkpoint: Path) -> Any:
+    """What was given to `train` as a note of the run whose checkpoint this is."""
+    return read_checkpoint(checkpoint)[1].get("note")
 
 
 @contextmanager
@@ -157,13 +167,14 @@ class _Run:
         recipe: Recipe,
         seed: int,
         checkpoint: Path | None,
+        note: Any,
     ) -> None:
         self.stepper = stepper
         self.data = data
         self.validation = validation if validation is not None and len(validation.rows) else None
         self.recipe = recipe
         self.seed = seed
-        self.checkpoint = checkpoint
+        self.checkpoint, self.note = checkpoint, note
         self.history = History(texts=len(data.rows))
         self.best: dict[str, Tensor] | None = None
         self.order: np.ndarray | None = None
@@ -260,6 +271,7 @@ class _Run:
             "loss": self.loss,
             "seconds": self.seconds,
             "history": asdict(self.history),
+            "note": self.note,
         }
 
     def fingerprint(self) -> str:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor
 
 from hyperagg.models.classifier import AggregationMixer, Classifier
@@ -29,9 +28,10 @@ from hyperagg.text import (
 from hyperagg.training import model_folder
 from hyperagg.training.answers import Answers
 from hyperagg.training.calibration import calibration_error, fit_temperature
+from hyperagg.training.checkpoint import remove_checkpoint
 from hyperagg.training.config import ClassifierConfig, make_mixer
 from hyperagg.training.explanation import Explanation, explain, telling_tokens
-from hyperagg.training.fasttext_file import read_fasttext
+from hyperagg.training.fasttext_file import read_fasttext, read_vectors
 from hyperagg.training.growth import grown, grown_memory, memory_lengths, memory_of
 from hyperagg.training.labels import (
     Label,
@@ -43,7 +43,7 @@ from hyperagg.training.labels import (
     distinct,
     encode_labels,
 )
-from hyperagg.training.loop import History, hold_out, train
+from hyperagg.training.loop import History, hold_out, read_note, train
 from hyperagg.training.model_card import model_card
 from hyperagg.training.progress import training_bar
 from hyperagg.training.rates import row_rates
@@ -52,6 +52,7 @@ from hyperagg.training.steppers import (
     FusedStepper,
     Labelled,
     Objective,
+    Recipe,
     make_stepper,
     predict_logits,
 )
@@ -131,6 +132,7 @@ class TextClassifier:
         *,
         validation: tuple[Iterable[str], Iterable[Any]] | None = None,
         class_weight: Literal["balanced"] | Mapping[Label, float] | None = None,
+        vectors: str | Path | None = None,
         seed: int = 0,
         checkpoint: str | Path | None = None,
         resume: bool = False,
@@ -147,14 +149,17 @@ class TextClassifier:
                 (`validation_share`).
             class_weight: what a text of each class counts, {label: weight} with 1 for those that
                 are not named; "balanced": in inverse proportion to how many texts it has.
+            vectors: a text table of word vectors (.vec, GloVe) of d_model numbers to start from; a
+                word that it has not starts at random.
             seed: the same seed, data and arguments give the same weights.
             checkpoint: a file that keeps the state of training, so that `resume=True` can go on
                 from it to the same weights after an interruption.
             progress: show a progress bar; None: if standard error is a terminal.
 
         Returns:
-            self, with the weights of the best epoch, and the head divided by the temperature at
-            which the held-out answers are most probable.
+            self. With held-out rows the weights of the best epoch, or (`refit`) those of all rows
+            after as many epochs; and the head divided by the temperature at which the held-out
+            answers are most probable.
 
         Raises:
             ValueError, TypeError: texts or labels that cannot be learned from, with the place.
@@ -175,57 +180,94 @@ class TextClassifier:
             raise ValueError(f"seed={seed!r}: give a whole number from 0 to 2^63 - 1")
         if resume and checkpoint is None:
             raise ValueError("resume: give the checkpoint to go on from as well")
-        weights = _class_weights(class_weight, labels, classes)
-        seed = int(seed)
-        torch.manual_seed(seed)
-        recipe = self.config.recipe(len(classes), len(texts))
+        objective = Objective(_class_weights(class_weight, labels, classes), are_several(labels))
+        file = None if checkpoint is None else Path(checkpoint)
         # From here on what was learned before is gone; what fails leaves an untrained classifier.
         self._model, self.history_ = None, History()
         self._memory, self._scales = {}, None
-        self.classes_, self.several_labels_ = classes, are_several(labels)
+        self.classes_, self.several_labels_ = classes, objective.multi_label
         self._tokenizer = self._given_tokenizer or WordTokenizer.train(
             texts, self.config.max_words, self.config.min_count, self.config.max_grams
         )
         data = self._encode_labelled(texts, labels, "labels")
         if validation is None:
-            kept, held = hold_out(data.targets, self.config.validation_share, seed)
-            data, held_out = data.take(kept), data.take(held)
+            kept, held = hold_out(data.targets, self.config.validation_share, int(seed))
+            learned, held_out = data.take(kept), data.take(held)
         else:
-            held_out = self._encode_labelled(*validation, "validation labels")
-        objective = Objective(weights, self.several_labels_)
+            learned, held_out = data, self._encode_labelled(*validation, "validation labels")
+        again = self.config.refit and validation is None and len(held_out.rows) > 0
+
+        recipe = self.config.recipe(len(classes), len(texts))
+        start = None if vectors is None else self._vectors(vectors)
+
+        def learn(rows: Labelled, **arguments: Any) -> None:
+            shared = dict(seed=int(seed), checkpoint=file, progress=progress, start=start)
+            self._learn(rows, objective, recipe, **shared, **arguments)
+
+        first_round = read_note(file) if resume and file is not None and file.exists() else None
+        if first_round is None:
+            learn(learned, validation=held_out, resume=resume)
+            self._calibrate(held_out)
+            resume = False
+        else:
+            self.history_ = History(**first_round)
+        if again:
+            found = self.history_
+            learn(
+                data,
+                validation=None,
+                resume=resume,
+                stop_after=found.best_epoch + 1,
+                note=asdict(found),
+            )
+            self.history_ = replace(found, texts=len(texts))
+            _divide_head(self.model, found.temperature)
+        if file is not None:
+            remove_checkpoint(file)
+        return self
+
+    def _learn(
+        self,
+        data: Labelled,
+        objective: Objective,
+        recipe: Recipe,
+        *,
+        validation: Labelled | None,
+        start: tuple[list[int], Tensor] | None,
+        seed: int,
+        progress: bool | None,
+        **arguments: Any,
+    ) -> None:
+        """A new model from `data`; the one before stays until it is there."""
+        torch.manual_seed(seed)
         try:
             model, rates = self._build(), None
-            if self.config.mixer == "aggregation":
-                rates = row_rates(self._tokenizer, data)
+            if start is not None:
                 with torch.no_grad():
-                    model.embedding *= torch.from_numpy(rates)[:, None]
+                    model.embedding[start[0]] = start[1] * (model.embedding.std() / start[1].std())
+            if self.config.mixer == "aggregation":
+                rates = row_rates(self.tokenizer, data)
+                with torch.no_grad():
+                    model.embedding.mul_(torch.from_numpy(rates)[:, None])
             threads = self.threads or torch.get_num_threads()
             stepper = make_stepper(model, recipe, objective, rates, threads)
         except (RuntimeError, MemoryError, OverflowError, TypeError) as error:
             raise ValueError(
-                f"d_model={self.config.d_model}: no memory for {len(self._tokenizer):,} "
+                f"d_model={self.config.d_model}: no memory for {len(self.tokenizer):,} "
                 "words of that size; give a smaller one"
             ) from error
+        title = self.config.mixer if validation is not None else f"{self.config.mixer}, all rows"
         try:
-            with training_bar(self.config.mixer, recipe.epochs, _shown(progress)) as report:
-                self.history_ = train(
-                    stepper,
-                    data,
-                    held_out,
-                    recipe,
-                    seed=seed,
-                    checkpoint=None if checkpoint is None else Path(checkpoint),
-                    resume=resume,
-                    report=report,
+            with training_bar(title, recipe.epochs, _shown(progress)) as report:
+                history = train(
+                    stepper, data, validation, recipe, seed=seed, report=report, **arguments
                 )
         except KeyboardInterrupt:
-            self._model = model
+            self._model = self._model or model
             raise
-        self._model = model
+        self._model, self.history_ = model, history
         if isinstance(stepper, FusedStepper):
             self._memory = memory_of(stepper, data.rows)
-        self._calibrate(held_out)
-        return self
 
     def partial_fit(
         self,
@@ -375,6 +417,8 @@ class TextClassifier:
         Raises:
             ValueError: a label that was not there in training.
         """
+        from sklearn.metrics import accuracy_score, f1_score  # takes longer than a prediction
+
         texts, labels = check_labelled(texts, labels)
         model = self.model
         if are_several(labels) != self.several_labels_:
@@ -479,6 +523,24 @@ class TextClassifier:
         tensors = {"model.safetensors": weights, "training.safetensors": self._memory}
         model_folder.write(folder, described, texts, tensors)
 
+    def export_onnx(self, path: str | Path) -> None:
+        """Write the model as one .onnx file, from token ids to logits, for runtimes without Python.
+
+        Inputs `token_ids` (T,) and `cu_seqlens` (B + 1,), int64: what `tokenizer.encode` gives.
+        Outputs `logits` and `probabilities` (B, C) float32, those of `logits` and `predict_proba`.
+        The labels are in the file's metadata; what is in 8 bits stays so. See
+        `hyperagg.training.onnx_export`.
+
+        Raises:
+            ValueError: not trained, a rival, weights of more than 2 GB, or a path that is a folder.
+            ImportError: the package onnx is missing.
+        """
+        if not isinstance(self.model.mixer, AggregationMixer):
+            raise ValueError(f"export_onnx: not for mixer={self.config.mixer!r}; aggregation alone")
+        from hyperagg.training import onnx_export
+
+        onnx_export.write(path, self.model, self._scales, self.answers, self.config.max_tokens)
+
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> TextClassifier:
         """A classifier from a folder that `save_pretrained` wrote, or from a Hugging Face repo id.
@@ -542,6 +604,20 @@ class TextClassifier:
     def _encode_labelled(self, texts: Sequence[str], labels: Labels, name: str) -> Labelled:
         targets = encode_labels(labels, self.classes_, name)
         return Labelled(self._encode(texts), targets)
+
+    def _vectors(self, file: str | Path) -> tuple[list[int], Tensor]:
+        """The ids of the words that a table has, and their vectors."""
+        words, table = read_vectors(file)
+        if table.shape[1] != self.config.d_model:
+            raise ValueError(
+                f"{file}: vectors of {table.shape[1]} numbers, but d_model is "
+                f"{self.config.d_model}; give d_model={table.shape[1]}"
+            )
+        ids = {entry: i for i, entry in enumerate(self.tokenizer.vocabulary) if not is_gram(entry)}
+        known = [row for row, word in enumerate(words) if word in ids]
+        if len(known) < 2:
+            raise ValueError(f"{file}: has none of the words of the texts, in lower case")
+        return [ids[words[row]] for row in known], torch.from_numpy(table[known])
 
     def _calibrate(self, held_out: Labelled) -> None:
         if not len(held_out.rows):
