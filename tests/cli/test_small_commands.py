@@ -1,0 +1,109 @@
+"""hyperagg quantize and convert, labels in one column, and vectors to start from."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import hyperagg
+
+SMALL = ("--d-model", 16, "--epochs", 8, "--max-grams", 2000)
+
+
+@pytest.fixture(scope="module")
+def model(cli, table, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small") / "model"
+    assert cli("train", table, *SMALL, "--threads", 1, "--out", folder).code == 0
+    return folder
+
+
+def test_quantize(cli, table, model, tmp_path):
+    answer = cli("quantize", model, "--max-tokens", 3000, "--out", tmp_path / "small")
+    assert answer.code == 0, answer.err
+    assert "MB ->" in answer.err
+    before, after = (
+        json.loads(cli("evaluate", folder, table, "--json").out)["accuracy"]
+        for folder in (model, tmp_path / "small")
+    )
+    assert after > before - 0.02
+    size = (tmp_path / "small" / "model.safetensors").stat().st_size
+    assert size < 0.2 * (model / "model.safetensors").stat().st_size
+
+
+def test_convert(cli, table, rows, tmp_path):
+    fasttext = pytest.importorskip("fasttext")
+    lines = [f"__label__{label} {' '.join(text.split())}\n" for text, label in rows]
+    (tmp_path / "train.txt").write_text("".join(lines), "utf-8")
+    theirs = fasttext.train_supervised(str(tmp_path / "train.txt"), dim=8, verbose=0)
+    theirs.save_model(str(tmp_path / "model.bin"))
+    answer = cli("convert", tmp_path / "model.bin", "--out", tmp_path / "ours")
+    assert answer.code == 0, answer.err
+    said = cli("predict", tmp_path / "ours", table).out.split()
+    texts = [" ".join(text.split()) + "\n" for text, _ in rows]
+    wanted = [theirs.f.predict(text, 1, 0.0, "strict")[0][1] for text in texts]
+    assert said == [label.removeprefix("__label__") for label in wanted]
+    refused = cli("convert", table, "--out", tmp_path / "none")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "not a fastText model" in refused.err
+    assert not (tmp_path / "none").exists()
+
+
+def test_several_labels_in_a_column(cli, tmp_path):
+    lines = ["text,topics"]
+    for i in range(60):
+        topics = [name for name, step in (("even", 2), ("third", 3)) if i % step == 0]
+        words = ["word", *(f"about {topic}" for topic in topics)]
+        lines.append(f"{' '.join(words)},{'|'.join(topics)}")
+    file = tmp_path / "a.csv"
+    file.write_text("\n".join(lines), "utf-8")
+    options = ("--label", "topics", "--label-separator", "|")
+    answer = cli("train", file, *options, "--d-model", 8, "--out", tmp_path / "model")
+    assert answer.code == 0, answer.err
+    assert "60 rows, 2 classes" in answer.err
+    assert "micro-F1 on held-out rows" in answer.err
+    said = cli("predict", tmp_path / "model", file).out.split("\n")
+    assert said[:4] == ["even|third", "", "even", "third"]
+    shares = json.loads(
+        cli("predict", tmp_path / "model", file, "--probabilities").out.split("\n")[0]
+    )
+    assert shares["labels"] == ["even", "third"]
+    assert "micro-F1" in cli("evaluate", tmp_path / "model", file, *options).out
+    mixed = cli("evaluate", tmp_path / "model", file, "--label", "topics")
+    assert (mixed.code, mixed.err.count("\n")) == (2, 1)
+
+
+def test_balanced_and_calibration_are_told(cli, table, tmp_path):
+    answer = cli("train", table, *SMALL, "--balanced", "--out", tmp_path / "model")
+    assert answer.code == 0, answer.err
+    assert "calibration error there: " in answer.err
+    assert "after dividing by a temperature of " in answer.err
+    assert "calibration error" in cli("evaluate", tmp_path / "model", table).out
+
+
+def test_vectors_to_start_from(cli, table, rows, tmp_path):
+    rng = np.random.default_rng(0)
+    words = sorted({word for text, _ in rows for word in text.split()})[:500]
+    table_of = {word: rng.standard_normal(8) for word in words}
+    file = tmp_path / "words.vec"
+    lines = [f"{word} {' '.join(f'{x:.4f}' for x in row)}" for word, row in table_of.items()]
+    file.write_text(f"{len(words)} 8\n" + "\n".join(lines), "utf-8")
+    texts, labels = [text for text, _ in rows], [label for _, label in rows]
+
+    def first_rows(vectors):
+        clf = hyperagg.TextClassifier(d_model=8, epochs=1, max_grams=0, learning_rate=1e-6)
+        clf.fit(texts, labels, vectors=vectors)
+        ids = [clf.tokenizer.vocabulary.index(word) for word in words[-200:]]
+        return clf.model.embedding.detach()[ids].numpy()
+
+    def cosines(found):
+        wanted = np.array([table_of[word] for word in words[-200:]])
+        length = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
+        return (found * wanted).sum(1) / length
+
+    assert cosines(first_rows(file)).min() > 0.99
+    assert cosines(first_rows(None)).mean() < 0.5
+    answer = cli("train", table, "--vectors", file, "--out", tmp_path / "model")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "give d_model=8" in answer.err
