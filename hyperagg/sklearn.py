@@ -101,7 +101,7 @@ class HyperAggClassifier(ClassifierMixin, _OfTexts):
 
 
 class HyperAggVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _OfTexts):
-    """Texts to vectors of d_model numbers, n^-1/2 sum_t e_t * p_t, for any estimator after it.
+    """Texts to vectors of d_model numbers, pooled sums of token vectors, for any estimator.
 
     With labels, vectors and positions are learned by a HyperAggClassifier. Without, every word has
     a random vector, whose length is the word's inverse document frequency: sums of those keep the

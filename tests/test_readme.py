@@ -15,7 +15,7 @@ from hyperagg.cli import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-LONG = {"bench", "compare", "study"}
+LONG = {"bench", "compare", "study", "tune"}
 
 
 def blocks(language):
@@ -54,6 +54,8 @@ def test_commands(folder, monkeypatch):
     # functions on less data.
     monkeypatch.setattr("hyperagg.studies.compare.compare", stop)
     monkeypatch.setattr("hyperagg.studies.reuters.reuters", stop)
+    monkeypatch.setattr("hyperagg.studies.deletion.deletion", stop)
+    monkeypatch.setattr("hyperagg.training.tune.tune", stop)
     monkeypatch.setattr("hyperagg.benchmarks.bench_ops", stop)
     monkeypatch.setattr("hyperagg.data.load_dataset", lambda name: r8)
     commands = [line for block in blocks("bash") for line in block.splitlines() if line]

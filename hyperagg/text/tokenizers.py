@@ -105,11 +105,14 @@ class WordTokenizer:
     def extended(
         self, texts: Sequence[str], max_words: int, min_count: int, grams: int
     ) -> WordTokenizer:
-        """With what of the words and grams of `texts` is new, after the known ones; arguments as of
-        `train`."""
+        """With what of the words and grams of `texts` is new, after the known ones, as far as there
+        is room for it; arguments as of `train`."""
         found = _words_and_grams(texts, max_words, min_count, grams)
-        known = set(self.vocabulary)
-        new = [entry for entries in found for entry in entries if entry not in known]
+        known, known_grams = set(self.vocabulary), sum(map(is_gram, self.vocabulary))
+        room = max_words - (len(known) - known_grams), grams - known_grams
+        new = []
+        for entries, most in zip(found, room):
+            new += [entry for entry in entries if entry not in known][: max(0, most)]
         return WordTokenizer([*self.vocabulary, *new])
 
     def encode(self, texts: Sequence[str]) -> Ragged:

@@ -22,6 +22,7 @@ __all__ = [
     "check_classes",
     "check_labelled",
     "check_texts",
+    "class_weights",
     "distinct",
     "encode_labels",
     "enumerate_labels",
@@ -92,6 +93,23 @@ def encode_labels(labels: Labels, classes: Sequence[Label], name: str) -> Ragged
             ids.append(numbers_of[one])
         borders[i + 1] = len(ids)
     return Ragged(np.array(ids, dtype=np.int32), borders)
+
+
+def class_weights(asked: Any, labels: Labels, classes: Sequence[Label]) -> np.ndarray:
+    """(C,) float32, on average 1 a label."""
+    if asked is None:
+        return np.ones(len(classes), dtype=np.float32)
+    if asked == "balanced":
+        counts = np.bincount(encode_labels(labels, classes, "labels").token_ids)
+        return (counts.sum() / (len(classes) * counts)).astype(np.float32)
+    if not isinstance(asked, Mapping):
+        raise TypeError(f'class_weight={shorten(asked)}: give "balanced" or {{label: weight}}')
+    for label, weight in asked.items():
+        if label not in classes:
+            raise ValueError(f"class_weight: {label!r} is none of the labels")
+        if not isinstance(weight, float | int) or not 0 < weight < float("inf"):
+            raise ValueError(f"class_weight: {label!r} has {weight!r}; give a number above 0")
+    return np.array([asked.get(label, 1.0) for label in classes], dtype=np.float32)
 
 
 def check_classes(classes: object) -> list[Label]:

@@ -29,6 +29,7 @@ from hyperagg.training import model_folder
 from hyperagg.training.answers import Answers
 from hyperagg.training.calibration import calibration_error, fit_temperature
 from hyperagg.training.checkpoint import remove_checkpoint
+from hyperagg.training.compression import most_telling, round_rows
 from hyperagg.training.config import ClassifierConfig, make_mixer
 from hyperagg.training.explanation import Explanation, explain, telling_tokens
 from hyperagg.training.fasttext_file import read_fasttext, read_vectors
@@ -40,6 +41,7 @@ from hyperagg.training.labels import (
     check_classes,
     check_labelled,
     check_texts,
+    class_weights,
     distinct,
     encode_labels,
 )
@@ -180,7 +182,7 @@ class TextClassifier:
             raise ValueError(f"seed={seed!r}: give a whole number from 0 to 2^63 - 1")
         if resume and checkpoint is None:
             raise ValueError("resume: give the checkpoint to go on from as well")
-        objective = Objective(_class_weights(class_weight, labels, classes), are_several(labels))
+        objective = Objective(class_weights(class_weight, labels, classes), are_several(labels))
         file = None if checkpoint is None else Path(checkpoint)
         # From here on what was learned before is gone; what fails leaves an untrained classifier.
         self._model, self.history_ = None, History()
@@ -311,13 +313,8 @@ class TextClassifier:
         ]
         if isinstance(self.tokenizer, WordTokenizer):
             config = self.config
-            words = sum(not is_gram(entry) for entry in self.tokenizer.vocabulary)
-            grams = len(self.tokenizer) - words
             after._tokenizer = self.tokenizer.extended(
-                texts,
-                max(0, config.max_words - words),
-                config.min_count,
-                max(0, config.max_grams - grams),
+                texts, config.max_words, config.min_count, config.max_grams
             )
         data = after._encode_labelled(texts, labels, "labels")
         torch.manual_seed(seed)
@@ -368,11 +365,7 @@ class TextClassifier:
             raise ValueError(f"kind={shorten(kind)}: there is int8")
         if max_tokens is not None:
             self._prune(max_tokens)
-        with torch.no_grad():
-            rows = self.model.embedding
-            scales = rows.abs().amax(1).clamp(min=1e-30) / 127
-            rows.copy_((rows / scales[:, None]).round() * scales[:, None])
-        self._scales, self._memory = scales, {}
+        self._scales, self._memory = round_rows(self.model.embedding), {}
         return self
 
     def _prune(self, most: int) -> None:
@@ -380,18 +373,13 @@ class TextClassifier:
             raise ValueError(f"max_tokens={shorten(most)}: give a whole number, 1 or more")
         if not isinstance(self.tokenizer, WordTokenizer) or "uses" not in self._memory:
             raise ValueError("max_tokens: only for aggregation over words that was trained here")
-        model = self.model
-        with torch.no_grad():
-            scores = model.embedding @ (model.head.weight - model.head.weight.mean(0)).T
-            worth = scores.square().sum(1) * self._memory["uses"]
-            worth[0] = torch.inf  # [UNK]
-            kept = worth.topk(min(most + 1, len(worth))).indices.sort().values
-            vocabulary = self.tokenizer.vocabulary
-            self._tokenizer = WordTokenizer([vocabulary[i] for i in kept.tolist()])
-            smaller = self._build()
-            weights = {**model.state_dict(), "embedding": model.embedding[kept]}
-            smaller.load_state_dict(weights)
-        self._model, self._memory = smaller, {}
+        kept = most_telling(self.model, self._memory["uses"], most)
+        weights = self.model.state_dict()
+        weights["embedding"] = weights["embedding"][kept]
+        vocabulary = self.tokenizer.vocabulary
+        self._tokenizer = WordTokenizer([vocabulary[i] for i in kept.tolist()])
+        self._model, self._memory = self._build(), {}
+        self._model.load_state_dict(weights)
 
     def predict(self, texts: Iterable[str]) -> list[Any]:
         """The most probable label of each text; where there may be several, a tuple of those that
@@ -653,20 +641,3 @@ def _divide_head(model: Classifier, by: float) -> None:
     with torch.no_grad():
         for parameter in model.head.parameters():
             parameter.div_(by)
-
-
-def _class_weights(asked: Any, labels: Labels, classes: Sequence[Label]) -> np.ndarray:
-    """(C,) float32, on average 1 a label."""
-    if asked is None:
-        return np.ones(len(classes), dtype=np.float32)
-    if asked == "balanced":
-        counts = np.bincount(encode_labels(labels, classes, "labels").token_ids)
-        return (counts.sum() / (len(classes) * counts)).astype(np.float32)
-    if not isinstance(asked, Mapping):
-        raise TypeError(f'class_weight={shorten(asked)}: give "balanced" or {{label: weight}}')
-    for label, weight in asked.items():
-        if label not in classes:
-            raise ValueError(f"class_weight: {label!r} is none of the labels")
-        if not isinstance(weight, float | int) or not 0 < weight < float("inf"):
-            raise ValueError(f"class_weight: {label!r} has {weight!r}; give a number above 0")
-    return np.array([asked.get(label, 1.0) for label in classes], dtype=np.float32)
