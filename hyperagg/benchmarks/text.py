@@ -8,6 +8,7 @@ is given the texts as they come.
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,10 +32,21 @@ from hyperagg.training.rates import row_rates
 from hyperagg.training.steppers import Labelled
 from hyperagg.training.text_classifier import TextClassifier
 
-__all__ = ["DIMENSION", "FULL_TEXT", "QUICK_TEXT", "Effort", "bench_text"]
+__all__ = [
+    "DIMENSION",
+    "FASTTEXT",
+    "FEWER_ROWS",
+    "FULL_TEXT",
+    "OURS",
+    "QUICK_TEXT",
+    "Effort",
+    "bench_text",
+]
 
 DIMENSION = 100
 OURS, FASTTEXT = "hyperagg", "fastText"
+# Of its pairs, as many as ours has of its grams: a table of 800 MB takes a while to fill.
+FEWER_ROWS = "fastText, as few rows"
 # Arguments of ours, and the longest n-gram of fastText. Where it has pairs ours has beginnings and
 # endings of words besides: WordTokenizer makes no pairs without them.
 FEATURES: dict[str, tuple[dict[str, int], int]] = {
@@ -54,7 +66,7 @@ class Effort:
         single: calls with one text.
         grid: fastText's rates and epochs to choose from.
         most_epochs: of ours, to be as accurate as it.
-        buckets: rows of fastText for its pairs; its default is 2,000,000, which take a second.
+        buckets: rows of fastText for its pairs; 2,000,000 is its default.
     """
 
     rows: int | None = None
@@ -87,6 +99,7 @@ def bench_text(
         ImportError: fastText is not installed.
         ValueError: a data set whose texts have several labels, or too few rows.
     """
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     for data in datasets:
         if data.train.multi_label:
             raise ValueError(f"{data.name}: its texts have several labels; name a set with one")
@@ -127,11 +140,12 @@ def bench_text(
                 found["as_accurate"].append({"set": data.name, **settings, **row})
     distribution = packages_distributions()["fasttext"][0]
     return {
-        "environment": {**environment(), distribution: version(distribution)},
+        "environment": {**environment(), distribution: version(distribution), "load": load},
         "dimension": DIMENSION,
         "epochs": effort.epochs,
         "single": effort.single,
         "buckets": effort.buckets,
+        "grid": effort.grid,
         **found,
     }
 
@@ -151,14 +165,21 @@ class _Rival:
                 self.words += _words_of(line)
                 out.write(f"{names[split.labels[i]]} {line}")
 
-    def fit(self, longest: int, threads: int, lr: float = 0.5, epoch: int = 5) -> Any:
+    def fit(
+        self,
+        longest: int,
+        threads: int,
+        lr: float = 0.5,
+        epoch: int = 5,
+        buckets: int | None = None,
+    ) -> Any:
         return self.library.train_supervised(
             str(self.file),
             lr=lr,
             epoch=epoch,
             wordNgrams=longest,
             dim=DIMENSION,
-            bucket=self.buckets,
+            bucket=buckets or self.buckets,
             thread=threads,
             verbose=0,
         )
@@ -195,7 +216,11 @@ def _training(
     def fasttext() -> None:
         models[FASTTEXT] = rival.fit(longest, threads, epoch=effort.epochs)
 
-    seconds = in_turns({OURS: ours, FASTTEXT: fasttext}, effort.budget, effort.rounds)
+    calls: dict[str, Callable[[], object]] = {OURS: ours, FASTTEXT: fasttext}
+    if longest > 1:
+        fewer = min(effort.buckets, TextClassifier().config.max_grams)
+        calls[FEWER_ROWS] = lambda: rival.fit(longest, threads, epoch=effort.epochs, buckets=fewer)
+    seconds = in_turns(calls, effort.budget, effort.rounds)
     clf = models[OURS]
     rows = clf.tokenizer.encode(train.texts)
     data = Labelled(rows, encode_labels(train.labels, clf.classes_, "labels"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from hyperagg.analysis.pictures import draw_bars
 from hyperagg.atomic import atomic_write
-from hyperagg.benchmarks.text import FASTTEXT, OURS
+from hyperagg.benchmarks.text import FASTTEXT, FEWER_ROWS, OURS
 from hyperagg.studies.report import markdown_table, write_results
 
 __all__ = ["text_table", "write_text_page"]
@@ -61,16 +61,20 @@ def _page(results: Mapping[str, Any]) -> str:
         f"{s['words'][1]:,} words to learn and to test; {s['source']}"
         for s in results["sets"]
     )
+    load = (
+        f"The load of other work when it began: {machine['load']:.1f}; where there are fewer cores "
+        "than work and threads,\nseveral threads of ours wait for each other."
+        if machine["load"] is not None
+        else ""
+    )
     return f"""# The classifier beside fastText
 
 Written by `hyperagg bench text` from results.json beside it; do not edit.
 
-{machine["processor"]}, {machine["cores"]} cores, torch {machine["torch"]}, numba {
-        machine["numba"]
-    },
-hyperagg {machine["hyperagg"]}, {fasttext}. Medians; both sides take turns in one process, after a
-call each to warm up. Dimension {results["dimension"]} on both sides; all else as it comes, unless
-named.
+{machine["processor"]}, {machine["cores"]} cores, torch {machine["torch"]},
+numba {machine["numba"]}, hyperagg {machine["hyperagg"]}, {fasttext}. Medians;
+both sides take turns in one process, after a call each to warm up. Dimension {results["dimension"]}
+on both sides; all else as it comes, unless named. {load}
 
 {sets}
 
@@ -181,6 +185,7 @@ def _training(results: Mapping[str, Any]) -> list[list[str]]:
                 *(f"{seconds[side]:.2f}" for side in (OURS, FASTTEXT)),
                 *(f"{words / seconds[side] / 1e6:.2f}" for side in (OURS, FASTTEXT)),
                 f"{_ratio(seconds):.2f}",
+                f"{seconds[FEWER_ROWS] / seconds[OURS]:.2f}" if FEWER_ROWS in seconds else "",
             ]
         )
     return rows
@@ -242,8 +247,13 @@ def _counts(results: Mapping[str, Any], name: str) -> tuple[list[int], list[int]
     return found["words"], found["rows"]
 
 
-def _grid(results: Mapping[str, Any]) -> int:
-    return len(results["as_accurate"][0]["held_out"][FASTTEXT])
+def _grid(results: Mapping[str, Any]) -> list[list[str]]:
+    """Held-out accuracy of fastText, a column a set."""
+    tried = {row["set"]: row["held_out"][FASTTEXT] for row in results["as_accurate"]}
+    return [
+        [f"{lr}, {epoch}", *(f"{100 * scores[i]:.2f}" for scores in tried.values())]
+        for i, (lr, epoch) in enumerate(results["grid"])
+    ]
 
 
 def _name(row: Mapping[str, Any]) -> str:

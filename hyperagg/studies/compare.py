@@ -158,7 +158,9 @@ def _run(
         **classifier.model.count_parameters(),
         "max_tokens": classifier.config.max_tokens,
         "recipe": asdict(
-            classifier.config.recipe(len(classifier.classes_), len(dataset.train.texts))
+            classifier.config.recipe(
+                len(classifier.classes_), len(dataset.train.texts), dataset.train.multi_label
+            )
         ),
         "fit_seconds": fit_seconds,
         "seconds": history.seconds,

@@ -20,17 +20,20 @@ class Answers:
     Args:
         classes: the labels, in the order of the columns.
         several: whether a document may have any number of labels, and not exactly one.
+        threshold: the probability above which it then has a label.
     """
 
     classes: Sequence[Label]
     several: bool = False
+    threshold: float = 0.5
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Of each class, in the shape of the logits (..., C); they add up to 1 unless several."""
         return sigmoid(logits) if self.several else softmax(logits)
 
     def labels(self, logits: np.ndarray) -> list[Label] | list[tuple[Label, ...]]:
-        """The most probable label of each row of (B, C), or those more probable than not."""
+        """The most probable label of each row of (B, C), or those above the threshold."""
         if not self.several:
             return [self.classes[int(c)] for c in logits.argmax(1)]
-        return [tuple(self.classes[int(c)] for c in np.flatnonzero(row > 0)) for row in logits]
+        rows = self.probabilities(logits) > self.threshold
+        return [tuple(self.classes[int(c)] for c in np.flatnonzero(row)) for row in rows]

@@ -11,7 +11,7 @@ import numpy as np
 
 from hyperagg.text import Ragged
 
-__all__ = ["calibration_error", "fit_temperature", "sigmoid", "softmax"]
+__all__ = ["best_threshold", "calibration_error", "fit_temperature", "sigmoid", "softmax"]
 
 # Beyond these the held-out rows are all right or all wrong, and say nothing of probabilities.
 _COLDEST, _HOTTEST = 0.05, 20.0
@@ -49,6 +49,16 @@ def fit_temperature(logits: np.ndarray, targets: Ragged, several: bool) -> float
 
     borders = np.log(_COLDEST), np.log(_HOTTEST)
     return float(np.exp(minimize_scalar(loss, bounds=borders, method="bounded").x))
+
+
+def best_threshold(scores: np.ndarray, targets: Ragged) -> tuple[float, float]:
+    """Above which score (B, C) is a yes so that micro-F1 is greatest, and that F1."""
+    order = np.argsort(-scores, axis=None, kind="stable")
+    right = targets.indicators(scores.shape[1]).ravel()[order].cumsum()
+    f1 = 2 * right / (np.arange(1, len(right) + 1) + max(1, right[-1]))
+    best = int(f1.argmax())
+    ranked = scores.ravel()[order]
+    return float((ranked[best] + ranked[min(best + 1, len(ranked) - 1)]) / 2), float(f1[best])
 
 
 def calibration_error(probabilities: np.ndarray, targets: Ragged, several: bool) -> float:

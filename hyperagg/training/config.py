@@ -50,7 +50,7 @@ class ClassifierConfig:
         epochs, learning_rate, label_smoothing, batch_size: see `Recipe`; None: what is best for
             the mixer. Aggregation's rate is 0.0015 a class, at least 0.2 / sqrt(texts) and at most
             0.04; its epochs are 10, for fewer than 1,000 texts as many as make 10,000 steps, at
-            most 200.
+            most 200. Where texts have several labels it is twice as many, without smoothing.
         validation_share: the part of the training rows that is held out, when none is given to
             `fit`, to tell which epoch was best and how sure to be of an answer.
         refit: whether then to learn all rows, the held-out ones too, for as many epochs.
@@ -104,8 +104,8 @@ class ClassifierConfig:
     def documents_a_batch(self) -> int:
         return self.batch_size or RECIPES[self.mixer].batch_size
 
-    def recipe(self, classes: int, texts: int) -> Recipe:
-        """How a classifier of so many classes learns from so many texts."""
+    def recipe(self, classes: int, texts: int, several: bool = False) -> Recipe:
+        """How a classifier of so many classes, one or several a text, learns from so many texts."""
         recipe = RECIPES[self.mixer]
         if self.mixer == "aggregation":
             rate = min(
@@ -113,6 +113,8 @@ class ClassifierConfig:
             )
             epochs = min(MOST_EPOCHS, max(recipe.epochs, LEAST_STEPS // max(1, texts)))
             recipe = replace(recipe, epochs=epochs, learning_rate=rate)
+        if several:
+            recipe = replace(recipe, epochs=2 * recipe.epochs, label_smoothing=0.0)
         given = {f.name: getattr(self, f.name) for f in fields(Recipe)}
         return replace(recipe, **{k: v for k, v in given.items() if v is not None})
 

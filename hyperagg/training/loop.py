@@ -37,7 +37,7 @@ class History:
 
     `texts` is how many were learned, `validation_score` the accuracy on the held-out rows, of
     several labels micro-F1; `calibration_error` is that of those rows before and after dividing by
-    `temperature`.
+    `temperature`; `threshold` is the probability that makes an answer of several labels.
     """
 
     texts: int = 0
@@ -46,6 +46,7 @@ class History:
     seconds: list[float] = field(default_factory=list)
     best_epoch: int = -1
     temperature: float = 1.0
+    threshold: float = 0.5
     calibration_error: list[float] = field(default_factory=list)
 
 

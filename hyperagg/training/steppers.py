@@ -18,6 +18,7 @@ from torch import Tensor
 from hyperagg.models.classifier import AggregationMixer, Classifier
 from hyperagg.text import Ragged, use_weights
 from hyperagg.training import fused
+from hyperagg.training.calibration import best_threshold
 
 __all__ = [
     "AutogradStepper",
@@ -74,11 +75,11 @@ class Objective:
     multi_label: bool = False
 
     def score(self, targets: Ragged, logits: np.ndarray) -> float:
-        """The share of documents that get their class, or micro-F1 of the yeses."""
+        """The share of documents that get their class; of several labels the best micro-F1 there is
+        among all thresholds."""
         if not self.multi_label:
             return float((logits.argmax(1) == targets.token_ids).mean())
-        truth, said = targets.indicators(logits.shape[1]), logits > 0
-        return float(2 * (truth & said).sum() / max(1, truth.sum() + said.sum()))
+        return best_threshold(logits, targets)[1]
 
 
 class Stepper(Protocol):

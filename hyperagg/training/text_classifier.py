@@ -27,7 +27,7 @@ from hyperagg.text import (
 )
 from hyperagg.training import model_folder
 from hyperagg.training.answers import Answers
-from hyperagg.training.calibration import calibration_error, fit_temperature
+from hyperagg.training.calibration import best_threshold, calibration_error, fit_temperature
 from hyperagg.training.checkpoint import remove_checkpoint
 from hyperagg.training.compression import most_telling, round_rows
 from hyperagg.training.config import ClassifierConfig, make_mixer
@@ -125,7 +125,7 @@ class TextClassifier:
     @property
     def answers(self) -> Answers:
         """What turns logits into probabilities and labels."""
-        return Answers(self.classes_, self.several_labels_)
+        return Answers(self.classes_, self.several_labels_, self.history_.threshold)
 
     def fit(
         self,
@@ -199,7 +199,7 @@ class TextClassifier:
             learned, held_out = data, self._encode_labelled(*validation, "validation labels")
         again = self.config.refit and validation is None and len(held_out.rows) > 0
 
-        recipe = self.config.recipe(len(classes), len(texts))
+        recipe = self.config.recipe(len(classes), len(texts), objective.multi_label)
         start = None if vectors is None else self._vectors(vectors)
 
         def learn(rows: Labelled, **arguments: Any) -> None:
@@ -244,6 +244,12 @@ class TextClassifier:
         torch.manual_seed(seed)
         try:
             model, rates = self._build(), None
+            if objective.multi_label:
+                # Rather than from even odds: most of the first steps would be spent on unlearning.
+                uses = np.bincount(data.targets.token_ids, minlength=len(self.classes_))
+                odds = (uses + 0.5) / (len(data.rows) - uses + 0.5)
+                with torch.no_grad():
+                    model.head.bias.copy_(torch.from_numpy(np.log(odds)))
             if start is not None:
                 with torch.no_grad():
                     model.embedding[start[0]] = start[1] * (model.embedding.std() / start[1].std())
@@ -327,7 +333,7 @@ class TextClassifier:
         temperature = self.history_.temperature
         _divide_head(model, 1 / temperature)
         after.history_ = replace(self.history_, texts=self.history_.texts + len(texts))
-        recipe = self.config.recipe(len(after.classes_), after.history_.texts)
+        recipe = self.config.recipe(len(after.classes_), after.history_.texts, self.several_labels_)
         recipe = replace(recipe, epochs=epochs)
         objective = Objective(np.ones(len(after.classes_), np.float32), self.several_labels_)
         threads = self.threads or torch.get_num_threads()
@@ -382,8 +388,9 @@ class TextClassifier:
         self._model.load_state_dict(weights)
 
     def predict(self, texts: Iterable[str]) -> list[Any]:
-        """The most probable label of each text; where there may be several, a tuple of those that
-        are more probable than not."""
+        """The most probable label of each text; where there may be several, a tuple of those whose
+        probability is above a threshold, the one that gave the greatest micro-F1 on the held-out
+        rows."""
         return self.answers.labels(self.logits(texts))
 
     def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
@@ -418,7 +425,8 @@ class TextClassifier:
             self.answers.probabilities(logits), data.targets, self.several_labels_
         )
         if self.several_labels_:
-            truth, said = data.targets.indicators(len(self.classes_)), logits > 0
+            truth = data.targets.indicators(len(self.classes_))
+            said = self.answers.probabilities(logits) > self.answers.threshold
             scores = {
                 f"{average}_f1": float(f1_score(truth, said, average=average, zero_division=0))
                 for average in ("micro", "macro")
@@ -614,6 +622,9 @@ class TextClassifier:
         temperature = fit_temperature(logits, held_out.targets, several)
         _divide_head(self.model, temperature)
         self.history_.temperature = temperature
+        if several:
+            shares = self.answers.probabilities(logits / np.float32(temperature))
+            self.history_.threshold = best_threshold(shares, held_out.targets)[0]
         self.history_.calibration_error = [
             calibration_error(self.answers.probabilities(z), held_out.targets, several)
             for z in (logits, logits / np.float32(temperature))

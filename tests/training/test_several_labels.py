@@ -8,7 +8,13 @@ from sklearn.metrics import f1_score
 
 import hyperagg
 from hyperagg.text import Ragged
-from hyperagg.training.calibration import calibration_error, fit_temperature, sigmoid, softmax
+from hyperagg.training.calibration import (
+    best_threshold,
+    calibration_error,
+    fit_temperature,
+    sigmoid,
+    softmax,
+)
 
 CLASSES = ["acq", "crude", "earn", "grain", "interest", "money-fx", "ship", "trade"]
 
@@ -48,7 +54,7 @@ def test_learns_any_number_of_labels(newswires, trained):
     assert scores["micro_f1"] == pytest.approx(f1_score(truth, predicted, average="micro"))
     assert scores["macro_f1"] == pytest.approx(f1_score(truth, predicted, average="macro"))
     shares = trained.predict_proba(texts)
-    assert ((shares > 0.5) == predicted).all()
+    assert ((shares > trained.history_.threshold) == predicted).all()
     assert trained.history_.validation_score[-1] > 0.8
 
 
@@ -128,6 +134,13 @@ def test_calibration_error_by_hand():
     # Of two that said 0.9 one is right; the one that said 0.7 is.
     want = (abs(1 - 1.8) + abs(1 - 0.7)) / 3
     assert calibration_error(shares, one_each([0, 1, 1]), False) == pytest.approx(want)
+
+
+def test_the_best_threshold_by_hand():
+    scores = np.array([[0.9, 0.2], [0.6, 0.5], [0.1, 0.3]])
+    targets = Ragged(np.array([0, 0, 1], np.int32), np.array([0, 1, 3, 3]))
+    # Yes for 0.9, 0.6 and 0.5: all right; the threshold lies half way to 0.3.
+    assert best_threshold(scores, targets) == (pytest.approx(0.4), 1.0)
 
 
 def test_training_leaves_a_calibrated_classifier():
