@@ -145,6 +145,7 @@ def bench_text(
         "epochs": effort.epochs,
         "single": effort.single,
         "buckets": effort.buckets,
+        "grams": TextClassifier().config.max_grams,
         "grid": effort.grid,
         **found,
     }

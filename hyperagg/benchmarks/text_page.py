@@ -54,7 +54,7 @@ def text_table(results: Mapping[str, Any]) -> str:
 
 
 def _page(results: Mapping[str, Any]) -> str:
-    machine = results["environment"]
+    machine, epochs = results["environment"], results["epochs"]
     fasttext = next(f"{name} {v}" for name, v in machine.items() if name.startswith("fasttext"))
     sets = "\n".join(
         f"- {s['set']}: {s['rows'][0]:,} and {s['rows'][1]:,} rows, {s['words'][0]:,} and "
@@ -62,10 +62,9 @@ def _page(results: Mapping[str, Any]) -> str:
         for s in results["sets"]
     )
     load = (
-        f"The load of other work when it began: {machine['load']:.1f}; where there are fewer cores "
-        "than work and threads,\nseveral threads of ours wait for each other."
-        if machine["load"] is not None
-        else ""
+        ""
+        if machine["load"] is None
+        else f"When it began, other work loaded the cores by {machine['load']:.1f}."
     )
     return f"""# The classifier beside fastText
 
@@ -74,13 +73,15 @@ Written by `hyperagg bench text` from results.json beside it; do not edit.
 {machine["processor"]}, {machine["cores"]} cores, torch {machine["torch"]},
 numba {machine["numba"]}, hyperagg {machine["hyperagg"]}, {fasttext}. Medians;
 both sides take turns in one process, after a call each to warm up. Dimension {results["dimension"]}
-on both sides; all else as it comes, unless named. {load}
+on both sides; all else as it comes, unless named.
+{load}
 
 {sets}
 
 {text_table(results)}
 ×: times as fast as fastText. Threads: those that ours may use, and those that fastText trains with;
-it predicts with one.
+it predicts with one. Threads of ours wait for each other in training, so that other work on a core
+holds up both; those of fastText do not.
 
 ![Times as fast as fastText](ratios.png)
 
@@ -91,90 +92,40 @@ writing of these is not charged to it.
 
 "and pairs": fastText with wordNgrams=2, whose pairs are hashed into {results["buckets"]:,} rows;
 ours with its default grams, which are more: pairs, and beginnings and endings of long words, the
-300,000 most used of them all. It has no pairs alone. Words are counted, not tokens.
+{results["grams"]:,} most used of them all. It has no pairs alone. Words are counted, not tokens.
 
-## Training, {results["epochs"]} epochs, from text to model
+## Training, {epochs} epochs, from text to model
 
-{
-        markdown_table(
-            ["", "ours, s", "fastText, s", "ours, M words/s", "fastText", "×"], _training(results)
-        )
-    }
-Words: of the training texts, times epochs. No rows held out.
+{_training(results)}
+Words: of the training texts, times epochs. No rows held out. With as few rows: fastText with as
+many for its pairs as ours has for its grams at most, and not its default.
 
 ### Where our seconds go
 
-{
-        markdown_table(
-            [
-                "",
-                "vocabulary",
-                "encoding",
-                "rates",
-                "epochs",
-                "rest",
-                "tokens a word",
-                "vocabulary, rows",
-                "an epoch in copies",
-            ],
-            _parts(results),
-        )
-    }
+{_parts(results)}
 Parts timed by themselves but for the epochs, which are those of the whole; the rest is what is
 left. Copies: of the embedding's rows of all tokens, at the speed of a copy of the whole embedding
 on the same threads; an epoch can do no less than read and write them once.
 
 ## As accurate as fastText, pairs on both sides
 
-{
-        markdown_table(
-            [
-                "",
-                "fastText's rate, epochs",
-                "our epochs",
-                "ours, s",
-                "fastText, s",
-                "×",
-                "held out, ours %",
-                "fastText %",
-                "test, ours %",
-                "fastText %",
-            ],
-            _as_accurate(results),
-        )
-    }
+{_as_accurate(results)}
 Chosen on a tenth of the training rows that was held out, with one thread: fastText's rate and
-epochs, the best of {
-        _grid(results)
-    } settings; then our fewest epochs that are at least as accurate there.
-Times and test accuracy are of all training rows.
+epochs, and then our fewest epochs that are at least as accurate there, or where none are, the best.
+Times and test accuracy are of all training rows. fastText's settings on the held-out rows, accuracy
+in %:
 
+{_grid(results)}
 ## Prediction, from text to labels
 
-{
-        markdown_table(
-            [
-                "",
-                "ours, docs/s",
-                "fastText",
-                "×",
-                "in copies",
-                "one text, ours µs",
-                "fastText",
-                "×",
-                "test, ours %",
-                "fastText %",
-            ],
-            _prediction(results),
-        )
-    }
+{_prediction(results)}
 All test texts in one call; and one text a call, another one each time, the median of
-{results["single"]:,} calls. In copies: ours, of the rows of all tokens. Models of the
-{results["epochs"]} epochs above.
+{results["single"]:,} calls. In copies: ours, of the rows of all tokens. The models are those of
+{epochs} epochs above.
 """
 
 
-def _training(results: Mapping[str, Any]) -> list[list[str]]:
+def _training(results: Mapping[str, Any]) -> str:
     rows = []
     for row in results["training"]:
         words = _counts(results, row["set"])[0][0] * results["epochs"]
@@ -188,11 +139,13 @@ def _training(results: Mapping[str, Any]) -> list[list[str]]:
                 f"{seconds[FEWER_ROWS] / seconds[OURS]:.2f}" if FEWER_ROWS in seconds else "",
             ]
         )
-    return rows
+    columns = ["", "ours, s", "fastText, s", "ours, M words/s", "fastText"]
+    columns += ["×", "× with as few rows"]
+    return markdown_table(columns, rows)
 
 
-def _parts(results: Mapping[str, Any]) -> list[list[str]]:
-    return [
+def _parts(results: Mapping[str, Any]) -> str:
+    rows = [
         [
             _name(row),
             *(f"{seconds:.2f}" for seconds in row["parts"].values()),
@@ -202,9 +155,12 @@ def _parts(results: Mapping[str, Any]) -> list[list[str]]:
         ]
         for row in results["training"]
     ]
+    columns = ["", *results["training"][0]["parts"]]
+    columns += ["tokens a word", "rows", "an epoch in copies"]
+    return markdown_table(columns, rows)
 
 
-def _as_accurate(results: Mapping[str, Any]) -> list[list[str]]:
+def _as_accurate(results: Mapping[str, Any]) -> str:
     rows = []
     for row in results["as_accurate"]:
         held_out = row["held_out"]
@@ -219,10 +175,12 @@ def _as_accurate(results: Mapping[str, Any]) -> list[list[str]]:
                 *(f"{100 * row['accuracy'][side]:.2f}" for side in (OURS, FASTTEXT)),
             ]
         )
-    return rows
+    columns = ["", "rate, epochs of fastText", "our epochs", "ours, s", "fastText, s", "×"]
+    columns += ["held out, ours %", "fastText %", "test, ours %", "fastText %"]
+    return markdown_table(columns, rows)
 
 
-def _prediction(results: Mapping[str, Any]) -> list[list[str]]:
+def _prediction(results: Mapping[str, Any]) -> str:
     rows = []
     for row in results["prediction"]:
         documents = _counts(results, row["set"])[1][1]
@@ -238,7 +196,9 @@ def _prediction(results: Mapping[str, Any]) -> list[list[str]]:
                 *(f"{100 * row['accuracy'][side]:.2f}" for side in (OURS, FASTTEXT)),
             ]
         )
-    return rows
+    columns = ["", "ours, docs/s", "fastText", "×", "in copies", "one text, ours µs", "fastText"]
+    columns += ["×", "test, ours %", "fastText %"]
+    return markdown_table(columns, rows)
 
 
 def _counts(results: Mapping[str, Any], name: str) -> tuple[list[int], list[int]]:
@@ -247,13 +207,15 @@ def _counts(results: Mapping[str, Any], name: str) -> tuple[list[int], list[int]
     return found["words"], found["rows"]
 
 
-def _grid(results: Mapping[str, Any]) -> list[list[str]]:
+def _grid(results: Mapping[str, Any]) -> str:
     """Held-out accuracy of fastText, a column a set."""
     tried = {row["set"]: row["held_out"][FASTTEXT] for row in results["as_accurate"]}
-    return [
+    rows = [
         [f"{lr}, {epoch}", *(f"{100 * scores[i]:.2f}" for scores in tried.values())]
         for i, (lr, epoch) in enumerate(results["grid"])
     ]
+    columns = ["rate, epochs", *tried]
+    return markdown_table(columns, rows)
 
 
 def _name(row: Mapping[str, Any]) -> str:

@@ -21,16 +21,18 @@ def write_accuracy(out: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
 
 def accuracy_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Test accuracy in % and, in brackets, seconds from texts in memory to a model."""
-    models = list(next(iter(results.values()))["models"])
+    models = list(dict.fromkeys(name for result in results.values() for name in result["models"]))
     rows = [
         [
-            name,
+            dataset,
             f"{result['rows']['train']:,}",
             *(
                 f"{spread(model['accuracy'])} ({model['fit_seconds']:.1f} s)"
-                for model in result["models"].values()
+                if (model := result["models"].get(name))
+                else ""
+                for name in models
             ),
         ]
-        for name, result in results.items()
+        for dataset, result in results.items()
     ]
     return markdown_table(["set", "training rows", *models], rows)

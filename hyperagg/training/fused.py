@@ -345,9 +345,12 @@ def logits(model: Classifier, rows: Ragged) -> np.ndarray:
     """(B, C) logits of an aggregation classifier, as `model(...)` gives them but for rounding."""
     own = tables(model)
     out = np.empty((len(rows), len(own["bias"])), dtype=np.float32)
-    borders = even_borders(rows.lengths, parts(len(rows.token_ids) * own["positions"].shape[1]))
-    damped = is_damped(model)
-    run(_score_documents, borders, rows.token_ids, rows.cu_seqlens, *own.values(), damped, out)
+    arguments = rows.token_ids, rows.cu_seqlens, *own.values(), is_damped(model), out
+    threads = parts(len(rows.token_ids) * own["positions"].shape[1])
+    if threads == 1:
+        _score_documents(0, len(rows), *arguments)
+    else:
+        run(_score_documents, even_borders(rows.lengths, threads), *arguments)
     return out
 
 

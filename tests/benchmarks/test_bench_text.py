@@ -15,6 +15,7 @@ from hyperagg.benchmarks import text as bench
 from hyperagg.benchmarks.turns import in_turns, item_by_item
 from hyperagg.cli import app
 from hyperagg.data import Dataset, Split
+from hyperagg.text import WordTokenizer
 
 pytest.importorskip("fasttext")
 
@@ -45,7 +46,7 @@ def test_fasttext_reads_the_same_words(newswires, tmp_path):
     rival = bench._Rival(split, tmp_path)
     lines = rival.file.read_text("utf-8").split("\n")[:-1]
     assert len(lines) == len(split)
-    tokenizer = hyperagg.text.WordTokenizer.train(split.texts)
+    tokenizer = WordTokenizer.train(split.texts)
     rows = tokenizer.encode(split.texts)
     ours = [
         [tokenizer.vocabulary[i] for i in rows.token_ids[a:b]]
