@@ -17,7 +17,7 @@ ORDER = [
     {"layers"},
     {"text"},
     {"data"},
-    {"models"},
+    {"models", "transformers"},
     {"training"},
     {"analysis"},
     {"studies"},
@@ -29,6 +29,7 @@ FORBIDDEN = {
     "ops": {"positions", "atomic"},
     "layers": {"models"},
     "models": {"data", "training", "text"},
+    "transformers": {"data", "text"},
     "keras": {"ops", "layers", "models", "data", "training", "studies"},
 }
 
