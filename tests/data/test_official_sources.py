@@ -61,7 +61,11 @@ def test_ag_news_ids_become_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for part in ("train", "test"):
         table = pa.table({"text": ["a", "b", part], "label": [0, 3, 1]})
         pq.write_table(table, tmp_path / f"{part}.parquet")
-    monkeypatch.setattr(ag_news, "download_split", lambda part: tmp_path / f"{part}.parquet")
+    monkeypatch.setattr(
+        ag_news,
+        "download_from_hub",
+        lambda repository, revision, name: tmp_path / f"{name[5:].partition('-')[0]}.parquet",
+    )
     train, test = ag_news.fetch()
     assert train.labels == ["World", "Sci/Tech", "Sports"]
     assert test.texts == ["a", "b", "test"]
