@@ -57,6 +57,7 @@ class HyperAggConfig(PreTrainedConfig):
     rope_parameters: RopeParameters | dict | None = None
 
     def __post_init__(self, **kwargs):
+        self.layer_types = kwargs.pop("mixers", self.layer_types)
         if self.intermediate_size is None:
             self.intermediate_size = 4 * self.hidden_size
         if self.layer_types is None:
@@ -65,7 +66,24 @@ class HyperAggConfig(PreTrainedConfig):
             self.layer_types = [self.layer_types] * self.num_hidden_layers
         if "sum" in self.layer_types and self.max_position_embeddings is None:
             self.max_position_embeddings = 1024
+        self._check()
         super().__post_init__(**kwargs)
+
+    def _check(self):
+        assert isinstance(self.layer_types, list)
+        unknown = [name for name in self.layer_types if name not in LAYER_TYPES]
+        if unknown:
+            raise ValueError(f"layer_types: {unknown[0]!r}; there are {', '.join(LAYER_TYPES)}")
+        if len(self.layer_types) != self.num_hidden_layers:
+            raise ValueError(
+                f"layer_types: {len(self.layer_types)} names for "
+                f"num_hidden_layers={self.num_hidden_layers}; give one for each layer"
+            )
+        if "full_attention" in self.layer_types and self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"num_attention_heads={self.num_attention_heads}: must divide "
+                f"hidden_size={self.hidden_size}"
+            )
 
     # What transformers' attention layer asks for besides.
     attention_bias = False
@@ -79,23 +97,15 @@ class HyperAggConfig(PreTrainedConfig):
     def head_dim(self) -> int:
         return self.hidden_size // self.num_attention_heads
 
-    def validate_layer_type(self):
-        """Ours are more than the names that transformers knows."""
-        unknown = [name for name in self.layer_types or () if name not in LAYER_TYPES]
-        if unknown:
-            raise ValueError(f"layer_types: {unknown[0]!r}; there are {', '.join(LAYER_TYPES)}")
-        if len(self.layer_types or ()) != self.num_hidden_layers:
-            raise ValueError(
-                f"layer_types: {len(self.layer_types or ())} names for "
-                f"num_hidden_layers={self.num_hidden_layers}; give one for each layer"
-            )
+    def to_dict(self):
+        """As saved: `layer_types` has names that all of transformers knows, `mixers` has ours."""
+        saved = super().to_dict()
+        assert isinstance(self.layer_types, list)
+        saved["mixers"] = list(self.layer_types)
+        saved["layer_types"] = [
+            name if name == "full_attention" else "linear_attention" for name in self.layer_types
+        ]
+        return saved
 
-    def validate_architecture(self):
-        """The heads share D out evenly."""
-        if "full_attention" in (self.layer_types or ()) and (
-            self.hidden_size % self.num_attention_heads
-        ):
-            raise ValueError(
-                f"num_attention_heads={self.num_attention_heads}: must divide "
-                f"hidden_size={self.hidden_size}"
-            )
+    def validate_layer_type(self):
+        """Nothing: ours are more than the names that transformers knows, and checked above."""

@@ -239,7 +239,7 @@ def test_low_rank_adapters_can_be_put_in():
     ],
 )
 def test_what_a_configuration_cannot_be(arguments, message):
-    with pytest.raises(Exception, match=message):
+    with pytest.raises(ValueError, match=message):
         HyperAggConfig(**dict(hidden_size=16, num_hidden_layers=2) | arguments)
 
 

@@ -1,0 +1,1 @@
+"""Language models from texts to perplexity: tokenizer, packed rows, the Trainer, evaluation."""
