@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from hyperagg.data import Dataset, list_datasets, load_dataset
 from hyperagg.data.dataset import Labels
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +26,9 @@ Name = Annotated[str, typer.Argument(help="A name that `hyperagg data list` show
 @app.command("list", epilog="Example: hyperagg data list")
 def list_all() -> None:
     """Show every data set, its size and where it would be found now."""
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table("name", "train", "test", "what it is", "found now", "terms")
     for listing in list_datasets():
         train, test = (f"{rows:,}" for rows in listing.rows)
@@ -37,6 +40,8 @@ def list_all() -> None:
 @app.command(epilog="Example: hyperagg data get r52")
 def get(name: Name) -> None:
     """Fetch a data set into the cache, unless it is on this machine already."""
+    from rich.console import Console
+
     Console().print(summary(load_dataset(name)))
 
 
@@ -46,6 +51,9 @@ def show(
     rows: Annotated[int, typer.Option(min=0, help="How many training rows to show.")] = 5,
 ) -> None:
     """Show the first rows of a data set and how many documents each class has."""
+    from rich.console import Console
+    from rich.table import Table
+
     data = load_dataset(name)
     console = Console()
     console.print(summary(data))
@@ -71,6 +79,8 @@ def each_label(labels: Labels) -> Iterator[str]:
 
 def summary(data: Dataset) -> Text:
     """Name, source, rows and terms, a line each."""
+    from rich.text import Text
+
     sizes = {"train": data.train, "test": data.test, "validation": data.validation}
     rows = ", ".join(f"{part} {len(split):,}" for part, split in sizes.items() if split is not None)
     lines = [f"{data.name}: {rows} rows", f"source: {data.source}"]
@@ -81,6 +91,8 @@ def summary(data: Dataset) -> Text:
 
 def plain(cell: str, limit: int = 200) -> Text:
     """One line without markup or control characters: data may hold what would move the cursor."""
+    from rich.text import Text
+
     line = " ".join(cell[: 2 * limit].split())
     line = "".join(character for character in line if character.isprintable())
     return Text(line if len(line) <= limit else line[: limit - 1] + "…")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from json import dumps
 from typing import Annotated
 
@@ -31,22 +34,24 @@ def predict(
 ) -> None:
     """Print a label for every text, a line each, in the order of the file."""
     from hyperagg.data import read_pieces, read_texts
-    from hyperagg.training.text_classifier import TextClassifier
 
     if one_document and (text is not None or format is not None):
         raise ValueError("--one-document: reads plain text, so --text and --format say nothing")
-    classifier = TextClassifier.from_pretrained(model)
+    with _nothing_collected():
+        from hyperagg.training.predictor import read_predictor
+
+        predictor = read_predictor(model)
     if one_document:
-        document = classifier.open()
+        document = predictor.open()
         for piece in read_pieces(file):
             document.append(piece)
         if not len(document):
             raise ValueError(f"{file}: has no words")
         logits = document.logits()[None]
     else:
-        logits = classifier.logits(read_texts(file, text, format=format))
-    answers = classifier.answers
-    names = [str(label) for label in classifier.classes_]
+        logits = predictor.logits(read_texts(file, text, format=format))
+    answers = predictor.answers
+    names = [str(label) for label in predictor.classes_]
     key = "labels" if answers.several else "label"
     for label, row in zip(answers.labels(logits), answers.probabilities(logits)):
         if probabilities:
@@ -56,3 +61,13 @@ def predict(
             each = label if isinstance(label, tuple) else (label,)
             # A label with a line break would look like two answers.
             print(label_separator.join(" ".join(str(one).splitlines()) for one in each))
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Imports and vocabularies leave no garbage, and looking for it is a tenth of the start-up."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

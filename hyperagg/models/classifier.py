@@ -8,18 +8,17 @@ the mixer differs, so that a comparison compares mixers.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hyperagg import ops
+from hyperagg.models.pooling import BLOCKS, Pooling
 from hyperagg.positions import BlockPositions, position_blocks
 
-__all__ = ["AggregationMixer", "Classifier", "Mixer", "Pooling", "use_weights"]
-
-Pooling = Literal["damped", "mean"]
+__all__ = ["AggregationMixer", "Classifier", "Mixer", "use_weights"]
 
 
 class Mixer(Protocol):
@@ -41,7 +40,7 @@ class AggregationMixer(nn.Module):
 
     def __init__(self, d_model: int, pooling: Pooling = "damped") -> None:
         super().__init__()
-        self.positions = BlockPositions(d_model)
+        self.positions = BlockPositions(d_model, BLOCKS)
         self.pooling = pooling
 
     def forward(

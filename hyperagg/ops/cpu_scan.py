@@ -30,7 +30,7 @@ from numba.extending import overload
 from hyperagg.ops import cpu_sum
 from hyperagg.ops.cpu_numbers import at, can_stream, narrow, scale_of, stream, widen
 from hyperagg.ops.cpu_sum import STRETCH
-from hyperagg.ops.threads import even_borders, parts, run
+from hyperagg.threads import even_borders, parts, run
 
 __all__ = ["multiply_backward", "scan", "scan_backward", "window"]
 

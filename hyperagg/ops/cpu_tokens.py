@@ -7,7 +7,7 @@ from numba import njit, types
 from numba.extending import overload
 
 from hyperagg.ops.cpu_numbers import at
-from hyperagg.ops.threads import even_borders, parts, run
+from hyperagg.threads import even_borders, parts, run
 
 __all__ = ["aggregate_tokens", "aggregate_tokens_backward"]
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 from numba import njit
@@ -54,7 +55,8 @@ def to_bytes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         if not text.isascii():
             text = _NON_ASCII_SPACE.sub(" ", _NON_ASCII_MARK.sub(r" \g<0> ", text))
         rows.append(text.encode("utf-8", "replace"))
-    borders = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
+    ends = accumulate(map(len, rows), initial=0)
+    borders = np.fromiter(ends, dtype=np.int64, count=len(rows) + 1)
     return np.frombuffer(b"".join(rows), dtype=np.uint8), borders
 
 
@@ -62,13 +64,11 @@ def scan(
     data: np.ndarray, borders: np.ndarray, grams: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Of every word its hash, first byte, last byte + 1; (T, 3) hashes of its grams, 0 for none."""
-    counts = np.empty(len(borders) - 1, dtype=np.int64)
-    _count_words(data, borders, _KINDS, counts)
-    total = int(counts.sum())
+    total = _count_words(data, borders)
     hashes = np.empty(total, dtype=np.uint64)
     starts, ends = np.empty(total, dtype=np.int64), np.empty(total, dtype=np.int64)
     found = np.empty((total if grams else 0, GRAMS), dtype=np.uint64)
-    _hash_words(data, borders, _KINDS, hashes, starts, ends, found)
+    _hash_words(data, borders, hashes, starts, ends, found)
     return hashes, starts, ends, found
 
 
@@ -82,32 +82,10 @@ def gram_texts(data: bytes, starts: np.ndarray, ends: np.ndarray, word: int, kin
 
 def hash_vocabulary(entries: Sequence[str]) -> np.ndarray:
     """(V,) hashes of words and of grams as `gram_texts` writes them."""
-    words: list[bytes] = []
-    salts, seconds = [], []
-    for i, entry in enumerate(entries):
-        word, _, second = entry.partition(" ")
-        salt = 0
-        if second:
-            seconds.append((i, second.encode("utf-8", "replace")))
-        elif len(entry) > 1 and entry[-1] == "*":
-            salt, word = _BEGINNING, entry[:-1]
-        elif len(entry) > 1 and entry[0] == "*":
-            salt, word = _ENDING, entry[1:]
-        words.append(word.encode("utf-8", "replace"))
-        salts.append(salt)
-    hashes = _hash_rows_of(words, salts)
-    if seconds:
-        places = np.array([i for i, _ in seconds])
-        of_second = _hash_rows_of([word for _, word in seconds], [0] * len(seconds))
-        hashes[places] = _pairs(hashes[places], of_second)
-    return hashes
-
-
-def _hash_rows_of(rows: Sequence[bytes], salts: Sequence[int]) -> np.ndarray:
-    borders = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
-    hashes = np.empty(len(rows), dtype=np.uint64)
-    data = np.frombuffer(b"".join(rows), dtype=np.uint8)
-    _hash_rows(data, borders, np.array(salts, dtype=np.uint64), hashes)
+    data = np.frombuffer("".join(entries).encode("utf-8", "replace"), dtype=np.uint8)
+    lengths = np.fromiter(map(len, entries), dtype=np.int64, count=len(entries))
+    hashes = np.empty(len(entries), dtype=np.uint64)
+    _hash_entries(data, lengths, hashes)
     return hashes
 
 
@@ -140,17 +118,7 @@ def look_up(
         token_ids (T,) int32; cu_seqlens (rows + 1,); if `owned` (T, 2) the first and last word that
         an id stands for, counted over all rows; the hash of the last word.
     """
-    counts = np.empty(len(borders) - 1, dtype=np.int64)
-    _count_words(data, borders, _KINDS, counts)
-    most = int(counts.sum()) * (1 + GRAMS * grams)
-    token_ids = np.empty(most, dtype=np.int32)
-    owners = np.empty((most if owned else 0, 2), dtype=np.int64)
-    cu_seqlens = np.zeros(len(borders), dtype=np.int64)
-    last = _look_up(
-        data, borders, _KINDS, *table, grams, np.uint64(before), cu_seqlens, token_ids, owners
-    )
-    used = cu_seqlens[-1]
-    return token_ids[:used], cu_seqlens, owners[:used], int(last)
+    return _look_up(data, borders, *table, grams, np.uint64(before), owned)
 
 
 def tally(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -175,6 +143,7 @@ _CHUNK = 1 << 18
 # V^2 / 2^65: below 1e-7 for two million.
 _OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 _ONE, _SHIFT = np.uint64(1), np.uint64(32)
+_BLANK, _STAR = ord(" "), ord("*")
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -194,21 +163,13 @@ def _hash_pair(first, second):
     return value if value else _ONE
 
 
-@njit(nogil=True, cache=True)
-def _pairs(first, second):
-    out = np.empty_like(first)
-    for i in range(len(first)):
-        out[i] = _hash_pair(first[i], second[i])
-    return out
-
-
 @njit(nogil=True, cache=True, inline="always")
-def _word_end(data, kinds, start, end):
+def _word_end(data, start, end):
     """Where the word that starts at `start` ends: a mark is one byte, a word is a run."""
-    if kinds[data[start]] == _MARK:
+    if _KINDS[data[start]] == _MARK:
         return start + 1
     stop = start + 1
-    while stop < end and kinds[data[stop]] == _WORD:
+    while stop < end and _KINDS[data[stop]] == _WORD:
         stop += 1
     return stop
 
@@ -232,34 +193,53 @@ def _affixes(data, start, end):
 
 
 @njit(nogil=True, cache=True)
-def _hash_rows(data, borders, salts, hashes):
-    for row in range(len(hashes)):
-        hashes[row] = _hash(data, borders[row], borders[row + 1], salts[row])
+def _hash_entries(data, lengths, hashes):
+    """Entries end to end, of so many characters each."""
+    end = 0
+    for entry in range(len(lengths)):
+        start, space = end, -1
+        for _ in range(lengths[entry]):
+            if space < 0 and data[end] == _BLANK:
+                space = end
+            end += 1
+            while end < len(data) and data[end] & 0xC0 == 0x80:
+                end += 1
+        if space >= 0 and space + 1 < end:
+            first = _hash(data, start, space, np.uint64(0))
+            second = _hash(data, space + 1, end, np.uint64(0))
+            hashes[entry] = _hash_pair(first, second)
+        elif lengths[entry] > 1 and data[end - 1] == _STAR:
+            hashes[entry] = _hash(data, start, end - 1, np.uint64(_BEGINNING))
+        elif lengths[entry] > 1 and data[start] == _STAR:
+            hashes[entry] = _hash(data, start + 1, end, np.uint64(_ENDING))
+        else:
+            hashes[entry] = _hash(data, start, end if space < 0 else space, np.uint64(0))
 
 
 @njit(nogil=True, cache=True)
-def _count_words(data, borders, kinds, counts):
-    for row in range(len(counts)):
-        i, end, count = borders[row], borders[row + 1], 0
+def _count_words(data, borders):
+    count = 0
+    for row in range(len(borders) - 1):
+        i, end = borders[row], borders[row + 1]
         while i < end:
-            if kinds[data[i]] == _SPACE:
+            if _KINDS[data[i]] == _SPACE:
                 i += 1
             else:
-                i = _word_end(data, kinds, i, end)
+                i = _word_end(data, i, end)
                 count += 1
-        counts[row] = count
+    return count
 
 
 @njit(nogil=True, cache=True)
-def _hash_words(data, borders, kinds, hashes, starts, ends, grams):
+def _hash_words(data, borders, hashes, starts, ends, grams):
     word = 0
     for row in range(len(borders) - 1):
         i, end, last = borders[row], borders[row + 1], np.uint64(0)
         while i < end:
-            if kinds[data[i]] == _SPACE:
+            if _KINDS[data[i]] == _SPACE:
                 i += 1
                 continue
-            stop = _word_end(data, kinds, i, end)
+            stop = _word_end(data, i, end)
             hashes[word] = _hash(data, i, stop, np.uint64(0))
             starts[word], ends[word] = i, stop
             if len(grams):
@@ -285,17 +265,21 @@ def _find(keys, values, key):
 
 
 @njit(nogil=True, cache=True)
-def _look_up(data, borders, kinds, keys, values, grams, before, cu_seqlens, token_ids, owners):
+def _look_up(data, borders, keys, values, grams, before, owned):
+    most = _count_words(data, borders) * (1 + GRAMS * grams)
+    token_ids = np.empty(most, dtype=np.int32)
+    owners = np.empty((most if owned else 0, 2), dtype=np.int64)
+    cu_seqlens = np.zeros(len(borders), dtype=np.int64)
     word, n, last = -1, 0, before
     for row in range(len(borders) - 1):
         i, end = borders[row], borders[row + 1]
         if row:
             last = np.uint64(0)
         while i < end:
-            if kinds[data[i]] == _SPACE:
+            if _KINDS[data[i]] == _SPACE:
                 i += 1
                 continue
-            stop = _word_end(data, kinds, i, end)
+            stop = _word_end(data, i, end)
             key = _hash(data, i, stop, np.uint64(0))
             word += 1
             token_ids[n] = _find(keys, values, key)
@@ -326,7 +310,7 @@ def _look_up(data, borders, kinds, keys, values, grams, before, cu_seqlens, toke
             last = key
             i = stop
         cu_seqlens[row + 1] = n
-    return last
+    return token_ids[:n], cu_seqlens, owners[:n], last
 
 
 @njit(nogil=True, cache=True)

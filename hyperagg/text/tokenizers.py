@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -233,17 +234,19 @@ def settled(text: str) -> int:
 
 def read_tokenizer(text: str) -> Tokenizer:
     """A tokenizer from the text of a tokenizer.json; our own words get the compiled scan."""
-    import json
-
-    from tokenizers import Tokenizer as Backend
-
-    from hyperagg.text.fasttext_tokenizer import KIND, FastTextTokenizer
-
     description = json.loads(text)
-    if description.get("kind") == KIND:
+    if "kind" in description:
+        from hyperagg.text.fasttext_tokenizer import FastTextTokenizer
+
         return FastTextTokenizer.from_json(text)
     split = (description.get("pre_tokenizer") or {}).get("pattern", {}).get("Regex")
     if description["model"]["type"] == "WordLevel" and split == WORDS.pattern:
-        ids = description["model"]["vocab"]
-        return WordTokenizer(sorted(ids, key=ids.__getitem__))
+        vocabulary = description["model"]["vocab"]
+        words = list(vocabulary)
+        ids = np.fromiter(vocabulary.values(), dtype=np.int64, count=len(words))
+        if (np.diff(ids) < 0).any():
+            words = [words[i] for i in ids.argsort(kind="stable")]
+        return WordTokenizer(words)
+    from tokenizers import Tokenizer as Backend
+
     return HubTokenizer(Backend.from_str(text))

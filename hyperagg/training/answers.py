@@ -34,6 +34,6 @@ class Answers:
     def labels(self, logits: np.ndarray) -> list[Label] | list[tuple[Label, ...]]:
         """The most probable label of each row of (B, C), or those above the threshold."""
         if not self.several:
-            return [self.classes[int(c)] for c in logits.argmax(1)]
+            return [self.classes[c] for c in logits.argmax(1).tolist()]
         rows = self.probabilities(logits) > self.threshold
         return [tuple(self.classes[int(c)] for c in np.flatnonzero(row)) for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +24,7 @@ def most_telling(model: Classifier, uses: Tensor, most: int) -> Tensor:
         return worth.topk(min(most + 1, len(worth))).indices.sort().values
 
 
-def round_rows(rows: Tensor) -> Tensor:
+def round_rows(rows: Tensor) -> np.ndarray:
     """Rounds each row, in place, to whole multiples of a 127th of its largest number.
 
     Returns:
@@ -32,4 +33,4 @@ def round_rows(rows: Tensor) -> Tensor:
     with torch.no_grad():
         scales = rows.abs().amax(1).clamp(min=1e-30) / 127
         rows.copy_((rows / scales[:, None]).round() * scales[:, None])
-    return scales
+    return scales.numpy()

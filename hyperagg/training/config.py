@@ -6,21 +6,13 @@ from dataclasses import dataclass, fields, replace
 from reprlib import repr as shorten
 from typing import Literal, get_args
 
-from torch import nn
+from hyperagg.models.pooling import Pooling
+from hyperagg.training.recipe import Recipe
 
-from hyperagg.models.attention import AttentionMixer, TransformerMixer
-from hyperagg.models.classifier import AggregationMixer, Pooling
-from hyperagg.training.steppers import Recipe
-
-__all__ = ["ClassifierConfig", "make_mixer"]
+__all__ = ["ClassifierConfig"]
 
 MixerName = Literal["aggregation", "attention", "transformer"]
 
-MIXERS: dict[str, type[nn.Module]] = {
-    "aggregation": AggregationMixer,
-    "attention": AttentionMixer,
-    "transformer": TransformerMixer,
-}
 # Each found on held-out training rows; docs/log.md has the grids. Aggregation's rate grows with the
 # classes: what tells one of C classes from the rest is learned from a C-th of the documents.
 # And few texts leave few steps to get anywhere.
@@ -71,8 +63,8 @@ class ClassifierConfig:
     refit: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.mixer, str) or self.mixer not in MIXERS:
-            raise ValueError(f"mixer={shorten(self.mixer)}: there are {', '.join(MIXERS)}")
+        if not isinstance(self.mixer, str) or self.mixer not in RECIPES:
+            raise ValueError(f"mixer={shorten(self.mixer)}: there are {', '.join(RECIPES)}")
         if self.pooling not in get_args(Pooling):
             raise ValueError(
                 f"pooling={shorten(self.pooling)}: there are {', '.join(get_args(Pooling))}"
@@ -117,9 +109,3 @@ class ClassifierConfig:
             recipe = replace(recipe, epochs=2 * recipe.epochs, label_smoothing=0.0)
         given = {f.name: getattr(self, f.name) for f in fields(Recipe)}
         return replace(recipe, **{k: v for k, v in given.items() if v is not None})
-
-
-def make_mixer(config: ClassifierConfig) -> nn.Module:
-    if config.mixer == "aggregation":
-        return AggregationMixer(config.d_model, config.pooling)
-    return MIXERS[config.mixer](config.d_model)

@@ -25,17 +25,18 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numba import njit
+from torch import Tensor
 
 from hyperagg.models.classifier import AggregationMixer, Classifier
-from hyperagg.ops.threads import even_borders, parts, run
 from hyperagg.text import Ragged
-from hyperagg.text.uses import count_use, table_size
 from hyperagg.training.barrier import wait
+from hyperagg.training.scoring import Weights, block_end, block_of, mix, scale_of, score
 
-__all__ = ["MOST_THREADS", "add_tokens", "is_damped", "learn", "logits", "score_sums", "tables"]
+__all__ = ["MOST_THREADS", "learn", "parameters", "weights"]
 
 _F = np.float32
 _EPSILON = _F(1e-12)
@@ -44,72 +45,21 @@ SIDE_BY_SIDE = 16
 MOST_THREADS = 4
 
 
-def tables(model: Classifier) -> dict[str, np.ndarray]:
-    """The model's parameters as the kernels take them, in their order: views, not copies."""
+def weights(model: Classifier) -> Weights:
+    """The model's parameters as the kernels take them: views, not copies."""
     assert isinstance(model.mixer, AggregationMixer), "these kernels are aggregation's alone"
-    parameters = {
-        "embedding": model.embedding,
-        "positions": model.mixer.positions.weight,
-        "weight": model.head.weight,
-        "bias": model.head.bias,
-    }
-    return {name: parameter.detach().numpy() for name, parameter in parameters.items()}
+    embedding, positions, weight, bias = (p.detach().numpy() for p in parameters(model))
+    return Weights(embedding, positions, weight, bias, model.mixer.pooling == "damped")
 
 
-def is_damped(model: Classifier) -> bool:
-    """Whether the c-th use of a token in a document weighs 1/c, and not 1."""
-    assert isinstance(model.mixer, AggregationMixer)
-    return model.mixer.pooling == "damped"
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _block(place, blocks):
-    """floor(log2(place + 1)), the last block taking all that is left."""
-    k = 0
-    rest = place + 1
-    while rest > 1 and k < blocks - 1:
-        rest >>= 1
-        k += 1
-    return k
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _block_end(k, blocks, end):
-    """The place after the last of block k, in a document that ends at place `end`."""
-    return end if k == blocks - 1 else min(end, (1 << (k + 1)) - 1)
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _scale(n, squares, damped):
-    """1 / |w| of n tokens whose weights have this sum of squares."""
-    if n == 0:
-        return 1.0
-    return 1 / math.sqrt(squares) if damped else 1 / n
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _mix(n, squares, damped, positions, sums, context):
-    """Fills the context from the block sums of n tokens; returns the number of blocks in use."""
-    used = _block(n - 1, len(positions)) + 1 if n else 0
-    context[:] = _F(0)
-    for k in range(used):
-        total, place = sums[k], positions[k]
-        for j in range(len(context)):
-            context[j] += _F(total[j]) * place[j]
-    scale = _F(_scale(n, squares, damped))
-    for j in range(len(context)):
-        context[j] *= scale
-    return used
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _score(context, weight, bias, logits):
-    for c in range(len(logits)):
-        row = weight[c]
-        total = _F(0)
-        for j in range(len(context)):
-            total += row[j] * context[j]
-        logits[c] = total + bias[c]
+def parameters(model: Classifier) -> tuple[Tensor, ...]:
+    """The tensors of `weights`, in that order."""
+    # From the modules' own dicts: their attributes, looked up in Python, take as long as a text.
+    own: Any = model._parameters
+    parts: Any = model._modules
+    positions: Any = parts["mixer"]._modules["positions"]._parameters
+    head: Any = parts["head"]._parameters
+    return own["embedding"], positions["weight"], head["weight"], head["bias"]
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -210,8 +160,8 @@ def _learn(
             total = sums[i]
             total[:] = _F(0)
             while place < n:
-                k = _block(place, blocks)
-                last = _block_end(k, blocks, n)
+                k = block_of(place, blocks)
+                last = block_end(k, blocks, n)
                 own = total[k]
                 for t in range(begin + place, begin + last):
                     row, w = embedding[token_ids[t]], use_weights[t]
@@ -220,8 +170,8 @@ def _learn(
                         own[j] += w * row[j]
                 place = last
             context, logit_gradient = contexts[i], logit_gradients[i]
-            used = _mix(n, squares, damped, positions, total, context)
-            _score(context, weight, bias, logits)
+            used = mix(n, squares, damped, positions, total, context)
+            score(context, weight, bias, logits)
             targets = target_ids[target_borders[document] : target_borders[document + 1]]
             if multi_label:
                 loss = _sigmoid_gradient(logits, targets, smoothing, class_weights, logit_gradient)
@@ -233,7 +183,7 @@ def _learn(
                 g, row = logit_gradient[c], weight[c]
                 for j in range(d):
                     context_grad[j] += g * row[j]
-            scale = _F(_scale(n, squares, damped))
+            scale = _F(scale_of(n, squares, damped))
             for k in range(used):
                 own, place_vector, row_gradient = total[k], positions[k], row_gradients[i, k]
                 for j in range(d):
@@ -261,8 +211,8 @@ def _learn(
             begin, end = cu_seqlens[document], cu_seqlens[document + 1]
             n, place = end - begin, 0
             while place < n:
-                k = _block(place, blocks)
-                last = _block_end(k, blocks, n)
+                k = block_of(place, blocks)
+                last = block_end(k, blocks, n)
                 if k & (threads - 1) == me:
                     own, place_vector = sums[i, k], positions[k]
                     mean_square = _F(0)
@@ -311,7 +261,8 @@ def learn(
         targets: their classes, one each unless `multi_label`.
         class_weights: (C,) float32.
         rates: (V,) float32, multiplies the learning rate of each row of the embedding.
-        parameters: `tables`, each followed by its rows' sums of mean squared gradients.
+        parameters: the tables of `weights`, each followed by its rows' sums of mean squared
+            gradients.
         recipe: the learning rate at the start and at the end, label smoothing, multi_label, damped.
 
     Numerics: float32. Cost: O(n D + C D) a document.
@@ -339,64 +290,3 @@ def learn(
     for other in others:
         other.join()
     return float(losses.sum())
-
-
-def logits(model: Classifier, rows: Ragged) -> np.ndarray:
-    """(B, C) logits of an aggregation classifier, as `model(...)` gives them but for rounding."""
-    own = tables(model)
-    out = np.empty((len(rows), len(own["bias"])), dtype=np.float32)
-    arguments = rows.token_ids, rows.cu_seqlens, *own.values(), is_damped(model), out
-    threads = parts(len(rows.token_ids) * own["positions"].shape[1])
-    if threads == 1:
-        _score_documents(0, len(rows), *arguments)
-    else:
-        run(_score_documents, even_borders(rows.lengths, threads), *arguments)
-    return out
-
-
-@njit(nogil=True, cache=True)
-def _score_documents(
-    first, last, token_ids, cu_seqlens, embedding, positions, weight, bias, damped, out
-):
-    most = 0
-    for document in range(first, last):
-        most = max(most, cu_seqlens[document + 1] - cu_seqlens[document])
-    size = table_size(min(most, len(embedding)))
-    keys, counts = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int64)
-    # In float64, so that a document may be of any length.
-    sums, squares = np.empty(positions.shape, dtype=np.float64), np.empty(1, dtype=np.float64)
-    for document in range(first, last):
-        ids = token_ids[cu_seqlens[document] : cu_seqlens[document + 1]]
-        size = table_size(min(len(ids), len(embedding)))
-        keys[:size] = -1
-        sums[:] = 0.0
-        squares[:] = 0.0
-        add_tokens(ids, 0, embedding, damped, sums, squares, keys[:size], counts)
-        score_sums(sums, squares, len(ids), damped, positions, weight, bias, out[document])
-
-
-@njit(nogil=True, cache=True, fastmath={"contract"})
-def add_tokens(ids, place, embedding, damped, sums, squares, keys, counts):
-    """Adds tokens that stand from `place` on to a document's block sums (blocks, D), squared
-    weights (1,) and uses, a table of `hyperagg.text.uses`."""
-    blocks, end = len(sums), place + len(ids)
-    first = place
-    while place < end:
-        k = _block(place, blocks)
-        last = _block_end(k, blocks, end)
-        total = sums[k]
-        for t in range(place - first, last - first):
-            w = _F(1) / _F(count_use(ids[t], keys, counts)) if damped else _F(1)
-            squares[0] += w * w
-            row = embedding[ids[t]]
-            for j in range(len(total)):
-                total[j] += w * row[j]
-        place = last
-
-
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def score_sums(sums, squares, n, damped, positions, weight, bias, out):
-    """Logits (C,) of a document of n tokens from its block sums and squared weights."""
-    context = np.empty(positions.shape[1], dtype=np.float32)
-    _mix(n, squares[0], damped, positions, sums, context)
-    _score(context, weight, bias, out)

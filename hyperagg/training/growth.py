@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hyperagg.models.classifier import AggregationMixer, Classifier
 from hyperagg.text import Ragged
-from hyperagg.training.fused import tables
+from hyperagg.training.fused import weights
 from hyperagg.training.steppers import FusedStepper
 
 __all__ = ["grown", "grown_memory", "memory_lengths", "memory_of"]
@@ -31,7 +31,7 @@ def memory_lengths(model: Classifier) -> dict[str, int]:
     """By name how long the tensors of a model's memory are."""
     if not isinstance(model.mixer, AggregationMixer):
         return {}
-    lengths = {f"state.{name}": len(table) for name, table in tables(model).items()}
+    lengths = {f"state.{name}": len(table) for name, table in weights(model).tables.items()}
     return {**lengths, "rates": len(model.embedding), "uses": len(model.embedding)}
 
 

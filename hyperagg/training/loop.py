@@ -13,7 +13,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,31 +23,14 @@ from torch import Tensor
 
 from hyperagg.text import Ragged
 from hyperagg.training.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
-from hyperagg.training.steppers import Labelled, Recipe, Stepper, predict_logits
+from hyperagg.training.history import History
+from hyperagg.training.recipe import Recipe
+from hyperagg.training.steppers import Labelled, Stepper, predict_logits
 
-__all__ = ["History", "Progress", "hold_out", "read_note", "train"]
+__all__ = ["Progress", "hold_out", "read_note", "train"]
 
 TOKENS_A_CHUNK = 200_000
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
-
-
-@dataclass
-class History:
-    """What was seen on the way, one entry an epoch; `best_epoch` counts from 0.
-
-    `texts` is how many were learned, `validation_score` the accuracy on the held-out rows, of
-    several labels micro-F1; `calibration_error` is that of those rows before and after dividing by
-    `temperature`; `threshold` is the probability that makes an answer of several labels.
-    """
-
-    texts: int = 0
-    loss: list[float] = field(default_factory=list)
-    validation_score: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    best_epoch: int = -1
-    temperature: float = 1.0
-    threshold: float = 0.5
-    calibration_error: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -11,28 +11,27 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
 from reprlib import repr as shorten
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from hyperagg.atomic import atomic_write
+from hyperagg.models.pooling import BLOCKS
+from hyperagg.text import Tokenizer, read_tokenizer
+from hyperagg.training.answers import Answers
+from hyperagg.training.config import ClassifierConfig
+from hyperagg.training.history import History
+from hyperagg.training.labels import check_classes
 
-__all__ = [
-    "SCALES",
-    "blame",
-    "locate",
-    "pack",
-    "read_config",
-    "read_training",
-    "read_weights",
-    "write",
-]
+__all__ = ["SCALES", "SMALL", "TABLES", "Saved", "pack", "read", "write"]
 
 SMALL, SCALES = "embedding.int8", "embedding.scales"
+# What the tables of `hyperagg.training.scoring.Weights` are called in the PyTorch module.
+TABLES = "embedding", "mixer.positions.weight", "head.weight", "head.bias"
 FORMAT, FORMAT_VERSION = "hyperagg.TextClassifier", 2
 
 
@@ -40,7 +39,7 @@ def write(
     folder: Path,
     described: Mapping[str, Any],
     texts: Mapping[str, str],
-    tensors: Mapping[str, Mapping[str, Tensor]],
+    tensors: Mapping[str, Mapping[str, np.ndarray]],
 ) -> None:
     """config.json from `described`, and by file name `texts` and `tensors`."""
     config = {"format": FORMAT, "format_version": FORMAT_VERSION, **described}
@@ -56,10 +55,64 @@ def write(
                 (folder / name).unlink(missing_ok=True)
                 continue
             draft = drafts.enter_context(atomic_write(folder / name))
-            save_file({k: v.contiguous() for k, v in named.items()}, draft, {"format": "pt"})
+            # The format that other libraries ask for before they make PyTorch's tensors of them.
+            save_file(
+                {k: np.ascontiguousarray(v) for k, v in named.items()}, draft, {"format": "pt"}
+            )
 
 
-def locate(folder: str | Path) -> Path:
+@dataclass(frozen=True)
+class Saved:
+    """What a model's folder says; its numbers are read when they are asked for."""
+
+    path: Path
+    config: ClassifierConfig
+    answers: Answers
+    history: History
+    tokenizer: Tokenizer
+
+    def weights(
+        self, shapes: Mapping[str, tuple[int, ...]] | None = None
+    ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """The tensors of model.safetensors in float32, and the scales of an embedding in 8 bits.
+
+        `shapes`: what there has to be; None: what aggregation has.
+        """
+        if shapes is None:
+            d, classes = self.config.d_model, len(self.answers.classes)
+            own = (len(self.tokenizer), d), (BLOCKS, d), (classes, d), (classes,)
+            shapes = dict(zip(TABLES, own))
+        with _blame(self.path, "model.safetensors"):
+            found = _read_weights(self.path, shapes)
+            return found, found.pop(SCALES, None)
+
+    def training(self, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
+        """The tensors of training.safetensors, of these lengths; none if it is not there."""
+        with _blame(self.path, "training.safetensors"):
+            return _read_training(self.path, lengths)
+
+
+def read(folder: str | Path) -> Saved:
+    """The model of a folder, or of a Hugging Face repo id.
+
+    Raises:
+        ValueError: nothing there, a file missing or damaged, or not a model of this library; the
+            same goes for the methods of what is returned.
+    """
+    path = _locate(folder)
+    described = _read_config(path)
+    known = {f.name for f in fields(ClassifierConfig)}
+    with _blame(path, "config.json"):
+        config = ClassifierConfig(**{k: v for k, v in described.items() if k in known})
+        history = History(**described["history"])
+        several = bool(described["several_labels"])
+        answers = Answers(check_classes(described["classes"]), several, history.threshold)
+    with _blame(path, "tokenizer.json"):
+        tokenizer = read_tokenizer((path / "tokenizer.json").read_text(encoding="utf-8"))
+    return Saved(path, config, answers, history, tokenizer)
+
+
+def _locate(folder: str | Path) -> Path:
     path = Path(folder)
     if path.is_dir():
         return path
@@ -84,7 +137,7 @@ def locate(folder: str | Path) -> Path:
         ) from error
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> dict[str, Any]:
     file = path / "config.json"
     try:
         described = json.loads(file.read_text(encoding="utf-8"))
@@ -102,40 +155,36 @@ def read_config(path: Path) -> dict[str, Any]:
     return described
 
 
-def pack(rows: Tensor, scales: Tensor) -> dict[str, Tensor]:
+def pack(rows: np.ndarray, scales: np.ndarray) -> dict[str, np.ndarray]:
     """Rows that are whole multiples of their scales, in 8 bits a number."""
-    return {SMALL: (rows / scales[:, None]).round().to(torch.int8), SCALES: scales}
+    return {SMALL: np.rint(rows / scales[:, None]).astype(np.int8), SCALES: scales}
 
 
-def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of model.safetensors, which have the names and shapes of `expected`.
-
-    An embedding in 8 bits is unpacked, and its scales are given as well.
-    """
+def _read_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """An embedding in 8 bits is unpacked, and its scales are given as well."""
     weights = load_file(path / "model.safetensors")
     if SMALL in weights and SCALES in weights:
         small, scales = weights.pop(SMALL), weights[SCALES]
-        if small.dtype != torch.int8 or small.ndim != 2 or scales.shape != small.shape[:1]:
+        if small.dtype != np.int8 or small.ndim != 2 or scales.shape != small.shape[:1]:
             raise ValueError(f"tensors {SMALL} and {SCALES} do not fit each other")
-        weights["embedding"] = small.float() * scales[:, None]
-        expected = {**expected, SCALES: scales}
+        weights["embedding"] = small * scales[:, None]
+        shapes = {**shapes, SCALES: scales.shape}
     for name in weights:
-        if name not in expected:
+        if name not in shapes:
             raise ValueError(f"tensor {shorten(name)} is none of this model's")
-    for name, own in expected.items():
+    for name, shape in shapes.items():
         if name not in weights:
             raise ValueError(f"has no tensor {name}")
         found = weights[name]
-        if found.shape != own.shape or not found.is_floating_point():
+        if found.shape != shape or not np.issubdtype(found.dtype, np.floating):
             raise ValueError(
                 f"tensor {name} is {list(found.shape)} of {found.dtype}, but config.json and "
-                f"tokenizer.json ask for {list(own.shape)} of floats"
+                f"tokenizer.json ask for {list(shape)} of floats"
             )
-    return weights
+    return {name: array.astype(np.float32, copy=False) for name, array in weights.items()}
 
 
-def read_training(path: Path, expected: Mapping[str, int]) -> dict[str, Tensor]:
-    """The tensors of training.safetensors, of these lengths; none if it is not there."""
+def _read_training(path: Path, expected: Mapping[str, int]) -> dict[str, np.ndarray]:
     file = path / "training.safetensors"
     found = load_file(file) if file.exists() else {}
     if found and {name: tuple(tensor.shape) for name, tensor in found.items()} != {
@@ -146,7 +195,7 @@ def read_training(path: Path, expected: Mapping[str, int]) -> dict[str, Tensor]:
 
 
 @contextmanager
-def blame(path: Path, name: str) -> Iterator[None]:
+def _blame(path: Path, name: str) -> Iterator[None]:
     """Whatever goes wrong inside is told of the file `name` of the model folder `path`."""
     try:
         yield

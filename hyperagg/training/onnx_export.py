@@ -40,7 +40,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from hyperagg.atomic import atomic_write
 from hyperagg.models.classifier import Classifier
@@ -68,7 +67,7 @@ LANES = 2**LEVELS
 def write(
     path: str | Path,
     model: Classifier,
-    scales: Tensor | None,
+    scales: np.ndarray | None,
     answers: Answers,
     max_tokens: int | None,
 ) -> None:
@@ -86,7 +85,7 @@ def write(
 
 
 def build(
-    model: Classifier, scales: Tensor | None, answers: Answers, max_tokens: int | None
+    model: Classifier, scales: np.ndarray | None, answers: Answers, max_tokens: int | None
 ) -> onnx.ModelProto:
     """The graph of this module's head.
 
@@ -100,11 +99,12 @@ def build(
     Raises:
         ValueError: the weights do not fit one file.
     """
-    weights = fused.tables(model)
+    own = fused.weights(model)
+    weights = own.tables
     if scales is not None:
-        packed = model_folder.pack(model.embedding.detach(), scales)
-        weights["embedding"] = packed[model_folder.SMALL].numpy()
-        weights["scales"] = packed[model_folder.SCALES].numpy()
+        packed = model_folder.pack(own.embedding, scales)
+        weights["embedding"] = packed[model_folder.SMALL]
+        weights["scales"] = packed[model_folder.SCALES]
     size = sum(array.nbytes for array in weights.values())
     if size > MOST_BYTES:
         raise ValueError(
@@ -113,7 +113,7 @@ def build(
         )
     g = _Graph()
     named = {name: g.tensor(array, name) for name, array in weights.items()}
-    context = _pool(g, named, weights, fused.is_damped(model), max_tokens)
+    context = _pool(g, named, weights, own.damped, max_tokens)
     g("Gemm", context, named["weight"], named["bias"], transB=1, out="logits")
     if answers.several:
         g("Sigmoid", "logits", out="probabilities")

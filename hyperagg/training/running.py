@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from hyperagg.models.classifier import Classifier
 from hyperagg.text import WordTokenizer, settled
 from hyperagg.text.uses import forget_uses, new_counts
-from hyperagg.training import fused
 from hyperagg.training.answers import Answers
+from hyperagg.training.scoring import Weights, add_tokens, score_sums
 
 __all__ = ["RunningDocument"]
 
 
 class RunningDocument:
-    """A document in the making: `TextClassifier.open` makes one.
+    """A document in the making: `open` of a classifier makes one.
 
     Its answers are those of the whole text so far, to the last bit. Kept are the sums of the token
     vectors in each block of places, how often each token was used, and the last word while it may
@@ -25,16 +24,14 @@ class RunningDocument:
     Cost: O(d) a token; memory O(d + V), however long the document.
     """
 
-    def __init__(self, model: Classifier, tokenizer: WordTokenizer, answers: Answers) -> None:
+    def __init__(self, weights: Weights, tokenizer: WordTokenizer, answers: Answers) -> None:
         self.classes_ = list(answers.classes)
         self._answers = answers
         self._tokenizer = tokenizer
-        self._damped = fused.is_damped(model)
-        tables = fused.tables(model)
-        self._embedding, self._head = tables.pop("embedding"), tables
-        self._sums = np.zeros(tables["positions"].shape)
+        self._weights = weights
+        self._sums = np.zeros(weights.positions.shape)
         self._squares = np.zeros(1)
-        self._uses = new_counts(len(self._embedding))
+        self._uses = new_counts(len(weights.embedding))
         self._words, self._tokens = 0, 0
         self._last_word, self._open_end = 0, ""
 
@@ -59,8 +56,8 @@ class RunningDocument:
         ids, _, _ = self._add(self._open_end, sums, squares)
         forget_uses(ids, *self._uses)
         out = np.empty(len(self.classes_), dtype=np.float32)
-        n = self._tokens + len(ids)
-        fused.score_sums(sums, squares, n, self._damped, **self._head, out=out)
+        n, (_, *head, damped) = self._tokens + len(ids), self._weights
+        score_sums(sums, squares, n, damped, *head, out)
         return out
 
     def predict(self) -> Any:
@@ -75,7 +72,6 @@ class RunningDocument:
         """Adds the tokens of `text`. Their ids, how many words they are, and the hash of the last
         word."""
         ids, words, last = self._tokenizer.encode_on(text, self._last_word)
-        fused.add_tokens(
-            ids, self._tokens, self._embedding, self._damped, sums, squares, *self._uses
-        )
+        embedding, damped = self._weights.embedding, self._weights.damped
+        add_tokens(ids, self._tokens, embedding, damped, sums, squares, *self._uses)
         return ids, words, last

@@ -17,37 +17,19 @@ from torch import Tensor
 
 from hyperagg.models.classifier import AggregationMixer, Classifier
 from hyperagg.text import Ragged, use_weights
-from hyperagg.training import fused
+from hyperagg.training import fused, scoring
 from hyperagg.training.calibration import best_threshold
+from hyperagg.training.recipe import Recipe
 
 __all__ = [
     "AutogradStepper",
     "FusedStepper",
     "Labelled",
     "Objective",
-    "Recipe",
     "Stepper",
     "make_stepper",
     "predict_logits",
 ]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a classifier is trained.
-
-    Args:
-        epochs: passes over the training documents.
-        learning_rate: at the start; it falls linearly to 0 at the end.
-        label_smoothing: weight taken from the true class and spread over all (of several labels:
-            from each answer, half of it to yes and half to no).
-        batch_size: documents a step, where steps are batched; the fused step takes one at a time.
-    """
-
-    epochs: int = 10
-    learning_rate: float = 0.03
-    label_smoothing: float = 0.1
-    batch_size: int = 32
 
 
 @dataclass(frozen=True)
@@ -131,14 +113,14 @@ class FusedStepper:
         threads: int = 1,
     ) -> None:
         self.model, self.recipe, self.objective = model, recipe, objective
-        self.tables = fused.tables(model)
+        self.weights = fused.weights(model)
         if rates is None:
             rates = np.ones(len(model.embedding))
         self.rates = rates.astype(np.float32)
         # The kernels share rows out by the last bits of their numbers.
         self.threads = 1 << (min(threads, fused.MOST_THREADS).bit_length() - 1)
         # For each row of each table, the sum of the mean squares of its gradients.
-        self.state = {name: torch.zeros(len(table)) for name, table in self.tables.items()}
+        self.state = {name: torch.zeros(len(table)) for name, table in self.weights.tables.items()}
         self._weighed: tuple[Labelled | None, np.ndarray] = (None, np.empty(0))
 
     def step(self, data: Labelled, order: np.ndarray, begin: float, end: float) -> float:
@@ -146,7 +128,7 @@ class FusedStepper:
             self._weighed = data, self._use_weights(data.rows)
         pairs = [
             array
-            for name, table in self.tables.items()
+            for name, table in self.weights.tables.items()
             for array in (table, self.state[name].numpy())
         ]
         rate, objective = self.recipe.learning_rate, self.objective
@@ -164,12 +146,12 @@ class FusedStepper:
                 rate * (1 - end),
                 self.recipe.label_smoothing,
                 objective.multi_label,
-                fused.is_damped(self.model),
+                self.weights.damped,
             ),
         )
 
     def _use_weights(self, rows: Ragged) -> np.ndarray:
-        if fused.is_damped(self.model):
+        if self.weights.damped:
             return use_weights(rows, len(self.rates))
         return np.ones(len(rows.token_ids), dtype=np.float32)
 
@@ -252,7 +234,7 @@ class AutogradStepper:
 def predict_logits(model: Classifier, rows: Ragged, batch_size: int) -> np.ndarray:
     """(B, C) float32; in batches of `batch_size` where rows are padded."""
     if isinstance(model.mixer, AggregationMixer):
-        return fused.logits(model, rows)
+        return scoring.logits(fused.weights(model), rows)
     model.eval()
     out = np.empty((len(rows), model.head.out_features), dtype=np.float32)
     with torch.inference_mode():

@@ -7,59 +7,56 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from reprlib import repr as shorten
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from hyperagg.models.attention import AttentionMixer, TransformerMixer
 from hyperagg.models.classifier import AggregationMixer, Classifier
-from hyperagg.text import (
-    UNKNOWN,
-    HubTokenizer,
-    Ragged,
-    Tokenizer,
-    WordTokenizer,
-    is_gram,
-    read_tokenizer,
-)
-from hyperagg.training import model_folder
+from hyperagg.text import UNKNOWN, HubTokenizer, Ragged, Tokenizer, WordTokenizer, is_gram
+from hyperagg.training import fused, model_folder
 from hyperagg.training.answers import Answers
 from hyperagg.training.calibration import best_threshold, calibration_error, fit_temperature
 from hyperagg.training.checkpoint import remove_checkpoint
 from hyperagg.training.compression import most_telling, round_rows
-from hyperagg.training.config import ClassifierConfig, make_mixer
+from hyperagg.training.config import ClassifierConfig
 from hyperagg.training.explanation import Explanation, explain, telling_tokens
 from hyperagg.training.fasttext_file import read_fasttext, read_vectors
 from hyperagg.training.growth import grown, grown_memory, memory_lengths, memory_of
+from hyperagg.training.history import History
 from hyperagg.training.labels import (
     Label,
     Labels,
     are_several,
-    check_classes,
     check_labelled,
     check_texts,
     class_weights,
     distinct,
     encode_labels,
 )
-from hyperagg.training.loop import History, hold_out, read_note, train
+from hyperagg.training.loop import hold_out, read_note, train
 from hyperagg.training.model_card import model_card
+from hyperagg.training.predictor import Predictor, encode
 from hyperagg.training.progress import training_bar
 from hyperagg.training.rates import row_rates
+from hyperagg.training.recipe import Recipe
 from hyperagg.training.running import RunningDocument
 from hyperagg.training.steppers import (
     FusedStepper,
     Labelled,
     Objective,
-    Recipe,
     make_stepper,
     predict_logits,
 )
 
 __all__ = ["ClassifierConfig", "TextClassifier"]
+
+RIVALS = {"attention": AttentionMixer, "transformer": TransformerMixer}
 
 
 class TextClassifier:
@@ -106,7 +103,12 @@ class TextClassifier:
         self._model: Classifier | None = None
         # What `partial_fit` goes on from, and the scales of an embedding in 8 bits.
         self._memory: dict[str, Tensor] = {}
-        self._scales: Tensor | None = None
+        self._scales: np.ndarray | None = None
+        # What predicts, and what it was made of.
+        self._made: tuple[tuple[Any, ...], Predictor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_made": None}  # it would hold the weights a second time
 
     @property
     def model(self) -> Classifier:
@@ -126,6 +128,21 @@ class TextClassifier:
     def answers(self) -> Answers:
         """What turns logits into probabilities and labels."""
         return Answers(self.classes_, self.several_labels_, self.history_.threshold)
+
+    @property
+    def predictor(self) -> Predictor:
+        """What predicts. It reads the memory of `model`'s parameters, whatever changes them."""
+        model, config, history = self.model, self.config, self.history_
+        is_fused = config.mixer == "aggregation"
+        places = [table.data_ptr() for table in fused.parameters(model)] if is_fused else []
+        own = model, self._tokenizer, self.classes_, self.several_labels_, history.threshold, places
+        if (made := self._made) is None or made[0] != own:
+            scores: Any = partial(predict_logits, model, batch_size=config.documents_a_batch)
+            if is_fused:
+                scores = fused.weights(model)
+            # Set at once, since another thread may be reading it.
+            self._made = made = own, Predictor(config, self.tokenizer, self.answers, scores)
+        return made[1]
 
     def fit(
         self,
@@ -186,7 +203,7 @@ class TextClassifier:
         file = None if checkpoint is None else Path(checkpoint)
         # From here on what was learned before is gone; what fails leaves an untrained classifier.
         self._model, self.history_ = None, History()
-        self._memory, self._scales = {}, None
+        self._memory, self._scales, self._made = {}, None, None
         self.classes_, self.several_labels_ = classes, objective.multi_label
         self._tokenizer = self._given_tokenizer or WordTokenizer.train(
             texts, self.config.max_words, self.config.min_count, self.config.max_grams
@@ -391,16 +408,15 @@ class TextClassifier:
         """The most probable label of each text; where there may be several, a tuple of those whose
         probability is above a threshold, the one that gave the greatest micro-F1 on the held-out
         rows."""
-        return self.answers.labels(self.logits(texts))
+        return self.predictor.predict(texts)
 
     def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
         """(B, C) probabilities, columns as in `classes_`."""
-        return self.answers.probabilities(self.logits(texts))
+        return self.predictor.predict_proba(texts)
 
     def logits(self, texts: Iterable[str]) -> np.ndarray:
         """(B, C) float32, columns as in `classes_`."""
-        texts = check_texts(texts)
-        return self._predict(self.model, self._encode(texts))
+        return self.predictor.logits(texts)
 
     def evaluate(self, texts: Iterable[str], labels: Iterable[Any]) -> dict[str, float]:
         """How well known labels are met.
@@ -415,12 +431,12 @@ class TextClassifier:
         from sklearn.metrics import accuracy_score, f1_score  # takes longer than a prediction
 
         texts, labels = check_labelled(texts, labels)
-        model = self.model
+        predictor = self.predictor
         if are_several(labels) != self.several_labels_:
             wanted = "a list of labels" if self.several_labels_ else "one label"
             raise TypeError(f"labels: give {wanted} a text, as in training")
         data = self._encode_labelled(texts, labels, "labels")
-        logits = self._predict(model, data.rows)
+        logits = predictor.score(data.rows)
         error = calibration_error(
             self.answers.probabilities(logits), data.targets, self.several_labels_
         )
@@ -449,8 +465,8 @@ class TextClassifier:
         Cost: O(n d C), of a rival C backward passes.
         """
         (text,) = check_texts([text])
-        rows = self._encode([text])
-        logits = self._predict(self.model, rows)[0]
+        predictor, rows = self.predictor, self._encode([text])
+        logits = predictor.score(rows)[0]
         alignment = self.tokenizer.align(text)
         return explain(self.model, rows.token_ids, text, alignment, self.answers, logits)
 
@@ -461,13 +477,7 @@ class TextClassifier:
             ValueError: what the classifier reads of a word depends on what follows: a rival, a
                 tokenizer of the `tokenizers` library, or max_tokens.
         """
-        if not isinstance(self.model.mixer, AggregationMixer):
-            raise ValueError(f"open: not for mixer={self.config.mixer!r}, which reads texts whole")
-        if not isinstance(self.tokenizer, WordTokenizer):
-            raise ValueError("open: not for a tokenizer that was given, which reads texts whole")
-        if self.config.max_tokens is not None:
-            raise ValueError(f"open: not with max_tokens={self.config.max_tokens}")
-        return RunningDocument(self.model, self.tokenizer, self.answers)
+        return self.predictor.open()
 
     def word_vectors(self) -> np.ndarray:
         """(words, D) the embedding of the words, by falling use; neither [UNK] nor grams."""
@@ -513,10 +523,10 @@ class TextClassifier:
             "README.md": model_card(self, folder.resolve().name),
             "tokenizer.json": self.tokenizer.to_json(),
         }
-        weights = self.model.state_dict()
+        weights, memory = _arrays(self.model.state_dict()), _arrays(self._memory)
         if self._scales is not None:
             weights |= model_folder.pack(weights.pop("embedding"), self._scales)
-        tensors = {"model.safetensors": weights, "training.safetensors": self._memory}
+        tensors = {"model.safetensors": weights, "training.safetensors": memory}
         model_folder.write(folder, described, texts, tensors)
 
     def export_onnx(self, path: str | Path) -> None:
@@ -544,26 +554,20 @@ class TextClassifier:
         Raises:
             ValueError: nothing there, a file missing or damaged, or not a model of this library.
         """
-        path = model_folder.locate(folder)
-        described = model_folder.read_config(path)
-        known = {f.name for f in fields(ClassifierConfig)}
-        with model_folder.blame(path, "config.json"):
-            classifier = cls(**{k: v for k, v in described.items() if k in known})
-            classifier.classes_ = check_classes(described["classes"])
-            classifier.several_labels_ = bool(described["several_labels"])
-            classifier.history_ = History(**described["history"])
-        with model_folder.blame(path, "tokenizer.json"):
-            text = (path / "tokenizer.json").read_text(encoding="utf-8")
-            classifier._tokenizer = read_tokenizer(text)
-        with model_folder.blame(path, "model.safetensors"):
-            with torch.device("meta"):  # shapes alone: a damaged config may ask for terabytes
-                expected = classifier._build().state_dict()
-            weights = model_folder.read_weights(path, expected)
-            classifier._scales = weights.pop(model_folder.SCALES, None)
-            classifier._model = classifier._build()
-            classifier._model.load_state_dict(weights)
-        with model_folder.blame(path, "training.safetensors"):
-            classifier._memory = model_folder.read_training(path, memory_lengths(classifier._model))
+        saved = model_folder.read(folder)
+        classifier = cls(**asdict(saved.config))
+        classifier.classes_ = list(saved.answers.classes)
+        classifier.several_labels_ = saved.answers.several
+        classifier.history_ = saved.history
+        classifier._tokenizer = saved.tokenizer
+        with torch.device("meta"):  # shapes alone: a damaged config may ask for terabytes
+            expected = classifier._build().state_dict()
+        weights, classifier._scales = saved.weights(
+            {name: tuple(tensor.shape) for name, tensor in expected.items()}
+        )
+        model = classifier._model = classifier._build()
+        model.load_state_dict(_tensors(weights))
+        classifier._memory = _tensors(saved.training(memory_lengths(model)))
         return classifier
 
     @classmethod
@@ -589,13 +593,16 @@ class TextClassifier:
 
     def _build(self) -> Classifier:
         config = self.config
-        return Classifier(
-            len(self.tokenizer), len(self.classes_), config.d_model, make_mixer(config)
-        ).requires_grad_(True)
+        mixer: nn.Module
+        if config.mixer == "aggregation":
+            mixer = AggregationMixer(config.d_model, config.pooling)
+        else:
+            mixer = RIVALS[config.mixer](config.d_model)
+        words, classes = len(self.tokenizer), len(self.classes_)
+        return Classifier(words, classes, config.d_model, mixer).requires_grad_(True)
 
     def _encode(self, texts: Sequence[str]) -> Ragged:
-        rows = self.tokenizer.encode(texts)
-        return rows if self.config.max_tokens is None else rows.truncate(self.config.max_tokens)
+        return encode(self.tokenizer, texts, self.config.max_tokens)
 
     def _encode_labelled(self, texts: Sequence[str], labels: Labels, name: str) -> Labelled:
         targets = encode_labels(labels, self.classes_, name)
@@ -618,7 +625,7 @@ class TextClassifier:
     def _calibrate(self, held_out: Labelled) -> None:
         if not len(held_out.rows):
             return
-        several, logits = self.several_labels_, self._predict(self.model, held_out.rows)
+        several, logits = self.several_labels_, self.predictor.score(held_out.rows)
         temperature = fit_temperature(logits, held_out.targets, several)
         _divide_head(self.model, temperature)
         self.history_.temperature = temperature
@@ -640,12 +647,17 @@ class TextClassifier:
             ]
         )
 
-    def _predict(self, model: Classifier, rows: Ragged) -> np.ndarray:
-        return predict_logits(model, rows, self.config.documents_a_batch)
-
 
 def _shown(progress: bool | None) -> bool:
     return sys.stderr.isatty() if progress is None else progress
+
+
+def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def _divide_head(model: Classifier, by: float) -> None:

@@ -14,14 +14,14 @@ from numba import njit
 from hyperagg.models.classifier import AggregationMixer, Classifier
 from hyperagg.models.classifier import use_weights as use_weights_in_torch
 from hyperagg.text import Ragged, use_weights
-from hyperagg.training import fused
+from hyperagg.training import fused, scoring
 from hyperagg.training.barrier import wait
+from hyperagg.training.recipe import Recipe
 from hyperagg.training.steppers import (
     AutogradStepper,
     FusedStepper,
     Labelled,
     Objective,
-    Recipe,
 )
 
 V, C, D = 13, 4, 24
@@ -59,7 +59,7 @@ def test_logits_are_the_modules(lengths, pooling):
     torch.manual_seed(0)
     made, rows = model(pooling), rows_of(lengths)
     want = made(torch.from_numpy(rows.token_ids), torch.from_numpy(rows.cu_seqlens))
-    np.testing.assert_allclose(fused.logits(made, rows), want.detach(), atol=1e-5)
+    np.testing.assert_allclose(scoring.logits(fused.weights(made), rows), want.detach(), atol=1e-5)
 
 
 @given(st.lists(st.lists(st.integers(0, 5), max_size=40), max_size=6))

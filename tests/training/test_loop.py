@@ -14,10 +14,10 @@ from hyperagg.models.classifier import AggregationMixer, Classifier
 from hyperagg.text import Ragged
 from hyperagg.training import loop
 from hyperagg.training.loop import hold_out, train
+from hyperagg.training.recipe import Recipe
 from hyperagg.training.steppers import (
     Labelled,
     Objective,
-    Recipe,
     make_stepper,
     predict_logits,
 )

@@ -42,7 +42,7 @@ class Recipe:
         bf16: compute in bfloat16 where that loses little (autocast); weights stay in float32.
         activation_checkpointing: compute a block's inside again in the backward pass instead of
             keeping it.
-        save_steps: how often a state to resume from is written.
+        save_steps: how often a state to resume from is written; None: never.
         seed: of the order of the rows.
     """
 
@@ -53,7 +53,7 @@ class Recipe:
     weight_decay: float = 0.1
     bf16: bool = False
     activation_checkpointing: bool = False
-    save_steps: int = 200
+    save_steps: int | None = 200
     seed: int = 0
 
 
@@ -157,7 +157,8 @@ def _arguments(out: Path, recipe: Recipe, processes: int, rows: int) -> Training
         max_grad_norm=1.0,
         bf16=recipe.bf16,
         activation_checkpointing=recipe.activation_checkpointing,
-        save_steps=recipe.save_steps,
+        save_strategy="no" if recipe.save_steps is None else "steps",
+        save_steps=recipe.save_steps or 1,
         save_total_limit=2,
         logging_steps=max(1, min(50, steps // 10)),
         seed=recipe.seed,

@@ -3,8 +3,10 @@
 An output is always summed by one thread in one order, so the bits do not depend on how many
 threads there are. The threads are PyTorch's own OpenMP team: it keeps its cores busy for some
 milliseconds after each op, waiting for the next, and other threads would have to fight for them.
-Where that team is not to be had (another OpenMP, a process that was forked), a pool takes its
-place. Numba's default threads may not be entered by two Python threads at once.
+Where that team is not to be had (PyTorch not imported, another OpenMP, a process that was forked),
+a pool takes its place. Numba's default threads may not be entered by two Python threads at once.
+
+PyTorch is asked only if it is there already: what predicts without it shall not wait for it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 
 __all__ = ["even_borders", "parts", "run"]
 
@@ -30,9 +31,20 @@ _SECONDS_BEFORE_A_WORD = 1.0
 _compiled: set[tuple[Any, ...]] = set()
 
 
+def _most() -> int:
+    """How many threads there may be: as many as PyTorch uses, or about as many as it would use."""
+    if ask := _asked_of_torch():
+        return ask()
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdecimal() and int(wanted) > 0:
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
 def parts(work: int) -> int:
     """How many threads are worth while for so many multiply-adds."""
-    return max(1, min(torch.get_num_threads(), work // _WORK_WORTH_A_THREAD))
+    worth = work // _WORK_WORTH_A_THREAD
+    return 1 if worth <= 1 else min(_most(), worth)
 
 
 def even_borders(costs: np.ndarray, parts: int) -> np.ndarray:
@@ -67,9 +79,9 @@ def run(kernel: Callable[..., object], borders: np.ndarray, *args: Any) -> None:
         except BaseException as error:  # C code, which calls this, would lose it
             errors.append(error)
 
-    if _team is not None:
+    if (team := _team()) is not None:
         # Another number of threads than PyTorch's would have its team built anew.
-        _team(_Callback(work), None, torch.get_num_threads(), 0)
+        team(_Callback(work), None, _most(), 0)
     else:
         waiting = [_pool(os.getpid()).submit(work) for _ in ranges[1:]]
         work()
@@ -80,8 +92,19 @@ def run(kernel: Callable[..., object], borders: np.ndarray, *args: Any) -> None:
 
 
 _Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_forked = False
 
 
+def _asked_of_torch() -> Callable[[], int] | None:
+    # PyTorch may be half imported, by another thread.
+    return getattr(sys.modules.get("torch"), "get_num_threads", None)
+
+
+def _team() -> Any:
+    return _find_team() if _asked_of_torch() and not _forked else None
+
+
+@lru_cache(maxsize=1)
 def _find_team() -> Any:
     """GNU OpenMP's way to run a function on all threads of the team, in the copy PyTorch uses."""
     try:
@@ -90,16 +113,13 @@ def _find_team() -> Any:
         return None
 
 
-_team = _find_team()
-
-
-def _without_team() -> None:
-    global _team
-    _team = None
+def _note_fork() -> None:
+    global _forked
+    _forked = True
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_without_team)
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 @lru_cache(maxsize=1)

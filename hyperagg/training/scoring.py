@@ -1,0 +1,172 @@
+"""Logits of an aggregation classifier from arrays, by compiled kernels and without PyTorch.
+
+    s_k  =  sum of w_t e_t over the block's tokens        c  =  sum_k p_k * s_k / sqrt(sum_t w_t^2)
+    z    =  W c + b
+
+with w_t the weight of a token's use and k(t) the block of its place, as in `fused`, which learns
+what is used here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from hyperagg.text import Ragged
+from hyperagg.text.uses import count_use, table_size
+from hyperagg.threads import even_borders, parts, run
+from hyperagg.training.prefetch import prefetch
+
+__all__ = [
+    "Weights",
+    "add_tokens",
+    "block_end",
+    "block_of",
+    "logits",
+    "mix",
+    "scale_of",
+    "score",
+    "score_sums",
+]
+
+_F = np.float32
+
+
+_AHEAD = 8  # tokens whose rows are on their way while one is added up
+
+
+class Weights(NamedTuple):
+    """What a classifier has learned, in the order in which the kernels take it.
+
+    Attributes:
+        embedding: (V, D) float32.
+        positions: (blocks, D).
+        weight, bias: (C, D) and (C,), the head.
+        damped: whether the c-th use of a token in a document weighs 1/c, and not 1.
+    """
+
+    embedding: np.ndarray
+    positions: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+    damped: bool
+
+    @property
+    def tables(self) -> dict[str, np.ndarray]:
+        """The arrays, by name."""
+        return {name: value for name, value in self._asdict().items() if name != "damped"}
+
+
+@njit(nogil=True, cache=True, inline="always")
+def block_of(place, blocks):
+    """floor(log2(place + 1)), the last block taking all that is left."""
+    k = 0
+    rest = place + 1
+    while rest > 1 and k < blocks - 1:
+        rest >>= 1
+        k += 1
+    return k
+
+
+@njit(nogil=True, cache=True, inline="always")
+def block_end(k, blocks, end):
+    """The place after the last of block k, in a document that ends at place `end`."""
+    return end if k == blocks - 1 else min(end, (1 << (k + 1)) - 1)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def scale_of(n, squares, damped):
+    """1 / |w| of n tokens whose weights have this sum of squares."""
+    if n == 0:
+        return 1.0
+    return 1 / math.sqrt(squares) if damped else 1 / n
+
+
+@njit(nogil=True, cache=True, inline="always")
+def mix(n, squares, damped, positions, sums, context):
+    """Fills the context from the block sums of n tokens; returns the number of blocks in use."""
+    used = block_of(n - 1, len(positions)) + 1 if n else 0
+    context[:] = _F(0)
+    for k in range(used):
+        total, place = sums[k], positions[k]
+        for j in range(len(context)):
+            context[j] += _F(total[j]) * place[j]
+    scale = _F(scale_of(n, squares, damped))
+    for j in range(len(context)):
+        context[j] *= scale
+    return used
+
+
+@njit(nogil=True, cache=True, inline="always")
+def score(context, weight, bias, logits):
+    for c in range(len(logits)):
+        row = weight[c]
+        total = _F(0)
+        for j in range(len(context)):
+            total += row[j] * context[j]
+        logits[c] = total + bias[c]
+
+
+def logits(weights: Weights, rows: Ragged) -> np.ndarray:
+    """(B, C) float32, as the PyTorch module gives them but for rounding. Cost: O(n D + C D)."""
+    out = np.empty((len(rows), len(weights.bias)), dtype=np.float32)
+    arguments = rows.token_ids, rows.cu_seqlens, *weights, out
+    threads = parts(len(rows.token_ids) * weights.positions.shape[1])
+    if threads == 1:
+        _score_documents(0, len(rows), *arguments)
+    else:
+        run(_score_documents, even_borders(rows.lengths, threads), *arguments)
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _score_documents(
+    first, last, token_ids, cu_seqlens, embedding, positions, weight, bias, damped, out
+):
+    most = 0
+    for document in range(first, last):
+        most = max(most, cu_seqlens[document + 1] - cu_seqlens[document])
+    size = table_size(min(most, len(embedding)))
+    keys, counts = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int64)
+    # In float64, so that a document may be of any length.
+    sums, squares = np.empty(positions.shape, dtype=np.float64), np.empty(1, dtype=np.float64)
+    for document in range(first, last):
+        ids = token_ids[cu_seqlens[document] : cu_seqlens[document + 1]]
+        size = table_size(min(len(ids), len(embedding)))
+        keys[:size] = -1
+        sums[:] = 0.0
+        squares[:] = 0.0
+        add_tokens(ids, 0, embedding, damped, sums, squares, keys[:size], counts)
+        score_sums(sums, squares, len(ids), damped, positions, weight, bias, out[document])
+
+
+@njit(nogil=True, cache=True, fastmath={"contract"})
+def add_tokens(ids, place, embedding, damped, sums, squares, keys, counts):
+    """Adds tokens that stand from `place` on to a document's block sums (blocks, D), squared
+    weights (1,) and uses, a table of `hyperagg.text.uses`."""
+    blocks, end = len(sums), place + len(ids)
+    first = place
+    while place < end:
+        k = block_of(place, blocks)
+        last = block_end(k, blocks, end)
+        total = sums[k]
+        for t in range(place - first, last - first):
+            if t + _AHEAD < len(ids):
+                prefetch(embedding, ids[t + _AHEAD])
+            w = _F(1) / _F(count_use(ids[t], keys, counts)) if damped else _F(1)
+            squares[0] += w * w
+            row = embedding[ids[t]]
+            for j in range(len(total)):
+                total[j] += w * row[j]
+        place = last
+
+
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def score_sums(sums, squares, n, damped, positions, weight, bias, out):
+    """Logits (C,) of a document of n tokens from its block sums and squared weights."""
+    context = np.empty(positions.shape[1], dtype=np.float32)
+    mix(n, squares[0], damped, positions, sums, context)
+    score(context, weight, bias, out)
