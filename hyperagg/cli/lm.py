@@ -60,7 +60,7 @@ def train(
     resume: Resume = False,
 ) -> None:
     """Train a language model on texts; with torchrun or accelerate launch in several processes."""
-    _quiet()
+    quiet()
     from transformers import set_seed
 
     from hyperagg.training.language.model_folder import complete, load, measured
@@ -153,7 +153,7 @@ def generate(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same texts.")] = 0,
 ) -> None:
     """Write texts, one a line."""
-    _quiet()
+    quiet()
     from transformers import set_seed
 
     from hyperagg.training.language.model_folder import load
@@ -189,7 +189,7 @@ def evaluate(
     format: Format = None,
 ) -> None:
     """Perplexity per token and word, and bits per byte; of a data set on its test split."""
-    _quiet()
+    quiet()
     from hyperagg.training.language.model_folder import load, measured
 
     network, words = load(model)
@@ -224,7 +224,7 @@ def _watched() -> bool:
     return sys.stderr.isatty() and int(os.environ.get("RANK", "0")) == 0
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Of what transformers has to say, what a user of the command line can do something about."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:

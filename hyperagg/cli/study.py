@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -73,14 +74,22 @@ def ag_news(
 ) -> None:
     """AG News, the next word: the source's perplexities of 2.99 / 3.15 beside ours, and both beside
     those of the words alone."""
+    out = out or Path("runs") / f"ag-news-{protocol}"
     if protocol == "honest":
-        raise ValueError("--protocol honest: is not there yet; give --protocol source")
+        given = {"--epochs": epochs, "--texts": texts, "--test-texts": test_texts}
+        for option, value in given.items():
+            if value is not None:
+                raise ValueError(
+                    f"{option}: is for --protocol source; `hyperagg study language-models ag-news` "
+                    "has options for the honest one"
+                )
+        language_models("ag-news", out=out, resume=resume)
+        return
     from rich.console import Console
 
     from hyperagg.data import load_dataset
     from hyperagg.studies.ag_news import ag_news_source, ag_news_table
 
-    out = out or Path("runs") / f"ag-news-{protocol}"
     data = load_dataset("ag-news")
     with output_folder(out):
         print(f"source: {data.source}")
@@ -100,6 +109,64 @@ def ag_news(
             raise
     Console().print(ag_news_table(results))
     print(f"results.json, table.md and cosines.png in {out}")
+
+
+@app.command(
+    "language-models",
+    epilog="Example: hyperagg study language-models wikitext-2 --size small --seeds 1",
+)
+def language_models(
+    set: Annotated[
+        str, typer.Argument(metavar="DATA", help="wikitext-2, or a name of `hyperagg data list`.")
+    ],
+    mixers: Annotated[
+        str | None, typer.Option(help="Rows of the table, separated by commas; else all.")
+    ] = None,
+    size: Annotated[str, typer.Option(help="tiny, small, 3M or 10M.")] = "small",
+    tokenizer: Annotated[str, typer.Option(help="bpe or words.")] = "bpe",
+    vocab_size: Annotated[int, typer.Option(min=2, help="Of the tokenizer.")] = 2048,
+    sequence_length: Annotated[int, typer.Option(min=2, help="Tokens of a packed row.")] = 256,
+    tokens: Annotated[int, typer.Option(min=1, help="To train on.")] = 1_500_000,
+    seeds: Seeds = 3,
+    out: Annotated[Path | None, typer.Option(help="Else runs/lm-DATA.")] = None,
+    resume: Resume = False,
+) -> None:
+    """Mixers at equal parameters, tokens and tuning: the sums, attention, both, and none."""
+    from hyperagg.cli.lm import quiet
+
+    quiet()
+    from hyperagg.data import load_corpus
+    from hyperagg.studies.language_models import (
+        MIXERS,
+        compare_language_models,
+        language_models_table,
+    )
+
+    out = out or Path("runs") / f"lm-{set}"
+    names = [name.strip() for name in mixers.split(",")] if mixers else list(MIXERS)
+    corpus = load_corpus(set)
+    with output_folder(out):
+        try:
+            results = compare_language_models(
+                corpus,
+                out,
+                size=size,
+                mixers=names,
+                tokenizer=tokenizer,
+                vocab_size=vocab_size,
+                sequence_length=sequence_length,
+                tokens=tokens,
+                seeds=seeds,
+                resume=resume,
+                progress=sys.stderr.isatty(),
+                say=lambda line: print(line, flush=True),
+            )
+        except KeyboardInterrupt:
+            if (out / "runs.json").exists():
+                say(f"stopped; what is measured is in {out}, go on with this command and --resume")
+            raise
+    print(language_models_table(results))
+    print(f"results.json, table.md, cosines.png and models in {out}")
 
 
 @app.command(epilog="Example: hyperagg study accuracy --sets r8,mr --seeds 5")

@@ -169,7 +169,8 @@ class ContentGate(nn.Module):
         places: int | Int[Tensor, "B N"],
     ) -> Terms:
         """The terms (1 - a_t) v_t and the gate a, (B, N, D)."""
-        a = torch.sigmoid(self.linear(u))
+        # In bfloat16 a gate near one could not tell 64 tokens from 90.
+        a = torch.sigmoid(self.linear(u).to(torch.promote_types(u.dtype, torch.float32)))
         return Terms(v - a * v, gate=a)
 
 

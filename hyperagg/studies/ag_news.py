@@ -13,7 +13,6 @@ import string
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from hyperagg.analysis.orthogonality import measure
-from hyperagg.analysis.pictures import draw_cosines
 from hyperagg.atomic import atomic_write
 from hyperagg.data import Dataset
 from hyperagg.data.ag_news import ENTRY
 from hyperagg.models.source_language_model import MixerName, SourceLanguageModel
 from hyperagg.studies.ag_news_training import BATCH, step_seconds, train
+from hyperagg.studies.cosines import write_cosines
 from hyperagg.studies.counted_language_models import PADDING, Bigram, Unigram
 from hyperagg.studies.report import environment, make_table, markdown_table, times, write_results
 from hyperagg.studies.runs import Runs
@@ -234,15 +232,7 @@ def _orthogonality(out: Path) -> dict[str, Any]:
     for name in SOURCE_FIGURES:
         weights, _ = read_checkpoint(_checkpoint(out, name))
         tables[name] = weights["model.embedding.weight"][_FIRST_WORD:].numpy()
-    measured = measure(tables)
-    draw_cosines(measured, out / "cosines.png")
-    return {
-        panel: {
-            name: {k: v for k, v in asdict(cosines).items() if k != "histogram"}
-            for name, cosines in by_model.items()
-        }
-        for panel, by_model in measured.items()
-    }
+    return write_cosines(tables, out / "cosines.png")
 
 
 _COLUMNS = [

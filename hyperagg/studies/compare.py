@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from hyperagg.analysis.orthogonality import measure
-from hyperagg.analysis.pictures import draw_cosines, draw_learning_curves
+from hyperagg.analysis.pictures import draw_learning_curves
 from hyperagg.atomic import atomic_write
 from hyperagg.data import Dataset
 from hyperagg.studies.baselines import BASELINES, choose, make_baseline, run_baseline
+from hyperagg.studies.cosines import write_cosines
 from hyperagg.studies.report import (
     environment,
     make_table,
@@ -221,15 +221,8 @@ def _ratios(models: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 def _orthogonality(out: Path, names: Sequence[str]) -> dict[str, Any]:
     models = {name: TextClassifier.from_pretrained(out / "models" / name) for name in names}
-    measured = measure({name: model.word_vectors() for name, model in models.items()})
-    draw_cosines(measured, out / "cosines.png")
-    return {
-        panel: {
-            name: {k: v for k, v in asdict(cosines).items() if k != "histogram"}
-            for name, cosines in by_model.items()
-        }
-        for panel, by_model in measured.items()
-    }
+    tables = {name: model.word_vectors() for name, model in models.items()}
+    return write_cosines(tables, out / "cosines.png")
 
 
 def _columns(results: dict[str, Any]) -> list[str]:

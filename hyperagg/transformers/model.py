@@ -47,6 +47,10 @@ __all__ = [
 ]
 
 
+# Older versions of torch lack it.
+_CHUNKED = hasattr(nn, "LinearCrossEntropyOptions")
+
+
 class HyperAggDecoderLayer(GradientCheckpointingLayer):
     """One block: a mixer and a feed-forward layer, each behind a norm and added to its input."""
 
@@ -264,7 +268,10 @@ class HyperAggForCausalLM(HyperAggPreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """`labels` (B, N) are the input ids themselves, -100 where no loss is wanted."""
+        """`labels` (B, N) are the input ids themselves, -100 where no loss is wanted.
+
+        In training, with labels, there are no logits in the output: B N V of them are never made.
+        """
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -274,9 +281,13 @@ class HyperAggForCausalLM(HyperAggPreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             **kwargs,
         )
-        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
-        loss = None
-        if labels is not None:
+        x = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
+        loss, logits = None, None
+        if labels is not None and self.training and _CHUNKED and type(self.lm_head) is nn.Linear:
+            loss = _chunked_loss(x, self.lm_head.weight, labels, kwargs.get("num_items_in_batch"))
+        else:
+            logits = self.lm_head(x)
+        if labels is not None and loss is None:
             loss = self.loss_function(
                 logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs
             )
@@ -335,6 +346,19 @@ class HyperAggForSequenceClassification(HyperAggPreTrainedModel):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+
+def _chunked_loss(x: Tensor, weight: Tensor, labels: Tensor, items: Tensor | int | None) -> Tensor:
+    """The mean (or sum / items) of -log p(next label), by chunks whose logits fit a cache."""
+    x, targets = x[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+    total = F.linear_cross_entropy(
+        x,
+        weight.to(x.dtype),
+        targets,
+        reduction="sum",
+        options=nn.LinearCrossEntropyOptions(batch_chunk_size=min(512, len(x))),
+    )
+    return total / (items if items is not None else (targets != -100).sum())
 
 
 def _layout(attention_mask: Tensor | None, position_ids: Tensor | None, n: int) -> Layout:

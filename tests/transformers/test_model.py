@@ -196,6 +196,26 @@ def test_checkpointed_gradients_are_the_same():
         assert a.abs().max() > 0
 
 
+def test_the_loss_is_the_same_without_logits():
+    """Training computes it by chunks, evaluation from logits."""
+    ids = torch.stack(texts(9, 9))
+    labels = ids.clone()
+    labels[0, 3] = -100
+    model = make("gate")
+    gradients = []
+    for training in (False, True):
+        output = model.train(training)(ids, labels=labels, use_cache=False)
+        assert (output.logits is None) == training
+        model.zero_grad()
+        output.loss.backward()
+        gradients.append([weight.grad for weight in model.parameters()])
+        known = model.eval()(ids).logits.log_softmax(-1)[:, :-1].gather(2, ids[:, 1:, None])
+        expected = -known[labels[:, 1:, None] != -100].mean()
+        torch.testing.assert_close(output.loss, expected)
+    for a, b in zip(*gradients):
+        torch.testing.assert_close(a, b)
+
+
 def test_half_precision_stays_close(model):
     ids = torch.stack(texts(12, 12))
     with torch.no_grad():

@@ -1,0 +1,373 @@
+"""Mixers of language models at equal parameters, equal tokens and equal tuning.
+
+Every row has the same blocks; where a mixer has fewer weights, its feed-forward layers are wider.
+The learning rate of each is bracketed: doubled and halved until the best on validation texts is no
+longer at an edge. Rows without any mixer, and models that count, say what is due to mixing at all.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from hyperagg.atomic import atomic_write
+from hyperagg.data import Corpus
+from hyperagg.studies.cosines import write_cosines
+from hyperagg.studies.counted_language_models import PADDING, Bigram, Unigram
+from hyperagg.studies.report import environment, markdown_table, spread, write_results
+from hyperagg.studies.runs import Runs
+from hyperagg.text import Ragged
+from hyperagg.training.language.model_folder import load, measured
+from hyperagg.training.language.packing import PackedRows, pack
+from hyperagg.training.language.tokenizer import train_tokenizer
+from hyperagg.training.language.train import Recipe, train_model
+from hyperagg.transformers import HyperAggConfig, HyperAggForCausalLM
+
+__all__ = ["MIXERS", "SIZES", "Size", "compare_language_models", "language_models_table"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """D, L and the heads of attention; 12 L D^2 weights besides the embedding, in every row."""
+
+    d_model: int
+    layers: int
+    heads: int
+
+
+SIZES = {
+    "tiny": Size(64, 2, 2),
+    "small": Size(128, 3, 4),
+    "3M": Size(256, 4, 4),
+    "10M": Size(384, 6, 6),
+}
+
+MIXERS: dict[str, Callable[[int], list[str]]] = {
+    "feed-forward only": lambda layers: ["none"] * layers,
+    "sum (the source's form)": lambda layers: ["sum"] * layers,
+    "decay": lambda layers: ["decay"] * layers,
+    "rotation": lambda layers: ["rotation"] * layers,
+    "gate": lambda layers: ["gate"] * layers,
+    "feed-forward + last attention": lambda layers: ["none"] * (layers - 1) + ["full_attention"],
+    "gate + last attention": lambda layers: ["gate"] * (layers - 1) + ["full_attention"],
+    "attention": lambda layers: ["full_attention"] * layers,
+}
+BATCH = 16
+FIRST_RATES = (8e-3, 1.6e-2)
+LEAST_RATE, GREATEST_RATE = 5e-4, 6.4e-2
+
+
+def compare_language_models(
+    corpus: Corpus,
+    out: Path,
+    *,
+    size: str = "small",
+    mixers: Sequence[str] = tuple(MIXERS),
+    tokenizer: str = "bpe",
+    vocab_size: int = 2048,
+    sequence_length: int = 256,
+    tokens: int = 1_500_000,
+    seeds: int = 3,
+    resume: bool = False,
+    progress: bool = True,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Train every mixer at its best rate; write results.json, table.md and a model each.
+
+    Args:
+        corpus: texts; the rates are chosen on its validation texts, the table is of its test texts.
+        out: the folder.
+        size: one of SIZES.
+        mixers: rows of MIXERS.
+        tokenizer, vocab_size: as of `train_tokenizer`, learned from the training texts.
+        sequence_length: of packed rows, and of the windows that the test texts are read in.
+        tokens: to train on, from the beginning again where the corpus has fewer.
+        seeds: of weights and order; the rate is chosen with the first.
+        resume: go on after the last run of an earlier call.
+        progress: show a bar for each run.
+        say: told in a line what was measured.
+
+    Returns:
+        the contents of results.json: of every model the mean `perplexity` and so on, and the seeds.
+
+    Raises:
+        ValueError: unknown names, or what is in `out` comes of other arguments.
+    """
+    unknown = [name for name in mixers if name not in MIXERS]
+    if unknown or size not in SIZES:
+        raise ValueError(
+            f"there is no {'mixer ' + unknown[0] if unknown else 'size ' + size}; there are "
+            + ", ".join(MIXERS if unknown else SIZES)
+        )
+    words = train_tokenizer(corpus.train, tokenizer, vocab_size)
+    packed = pack(_ids(words, corpus.train), words.eos_token_id, sequence_length)
+    what = f"{corpus.name}, {size}, {tokenizer} {len(words)}, {sequence_length}, {tokens}"
+    runs = Runs(out / "runs.json", what, resume)
+    say(f"{corpus.source}: {packed.token_ids.size:,} tokens of {len(words):,} kinds")
+    study = _Study(corpus, out, SIZES[size], words, packed, sequence_length, tokens, runs, progress)
+    for name in ("unigram", "bigram"):
+        if name not in runs.done:
+            runs.add(name, study.counted(Unigram if name == "unigram" else Bigram))
+        say(f"{name}: perplexity {runs.done[name]['perplexity']:.1f}")
+    models = {name: runs.done[name] for name in ("unigram", "bigram")}
+    for name in mixers:
+        rate = study.best_rate(name, say)
+        models[name] = study.tested(name, rate, seeds)
+        say(f"{name}: perplexity {spread(models[name]['seeds']['perplexity'], 1)} at rate {rate:g}")
+    results = {
+        "dataset": corpus.name,
+        "source": corpus.source,
+        "protocol": "honest",
+        "size": size,
+        "tokenizer": tokenizer,
+        "vocabulary": len(words),
+        "sequence_length": sequence_length,
+        "batch": BATCH,
+        "tokens": tokens,
+        "seeds": seeds,
+        "environment": environment(),
+        "models": models,
+        "orthogonality": study.cosines(models),
+    }
+    write_results(out, results)
+    with atomic_write(out / "table.md") as draft:
+        draft.write_text(language_models_table(results), "utf-8")
+    return results
+
+
+class _Study:
+    def __init__(
+        self,
+        corpus: Corpus,
+        out: Path,
+        size: Size,
+        words: PreTrainedTokenizerBase,
+        packed: PackedRows,
+        length: int,
+        tokens: int,
+        runs: Runs,
+        progress: bool,
+    ) -> None:
+        self.corpus, self.out, self.size, self.words, self.packed = corpus, out, size, words, packed
+        self.length, self.tokens, self.runs, self.progress = length, tokens, runs, progress
+
+    def best_rate(self, name: str, say: Callable[[str], None]) -> float:
+        """The rate that is best on validation texts, with a worse one on either side."""
+        found: dict[float, float] = {}
+        wanted = list(FIRST_RATES)
+        while wanted:
+            rate = wanted.pop()
+            found[rate] = self.run(name, rate, 0, say)["validation"]["perplexity"]
+            best = min(found, key=lambda each: found[each])
+            if not wanted:
+                around = (best / 2, best * 2)
+                wanted = [r for r in around if r not in found and LEAST_RATE <= r <= GREATEST_RATE][
+                    -1:
+                ]
+        return best
+
+    def tested(self, name: str, rate: float, seeds: int) -> dict[str, Any]:
+        """Runs of all seeds at that rate, on the test texts."""
+        runs = [self.test(name, rate, seed) for seed in range(seeds)]
+        tests = [run["test"] for run in runs]
+        return {
+            **_summary({name: [test[name] for test in tests] for name in _MEASURES}),
+            "streamed": [run["streamed"]["perplexity"] for run in runs if "streamed" in run],
+            "learning_rate": rate,
+            "rates_tried": {
+                key.split("|")[1]: run["validation"]["perplexity"]
+                for key, run in self.runs.done.items()
+                if key.startswith(f"{name}|") and key.endswith("|0")
+            },
+            "parameters": runs[0]["parameters"],
+            "parameters_besides_the_embedding": runs[0]["besides"],
+            "train_seconds_per_epoch": runs[0]["seconds"]
+            * self.packed.token_ids.size
+            / self.tokens,
+            "tokens_per_second": [run["tokens_per_second"] for run in runs],
+        }
+
+    def run(
+        self, name: str, rate: float, seed: int, say: Callable[[str], None] | None
+    ) -> dict[str, Any]:
+        key = _key(name, rate, seed)
+        if key not in self.runs.done:
+            set_seed(seed)
+            model = HyperAggForCausalLM(self.config(name))
+            steps = max(1, round(self.tokens / self.length / BATCH))
+            recipe = Recipe(
+                batch_size=BATCH, learning_rate=rate, max_steps=steps, save_steps=None, seed=seed
+            )
+            trained = train_model(model, self.packed, self.folder(key), recipe, shown=self.progress)
+            self.words.save_pretrained(self.folder(key))
+            run: dict[str, Any] = {
+                "seconds": trained.seconds,
+                "tokens_per_second": trained.tokens_per_second,
+                "loss": trained.loss,
+                "parameters": model.num_parameters(),
+                "besides": _besides(model),
+                "validation": self.measured(model, self.corpus.validation),
+            }
+            self.runs.add(key, run)
+        run = self.runs.done[key]
+        if say:
+            say(f"  {name}, rate {rate:g}: {run['validation']['perplexity']:.2f} in validation")
+        return run
+
+    def test(self, name: str, rate: float, seed: int) -> dict[str, Any]:
+        run, key = self.run(name, rate, seed, None), _key(name, rate, seed)
+        if "test" not in run:
+            model, _ = load(self.folder(key))
+            run = {**run, "test": self.measured(model, self.corpus.test)}
+            # Attention has not learned to look further than the rows that it was trained on.
+            if not {"sum", "full_attention"} & set(MIXERS[name](self.size.layers)):
+                run["streamed"] = measured(model, self.words, self.corpus.test)
+            self.runs.add(key, run)
+        return run
+
+    def cosines(self, models: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+        """Of the embeddings of all trained models, first seed."""
+        tables = {}
+        for name, model in models.items():
+            if "learning_rate" in model:
+                folder = self.folder(_key(name, model["learning_rate"], 0))
+                weights = load_file(folder / "model.safetensors")
+                tables[name] = weights["model.embed_tokens.weight"]
+        return write_cosines(tables, self.out / "cosines.png") if tables else {}
+
+    def measured(self, model: PreTrainedModel, texts: Sequence[str]) -> dict[str, float] | None:
+        """In windows of the length of training, half of each for context alone."""
+        window = self.length
+        return measured(model, self.words, texts, window=window, stride=window // 2)
+
+    def folder(self, key: str) -> Path:
+        return self.out / "models" / key.replace("|", "-").replace(" ", "-")
+
+    def config(self, name: str) -> HyperAggConfig:
+        """As many weights besides the embedding as attention everywhere with 4 D wide layers."""
+        d, layers = self.size.d_model, self.size.layers
+        wanted = _weights(self._config(["full_attention"] * layers, 4 * d))
+        kinds = MIXERS[name](layers)
+        narrow = _weights(self._config(kinds, d))
+        width = d + (wanted - narrow) / (2 * d * layers)
+        return self._config(kinds, round(width))
+
+    def _config(self, kinds: list[str], width: int) -> HyperAggConfig:
+        return HyperAggConfig(
+            vocab_size=len(self.words),
+            hidden_size=self.size.d_model,
+            intermediate_size=width,
+            num_hidden_layers=self.size.layers,
+            num_attention_heads=self.size.heads,
+            layer_types=kinds,
+            max_position_embeddings=self.length if "sum" in kinds else None,
+            bos_token_id=self.words.bos_token_id,
+            eos_token_id=self.words.eos_token_id,
+            pad_token_id=self.words.pad_token_id,
+        )
+
+    def counted(self, counting: type[Unigram] | type[Bigram]) -> dict[str, Any]:
+        """A model that counts, on the same tokens."""
+        train, test = (_rows(self.words, part) for part in (self.corpus.train, self.corpus.test))
+        start = time.perf_counter()
+        model = counting(train, len(self.words) + 1)
+        seconds = time.perf_counter() - start
+        nats = model.nats(test)
+        predicted = test[:, 1:] != PADDING
+        total = float(nats[predicted].sum(dtype=np.float64))
+        texts = self.corpus.test
+        found = {
+            "perplexity": [math.exp(total / predicted.sum())],
+            "perplexity_per_word": [math.exp(total / sum(len(t.split()) + 1 for t in texts))],
+            "bits_per_byte": [total / math.log(2) / sum(len(t.encode()) for t in texts)],
+        }
+        return {
+            **_summary(found),
+            "parameters": model.parameters,
+            "train_seconds_per_epoch": seconds,
+        }
+
+
+def language_models_table(results: dict[str, Any]) -> str:
+    """Perplexity per token and word, bits per byte, rate, weights and speed of every model."""
+    columns = [
+        "model",
+        "perplexity a token",
+        "of attention's",
+        "a word",
+        "bits a byte",
+        "streamed",
+        "rate",
+        "parameters",
+        "besides the embedding",
+        "tokens/s",
+    ]
+    models = results["models"]
+    attention = models.get("attention")
+    rows = []
+    for name, model in models.items():
+        share = ""
+        if attention:
+            share = f"{100 * (model['perplexity'] / attention['perplexity'] - 1):+.1f} %"
+        besides = model.get("parameters_besides_the_embedding")
+        rows.append(
+            [
+                name,
+                spread(model["seeds"]["perplexity"], 1),
+                share,
+                spread(model["seeds"]["perplexity_per_word"], 1, 1),
+                spread(model["seeds"]["bits_per_byte"], 1, 3),
+                spread(model["streamed"], 1) if model.get("streamed") else "",
+                f"{model['learning_rate']:g}" if "learning_rate" in model else "",
+                f"{model['parameters']:,}",
+                f"{besides:,}" if besides else "",
+                f"{np.median(model['tokens_per_second']):,.0f}"
+                if "tokens_per_second" in model
+                else "",
+            ]
+        )
+    return markdown_table(columns, rows)
+
+
+_MEASURES = ("perplexity", "perplexity_per_word", "bits_per_byte")
+
+
+def _summary(found: Mapping[str, list[float]]) -> dict[str, Any]:
+    """The mean of every measure, and the seeds by themselves."""
+    return {name: float(np.mean(each)) for name, each in found.items()} | {"seeds": dict(found)}
+
+
+def _key(name: str, rate: float, seed: int) -> str:
+    return f"{name}|{rate:g}|{seed}"
+
+
+def _weights(config: HyperAggConfig) -> int:
+    with torch.device("meta"):
+        return _besides(HyperAggForCausalLM(config))
+
+
+def _besides(model: HyperAggForCausalLM) -> int:
+    """Weights besides the embedding."""
+    return model.num_parameters() - model.model.embed_tokens.weight.numel()
+
+
+def _ids(words: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    return words(list(texts), add_special_tokens=False)["input_ids"]
+
+
+def _rows(words: PreTrainedTokenizerBase, texts: Sequence[str]) -> np.ndarray:
+    """(texts, longest + 2): end, tokens, end, each plus one, since 0 is padding there."""
+    end = words.eos_token_id
+    documents = [[end, *ids, end] for ids in _ids(words, texts)]
+    flat = np.array([token + 1 for document in documents for token in document], dtype=np.int32)
+    borders = np.concatenate([[0], np.cumsum([len(document) for document in documents])])
+    return Ragged(flat, borders).padded(max(map(len, documents)))

@@ -1,0 +1,106 @@
+"""The comparison of mixers: equal weights, brackets with an end on either side, resumption."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from hyperagg.data import Corpus, load_dataset
+from hyperagg.studies import language_models
+from hyperagg.studies.language_models import MIXERS, SIZES, compare_language_models
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    texts = load_dataset("r8").train.texts
+    return Corpus("r8", texts[:150], texts[150:155], texts[155:165], "r8")
+
+
+def run(corpus, out, **options):
+    return compare_language_models(
+        corpus,
+        out,
+        **dict(
+            size="tiny",
+            mixers=["gate", "attention"],
+            vocab_size=300,
+            sequence_length=32,
+            tokens=2048,
+            seeds=1,
+            progress=False,
+            say=lambda line: None,
+        )
+        | options,
+    )
+
+
+@pytest.fixture(scope="module")
+def study(corpus, tmp_path_factory):
+    out = tmp_path_factory.mktemp("study")
+    return run(corpus, out), out
+
+
+def test_every_row_says_what_it_was(study):
+    results, out = study
+    assert json.loads((out / "results.json").read_text()) == results
+    assert list(results["models"]) == ["unigram", "bigram", "gate", "attention"]
+    for model in results["models"].values():
+        assert 1 < model["perplexity"] < 400 and model["parameters"] > 0
+        assert math.isclose(model["bits_per_byte"], model["seeds"]["bits_per_byte"][0])
+    assert (out / "cosines.png").exists()
+    assert "| attention |" in (out / "table.md").read_text()
+    panel = results["orthogonality"]["all words"]
+    assert set(panel) == {"gate", "attention", "untrained"}
+
+
+def test_resumed_it_trains_nothing_again(study, corpus, monkeypatch):
+    results, out = study
+    monkeypatch.setattr(language_models, "train_model", None)
+    assert run(corpus, out, resume=True)["models"] == results["models"]
+    with pytest.raises(ValueError, match="of another study"):
+        run(corpus, out, resume=True, tokens=4096)
+
+
+@pytest.mark.parametrize("best", [5e-4, 4e-3, 1.6e-2, 6.4e-2])
+def test_the_best_rate_has_a_worse_one_on_either_side(best):
+    tried: list[float] = []
+
+    class Study(language_models._Study):
+        def __init__(self) -> None:
+            pass
+
+        def run(self, name: str, rate: float, seed: int, say: Any) -> dict[str, Any]:
+            tried.append(rate)
+            return {"validation": {"perplexity": 10 + abs(math.log(rate / best))}}
+
+    assert Study().best_rate("gate", lambda line: None) == pytest.approx(best)
+    ends = (language_models.LEAST_RATE, language_models.GREATEST_RATE)
+    assert len(tried) == len(set(tried))
+    assert best in ends or (min(tried) < best < max(tried))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_all_mixers_have_as_many_weights(size):
+    class Study(language_models._Study):
+        def __init__(self) -> None:
+            self.size, self.length = SIZES[size], 256
+            self.words = type(
+                "", (), dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+            )
+            self.words.__len__ = lambda words: 300
+            self.words = self.words()
+
+    weights = {name: language_models._weights(Study().config(name)) for name in MIXERS}
+    d, layers = SIZES[size].d_model, SIZES[size].layers
+    for name, own in weights.items():
+        assert own == pytest.approx(12 * layers * d * d, rel=0.02), name
+
+
+def test_names_that_are_not_known(corpus, tmp_path):
+    with pytest.raises(ValueError, match="no mixer gates; there are feed-forward only"):
+        run(corpus, tmp_path, mixers=["gates"])
+    with pytest.raises(ValueError, match="no size huge; there are tiny, small"):
+        run(corpus, tmp_path, size="huge")
