@@ -78,7 +78,7 @@ class CausalAggregation(nn.Module):
         ValueError: an unknown form, or "sum" without max_length.
 
     Numerics: sums in float32 or better, whatever the type of u. Cost: O(n d^2) for the linear maps,
-        O(n d) for the sum; a step of decoding O(d^2), with (K + D) D numbers of state at most.
+        O(n d) for the sum; a step of decoding O(d^2) and K D numbers of state.
     Source: "sum" is the source document's layer. Gates between 0 and 1 made by the input: Martin
         and Cundy 2018, "Parallelizing linear recurrent neural nets over sequence length".
     """

@@ -276,8 +276,10 @@ class _Study:
         )
 
     def counted(self, counting: type[Unigram] | type[Bigram]) -> dict[str, Any]:
-        """A model that counts, on the same tokens."""
-        train, test = (_rows(self.words, part) for part in (self.corpus.train, self.corpus.test))
+        """A model that counts, on as many tokens as the others learn from."""
+        ends = np.cumsum([len(ids) + 1 for ids in _ids(self.words, self.corpus.train)])
+        seen = self.corpus.train[: max(2, int(np.searchsorted(ends, self.tokens)) + 1)]
+        train, test = (_rows(self.words, part) for part in (seen, self.corpus.test))
         start = time.perf_counter()
         model = counting(train, len(self.words) + 1)
         seconds = time.perf_counter() - start
