@@ -146,6 +146,16 @@ def test_it_writes(model):
         assert line.startswith(beginning)
 
 
+def test_a_pipeline_takes_it(model):
+    import transformers
+
+    import hyperagg.transformers  # noqa: F401
+
+    write = transformers.pipeline("text-generation", str(model))
+    (answer,) = write("the company", max_new_tokens=5, do_sample=False)
+    assert answer["generated_text"].startswith("the company")
+
+
 def test_both_ways_to_evaluate(model, texts):
     streamed = json.loads(run(HYPERAGG, "lm", "evaluate", model, texts).stdout)
     windows = json.loads(run(HYPERAGG, "lm", "evaluate", model, texts, "--window", "64").stdout)
