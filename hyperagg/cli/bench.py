@@ -11,7 +11,7 @@ from hyperagg.cli.options import output_folder, say
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Time the ops and the classifier on this machine.",
+    help="Time the ops, the classifier and language models on this machine.",
     epilog="Example: hyperagg bench ops",
 )
 
@@ -67,9 +67,7 @@ def text(
     )
     from hyperagg.data import load_dataset
 
-    numbers = [number.strip() for number in threads.split(",") if number.strip()]
-    if not numbers or not all(number.isdecimal() and int(number) for number in numbers):
-        raise ValueError(f"--threads {threads}: give whole numbers, 1 or more, as in 1,2")
+    numbers = _numbers(threads)
     datasets = [load_dataset(name.strip()) for name in sets.split(",") if name.strip()]
     if not datasets:
         raise ValueError("--sets: name at least one")
@@ -78,10 +76,54 @@ def text(
         with console.status("fastText's files") as status:
             results = bench_text(
                 datasets,
-                [int(number) for number in numbers],
+                numbers,
                 QUICK_TEXT if quick else FULL_TEXT,
                 lambda part: status.update(part),
             )
         write_text_page(out, results)
     print(text_table(results))
     say(f"README.md, table.md, results.json and ratios.png in {out}")
+
+
+@app.command(epilog="Example: hyperagg bench lm --threads 2 --out runs/bench-lm")
+def lm(
+    threads: Annotated[
+        str | None,
+        typer.Option(help="How many, separated by commas; else as many as PyTorch takes."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the page and its figures.")] = Path(
+        "runs/bench-lm"
+    ),
+    quick: Annotated[bool, typer.Option("--quick", help="Small shapes, to try it out.")] = False,
+) -> None:
+    """Language models of gates beside attention: training against length, decoding against
+    context."""
+    from rich.console import Console
+
+    from hyperagg.benchmarks.language import FULL_LANGUAGE, QUICK_LANGUAGE, bench_language
+    from hyperagg.benchmarks.language_page import (
+        decoding_table,
+        training_table,
+        write_language_page,
+    )
+
+    numbers = None if threads is None else _numbers(threads)
+    console = Console(stderr=True)
+    with output_folder(out):
+        with console.status("models") as status:
+            results = bench_language(
+                numbers,
+                QUICK_LANGUAGE if quick else FULL_LANGUAGE,
+                lambda part: status.update(part),
+            )
+        write_language_page(out, results)
+    print(training_table(results))
+    print(decoding_table(results))
+    say(f"README.md, tables, results.json and speed.png in {out}")
+
+
+def _numbers(threads: str) -> list[int]:
+    numbers = [number.strip() for number in threads.split(",") if number.strip()]
+    if not numbers or not all(number.isdecimal() and int(number) for number in numbers):
+        raise ValueError(f"--threads {threads}: give whole numbers, 1 or more, as in 1,2")
+    return [int(number) for number in numbers]

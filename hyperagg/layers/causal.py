@@ -16,6 +16,7 @@ from hyperagg.layers.relations import (
     ConstantDecay,
     ContentGate,
     RotatingDecay,
+    Terms,
 )
 from hyperagg.masks import Causal, Documents
 
@@ -120,33 +121,9 @@ class CausalAggregation(nn.Module):
             u, inputs = self.convolution(u, layout, state)
             recent = self.convolution.newest(inputs, layout)
         terms = self.relation(u, self.value(u), _places(u.shape[1], layout, state))
-        x, gate = terms.x, terms.gate
         if trace:
-            x = x.to(torch.promote_types(x.dtype, torch.float32))
-        if layout.documents is None:
-            sums, after = ops.aggregate(
-                x,
-                terms.p,
-                mask=Causal(),
-                lengths=layout.lengths,
-                padding=layout.padding,
-                decay=terms.decay,
-                gate=gate,
-                initial_state=None if state is None else state.sums,
-                return_state=True,
-            )
-        else:
-            if state is not None:
-                raise ValueError("state: packed documents start anew; give a row a document")
-            sums, after = ops.aggregate(
-                x.flatten(0, 1)[None],
-                terms.p,
-                mask=Documents(layout.documents),
-                decay=terms.decay,
-                gate=None if gate is None else gate.flatten(0, 1)[None],
-                return_state=True,
-            )
-            sums = sums.view_as(x)
+            terms = terms._replace(x=terms.x.to(torch.promote_types(u.dtype, torch.float32)))
+        sums, after = _sum(terms, layout, None if state is None else state.sums)
         steps = None
         if trace:
             first = torch.zeros_like(after.carried) if state is None else state.sums.carried
@@ -206,6 +183,38 @@ class ShortConvolution(nn.Module):
         place = lengths + torch.arange(-before, 0, device=inputs.device)
         first = n - lengths if layout.padding == "left" else 0
         return _rows(inputs, before + torch.where(place >= 0, first + place, place))
+
+
+def _sum(terms: Terms, layout: Layout, state: ops.State | None) -> tuple[Tensor, ops.State]:
+    """(B, N, D) running sums in every sequence, and the state after them."""
+    x, p, decay, gate = terms
+    if layout.documents is not None:
+        if state is not None:
+            raise ValueError("state: packed documents start anew; give a row a document")
+        sums, after = ops.aggregate(
+            x.flatten(0, 1)[None],
+            p,
+            mask=Documents(layout.documents),
+            decay=decay,
+            gate=None if gate is None else gate.flatten(0, 1)[None],
+            return_state=True,
+        )
+        return sums.view_as(x), after
+    if x.shape[1] == 1 and layout.lengths is None:
+        first, gates = None if p is None else p[0], None if gate is None else gate[:, 0]
+        y, after = ops.step(x[:, 0], first, state, mask=Causal(), decay=decay, gate=gates)
+        return y[:, None], after
+    return ops.aggregate(
+        x,
+        p,
+        mask=Causal(),
+        lengths=layout.lengths,
+        padding=layout.padding,
+        decay=decay,
+        gate=gate,
+        initial_state=state,
+        return_state=True,
+    )
 
 
 def _places(n: int, layout: Layout, state: MixerState | None) -> int | Tensor:

@@ -4,9 +4,10 @@
 of an embedding straight from token ids, `explain` tells which implementation a call gets.
 """
 
-from hyperagg.ops.aggregate import Explanation, aggregate, explain, step
+from hyperagg.ops.aggregate import Explanation, aggregate, explain
 from hyperagg.ops.checks import Normalize
 from hyperagg.ops.rows import Padding, State
+from hyperagg.ops.step import step
 from hyperagg.ops.tokens import aggregate_tokens
 
 __all__ = [

@@ -17,7 +17,7 @@ from hyperagg.ops import fixed, plain, reference, registration
 from hyperagg.ops.checks import POWERS, Normalize, check
 from hyperagg.ops.rows import Padding, Rows, State, find_rows
 
-__all__ = ["Explanation", "aggregate", "explain", "step"]
+__all__ = ["Explanation", "aggregate", "explain"]
 
 _IMPLEMENTATIONS = ("auto", "cpu", "gpu", "plain", "reference")
 _KERNELS = {"cpu": "cpu", "cuda": "gpu"}
@@ -166,41 +166,6 @@ def aggregate(
         assert state is not None
         return y, state
     return y
-
-
-def step(
-    x: Tensor,
-    p: Tensor | None = None,
-    state: State | None = None,
-    *,
-    mask: Mask = Full(),
-    decay: Tensor | None = None,
-    gate: Tensor | None = None,
-    normalize: Normalize = "none",
-) -> tuple[Tensor, State]:
-    """One token of every row: `aggregate` of (B, D) tokens, from a state to the next.
-
-    Args:
-        x: (B, D).
-        p: (D,) the position vector of this token, the same for all rows, or None.
-        state: of the tokens before, from `aggregate(..., return_state=True)` or the last step.
-        mask: Causal() or Window(w); Full() is the running total.
-        decay, normalize: as for `aggregate`. gate: (B, D).
-
-    Returns:
-        (B, D) and the next state. Cost: O(d), of a window O(w d).
-    """
-    y, after = aggregate(
-        x[:, None],
-        None if p is None else p[None],
-        mask=mask,
-        decay=decay,
-        gate=None if gate is None else gate[:, None],
-        normalize=normalize,
-        initial_state=state,
-        return_state=True,
-    )
-    return y[:, 0], after
 
 
 def explain(

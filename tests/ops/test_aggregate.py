@@ -348,14 +348,20 @@ def test_any_split_goes_on_as_if_it_had_never_stopped(pieces, kind):
         torch.testing.assert_close(torch.cat(parts, 1), whole)
 
 
-def test_step_by_step_is_the_whole():
-    x, p = torch.randn(2, 9, D, dtype=torch.float64), torch.randn(9, D, dtype=torch.float64)
-    for mask in (Causal(), Window(3)):
-        whole = ops.aggregate(x, p, mask=mask, normalize="sqrt")
-        state = None
-        for t in range(9):
-            y, state = ops.step(x[:, t], p[t], state, mask=mask, normalize="sqrt")
-            torch.testing.assert_close(y, whole[:, t])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", [*FADING, "window"])
+def test_step_by_step_is_the_whole(kind, dtype):
+    x, p = torch.randn(2, 9, D, dtype=dtype), torch.randn(9, D, dtype=dtype)
+    mask = Window(3) if kind == "window" else Causal()
+    more = {name: value.detach() for name, value in fading(kind, x).items()}
+    whole, end = ops.aggregate(x, p, mask=mask, normalize="sqrt", return_state=True, **more)
+    state = None
+    for t in range(9):
+        now = {name: v[:, t] if name == "gate" else v for name, v in more.items()}
+        y, state = ops.step(x[:, t], p[t], state, mask=mask, normalize="sqrt", **now)
+        torch.testing.assert_close(y, whole[:, t])
+    assert state.carried.dtype == end.carried.dtype and torch.equal(state.seen, end.seen)
+    torch.testing.assert_close(state.carried, end.carried)
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.sampled_from(FADING))
