@@ -23,7 +23,7 @@ class HyperAggConfig(PreTrainedConfig):
         intermediate_size: width of the feed-forward layers; None: 4 D.
         num_hidden_layers: L.
         layer_types: what each of the L layers mixes tokens with, or one name for all of them:
-            "gate", "decay", "rotation" and "sum" are the forms of `hyperagg.layers.CausalAggregation`,
+            "gate", "decay", "rotation" and "sum" are forms of `hyperagg.layers.CausalAggregation`,
             "full_attention" is rotary attention, "none" no mixing at all. A list with both kinds
             is a hybrid. None: "gate" everywhere.
         conv_kernel_size: of a short convolution before each sum; 0: none.
