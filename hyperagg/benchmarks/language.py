@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, StaticCache
 
-from hyperagg.benchmarks.turns import in_turns, item_by_item
+from hyperagg.benchmarks.turns import in_turns, item_by_item, torch_threads
 from hyperagg.layers import CausalAggregation
 from hyperagg.studies.report import environment
 from hyperagg.transformers import HyperAggConfig, HyperAggForCausalLM
@@ -107,7 +106,7 @@ def bench_language(
     training: Makers = {name: partial(_training, model) for name, model in models.items()}
     mixers: Makers = {name: partial(_mixing, models[name]) for name in (GATE, ATTENTION)}
     for number in threads:
-        with _threads(number):
+        with torch_threads(number):
             for part, makers, budget in (
                 ("training", training, sizes.budget),
                 ("mixers", mixers, sizes.budget / 8),
@@ -316,13 +315,3 @@ def _parity(name: str, models: Models, sizes: LanguageSizes) -> None:
         raise ValueError(
             f"{name}: decoding differs from the whole text by {error:.1e} of the largest logit"
         )
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -10,8 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import packages_distributions, version
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hyperagg.benchmarks.turns import in_turns, item_by_item
+from hyperagg.benchmarks.turns import in_turns, item_by_item, torch_threads
 from hyperagg.data import Dataset, Split
 from hyperagg.studies.baselines import FastText
 from hyperagg.studies.report import environment
@@ -122,12 +121,12 @@ def bench_text(
             models: dict[str, dict[str, Any]] = {}
             for number, features in itertools.product(threads, FEATURES):
                 say(f"{data.name}: training, {features}, threads: {number}")
-                with _threads(number):
+                with torch_threads(number):
                     row, models[features] = _training(train, rival, features, number, effort)
                 found["training"].append({"set": data.name, **row})
             for number, features in itertools.product(threads, FEATURES):
                 say(f"{data.name}: prediction, {features}, threads: {number}")
-                with _threads(number):
+                with torch_threads(number):
                     row = _prediction(test, lines, rival, models[features], features, effort)
                 found["prediction"].append({"set": data.name, "threads": number, **row})
             models.clear()
@@ -135,7 +134,7 @@ def bench_text(
             settings = _as_accurate(data.name, train, effort)
             for number in threads:
                 say(f"{data.name}: as accurate as fastText, threads: {number}")
-                with _threads(number):
+                with torch_threads(number):
                     row = _to_accuracy(train, test, lines, rival, settings, number, effort)
                 found["as_accurate"].append({"set": data.name, **settings, **row})
     distribution = packages_distributions()["fasttext"][0]
@@ -292,7 +291,7 @@ def _as_accurate(name: str, train: Split, effort: Effort) -> dict[str, Any]:
     if not len(held):
         raise ValueError(f"{name}: too few rows to hold some out")
     lines = [_line(text) for text in held.texts]
-    with tempfile.TemporaryDirectory() as folder, _threads(1):
+    with tempfile.TemporaryDirectory() as folder, torch_threads(1):
         rival = _Rival(kept, Path(folder), effort.buckets)
         tried = [
             _accuracy(held, rival.predict(rival.fit(longest, 1, *setting), lines))
@@ -346,16 +345,6 @@ def _seconds_of_rows(clf: TextClassifier, tokens: int) -> float:
     out = torch.empty_like(table)
     copy = in_turns({"copy": partial(out.copy_, table)}, budget=0.5)["copy"]
     return copy * tokens / len(table)
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _some(split: Split, rows: int | None) -> Split:

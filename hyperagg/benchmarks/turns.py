@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
+import torch
 
-__all__ = ["in_turns", "item_by_item", "kept_memory"]
+__all__ = ["in_turns", "item_by_item", "kept_memory", "torch_threads"]
 
 _ROUNDS, _MOST_ROUNDS = 7, 31
 
@@ -72,3 +73,14 @@ def kept_memory() -> Iterator[bool]:
     finally:
         mallopt(most_maps, 65536)
         mallopt(trim, 128 * 1024)
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """PyTorch with so many threads, and afterwards with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -14,7 +14,7 @@ from hyperagg.data.errors import DataError, quote
 
 # Folders that a directory of one's own may hold and that hold no texts with labels.
 LATER = {
-    "wikitext-2": "it has no labels",
+    "wikitext-2": "it has no labels; `hyperagg lm` takes it",
     "mnist": "it holds pictures",
     "fsdd": "it holds sound",
 }

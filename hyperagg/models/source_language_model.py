@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from hyperagg.layers import Aggregation
 from hyperagg.masks import Causal, Mask, Window
+from hyperagg.models.keras_start import start_as_keras
 from hyperagg.positions import SinusoidalPositions
 
 __all__ = ["MixerName", "SourceLanguageModel"]
@@ -51,12 +52,7 @@ class SourceLanguageModel(nn.Module):
         self.mixer = _mixer(mixer, d_model)
         self.adds_positions = mixer == "attention"
         self.head = nn.Linear(d_model, vocabulary)
-        nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        start_as_keras(self)
 
     def forward(self, token_ids: Int[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
         """(B, N, D) contexts, the softmax's input, of ids (B, N)."""

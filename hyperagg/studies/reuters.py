@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from hyperagg.data import Dataset
 from hyperagg.layers import Aggregation
+from hyperagg.models.keras_start import start_as_keras
 from hyperagg.positions import SinusoidalPositions
 from hyperagg.studies.compare import compare
 from hyperagg.studies.report import environment, make_table, spread, times, write_results
@@ -108,12 +109,7 @@ class _SourceClassifier(nn.Module):
         self.positions = SinusoidalPositions(D_MODEL, LENGTH)
         self.mixer = mixer
         self.head = nn.Linear(D_MODEL, classes)
-        nn.init.uniform_(self.embedding.weight, -0.05, 0.05)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        start_as_keras(self)
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.head(self.mixer(self.embedding(ids) * self.positions(LENGTH)))

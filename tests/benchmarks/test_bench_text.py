@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import hyperagg
 from hyperagg.benchmarks import QUICK_TEXT, bench_text
 from hyperagg.benchmarks import text as bench
-from hyperagg.benchmarks.turns import in_turns, item_by_item
+from hyperagg.benchmarks.turns import in_turns, item_by_item, torch_threads
 from hyperagg.cli import app
 from hyperagg.data import Dataset, Split
 from hyperagg.text import WordTokenizer
@@ -68,7 +68,7 @@ def test_one_line_is_answered_as_many(newswires, tmp_path):
 
 def test_threads_are_put_back(newswires):
     before = torch.get_num_threads()
-    with pytest.raises(ZeroDivisionError), bench._threads(before + 1):
+    with pytest.raises(ZeroDivisionError), torch_threads(before + 1):
         assert torch.get_num_threads() == before + 1
         raise ZeroDivisionError
     assert torch.get_num_threads() == before
