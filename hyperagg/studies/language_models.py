@@ -300,17 +300,15 @@ class _Study:
 
 
 def language_models_table(results: dict[str, Any]) -> str:
-    """Perplexity per token and word, bits per byte, rate, weights and speed of every model."""
+    """Perplexity, bits per byte, rate, weights and speed of every model."""
     columns = [
         "model",
         "perplexity a token",
         "of attention's",
-        "a word",
         "bits a byte",
         "streamed",
         "rate",
         "parameters",
-        "besides the embedding",
         "tokens/s",
     ]
     models = results["models"]
@@ -320,18 +318,15 @@ def language_models_table(results: dict[str, Any]) -> str:
         share = ""
         if attention:
             share = f"{100 * (model['perplexity'] / attention['perplexity'] - 1):+.1f} %"
-        besides = model.get("parameters_besides_the_embedding")
         rows.append(
             [
                 name,
                 spread(model["seeds"]["perplexity"], 1),
                 share,
-                spread(model["seeds"]["perplexity_per_word"], 1, 1),
                 spread(model["seeds"]["bits_per_byte"], 1, 3),
                 spread(model["streamed"], 1) if model.get("streamed") else "",
                 f"{model['learning_rate']:g}" if "learning_rate" in model else "",
                 f"{model['parameters']:,}",
-                f"{besides:,}" if besides else "",
                 f"{np.median(model['tokens_per_second']):,.0f}"
                 if "tokens_per_second" in model
                 else "",

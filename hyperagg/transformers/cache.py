@@ -29,6 +29,7 @@ class AggregationCacheLayer(CacheLayerMixin):
         super().__init__()
         self.state: MixerState | None = None
         self.places = 0
+        self.device = torch.device("cpu")
         self.record_past = False
 
     def remember(self, state: MixerState | None, places: int) -> None:
@@ -36,6 +37,8 @@ class AggregationCacheLayer(CacheLayerMixin):
         if state is not None and self.state is not None and self.state.trace and state.trace:
             state = state._replace(trace=_joined(self.state, state.trace))
         self.state = state
+        if state is not None:
+            self.device = state.sums.carried.device
         self.places += places
         self.is_initialized = True
 
@@ -78,7 +81,7 @@ class AggregationCacheLayer(CacheLayerMixin):
         self._each(lambda tensor: tensor.to("cpu", non_blocking=True))
 
     def prefetch(self) -> None:
-        """Nothing to do: the mixer takes the state to where it computes."""
+        self._each(lambda tensor: tensor.to(self.device, non_blocking=True))
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         raise TypeError("an aggregation layer keeps a state, no keys and values")

@@ -211,12 +211,12 @@ class HyperAggModel(HyperAggPreTrainedModel):
             inputs_embeds = self.embed_tokens(input_ids) * math.sqrt(self.config.hidden_size)
         x = inputs_embeds
         seen = 0 if past_key_values is None else past_key_values.get_seq_length()
-        layout = _layout(attention_mask, position_ids if seen == 0 else None, x.shape[1])
+        layout = _layout(attention_mask, position_ids if seen == 0 else None, x)
         if layout.documents is not None:
             # The states of many documents are of no use, and with a cache attention's mask forgets
             # their borders.
             past_key_values = None
-        elif use_cache and past_key_values is None:
+        elif use_cache and past_key_values is None and not self.training:
             past_key_values = DynamicCache(config=self.config)
         mask, rotation = None, None
         if self.has_attention:
@@ -330,7 +330,7 @@ class HyperAggForSequenceClassification(HyperAggPreTrainedModel):
             **kwargs,
         )
         x = outputs.last_hidden_state
-        layout = _layout(attention_mask, None, x.shape[1])
+        layout = _layout(attention_mask, None, x)
         pooled = ops.aggregate(x, lengths=layout.lengths, padding=layout.padding, normalize="mean")[
             :, 0
         ]
@@ -361,8 +361,9 @@ def _chunked_loss(x: Tensor, weight: Tensor, labels: Tensor, items: Tensor | int
     return total / (items if items is not None else (targets != -100).sum())
 
 
-def _layout(attention_mask: Tensor | None, position_ids: Tensor | None, n: int) -> Layout:
-    """What the last n places of attention_mask, else position_ids, say of the batch."""
+def _layout(attention_mask: Tensor | None, position_ids: Tensor | None, x: Tensor) -> Layout:
+    """What attention_mask, else position_ids, say of the tokens x (B, N, D), the newest there."""
+    batch, n, _ = x.shape
     if attention_mask is not None:
         if attention_mask.ndim != 2:
             raise ValueError(
@@ -373,5 +374,5 @@ def _layout(attention_mask: Tensor | None, position_ids: Tensor | None, n: int) 
         if not newest.all():
             return Layout.padded(newest)
     if position_ids is not None and bool((position_ids.diff(dim=-1) != 1).any()):
-        return Layout.packed(position_ids)
+        return Layout.packed(position_ids.expand(batch, n))
     return Layout()

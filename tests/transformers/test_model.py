@@ -94,8 +94,9 @@ def test_whole_cut_padded_and_packed_give_the_same_logits(model, data):
         for row, expected in enumerate(whole):
             torch.testing.assert_close(y[row][mask[row] == 1], expected, rtol=0, atol=1e-5)
         packed = torch.cat([torch.arange(n) for n in lengths])[None]
-        y = model(torch.cat(rows)[None], position_ids=packed).logits[0]
-        torch.testing.assert_close(y, torch.cat(whole), rtol=0, atol=1e-5)
+        y = model(torch.cat(rows)[None].repeat(2, 1), position_ids=packed).logits
+        for row in y:
+            torch.testing.assert_close(row, torch.cat(whole), rtol=0, atol=1e-5)
 
 
 def test_greedy_generation_is_the_argmax_step_by_step(model):
@@ -125,6 +126,21 @@ def test_guesses_that_were_wrong_are_taken_back(model):
     plain = model.generate(ids, max_new_tokens=16, do_sample=False)
     guessed = model.generate(ids, max_new_tokens=16, do_sample=False, prompt_lookup_num_tokens=4)
     assert torch.equal(plain, guessed)
+
+
+def test_a_cache_may_be_kept_elsewhere_meanwhile(model):
+    ids = torch.stack(texts(5, 5))
+    cache = DynamicCache(config=model.config)
+    with torch.no_grad():
+        model(ids, past_key_values=cache)
+        for layer in cache.layers:
+            layer.offload()
+            layer.prefetch()
+        cache.batch_repeat_interleave(2)
+        cache.batch_select_indices(torch.tensor([3, 0]))
+        y = model(ids[[1, 0]][:, -1:], past_key_values=cache).logits
+        again = torch.cat([ids, ids[:, -1:]], 1)[[1, 0]]
+        torch.testing.assert_close(y, model(again).logits[:, -1:], rtol=0, atol=1e-5)
 
 
 def test_crop_leaves_no_trace(model):
