@@ -45,7 +45,7 @@ def train(
     ] = "bpe",
     vocab_size: Annotated[int, typer.Option(min=2, help="Of the tokenizer to learn.")] = 8192,
     sequence_length: Annotated[int, typer.Option(min=2, help="Tokens of a packed row.")] = 256,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows a step, over all processes.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows a step, over all processes.")] = 8,
     learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 4e-3,
     epochs: Annotated[float, typer.Option(min=0.001, help="Passes over the texts.")] = 1.0,
     max_steps: Annotated[int | None, typer.Option(min=1, help="In place of epochs.")] = None,

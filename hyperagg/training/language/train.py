@@ -46,7 +46,7 @@ class Recipe:
         seed: of the order of the rows.
     """
 
-    batch_size: int = 32
+    batch_size: int = 8
     learning_rate: float = 4e-3
     epochs: float = 1.0
     max_steps: int | None = None

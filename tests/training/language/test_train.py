@@ -61,5 +61,5 @@ def test_a_state_that_was_half_written_is_passed_over(tmp_path):
 
 def test_rows_that_do_not_divide_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(ValueError, match="batch_size=32: does not divide among 3 processes"):
+    with pytest.raises(ValueError, match="batch_size=8: does not divide among 3 processes"):
         train_model(make(), ROWS, tmp_path, Recipe())
