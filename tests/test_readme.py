@@ -74,6 +74,11 @@ def test_commands(folder, monkeypatch):
 
 
 def test_python(folder, capsys):
+    small = "--layers 1 --d-model 16 --vocab-size 300 --sequence-length 32 --max-steps 2 --out lm"
+    made = CliRunner().invoke(
+        app, ["lm", "train", "reviews.csv", "--text", "review", *small.split()]
+    )
+    assert made.exit_code == 0, made.output
     namespace: dict[str, object] = {}
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), namespace)
