@@ -138,6 +138,8 @@ def test_an_interrupted_study_goes_on_to_the_same_figures(small, tmp_path, monke
     assert parts["orthogonality"] == whole["orthogonality"]
 
 
-def test_the_honest_protocol_is_refused_in_a_line():
-    answer = CliRunner().invoke(app, ["study", "ag-news", "--protocol", "honest"])
-    assert isinstance(answer.exception, ValueError) and "--protocol honest" in str(answer.exception)
+def test_the_honest_protocol_has_its_own_options():
+    options = ["study", "ag-news", "--protocol", "honest", "--epochs", "2"]
+    answer = CliRunner().invoke(app, options)
+    assert isinstance(answer.exception, ValueError)
+    assert str(answer.exception).startswith("--epochs: is for --protocol source")
