@@ -12,6 +12,10 @@ install_import_hook(
     ["hyperagg.layers", "hyperagg.positions", "hyperagg.models"], "beartype.beartype"
 )
 
+# Read by Triton when it is imported, which transformers may do before tests/ops/test_gpu.py.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
 # The torch back end is the one that is always installed here; Keras reads this at import.
 os.environ.setdefault("KERAS_BACKEND", "torch")
 

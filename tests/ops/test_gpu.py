@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 import pytest
 import torch
 
@@ -12,13 +9,8 @@ from hyperagg.masks import Causal, Documents, Full, Window
 from hyperagg.ops import reference
 from hyperagg.ops.rows import State, find_rows
 
-# Read by Triton when it is imported.
 INTERPRETED = not torch.cuda.is_available()
-if INTERPRETED and "triton" not in sys.modules:
-    os.environ["TRITON_INTERPRET"] = "1"
 pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
-if INTERPRETED and os.environ.get("TRITON_INTERPRET") != "1":
-    pytest.skip("Triton was imported before its interpreter was on", allow_module_level=True)
 
 from hyperagg.ops import gpu  # noqa: E402
 from hyperagg.ops.gpu import tiles  # noqa: E402
