@@ -59,6 +59,7 @@ def test_commands(folder, monkeypatch):
     monkeypatch.setattr("hyperagg.studies.language_models.compare_language_models", stop)
     monkeypatch.setattr("hyperagg.training.tune.tune", stop)
     monkeypatch.setattr("hyperagg.benchmarks.bench_ops", stop)
+    monkeypatch.setattr("hyperagg.benchmarks.language.bench_language", stop)
     monkeypatch.setattr("hyperagg.data.load_dataset", lambda name: r8)
     monkeypatch.setattr("hyperagg.data.load_corpus", lambda name: None)
     commands = [line for block in blocks("bash") for line in block.splitlines() if line]
