@@ -255,6 +255,14 @@ class HyperAggForCausalLM(HyperAggPreTrainedModel, GenerationMixin):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
+    def _prepare_static_cache(self, *args: Any, **kwargs: Any) -> Cache:
+        if any(kind != "full_attention" for kind in self.config.layer_types or ()):
+            raise ValueError(
+                "cache_implementation: the state of an aggregation layer has one size for any "
+                "length, and no static cache; leave it out"
+            )
+        return super()._prepare_static_cache(*args, **kwargs)  # type: ignore[misc]
+
     @can_return_tuple
     def forward(
         self,

@@ -285,5 +285,7 @@ def test_what_a_call_cannot_be():
         model()
     with pytest.raises(ValueError, match="attention_mask: zeros stand between"):
         model(texts(3)[0][None], attention_mask=torch.tensor([[1, 0, 1]]))
+    with pytest.raises(ValueError, match="no static cache"):
+        make("gate").generate(texts(3)[0][None], cache_implementation="static", max_new_tokens=2)
     with pytest.raises(ValueError, match="a sequence of 9 tokens"):
         make("sum", max_position_embeddings=8)(texts(9)[0][None])
