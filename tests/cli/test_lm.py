@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,8 +165,27 @@ def test_both_ways_to_evaluate(model, texts):
 
 
 @pytest.mark.parametrize(
+    ("damaged", "message"),
+    [
+        ("model.safetensors", "no language model can be read"),
+        ("config.json", "no language model can be read"),
+        ("tokenizer.json", "its tokenizer cannot be read"),
+    ],
+)
+def test_a_truncated_file_is_told_in_one_line(model, damaged, message, tmp_path):
+    shutil.copytree(model, tmp_path / "m")
+    content = (tmp_path / "m" / damaged).read_bytes()
+    (tmp_path / "m" / damaged).write_bytes(content[: len(content) // 3])
+    ran = run(HYPERAGG, "lm", "generate", tmp_path / "m")
+    assert ran.returncode == 2 and not ran.stdout
+    (line,) = ran.stderr.strip().splitlines()
+    assert line.startswith("hyperagg: ") and message in line
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("train", "TEXTS", "--learning-rate", "-1"), "learning_rate=-1.0: give a number above 0"),
         (("train", "wikitex"), "no data set 'wikitex'"),
         (("train", "nowhere.txt"), "nowhere.txt: there is no such file"),
         (("train", "TEXTS", "--tokenizer", "letters"), "letters: there is no tokenizer.json"),

@@ -71,11 +71,17 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """The tokenizer of a saved model.
 
     Raises:
-        ValueError: the folder holds none, or one without a token for the end of a text.
+        ValueError: it is absent or damaged, or names no token for the end of a text.
     """
     if not (folder / "tokenizer.json").is_file():
         raise ValueError(f"{folder}: there is no tokenizer.json in it; name a model's folder")
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    try:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    # The tokenizers library raises plain Exceptions.
+    except Exception as error:
+        raise ValueError(
+            f"{folder}: its tokenizer cannot be read ({error}); copy the folder again"
+        ) from error
     if tokenizer.eos_token_id is None:
         raise ValueError(f"{folder}: its tokenizer names no eos_token, which ends a document")
     return tokenizer

@@ -97,8 +97,10 @@ def train_model(
         shown: a progress bar.
 
     Raises:
-        ValueError: batch_size does not divide among the processes.
+        ValueError: batch_size does not divide among the processes, or no learning rate.
     """
+    if not 0 < recipe.learning_rate < float("inf"):
+        raise ValueError(f"learning_rate={recipe.learning_rate}: give a number above 0")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     arguments = _arguments(out, recipe, processes, len(rows))
     start = time.perf_counter()
