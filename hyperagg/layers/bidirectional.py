@@ -1,0 +1,82 @@
+"""The mixer of pictures, sounds and other sequences that are there as a whole."""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from hyperagg import ops
+from hyperagg.layers.relations import ConstantDecay, ContentGate, RotatingDecay, Terms
+from hyperagg.masks import Causal
+
+__all__ = ["BidirectionalAggregation"]
+
+
+class BidirectionalAggregation(nn.Module):
+    """Every place's sum of all tokens, those before and those after it weighed apart.
+
+    context_i = sum_{t <= i} v_t * p(t, i) + sum_{t >= i} v_t * q(t, i),  v = W_v u
+    y_i       = W_o RMSNorm(context_i)
+
+    Args:
+        d_model: D.
+        form: what p and q are made of, with weights of their own: "gate", "decay" or "rotation",
+            as in `CausalAggregation`.
+        norm_eps: of RMSNorm.
+
+    Raises:
+        ValueError: an unknown form; "sum" weighs a token the same from everywhere, so it has no
+            two ways.
+
+    Numerics: sums in float32 or better. Cost: O(n d^2) for the linear maps and O(n d) for the sums;
+        4 D^2 weights with gates, as many as attention has.
+    """
+
+    def __init__(self, d_model: int, form: str = "gate", *, norm_eps: float = 1e-6) -> None:
+        super().__init__()
+        relations = {"gate": ContentGate, "decay": ConstantDecay, "rotation": RotatingDecay}
+        if form not in relations:
+            raise ValueError(f"form={form!r}: there are {', '.join(relations)} for both ways")
+        self.value = nn.Linear(d_model, d_model, bias=False)
+        self.forwards = relations[form](d_model)
+        self.backwards = relations[form](d_model)
+        self.norm = nn.RMSNorm(d_model, eps=norm_eps)
+        self.out = nn.Linear(d_model, d_model, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for linear in (self.value, self.out):
+            nn.init.normal_(linear.weight, 0.0, linear.in_features**-0.5)
+
+    def forward(
+        self, u: Float[Tensor, "B N D"], lengths: Int[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "B N D"]:
+        """y of tokens u (B, N, D).
+
+        Args:
+            u: (B, N, D).
+            lengths: (B,) tokens of each row; what stands to the right of them is padding, takes
+                part in no sum, and gets an output that means nothing.
+        """
+        v, n = self.value(u), u.shape[1]
+        context = _sum(self.forwards(u, v, n), lengths, "right") + _sum(
+            Terms(*(_reversed(term) for term in self.backwards(u, v, n))), lengths, "left"
+        ).flip(1)
+        return self.out(self.norm(context.to(u.dtype)))
+
+
+def _reversed(term: Tensor | None) -> Tensor | None:
+    """Terms and gates from the last token to the first; a constant stays as it is."""
+    return term.flip(1) if term is not None and term.dim() == 3 else term
+
+
+def _sum(terms: Terms, lengths: Tensor | None, padding: ops.Padding) -> Tensor:
+    return ops.aggregate(
+        terms.x,
+        terms.p,
+        mask=Causal(),
+        lengths=lengths,
+        padding=padding,
+        decay=terms.decay,
+        gate=terms.gate,
+    )
