@@ -9,15 +9,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Aggregation", "TextClassifier", "load_dataset"]
+__all__ = [
+    "Aggregation",
+    "Denoiser",
+    "MultimodalEncoder",
+    "MultimodalModel",
+    "TextClassifier",
+    "load_dataset",
+]
 
 if TYPE_CHECKING:
     from hyperagg.data import load_dataset
     from hyperagg.layers import Aggregation
+    from hyperagg.models.denoiser import Denoiser
+    from hyperagg.models.multimodal import MultimodalEncoder
+    from hyperagg.training.multimodal.model import MultimodalModel
     from hyperagg.training.text_classifier import TextClassifier
 
 _HOMES = {
     "Aggregation": "hyperagg.layers",
+    "Denoiser": "hyperagg.models.denoiser",
+    "MultimodalEncoder": "hyperagg.models.multimodal",
+    "MultimodalModel": "hyperagg.training.multimodal.model",
     "TextClassifier": "hyperagg.training.text_classifier",
     "load_dataset": "hyperagg.data",
 }

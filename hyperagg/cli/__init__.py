@@ -14,6 +14,7 @@ from hyperagg.cli import (
     compare,
     convert,
     data,
+    diffusion,
     evaluate,
     explain,
     lm,
@@ -37,6 +38,7 @@ app = typer.Typer(
 for command in (compare, train, tune, evaluate, predict, explain, quantize, convert):
     app.command(epilog=command.EXAMPLE)(getattr(command, command.__name__.rpartition(".")[2]))
 app.add_typer(lm.app, name="lm")
+app.add_typer(diffusion.app, name="diffusion")
 app.add_typer(study.app, name="study")
 app.add_typer(analyze.app, name="analyze")
 app.add_typer(bench.app, name="bench")
