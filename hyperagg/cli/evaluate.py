@@ -21,6 +21,16 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print accuracy, macro-F1 and calibration error of a model on a file with labels."""
+    from hyperagg.training.multimodal.folder import is_multimodal
+
+    if is_multimodal(model):
+        from hyperagg.cli import multimodal
+
+        for option, value in {"--text": text, "--label-separator": label_separator}.items():
+            if value is not None:
+                raise ValueError(f"{option}: the model knows its columns by name; leave it out")
+        multimodal.evaluate(model, file, label, format, json)
+        return
     from hyperagg.data.columns import Wanted, listed
     from hyperagg.data.errors import quote
     from hyperagg.data.files import display_name, read_columns

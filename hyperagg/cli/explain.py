@@ -29,6 +29,18 @@ def explain(
     ] = False,
 ) -> None:
     """Show what each token adds to the label of its text; the parts add up to the logit."""
+    from hyperagg.training.multimodal.folder import is_multimodal
+
+    if is_multimodal(model):
+        from hyperagg.cli import multimodal
+
+        if text is not None or html is not None:
+            option = "--text" if text is not None else "--html"
+            raise ValueError(f"{option}: is for a classifier of texts alone; leave it out")
+        if file is None:
+            raise ValueError(f"{model}: name a FILE of rows to explain as well")
+        multimodal.explain(model, file, format, first, json)
+        return
     from rich.console import Console
     from rich.text import Text
 

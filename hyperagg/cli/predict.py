@@ -34,7 +34,16 @@ def predict(
 ) -> None:
     """Print a label for every text, a line each, in the order of the file."""
     from hyperagg.data import read_pieces, read_texts
+    from hyperagg.training.multimodal.folder import is_multimodal
 
+    if is_multimodal(model):
+        from hyperagg.cli import multimodal
+
+        if one_document or text is not None:
+            option = "--one-document" if one_document else "--text"
+            raise ValueError(f"{option}: the model knows its columns by name; leave it out")
+        multimodal.predict(model, file, format, probabilities)
+        return
     if one_document and (text is not None or format is not None):
         raise ValueError("--one-document: reads plain text, so --text and --format say nothing")
     with _nothing_collected():

@@ -25,11 +25,26 @@ def train(
     file: File,
     text: Text = None,
     label: Label = None,
+    number: Annotated[list[str] | None, typer.Option(help="Column of numbers; any times.")] = None,
+    category: Annotated[
+        list[str] | None, typer.Option(help="Column of categories; any times.")
+    ] = None,
+    image: Annotated[
+        list[str] | None, typer.Option(help="Column of paths of pictures; any times.")
+    ] = None,
+    audio: Annotated[
+        list[str] | None, typer.Option(help="Column of paths of sounds; any times.")
+    ] = None,
+    regression: Annotated[
+        bool, typer.Option("--regression", help="The labels are numbers to be foretold.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder to write the model to.")] = Path("model"),
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same weights.")] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the rows.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At the start.")] = None,
-    d_model: Annotated[int, typer.Option(min=1, help="Dimension of the embedding.")] = 64,
+    d_model: Annotated[
+        int | None, typer.Option(min=1, help="Dimension; else 64, of more than texts 96.")
+    ] = None,
     max_words: Annotated[int, typer.Option(min=1, help="The most used words are kept.")] = 200_000,
     max_grams: Annotated[
         int, typer.Option(min=0, help="And as many pairs, beginnings and endings of words.")
@@ -48,7 +63,37 @@ def train(
     ] = False,
     resume: Resume = False,
 ) -> None:
-    """Train a text classifier on a file."""
+    """Train a text classifier on a file; with columns of numbers, categories, pictures or sounds a
+    model of them all, any of which may be missing in a row."""
+    kinds = {"number": number, "category": category, "image": image, "audio": audio}
+    if regression or any(kinds.values()):
+        from hyperagg.cli import multimodal
+
+        given = {
+            "--vectors": vectors is not None,
+            "--balanced": balanced,
+            "--label-separator": label_separator is not None,
+            "--threads": threads is not None,
+            "--max-words": max_words != 200_000,
+            "--max-grams": max_grams != 300_000,
+            "--min-count": min_count != 1,
+        }
+        for option in (option for option, is_given in given.items() if is_given):
+            raise ValueError(f"{option}: is for a classifier of texts alone; leave it out")
+        settings = {"learning_rate": learning_rate, "d_model": d_model}
+        multimodal.train(
+            file,
+            {"text": [text] if text else [], **{kind: own or [] for kind, own in kinds.items()}},
+            label,
+            out,
+            format=format,
+            seed=seed,
+            resume=resume,
+            regression=regression,
+            epochs=epochs,
+            **{name: value for name, value in settings.items() if value is not None},
+        )
+        return
     from hyperagg.data import read_file
     from hyperagg.data.files import display_name
     from hyperagg.training.labels import distinct
@@ -62,7 +107,7 @@ def train(
     classifier = TextClassifier(
         epochs=epochs,
         learning_rate=learning_rate,
-        d_model=d_model,
+        d_model=d_model or 64,
         max_words=max_words,
         max_grams=max_grams,
         min_count=min_count,

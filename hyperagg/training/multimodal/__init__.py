@@ -1,0 +1,1 @@
+"""From rows of several modalities to a model."""

@@ -1,0 +1,218 @@
+"""Tables of texts, numbers, pictures and sounds: trained, used, and told when broken."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from hyperagg.data.digit_pairs import pair
+from hyperagg.data.digits import Images, load_fsdd, load_mnist
+
+soundfile = pytest.importorskip("soundfile")
+PILImage = pytest.importorskip("PIL.Image")
+
+HEADER = ["photo", "clip", "word", "ink", "parity", "digit"]
+COLUMNS = [
+    *("--image", "photo", "--audio", "clip", "--text", "word"),
+    *("--number", "ink", "--category", "parity", "--label", "digit"),
+]
+QUICK = ["--epochs", "4", "--d-model", "24"]
+NAMES = ["zero", "one", "two"]
+
+
+def write(path, rows, header=HEADER):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """240 digits as files, and a table of them with empty cells."""
+    out = tmp_path_factory.mktemp("digits")
+    written, spoken = load_mnist().train, load_fsdd().train
+    few = np.flatnonzero(written.labels < 3)[:240]
+    pairs = pair(Images(written.images[few], written.labels[few]), spoken, 0)
+    (out / "media").mkdir()
+    rng, rows = np.random.default_rng(0), []
+    for i in range(len(pairs)):
+        PILImage.fromarray(pairs.images[i]).save(out / f"media/{i}.png")
+        soundfile.write(out / f"media/{i}.wav", pairs.sounds[i], pairs.rate)
+        digit = NAMES[pairs.labels[i]]
+        ink = f"{pairs.images[i].mean():.2f}"
+        row = [f"media/{i}.png", f"media/{i}.wav", f"it is {digit}", ink, f"p{len(digit) % 2}"]
+        rows.append([*(cell if rng.random() < 0.7 else "" for cell in row[:4]), row[4], digit])
+    write(out / "train.csv", rows[:200])
+    write(out / "test.csv", rows[200:])
+    return out
+
+
+@pytest.fixture(scope="module")
+def model(cli, folder):
+    answer = cli("train", folder / "train.csv", *COLUMNS, *QUICK, "--out", folder / "model")
+    assert answer.code == 0, answer.err
+    assert "200 rows, 3 classes" in answer.err and "accuracy on held-out rows" in answer.err
+    return folder / "model"
+
+
+def test_commands_take_such_a_model(cli, model, folder):
+    answer = cli("evaluate", model, folder / "test.csv", "--label", "digit", "--json")
+    scores = json.loads(answer.out)
+    assert scores["rows"] == 40 and scores["accuracy"] > 0.7
+    labels = cli("predict", model, folder / "test.csv").out.splitlines()
+    assert len(labels) == 40 and set(labels) <= set(NAMES)
+    lines = cli("predict", model, folder / "test.csv", "--probabilities").out.splitlines()
+    first = json.loads(lines[0])
+    assert first["label"] == labels[0] and sum(first["probabilities"].values()) == pytest.approx(1)
+    why = cli("explain", model, folder / "test.csv", "--first", "3", "--json").out.splitlines()
+    for line in map(json.loads, why):
+        parts = [np.sum(own["contributions"], 0) for own in line["modalities"].values()]
+        np.testing.assert_allclose(np.sum(parts, 0) + line["bias"], line["logits"], atol=1e-3)
+    shown = cli("explain", model, folder / "test.csv", "--first", "2")
+    assert "logit" in shown.out and "the first 2 of 40 rows" in shown.err
+
+
+def test_a_file_may_lack_columns(cli, model, folder):
+    write(folder / "words.csv", [["it is two"], ["it is zero"]], ["word"])
+    answer = cli("predict", model, folder / "words.csv")
+    assert answer.code == 0 and len(answer.out.splitlines()) == 2
+    assert "words.csv has no 'ink', 'parity', 'photo', 'clip': missing in every row" in answer.err
+
+
+def test_regression_and_other_formats(cli, folder):
+    rows = list(csv.DictReader((folder / "train.csv").open()))
+    lines = [json.dumps({**row, "ink": float(row["ink"] or 30)}) for row in rows]
+    (folder / "train.jsonl").write_text("\n".join(lines))
+    options = ["--image", "photo", "--label", "ink", "--regression", "--epochs", "3"]
+    # Rows without a photo have nothing: the parity is read as well.
+    options += ["--category", "parity", "--d-model", "16"]
+    out = folder / "ink"
+    answer = cli("train", folder / "train.jsonl", *options, "--out", out)
+    assert answer.code == 0 and "R² on held-out rows" in answer.err, answer.err
+    assert all(float(line) for line in cli("predict", out, folder / "test.csv").out.splitlines())
+    # Without a number to compare with, a row cannot be measured.
+    answer = cli("evaluate", out, folder / "test.csv", "--label", "ink")
+    assert answer.code == 2 and "'ink' is empty" in answer.err
+
+
+def broken(folder, name, change):
+    rows = list(csv.reader((folder / "train.csv").open()))[1:11]
+    for row in rows:
+        row[:5] = ["media/0.png", "media/0.wav", "it is", "3", "p1"]
+    change(rows)
+    return write(folder / name, rows)
+
+
+def put(row, column, value):
+    def change(rows):
+        rows[row][HEADER.index(column)] = value
+
+    return change
+
+
+def clear(rows):
+    rows[4][:5] = [""] * 5
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (put(3, "photo", "media/none.png"), "row 4 (line 5), column 'photo': {}/media/none.png: "),
+        (put(3, "photo", "media/0.wav"), "media/0.wav is no picture that Pillow can read"),
+        (put(3, "photo", "media/cut.png"), "media/cut.png is no whole picture"),
+        (put(3, "clip", "media/cut.wav"), "row 4 (line 5), column 'clip': {}/media/cut.wav is no"),
+        (put(3, "clip", "media"), "media is a folder, not a sound"),
+        (put(3, "clip", "media/0.png"), "media/0.png is no whole sound"),
+        (put(3, "clip", "media/empty.wav"), "media/empty.wav has no samples"),
+        (put(3, "ink", "dark"), "row 4 (line 5): 'ink' is 'dark', which is no finite number"),
+        (put(3, "ink", "inf"), "row 4 (line 5): 'ink' is 'inf', which is no finite number"),
+        (put(3, "digit", ""), "row 4 (line 5): 'digit' is empty (1 row of 10)"),
+        (clear, "row 5 (line 6): has nothing in any of"),
+    ],
+)
+def test_one_line_names_row_and_file(cli, folder, change, said):
+    whole = (folder / "media/0.png").read_bytes()
+    (folder / "media/cut.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "media/cut.wav").write_bytes((folder / "media/0.wav").read_bytes()[:20])
+    soundfile.write(folder / "media/empty.wav", np.zeros(0), 8000)
+    table = broken(folder, "broken.csv", change)
+    answer = cli("train", table, *COLUMNS, *QUICK, "--out", folder / "none")
+    assert answer.code == 2 and said.format(folder) in answer.err, answer.err
+    assert len(answer.err.splitlines()) == 1 and not (folder / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--image", "foto"], "has no column 'foto'; it has 'photo', 'clip', 'word', 'ink', "),
+        (["--image", "word"], "row 1 (line 2), column 'word': "),
+        (["--number", "word"], "'word' is 'it is"),
+        (["--number", "digit"], "--number digit: is the column of the labels"),
+        (["--image", "photo", "--audio", "photo"], "--audio photo: is given as --image as well"),
+        (["--image", "photo", "--balanced"], "--balanced: is for a classifier of texts alone"),
+        (["--category", "parity", "--regression"], "'digit' is '"),
+        (["--category", "word"], "row 1"),
+    ],
+)
+def test_columns_of_the_wrong_kind(cli, folder, options, said):
+    rows = list(csv.reader((folder / "train.csv").open()))[1:]
+    kept = [row for row in rows if row[2]][:10]
+    kept[1][2] = ""
+    table = write(folder / "kinds.csv", kept)
+    if options == ["--category", "word"]:
+        said = "row 2 (line 3): has nothing in any of 'word' (1 of 10 rows)"
+    answer = cli("train", table, *options, "--label", "digit", "--out", folder / "none")
+    assert answer.code == 2 and said in answer.err, answer.err
+
+
+def test_the_same_for_a_trained_model(cli, model, folder):
+    table = broken(folder, "later.csv", clear)
+    for command in ("predict", "evaluate", "explain"):
+        label = ["--label", "digit"] if command == "evaluate" else []
+        answer = cli(command, model, table, *label)
+        assert answer.code == 2 and "row 5 (line 6): has nothing in any of" in answer.err, command
+    write(folder / "other.csv", [["x"]], ["other"])
+    answer = cli("predict", model, folder / "other.csv")
+    assert answer.code == 2 and "has none of the model's columns 'word'" in answer.err
+    answer = cli("predict", model, table, "--text", "word")
+    assert answer.code == 2 and "--text: the model knows its columns by name" in answer.err
+    answer = cli("explain", model)
+    assert answer.code == 2 and "name a FILE of rows" in answer.err
+
+
+@pytest.mark.parametrize(("module", "what"), [("PIL", "Pillow"), ("soundfile", "soundfile")])
+def test_without_the_extra(cli, folder, monkeypatch, module, what):
+    monkeypatch.setitem(sys.modules, module, None)
+    table = broken(folder, "extra.csv", lambda rows: None)
+    option = ["--image", "photo"] if module == "PIL" else ["--audio", "clip"]
+    answer = cli("train", table, *option, "--label", "digit", "--out", folder / "none")
+    assert answer.code == 2
+    assert f'need {what}; pip install "hyperagg[media]" brings it' in answer.err
+
+
+def test_killed_and_resumed(fresh, cli, model, folder, monkeypatch):
+    from hyperagg.training.multimodal import train as module
+
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    told = module._Run.save
+    saves = []
+
+    def save(run, path):
+        told(run, path)
+        saves.append(path)
+        if len(saves) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module._Run, "save", save)
+    command = ["train", folder / "train.csv", *COLUMNS, *QUICK, "--out", folder / "again"]
+    assert cli(*command).code == 130 or len(saves) == 5
+    assert (folder / "again" / "checkpoint.safetensors").exists()
+    monkeypatch.setattr(module._Run, "save", told)
+    assert cli(*command, "--resume").code == 0
+    assert not (folder / "again" / "checkpoint.safetensors").exists()
+    weights = [(out / "model.safetensors").read_bytes() for out in (model, folder / "again")]
+    assert weights[0] == weights[1]
