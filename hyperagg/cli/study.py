@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -120,7 +121,7 @@ def language_models(
         str, typer.Argument(metavar="DATA", help="wikitext-2, or a name of `hyperagg data list`.")
     ],
     mixers: Annotated[
-        str | None, typer.Option(help="Rows of the table, separated by commas; else all.")
+        str | None, typer.Option(help="Rows of the table, separated by commas; else all but mamba.")
     ] = None,
     size: Annotated[str, typer.Option(help="tiny, small, 3M or 10M.")] = "small",
     tokenizer: Annotated[str, typer.Option(help="bpe or words.")] = "bpe",
@@ -136,8 +137,8 @@ def language_models(
 
     quiet()
     from hyperagg.data import load_corpus
+    from hyperagg.studies.language_mixers import MIXERS
     from hyperagg.studies.language_models import (
-        MIXERS,
         compare_language_models,
         language_models_table,
     )
@@ -236,3 +237,90 @@ def deletion(
     for table in deletion_tables(results):
         Console().print(table)
     print(f"results.json, table.md and deletion.png in {out}")
+
+
+@app.command(epilog="Example: hyperagg study diffusion --steps 500 --samples 100")
+def diffusion(
+    mixers: Annotated[str, typer.Option(help="Separated by commas.")] = "aggregation,attention",
+    patch_size: Annotated[int, typer.Option(min=1, help="Pixels of a patch's side.")] = 4,
+    d_model: Annotated[int, typer.Option(min=2, help="Dimension of the vectors.")] = 96,
+    layers: Annotated[int, typer.Option(min=1, help="How many blocks.")] = 6,
+    steps: Annotated[int, typer.Option(min=1, help="Of the optimizer.")] = 8000,
+    samples: Annotated[int, typer.Option(min=10, help="Pictures to draw and judge.")] = 1000,
+    speed: Annotated[bool, typer.Option(help="Measure seconds of a step and a picture.")] = True,
+    out: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path("runs/diffusion"),
+    resume: Resume = False,
+) -> None:
+    """Written digits drawn by aggregation and by attention, judged by a classifier of real ones."""
+    from hyperagg.cli.diffusion import quiet
+
+    quiet()
+    from hyperagg.benchmarks.diffusion import bench_denoisers, speed_table
+    from hyperagg.data.digits import load_mnist
+    from hyperagg.studies.diffusion import compare_denoisers, denoisers_table
+    from hyperagg.training.diffusion import Recipe
+
+    digits = load_mnist()
+    with output_folder(out):
+        try:
+            results = compare_denoisers(
+                digits,
+                out,
+                mixers=[name.strip() for name in mixers.split(",") if name.strip()],
+                patch_size=patch_size,
+                d_model=d_model,
+                layers=layers,
+                recipe=Recipe(steps=steps),
+                samples=samples,
+                resume=resume,
+                progress=sys.stderr.isatty(),
+                say=lambda line: print(line, flush=True),
+            )
+            print(denoisers_table(results))
+            if speed:
+                print(speed_table(bench_denoisers(out / "speed", d_model=d_model, layers=layers)))
+        except KeyboardInterrupt:
+            say(f"stopped; what is there is in {out}, go on with this command and --resume")
+            raise
+    print(f"results.json, table.md, pictures and models in {out}")
+
+
+@app.command(epilog="Example: hyperagg study capacity --part retrieval --out capacity")
+def capacity(
+    part: Annotated[
+        Literal["retrieval", "all"],
+        typer.Option(help="Tokens found again in a sum, or that and tasks that are trained."),
+    ] = "all",
+    dimensions: Annotated[
+        str | None, typer.Option(help="d of retrieval, separated by commas; else 32 to 4096.")
+    ] = None,
+    lengths: Annotated[
+        str | None, typer.Option(help="n of retrieval, separated by commas; else 4 to 4096.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path("runs/capacity"),
+    resume: Resume = False,
+) -> None:
+    """How many tokens fit into d dimensions: measured, predicted, and in tasks that are learned."""
+    from hyperagg.studies.capacity import DIMENSIONS, LENGTHS, retrieval, retrieval_tables
+
+    grid = {
+        "dimensions": _numbers("--dimensions", dimensions, DIMENSIONS),
+        "lengths": _numbers("--lengths", lengths, LENGTHS),
+    }
+    with output_folder(out):
+        try:
+            results = retrieval(out, **grid, resume=resume, progress=sys.stderr.isatty(), say=print)
+        except KeyboardInterrupt:
+            if (out / "runs.json").exists():
+                say(f"stopped; what is measured is in {out}, go on with this command and --resume")
+            raise
+    for table in retrieval_tables(results).values():
+        print(table)
+    print(f"results.json, the tables and capacity.png in {out}")
+
+
+def _numbers(option: str, given: str | None, default: Sequence[int]) -> list[int]:
+    try:
+        return [int(number) for number in given.split(",")] if given else list(default)
+    except ValueError as error:
+        raise ValueError(f"{option} {given}: give whole numbers, separated by commas") from error

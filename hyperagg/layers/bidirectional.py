@@ -59,15 +59,11 @@ class BidirectionalAggregation(nn.Module):
                 part in no sum, and gets an output that means nothing.
         """
         v, n = self.value(u), u.shape[1]
-        context = _sum(self.forwards(u, v, n), lengths, "right") + _sum(
-            Terms(*(_reversed(term) for term in self.backwards(u, v, n))), lengths, "left"
-        ).flip(1)
-        return self.out(self.norm(context.to(u.dtype)))
-
-
-def _reversed(term: Tensor | None) -> Tensor | None:
-    """Terms and gates from the last token to the first; a constant stays as it is."""
-    return term.flip(1) if term is not None and term.dim() == 3 else term
+        before = _sum(self.forwards(u, v, n), lengths, "right")
+        x, p, decay, gate = self.backwards(u, v, n)
+        turned = Terms(x.flip(1), p, decay, None if gate is None else gate.flip(1))
+        after = _sum(turned, lengths, "left").flip(1)
+        return self.out(self.norm((before + after).to(u.dtype)))
 
 
 def _sum(terms: Terms, lengths: Tensor | None, padding: ops.Padding) -> Tensor:

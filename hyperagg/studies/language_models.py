@@ -10,19 +10,25 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors.numpy import load_file
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from hyperagg.atomic import atomic_write
 from hyperagg.data import Corpus
 from hyperagg.studies.cosines import write_cosines
 from hyperagg.studies.counted_language_models import PADDING, Bigram, Unigram
+from hyperagg.studies.language_mixers import (
+    MAMBA,
+    MIXERS,
+    SIZES,
+    Size,
+    build_model,
+    weights_besides,
+)
 from hyperagg.studies.report import environment, markdown_table, spread, write_results
 from hyperagg.studies.runs import Runs
 from hyperagg.text import Ragged
@@ -30,37 +36,10 @@ from hyperagg.training.language.model_folder import load, measured
 from hyperagg.training.language.packing import PackedRows, pack
 from hyperagg.training.language.tokenizer import train_tokenizer
 from hyperagg.training.language.train import Recipe, train_model
-from hyperagg.transformers import HyperAggConfig, HyperAggForCausalLM
 
-__all__ = ["MIXERS", "SIZES", "Size", "compare_language_models", "language_models_table"]
-
-
-@dataclass(frozen=True)
-class Size:
-    """D, L and the heads of attention; 12 L D^2 weights besides the embedding, in every row."""
-
-    d_model: int
-    layers: int
-    heads: int
+__all__ = ["compare_language_models", "language_models_table"]
 
 
-SIZES = {
-    "tiny": Size(64, 2, 2),
-    "small": Size(128, 3, 4),
-    "3M": Size(256, 4, 4),
-    "10M": Size(384, 6, 6),
-}
-
-MIXERS: dict[str, Callable[[int], list[str]]] = {
-    "feed-forward only": lambda layers: ["none"] * layers,
-    "sum (the source's form)": lambda layers: ["sum"] * layers,
-    "decay": lambda layers: ["decay"] * layers,
-    "rotation": lambda layers: ["rotation"] * layers,
-    "gate": lambda layers: ["gate"] * layers,
-    "feed-forward + last attention": lambda layers: ["none"] * (layers - 1) + ["full_attention"],
-    "gate + last attention": lambda layers: ["gate"] * (layers - 1) + ["full_attention"],
-    "attention": lambda layers: ["full_attention"] * layers,
-}
 # Few tokens are worth many steps: with 16 rows a step attention was behind having no mixer at all.
 BATCH = 4
 FIRST_RATES = (2e-3, 4e-3)
@@ -88,7 +67,7 @@ def compare_language_models(
         corpus: texts; the rates are chosen on its validation texts, the table is of its test texts.
         out: the folder.
         size: one of SIZES.
-        mixers: rows of MIXERS.
+        mixers: rows of MIXERS, or MAMBA.
         tokenizer, vocab_size: as of `train_tokenizer`, learned from the training texts.
         sequence_length: of packed rows, and of the windows that the test texts are read in.
         tokens: to train on, from the beginning again where the corpus has fewer.
@@ -103,11 +82,12 @@ def compare_language_models(
     Raises:
         ValueError: unknown names, or what is in `out` comes of other arguments.
     """
-    unknown = [name for name in mixers if name not in MIXERS]
+    known = (*MIXERS, MAMBA)
+    unknown = [name for name in mixers if name not in known]
     if unknown or size not in SIZES:
         raise ValueError(
             f"there is no {'mixer ' + unknown[0] if unknown else 'size ' + size}; there are "
-            + ", ".join(MIXERS if unknown else SIZES)
+            + ", ".join(known if unknown else SIZES)
         )
     words = train_tokenizer(corpus.train, tokenizer, vocab_size)
     packed = pack(_ids(words, corpus.train), words.eos_token_id, sequence_length)
@@ -203,7 +183,7 @@ class _Study:
         key = _key(name, rate, seed)
         if key not in self.runs.done:
             set_seed(seed)
-            model = HyperAggForCausalLM(self.config(name))
+            model = build_model(name, self.size, self.words, self.length)
             steps = max(1, round(self.tokens / self.length / BATCH))
             recipe = Recipe(
                 batch_size=BATCH, learning_rate=rate, max_steps=steps, save_steps=None, seed=seed
@@ -215,7 +195,7 @@ class _Study:
                 "tokens_per_second": trained.tokens_per_second,
                 "loss": trained.loss,
                 "parameters": model.num_parameters(),
-                "besides": _besides(model),
+                "besides": weights_besides(model),
                 "validation": self.measured(model, self.corpus.validation),
             }
             self.runs.add(key, run)
@@ -229,8 +209,7 @@ class _Study:
         if "test" not in run:
             model, _ = load(self.folder(key))
             run = {**run, "test": self.measured(model, self.corpus.test)}
-            # Attention has not learned to look further than the rows that it was trained on.
-            if not {"sum", "full_attention"} & set(MIXERS[name](self.size.layers)):
+            if name in _STREAMED:
                 run["streamed"] = measured(model, self.words, self.corpus.test)
             self.runs.add(key, run)
         return run
@@ -241,8 +220,9 @@ class _Study:
         for name, model in models.items():
             if "learning_rate" in model:
                 folder = self.folder(_key(name, model["learning_rate"], 0))
-                weights = load_file(folder / "model.safetensors")
-                tables[name] = weights["model.embed_tokens.weight"]
+                embedding = load(folder)[0].get_input_embeddings().weight
+                assert isinstance(embedding, Tensor)
+                tables[name] = embedding.detach().numpy()
         return write_cosines(tables, self.out / "cosines.png") if tables else {}
 
     def measured(self, model: PreTrainedModel, texts: Sequence[str]) -> dict[str, float] | None:
@@ -252,29 +232,6 @@ class _Study:
 
     def folder(self, key: str) -> Path:
         return self.out / "models" / key.replace("|", "-").replace(" ", "-")
-
-    def config(self, name: str) -> HyperAggConfig:
-        """As many weights besides the embedding as attention everywhere with 4 D wide layers."""
-        d, layers = self.size.d_model, self.size.layers
-        wanted = _weights(self._config(["full_attention"] * layers, 4 * d))
-        kinds = MIXERS[name](layers)
-        narrow = _weights(self._config(kinds, d))
-        width = d + (wanted - narrow) / (2 * d * layers)
-        return self._config(kinds, round(width))
-
-    def _config(self, kinds: list[str], width: int) -> HyperAggConfig:
-        return HyperAggConfig(
-            vocab_size=len(self.words),
-            hidden_size=self.size.d_model,
-            intermediate_size=width,
-            num_hidden_layers=self.size.layers,
-            num_attention_heads=self.size.heads,
-            layer_types=kinds,
-            max_position_embeddings=self.length if "sum" in kinds else None,
-            bos_token_id=self.words.bos_token_id,
-            eos_token_id=self.words.eos_token_id,
-            pad_token_id=self.words.pad_token_id,
-        )
 
     def counted(self, counting: type[Unigram] | type[Bigram]) -> dict[str, Any]:
         """A model that counts, on as many tokens as the others learn from."""
@@ -336,6 +293,8 @@ def language_models_table(results: dict[str, Any]) -> str:
     return markdown_table(columns, rows)
 
 
+# Attention and absolute positions have learned nothing of places beyond their rows.
+_STREAMED = ("feed-forward only", "decay", "rotation", "gate")
 _MEASURES = ("perplexity", "perplexity_per_word", "bits_per_byte")
 
 
@@ -346,16 +305,6 @@ def _summary(found: Mapping[str, list[float]]) -> dict[str, Any]:
 
 def _key(name: str, rate: float, seed: int) -> str:
     return f"{name}|{rate:g}|{seed}"
-
-
-def _weights(config: HyperAggConfig) -> int:
-    with torch.device("meta"):
-        return _besides(HyperAggForCausalLM(config))
-
-
-def _besides(model: HyperAggForCausalLM) -> int:
-    """Weights besides the embedding."""
-    return model.num_parameters() - model.model.embed_tokens.weight.numel()
 
 
 def _ids(words: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:

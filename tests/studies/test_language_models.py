@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from hyperagg.data import Corpus, load_dataset
 from hyperagg.studies import language_models
-from hyperagg.studies.language_models import MIXERS, SIZES, compare_language_models
+from hyperagg.studies.language_mixers import MAMBA, MIXERS, SIZES, build_model, weights_besides
+from hyperagg.studies.language_models import compare_language_models
 
 
 @pytest.fixture(scope="module")
@@ -84,19 +87,24 @@ def test_the_best_rate_has_a_worse_one_on_either_side(best):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_all_mixers_have_as_many_weights(size):
-    class Study(language_models._Study):
-        def __init__(self) -> None:
-            self.size, self.length = SIZES[size], 256
-            self.words = type(
-                "", (), dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
-            )
-            self.words.__len__ = lambda words: 300
-            self.words = self.words()
+    class Words:
+        bos_token_id = eos_token_id = pad_token_id = None
 
-    weights = {name: language_models._weights(Study().config(name)) for name in MIXERS}
+        def __len__(self) -> int:
+            return 300
+
+    with torch.device("meta"):
+        models = {n: build_model(n, SIZES[size], Words(), 256) for n in (*MIXERS, MAMBA)}
     d, layers = SIZES[size].d_model, SIZES[size].layers
-    for name, own in weights.items():
-        assert own == pytest.approx(12 * layers * d * d, rel=0.02), name
+    for name, model in models.items():
+        assert weights_besides(model) == pytest.approx(12 * layers * d * d, rel=0.02), name
+
+
+def test_mamba_is_a_row_that_learns(corpus, tmp_path):
+    one = replace(corpus, validation=corpus.validation[:1], test=corpus.test[:1])
+    results = run(one, tmp_path, mixers=["mamba"], tokens=512)
+    assert 1 < results["models"]["mamba"]["perplexity"] < 300
+    assert "mamba" in results["orthogonality"]["all words"]
 
 
 def test_names_that_are_not_known(corpus, tmp_path):
