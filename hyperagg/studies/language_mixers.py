@@ -46,8 +46,8 @@ MIXERS: dict[str, Callable[[int], list[str]]] = {
     "gate + last attention": lambda layers: ["gate"] * (layers - 1) + ["full_attention"],
     "attention": lambda layers: ["full_attention"] * layers,
 }
-# Transformers' own, with blocks and a start of its own. It is a row only where it is named: on a CPU
-# it takes its time even with the parallel scan of the package mambapy, and hours without.
+# Transformers' own, with blocks and a start of its own. A row only where it is named: on a CPU it
+# takes its time even with the parallel scan of the package mambapy, and hours without.
 MAMBA = "mamba"
 
 
