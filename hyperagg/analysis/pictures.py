@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
 from hyperagg.analysis.orthogonality import BINS, Cosines
 from hyperagg.atomic import atomic_write
 
-__all__ = ["draw_bars", "draw_cosines", "draw_deletion", "draw_learning_curves", "draw_scaling"]
+__all__ = [
+    "draw_bars",
+    "draw_capacity",
+    "draw_cosines",
+    "draw_deletion",
+    "draw_learning_curves",
+    "draw_scaling",
+]
 
 matplotlib.use("Agg")
 # The null and the rivals keep one colour each wherever they appear.
@@ -114,6 +122,47 @@ def draw_bars(values: Mapping[str, float], unit: str, path: Path) -> None:
     axis.invert_yaxis()
     axis.set(xlabel=unit)
     axis.tick_params(axis="y", labelsize=8)
+    _save(figure, path)
+
+
+def draw_capacity(kinds: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Accuracy over d and n, a panel a kind, with the frontiers measured and predicted."""
+    from matplotlib import pyplot as plt
+
+    columns = 3
+    figure, axes = plt.subplots(
+        -(-len(kinds) // columns),
+        columns,
+        figsize=(4.2 * columns, 3.8 * -(-len(kinds) // columns)),
+        squeeze=False,
+        layout="constrained",
+    )
+    # A frontier that is not on the grid has no point.
+    levels = {"0.99": "#ffffff", "0.5": "#ff9f1c"}
+    mesh, kept = None, list(axes.flat)[: len(kinds)]
+    for axis in list(axes.flat)[len(kinds) :]:
+        axis.remove()
+    for axis, (kind, grid) in zip(kept, kinds.items()):
+        if grid["dimensions"] and grid["lengths"]:
+            mesh = axis.pcolormesh(
+                grid["dimensions"],
+                grid["lengths"],
+                list(zip(*grid["measured"])),
+                vmin=0,
+                vmax=1,
+                shading="nearest",
+            )
+        for level, colour in levels.items():
+            for name, style in (("measured", "o-"), ("predicted", "x--")):
+                at = [float("nan") if n is None else n for n in grid["frontiers"][level][name]]
+                label = f"{float(level):.0%} {name}"
+                axis.plot(grid["dimensions"], at, style, color=colour, ms=4, lw=1, label=label)
+        axis.set_xscale("log", base=2)
+        axis.set_yscale("log", base=2)
+        axis.set(title=kind, xlabel="d", ylabel="tokens n")
+    kept[0].legend(fontsize=7, facecolor="#555555", labelcolor="white", loc="upper left")
+    if mesh is not None:
+        figure.colorbar(mesh, ax=kept, label="accuracy of retrieval", shrink=0.6)
     _save(figure, path)
 
 
