@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,12 +29,12 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder to write the model to.")] = Path("diffusion"),
     mixer: Annotated[str, typer.Option(help="aggregation or attention.")] = "aggregation",
     patch_size: Annotated[int, typer.Option(min=1, help="Pixels of a patch's side.")] = 4,
-    d_model: Annotated[int, typer.Option(min=2, help="Dimension of the vectors.")] = 128,
+    d_model: Annotated[int, typer.Option(min=2, help="Dimension of the vectors.")] = 64,
     layers: Annotated[int, typer.Option(min=1, help="How many blocks.")] = 6,
     heads: Annotated[int, typer.Option(min=1, help="Of attention.")] = 4,
-    steps: Annotated[int, typer.Option(min=1, help="Of the optimizer.")] = 4000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 64,
-    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 1e-3,
+    steps: Annotated[int, typer.Option(min=1, help="Of the optimizer.")] = 3000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 2e-3,
     bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16.")] = False,
     save_steps: Annotated[int, typer.Option(min=1, help="How often to write a state.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, pictures and noise.")] = 0,
@@ -88,8 +87,7 @@ def train(
             if checkpoint_of(out).exists():
                 say(f"stopped; the state is in {out}, go on with the same command and --resume")
             raise
-        results = {"data": source, "recipe": asdict(recipe), "loss": trained.loss}
-        complete(out, trained.pipeline, results)
+        complete(out, trained, recipe, source)
         say(f"{trained.steps:,} steps in {trained.seconds:,.0f} s, loss {trained.loss[-1][1]:.4f}")
         say(f"-> {out}; `hyperagg diffusion sample {out}` draws with it")
 

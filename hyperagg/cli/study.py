@@ -243,10 +243,10 @@ def deletion(
 def diffusion(
     mixers: Annotated[str, typer.Option(help="Separated by commas.")] = "aggregation,attention",
     patch_size: Annotated[int, typer.Option(min=1, help="Pixels of a patch's side.")] = 4,
-    d_model: Annotated[int, typer.Option(min=2, help="Dimension of the vectors.")] = 96,
+    d_model: Annotated[int, typer.Option(min=2, help="Dimension of the vectors.")] = 64,
     layers: Annotated[int, typer.Option(min=1, help="How many blocks.")] = 6,
-    steps: Annotated[int, typer.Option(min=1, help="Of the optimizer.")] = 8000,
-    samples: Annotated[int, typer.Option(min=10, help="Pictures to draw and judge.")] = 1000,
+    steps: Annotated[int, typer.Option(min=1, help="Of the optimizer.")] = 3000,
+    samples: Annotated[int, typer.Option(min=10, help="Pictures to draw and judge.")] = 500,
     speed: Annotated[bool, typer.Option(help="Measure seconds of a step and a picture.")] = True,
     out: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path("runs/diffusion"),
     resume: Resume = False,
@@ -324,3 +324,37 @@ def _numbers(option: str, given: str | None, default: Sequence[int]) -> list[int
         return [int(number) for number in given.split(",")] if given else list(default)
     except ValueError as error:
         raise ValueError(f"{option} {given}: give whole numbers, separated by commas") from error
+
+
+@app.command(epilog="Example: hyperagg study multimodal --part digits --seeds 3")
+def multimodal(
+    part: Annotated[
+        Literal["digits", "reviews", "subsets", "speed", "all"],
+        typer.Option(
+            help="Written and spoken digits, reviews with numbers, three modalities in any subset, "
+            "or seconds a step."
+        ),
+    ] = "all",
+    seeds: Seeds = 3,
+    out: Annotated[Path, typer.Option(help="Folder for a folder a part.")] = Path(
+        "runs/multimodal"
+    ),
+    resume: Resume = False,
+) -> None:
+    """Several modalities in one sum, beside concatenation, attention, ridge and boosting."""
+    from hyperagg.benchmarks.multimodal import bench_multimodal
+    from hyperagg.studies.multimodal.run import PARTS, run_part
+
+    chosen = (*PARTS, "speed") if part == "all" else (part,)
+    with output_folder(out):
+        try:
+            for name in chosen:
+                if name == "speed":
+                    print(bench_multimodal(out / name))
+                    continue
+                for table in run_part(name, out, seeds, resume=resume):
+                    print(table)
+        except KeyboardInterrupt:
+            say(f"stopped; what is measured is in {out}, go on with this command and --resume")
+            raise
+    print(f"results.json and tables in {', '.join(str(out / name) for name in chosen)}")

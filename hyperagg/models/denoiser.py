@@ -32,8 +32,8 @@ class Denoiser(ModelMixin, ConfigMixin):
         x += gate_1(c) * mix(norm(x) (1 + scale_1(c)) + shift_1(c))
         x += gate_2(c) * W_2 GELU(W_1 (norm(x) (1 + scale_2(c)) + shift_2(c)))
 
-    where the gates start at zero. Sums go through the patches both ways, row after row in the
-    first block and column after column in the next, in turns.
+    where the gates start at zero. The first block sums along every row of patches, both ways, the
+    next along every column, and so on in turns; attention is over all patches in every block.
 
     Args:
         sample_size: height and width of the pictures.
@@ -58,9 +58,9 @@ class Denoiser(ModelMixin, ConfigMixin):
         self,
         sample_size: int = 28,
         in_channels: int = 1,
-        patch_size: int = 2,
+        patch_size: int = 4,
         num_classes: int = 10,
-        d_model: int = 128,
+        d_model: int = 64,
         num_layers: int = 6,
         mixer: str = "aggregation",
         num_heads: int = 4,
@@ -123,8 +123,7 @@ class _Block(nn.Module):
     def __init__(self, d_model: int, mixer: str, heads: int, by_columns: bool) -> None:
         super().__init__()
         self.norm = _AdaptiveNorm(d_model, parts=6)
-        # Attention does not know the order of its tokens.
-        self.by_columns = by_columns and mixer == "aggregation"
+        self.by_lines, self.by_columns = mixer == "aggregation", by_columns
         self.mix: nn.Module
         if mixer == "aggregation":
             self.mix = BidirectionalAggregation(d_model)
@@ -144,9 +143,11 @@ class _Block(nn.Module):
         return x + gate_2 * self.feed_forward(self.norm(x, shift_2, scale_2))
 
     def mixed(self, u: Float[Tensor, "B height width D"]) -> Float[Tensor, "B height width D"]:
+        if not self.by_lines:
+            return self.mix(u.flatten(1, 2)).view(u.shape)
         if self.by_columns:
             u = u.transpose(1, 2)
-        y = self.mix(u.flatten(1, 2)).view(u.shape)
+        y = self.mix(u.flatten(0, 1)).view(u.shape)
         return y.transpose(1, 2) if self.by_columns else y
 
 

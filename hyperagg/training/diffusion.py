@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,15 @@ from hyperagg.models.denoiser import Denoiser
 from hyperagg.models.denoiser_pipeline import DenoiserPipeline
 from hyperagg.training.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
 
-__all__ = ["Recipe", "Trained", "checkpoint_of", "complete", "new_scheduler", "train_denoiser"]
+__all__ = [
+    "Recipe",
+    "Trained",
+    "checkpoint_of",
+    "complete",
+    "config_of",
+    "new_scheduler",
+    "train_denoiser",
+]
 
 
 @dataclass(frozen=True)
@@ -42,10 +50,10 @@ class Recipe:
         seed: of pictures, times and noise.
     """
 
-    steps: int = 4000
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    ema: float = 0.999
+    steps: int = 3000
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    ema: float = 0.995
     label_dropout: float = 0.1
     bf16: bool = False
     save_steps: int = 100
@@ -145,22 +153,35 @@ def train_denoiser(
     return Trained(pipeline, run.step, run.seconds, run.log)
 
 
-def complete(folder: Path, pipeline: DenoiserPipeline, results: Mapping[str, Any]) -> None:
+def complete(folder: Path, trained: Trained, recipe: Recipe, source: str) -> None:
     """Write README.md and results.json beside a pipeline; results.json is the last to be there."""
-    denoiser = pipeline.denoiser
+    denoiser = trained.pipeline.denoiser
     card = (
         "---\nlibrary_name: diffusers\npipeline_tag: unconditional-image-generation\n---\n\n"
-        f"Draws pictures of {len(pipeline.labels)} classes: a denoiser of "
+        f"Draws pictures of {len(trained.pipeline.labels)} classes: a denoiser of "
         f"{denoiser.num_parameters():,} parameters, its patches mixed by {denoiser.config.mixer}, "
-        f"trained with hyperagg on {results['data']}.\n\n"
+        f"trained with hyperagg on {source}.\n\n"
         "```python\nfrom hyperagg.models.denoiser_pipeline import DenoiserPipeline\n\n"
         'pipeline = DenoiserPipeline.from_pretrained("FOLDER")\n'
         "pipeline([0, 1, 2]).images[0].show()\n```\n"
     )
+    results = {
+        "data": source,
+        "denoiser": config_of(denoiser),
+        "parameters": denoiser.num_parameters(),
+        "recipe": asdict(recipe),
+        "seconds": trained.seconds,
+        "loss": trained.loss,
+    }
     with atomic_write(folder / "README.md") as draft:
         draft.write_text(card, "utf-8")
     with atomic_write(folder / "results.json") as draft:
         draft.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+
+
+def config_of(denoiser: Denoiser) -> dict[str, int | str]:
+    """The arguments that it was made with."""
+    return {name: each for name, each in denoiser.config.items() if not name.startswith("_")}
 
 
 class _Run:
@@ -295,11 +316,6 @@ class _Run:
 
     def identity(self) -> dict[str, Any]:
         """What has to be the same for a state to be of use; how often it is saved does not."""
-        config = {
-            name: value
-            for name, value in self.denoiser.config.items()
-            if not name.startswith("_") and isinstance(value, int | str)
-        }
         recipe = asdict(self.recipe)
         del recipe["save_steps"]
-        return {"config": config, "recipe": recipe, "rows": len(self.images)}
+        return {"config": config_of(self.denoiser), "recipe": recipe, "rows": len(self.images)}

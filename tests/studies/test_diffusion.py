@@ -1,0 +1,65 @@
+"""The study of denoisers, small: what it writes, and that it goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from hyperagg.data.digits import Digits, Images, load_mnist
+from hyperagg.studies import diffusion
+from hyperagg.studies.diffusion import compare_denoisers
+from hyperagg.training.diffusion import Recipe
+
+
+@pytest.fixture(scope="module")
+def digits():
+    whole = load_mnist()
+    train, test = (
+        Images(part.images[:rows], part.labels[:rows])
+        for part, rows in ((whole.train, 2000), (whole.test, 300))
+    )
+    return Digits(train, test, whole.source)
+
+
+def run(digits, out, **options):
+    sizes = dict(patch_size=14, d_model=16, layers=1)
+    rest = dict(recipe=Recipe(steps=20, batch_size=16), samples=100, progress=False)
+    return compare_denoisers(digits, out, **sizes | rest | options, say=lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def study(digits, tmp_path_factory):
+    out = tmp_path_factory.mktemp("diffusion")
+    return run(digits, out), out
+
+
+def test_what_is_written(study):
+    results, out = study
+    assert json.loads((out / "results.json").read_text()) == results
+    ours, rival = (results["models"][name] for name in ("aggregation", "attention"))
+    assert ours["parameters"] == pytest.approx(rival["parameters"], rel=0.02)
+    real = results["real"]
+    # Five epochs of 2,000 digits are enough to tell them apart.
+    assert real["judge_accuracy"] > 0.85
+    for model in (ours, rival):
+        # Twenty steps draw nothing that could pass for a digit.
+        assert model["frechet_test"] > 3 * real["frechet_test"]
+        assert 0 <= model["class_accuracy"] < 0.9 and model["nearest_ratio"] > 0
+        assert np.mean(model["accuracy_of_each"]) == pytest.approx(model["class_accuracy"])
+    table = (out / "table.md").read_text()
+    assert "| aggregation |" in table and "| real training digits |" in table
+    for name in ("samples-attention.png", "nearest-attention.png", "denoising-attention.gif"):
+        assert (out / name).stat().st_size < 1_000_000
+
+
+def test_resumed_it_trains_and_draws_nothing_again(study, digits, monkeypatch):
+    results, out = study
+    monkeypatch.setattr(diffusion, "train_denoiser", None)
+    monkeypatch.setattr(diffusion, "load_pipeline", None)
+    assert run(digits, out, resume=True)["models"] == results["models"]
+    with pytest.raises(ValueError, match="of another study"):
+        run(digits, out, resume=True, guidance=3.0)
+    with pytest.raises(ValueError, match="samples=15: have to be as many of each"):
+        run(digits, out, samples=15)
