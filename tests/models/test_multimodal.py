@@ -163,5 +163,5 @@ def test_a_block_looks_both_ways_and_not_at_padding():
 
 
 def test_a_patch_larger_than_the_picture():
-    with pytest.raises(ValueError, match="patch=7: larger than a picture of 5 × 9"):
+    with pytest.raises(ValueError, match="patch=14: larger than a picture of 5 × 9"):
         ImagePatches(D, (5, 9))

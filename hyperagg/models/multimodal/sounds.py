@@ -156,7 +156,9 @@ def log_mel(
 ) -> Float[Tensor, "R bins frames"]:
     """log(power + floor) in the bins, less its mean over a row's own frames, over its deviation."""
     frames = audio.unfold(1, len(window), hop) * window
-    power = torch.fft.rfft(frames, size).abs().square() @ filters
+    spectrum = torch.fft.rfft(frames, size)
+    # abs() would take a root of this, to be squared again.
+    power = (spectrum.real.square() + spectrum.imag.square()) @ filters
     # The floor is 50 dB under the loudest frame, so that the noise of silence is no feature.
     kept = (torch.arange(power.shape[1], device=power.device) < counts[:, None])[..., None]
     loudest = (power * kept).amax((1, 2), keepdim=True)

@@ -67,7 +67,9 @@ class ImageColumn:
             d_model,
             (self.height, self.width),
             channels=self.channels,
-            patch=min(7, self.height, self.width),
+            # Half of each side: five by five of them.
+            patch=max(1, min(self.height, self.width) // 2),
+            stride=max(1, min(self.height, self.width) // 7),
             hidden=hidden,
             mean=self.mean,
             deviation=self.deviation,
@@ -194,15 +196,13 @@ def add_noise(x: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarr
 def _varied(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Begins and ends a little earlier or later, is a little faster or slower, may have noise."""
     most = int(len(x) * SHIFT)
-    if most:
-        begin, end = rng.integers(-most, most + 1, 2)
-        x = np.pad(x, (max(0, -begin), max(0, end)))[max(0, begin) : len(x) + max(0, -begin) + end]
-    speed = rng.uniform(0.9, 1.1)
-    at = np.arange(0, len(x) - 1, speed)
-    if len(at):
-        low = at.astype(np.int64)
-        share = (at - low).astype(np.float32)
-        x = x[low] * (1 - share) + x[np.minimum(low + 1, len(x) - 1)] * share
+    begin, end = rng.integers(-most, most + 1, 2)
+    moved = np.zeros(len(x) - begin + end, dtype=np.float32)
+    kept = x[max(0, begin) : len(x) + min(0, end)]
+    moved[max(0, -begin) :][: len(kept)] = kept
+    x = moved
+    at = np.arange(0, len(x), rng.uniform(0.9, 1.1))
+    x = np.interp(at, np.arange(len(x)), x).astype(np.float32)
     if rng.random() < NOISY:
         x = add_noise(x, float(rng.uniform(0, 1)), rng)
     return x

@@ -1,0 +1,320 @@
+"""A digit that is written and spoken: each alone, both, one missing, one damaged.
+
+Three fusions of the same tokens, with as many weights each: the sum, concatenation and attention.
+One model each learns all pairs, with modalities left out and noise put in at random, alike for all;
+its rate is chosen on held-out pairs, its last epoch counts. Beside them, the sum trained on one
+modality alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hyperagg.data.digit_pairs import Pairs, pair
+from hyperagg.data.digits import Digits, Images, Sounds
+from hyperagg.models.multimodal import MultimodalNetwork
+from hyperagg.models.multimodal.fusion import FUSIONS, make_encoder
+from hyperagg.studies.report import markdown_table, spread
+from hyperagg.studies.runs import Runs
+from hyperagg.training.multimodal.media import ImageColumn, SoundColumn, add_noise
+from hyperagg.training.multimodal.model import MultimodalModel
+
+__all__ = [
+    "CASES",
+    "MODEL",
+    "Effort",
+    "compare_fusions",
+    "digits_table",
+    "hidden_of",
+    "single_table",
+]
+
+KINDS = {"picture": "image", "sound": "audio"}
+# Of white noise: of a picture's 0 to 1, and of a sound's own deviation (0 dB). The most that
+# training puts in.
+PICTURE_NOISE, SOUND_NOISE = 0.8, 1.0
+# Which modalities a row has, and which of them are damaged.
+CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "both": (("picture", "sound"), ()),
+    "picture": (("picture",), ()),
+    "sound": (("sound",), ()),
+    "both, picture noisy": (("picture", "sound"), ("picture",)),
+    "both, sound noisy": (("picture", "sound"), ("sound",)),
+    "both noisy": (("picture", "sound"), ("picture", "sound")),
+    "noisy picture": (("picture",), ("picture",)),
+    "noisy sound": (("sound",), ("sound",)),
+}
+D_MODEL = {"sum": 128, "concatenation": 128, "attention": 64}
+HIDDEN = 128  # of the sum; the others have what makes them as large
+MODEL = "model"  # the folder of the first sum
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is trained.
+
+    Args:
+        epochs: over the pairs, the pictures alone, the sounds alone, and pairs with texts.
+        rates: that are tried.
+        pairs: to learn; None: all.
+        tuning_pairs: of them that the rates are tried on, for two epochs.
+        test_pairs: to measure on; None: all.
+        modality_dropout: the share that is left out in training.
+    """
+
+    epochs: tuple[int, int, int, int] = (3, 6, 20, 2)
+    rates: tuple[float, ...] = (3e-3, 1e-2)
+    pairs: int | None = None
+    tuning_pairs: int = 8000
+    test_pairs: int | None = None
+    modality_dropout: float = 0.33
+
+
+def compare_fusions(
+    written: Digits[Images],
+    spoken: Digits[Sounds],
+    runs: Runs,
+    seeds: int,
+    effort: Effort = Effort(),
+    *,
+    say: Callable[[str], None] = print,
+    report: Callable[[float, str], None] | None = None,
+) -> dict[str, Any]:
+    """Accuracy of every fusion in every case, and of the sum on each modality alone; the first sum
+    is kept beside the runs."""
+    study = _Study(written, spoken, effort, runs.path.parent / MODEL, report)
+    return study.fusions(runs, seeds, say) | {"alone": study.singles(runs, seeds, say)}
+
+
+class _Study:
+    def __init__(
+        self,
+        written: Digits[Images],
+        spoken: Digits[Sounds],
+        effort: Effort,
+        folder: Path,
+        report: Callable[[float, str], None] | None,
+    ) -> None:
+        self.written, self.spoken, self.effort, self.report = written, spoken, effort, report
+        self.folder = folder
+
+    def fusions(self, runs: Runs, seeds: int, say: Callable[[str], None]) -> dict[str, Any]:
+        hidden = {fusion: hidden_of(fusion, self.spoken.train.rate) for fusion in FUSIONS}
+        rates = {}
+        for fusion in FUSIONS:
+            found = {}
+            for rate in self.effort.rates:
+                key = f"{fusion}|{rate:g}|held out"
+                if key not in runs.done:
+                    runs.add(key, self.tuned(fusion, hidden[fusion], rate))
+                found[rate] = runs.done[key]["accuracy"]
+            rates[fusion] = max(found, key=lambda rate: found[rate])
+            say(f"{fusion}: on held-out pairs {found}, best {rates[fusion]:g}")
+        models: dict[str, Any] = {}
+        for seed in range(seeds):
+            for fusion in FUSIONS:
+                key = f"{fusion}|{rates[fusion]:g}|{seed}"
+                if key not in runs.done:
+                    runs.add(key, self.trained(fusion, hidden[fusion], rates[fusion], seed))
+                told = {case: round(100 * x, 2) for case, x in runs.done[key]["accuracy"].items()}
+                say(f"{fusion}, seed {seed}: {told}")
+        for fusion in FUSIONS:
+            own = [runs.done[f"{fusion}|{rates[fusion]:g}|{seed}"] for seed in range(seeds)]
+            models[fusion] = {
+                "accuracy": {case: [run["accuracy"][case] for run in own] for case in CASES},
+                "parameters": own[0]["parameters"],
+                "seconds": [run["seconds"] for run in own],
+                "learning_rate": rates[fusion],
+                "d_model": D_MODEL[fusion],
+                "hidden": hidden[fusion],
+            }
+        return {"fusions": models}
+
+    def tuned(self, fusion: str, hidden: int, rate: float) -> dict[str, Any]:
+        """On pairs whose recordings are not learned: the last fifth of each digit's takes."""
+        sounds = self.spoken.train
+        order = np.random.default_rng(0).permutation(len(sounds))
+        cut = len(order) // 5
+        parts = [
+            pair(self.written.train, _some(sounds, own), 0) for own in (order[cut:], order[:cut])
+        ]
+        number = self.effort.tuning_pairs
+        learned, held = _first(parts[0], number), _first(parts[1], number + number // 4, number)
+        model = self.model(fusion, hidden, rate, 2)
+        model.fit(_cells(learned), learned.labels.tolist(), report=self.report)
+        cases = [("picture", "sound"), ("picture",), ("sound",)]
+        cells, labels = _cells(held), held.labels.tolist()
+        scores = [
+            model.evaluate({name: cells[name] for name in names}, labels)["accuracy"]
+            for names in cases
+        ]
+        return {"accuracy": float(np.mean(scores))}
+
+    def trained(self, fusion: str, hidden: int, rate: float, seed: int) -> dict[str, Any]:
+        pairs = pair(self.written.train, self.spoken.train, seed)
+        learned = _first(pairs, self.effort.pairs)
+        model = self.model(fusion, hidden, rate, self.effort.epochs[0])
+        model.fit(_cells(learned), learned.labels.tolist(), seed=seed, report=self.report)
+        if fusion == "sum" and seed == 0:
+            model.save_pretrained(self.folder)  # to be explained
+        tests = _first(pair(self.written.test, self.spoken.test, seed), self.effort.test_pairs)
+        return {
+            "accuracy": {case: self.accuracy(model, tests, case, seed) for case in CASES},
+            "parameters": _parameters(model),
+            "seconds": model.history_.seconds,
+        }
+
+    def singles(self, runs: Runs, seeds: int, say: Callable[[str], None]) -> dict[str, Any]:
+        """The sum, of pictures alone and of sounds alone."""
+        found: dict[str, Any] = {}
+        spoken = self.spoken
+        sounds = [spoken.train[i] for i in range(len(spoken.train))]
+        data = {
+            "picture": (self.written.train.images, self.written.train.labels),
+            "sound": (sounds, spoken.train.labels),
+        }
+        tests = {
+            "picture": (self.written.test.images, self.written.test.labels),
+            "sound": ([spoken.test[i] for i in range(len(spoken.test))], spoken.test.labels),
+        }
+        for name, epochs in zip(KINDS, self.effort.epochs[1:3]):
+            for seed in range(seeds):
+                key = f"{name} alone|{seed}"
+                if key not in runs.done:
+                    model = self.model("sum", HIDDEN, 1e-2 if name == "picture" else 5e-3, epochs)
+                    model.kinds = {name: KINDS[name]}
+                    cells, labels = data[name]
+                    limit = self.effort.pairs
+                    model.fit(
+                        {name: list(cells[:limit])},
+                        labels[:limit].tolist(),
+                        seed=seed,
+                        report=self.report,
+                    )
+                    test, true = tests[name]
+                    scores = model.evaluate({name: list(test)}, true.tolist())
+                    seconds = model.history_.seconds
+                    runs.add(key, {**scores, "parameters": _parameters(model), "seconds": seconds})
+                say(f"{name} alone, seed {seed}: {100 * runs.done[key]['accuracy']:.2f} %")
+            own = [runs.done[f"{name} alone|{seed}"] for seed in range(seeds)]
+            found[name] = {
+                "accuracy": [run["accuracy"] for run in own],
+                "parameters": own[0]["parameters"],
+                "seconds": [run["seconds"] for run in own],
+            }
+        return found
+
+    def accuracy(self, model: MultimodalModel, tests: Pairs, case: str, seed: int) -> float:
+        names, noisy = CASES[case]
+        cells: dict[str, Any] = _cells(tests)
+        labels = tests.labels
+        rng = np.random.default_rng([seed, 2])
+        if names == ("sound",):  # each recording once, not as often as there are pictures
+            first = {id(sound): i for i, sound in reversed(list(enumerate(tests.sounds)))}
+            kept = sorted(first.values())
+            cells = {"sound": [tests.sounds[i] for i in kept]}
+            labels = labels[kept]
+        if "picture" in noisy:
+            cells["picture"] = [damaged_picture(x, rng) for x in cells["picture"]]
+        if "sound" in noisy:
+            cells["sound"] = [damaged_sound(x, rng) for x in cells["sound"]]
+        own = {name: cells[name] for name in names}
+        return model.evaluate(own, labels.tolist())["accuracy"]
+
+    def model(self, fusion: str, hidden: int, rate: float, epochs: int) -> MultimodalModel:
+        return MultimodalModel(
+            KINDS,
+            fusion=fusion,
+            d_model=D_MODEL[fusion],
+            hidden=hidden,
+            rate=self.spoken.train.rate,
+            epochs=epochs,
+            validation_share=0,
+            learning_rate=rate,
+            dropout=self.effort.modality_dropout,
+        )
+
+
+def damaged_picture(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    x = add_noise(pixels[None].astype(np.float32) / 255, PICTURE_NOISE, rng)[0]
+    return np.rint(255 * x).astype(np.uint8)
+
+
+def damaged_sound(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return add_noise(samples / np.float32(32768), SOUND_NOISE, rng)
+
+
+def hidden_of(fusion: str, rate: int) -> int:
+    """The width of the perceptrons that gives a fusion as many weights as the sum has."""
+
+    def weights(fusion: str, hidden: int) -> int:
+        picture, sound = ImageColumn(28, 28, 1, 0.13, 0.31), SoundColumn(rate)
+        d = D_MODEL[fusion]
+        with torch.device("meta"):
+            parts = {"picture": picture.modality(d, hidden), "sound": sound.modality(d, hidden)}
+            network = MultimodalNetwork(make_encoder(fusion, d, parts), 10)
+        return sum(p.numel() for p in network.parameters())
+
+    wanted, few = weights("sum", HIDDEN), weights(fusion, 8)
+    each = (weights(fusion, 16) - few) / 8
+    return round(8 + (wanted - few) / each)
+
+
+def digits_table(results: Mapping[str, Any]) -> str:
+    """A case a row, a fusion a column."""
+    models = results["fusions"]
+    columns = ["test, accuracy %", *models]
+    rows = [
+        [case, *(spread(model["accuracy"][case]) for model in models.values())] for case in CASES
+    ]
+    rows.append(["parameters", *(f"{model['parameters']:,}" for model in models.values())])
+    rows.append(["seconds of training", *(f"{np.mean(m['seconds']):.0f}" for m in models.values())])
+    return markdown_table(columns, rows)
+
+
+def single_table(results: Mapping[str, Any]) -> str:
+    """The sum, trained on one modality."""
+    rows = [
+        [
+            {"picture": "mnist, 14 × 14 patches", "sound": "fsdd, log-mel frames"}[name],
+            spread(model["accuracy"]),
+            f"{model['parameters']:,}",
+            f"{np.mean(model['seconds']):.0f}",
+        ]
+        for name, model in results["alone"].items()
+    ]
+    return markdown_table(["trained alone", "accuracy %", "parameters", "seconds"], rows)
+
+
+def _cells(pairs: Pairs) -> dict[str, Any]:
+    return {"picture": list(pairs.images), "sound": pairs.sounds}
+
+
+def _first(pairs: Pairs, end: int | None, begin: int = 0) -> Pairs:
+    part = slice(begin, end)
+    return replace(
+        pairs, images=pairs.images[part], sounds=pairs.sounds[part], labels=pairs.labels[part]
+    )
+
+
+def _some(sounds: Sounds, rows: np.ndarray) -> Sounds:
+    own = [sounds[i] for i in rows.tolist()]
+    borders = np.cumsum([0, *(len(sound) for sound in own)])
+    return replace(
+        sounds,
+        audio=np.concatenate(own),
+        offsets=borders,
+        labels=sounds.labels[rows],
+        speakers=sounds.speakers[rows],
+    )
+
+
+def _parameters(model: MultimodalModel) -> int:
+    assert model.network is not None
+    return sum(p.numel() for p in model.network.parameters())

@@ -1,0 +1,99 @@
+"""The parts of the study by name: what each is run with, and what it writes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hyperagg.atomic import atomic_write
+from hyperagg.data.clothing_reviews import load_clothing_reviews
+from hyperagg.data.digits import load_fsdd, load_mnist
+from hyperagg.studies.multimodal.digits import (
+    MODEL,
+    Effort,
+    compare_fusions,
+    digits_table,
+    single_table,
+)
+from hyperagg.studies.multimodal.example import explain_pairs
+from hyperagg.studies.multimodal.reviews import compare_reviews, reviews_table
+from hyperagg.studies.multimodal.subsets import compare_subsets, subsets_table
+from hyperagg.studies.report import environment, write_results
+from hyperagg.studies.runs import Runs
+from hyperagg.training.multimodal.model import MultimodalModel
+
+__all__ = ["PARTS", "run_part"]
+
+TABLES: dict[str, dict[str, Callable[[Any], str]]] = {
+    "digits": {"digits.md": digits_table, "alone.md": single_table},
+    "reviews": {"reviews.md": reviews_table},
+    "subsets": {"subsets.md": subsets_table},
+}
+PARTS = tuple(TABLES)
+
+
+def run_part(
+    part: str,
+    out: Path,
+    seeds: int,
+    *,
+    effort: Effort = Effort(),
+    rows: int | None = None,
+    resume: bool = False,
+    say: Callable[[str], None] = lambda line: print(line, flush=True),
+) -> list[str]:
+    """Measure a part; writes results.json and tables into a folder of its name, returns these.
+
+    Args:
+        part: one of PARTS.
+        out: the folder.
+        seeds: of the models.
+        effort: of digits and subsets.
+        rows: of the reviews to learn from; None: all.
+        resume: go on after the last run of an earlier call.
+        say: told in a line what was measured.
+
+    Raises:
+        ValueError: a data set cannot be had, or what is in `out` comes of other arguments.
+    """
+    folder = out / part
+    with _bar() as report:
+        runs = Runs(folder / "runs.json", f"{part}, {effort}, {rows}", resume)
+        options: Any = {"say": say, "report": report}
+        if part == "reviews":
+            data = load_clothing_reviews()
+            source = data.source
+            results = compare_reviews(data, runs, seeds, rows=rows, **options)
+        else:
+            written, spoken = load_mnist(), load_fsdd()
+            source = f"{written.source}; {spoken.source}"
+            compare = compare_fusions if part == "digits" else compare_subsets
+            results = compare(written, spoken, runs, seeds, effort, **options)
+    results = {"source": source, "seeds": seeds, "environment": environment(), **results}
+    write_results(folder, results)
+    tables = {name: table(results) for name, table in TABLES[part].items()}
+    if part == "digits":
+        model = MultimodalModel.from_pretrained(folder / MODEL)
+        tables["explanation.md"] = explain_pairs(model, written, spoken, folder)
+    for name, text in tables.items():
+        with atomic_write(folder / name) as draft:
+            draft.write_text(text, "utf-8")
+    return list(tables.values())
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[float, str], None] | None]:
+    """A bar for the model in training, on standard error, where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress
+
+    columns = ("training", BarColumn(), "{task.fields[told]}")
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=1.0, told="")
+        yield lambda share, told: bar.update(task, completed=share, told=told)
