@@ -13,7 +13,13 @@ from hyperagg.data.clothing_reviews import load_clothing_reviews
 from hyperagg.data.digit_pairs import load_digit_pairs, pair
 from hyperagg.data.digits import Digits, Images, load_fsdd, load_mnist
 from hyperagg.studies.multimodal import digits, reviews
-from hyperagg.studies.multimodal.digits import CASES, Effort, damaged_picture, damaged_sound
+from hyperagg.studies.multimodal.digit_rows import (
+    cells_of,
+    damaged_picture,
+    damaged_sound,
+    some_pairs,
+)
+from hyperagg.studies.multimodal.digits import CASES, Effort
 from hyperagg.studies.multimodal.run import run_part
 from hyperagg.studies.multimodal.subsets import NAMES, SUBSETS, describe
 
@@ -49,7 +55,7 @@ def test_fusions_have_as_many_weights():
         study.effort, study.spoken = TINY, load_fsdd()
         model = study.model(fusion, digits.hidden_of(fusion, 8000), 1e-3, 1)
         pairs = pair(load_mnist().test, load_fsdd().test, 0)
-        model.fit(digits._cells(digits._first(pairs, 64)), pairs.labels[:64].tolist())
+        model.fit(cells_of(some_pairs(pairs, 64)), pairs.labels[:64].tolist())
         sizes.append(digits._parameters(model))
     assert max(sizes) / min(sizes) < 1.02
 

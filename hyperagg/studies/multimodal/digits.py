@@ -9,7 +9,7 @@ modality alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,16 @@ from hyperagg.data.digit_pairs import Pairs, pair
 from hyperagg.data.digits import Digits, Images, Sounds
 from hyperagg.models.multimodal import MultimodalNetwork
 from hyperagg.models.multimodal.fusion import FUSIONS, make_encoder
+from hyperagg.studies.multimodal.digit_rows import (
+    cells_of,
+    damaged_picture,
+    damaged_sound,
+    some_pairs,
+    some_sounds,
+)
 from hyperagg.studies.report import markdown_table, spread
 from hyperagg.studies.runs import Runs
-from hyperagg.training.multimodal.media import ImageColumn, SoundColumn, add_noise
+from hyperagg.training.multimodal.media import ImageColumn, SoundColumn
 from hyperagg.training.multimodal.model import MultimodalModel
 
 __all__ = [
@@ -36,9 +43,6 @@ __all__ = [
 ]
 
 KINDS = {"picture": "image", "sound": "audio"}
-# Of white noise: of a picture's 0 to 1, and of a sound's own deviation (0 dB). The most that
-# training puts in.
-PICTURE_NOISE, SOUND_NOISE = 0.8, 1.0
 # Which modalities a row has, and which of them are damaged.
 CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "both": (("picture", "sound"), ()),
@@ -142,14 +146,18 @@ class _Study:
         order = np.random.default_rng(0).permutation(len(sounds))
         cut = len(order) // 5
         parts = [
-            pair(self.written.train, _some(sounds, own), 0) for own in (order[cut:], order[:cut])
+            pair(self.written.train, some_sounds(sounds, own), 0)
+            for own in (order[cut:], order[:cut])
         ]
         number = self.effort.tuning_pairs
-        learned, held = _first(parts[0], number), _first(parts[1], number + number // 4, number)
+        learned, held = (
+            some_pairs(parts[0], number),
+            some_pairs(parts[1], number + number // 4, number),
+        )
         model = self.model(fusion, hidden, rate, 2)
-        model.fit(_cells(learned), learned.labels.tolist(), report=self.report)
+        model.fit(cells_of(learned), learned.labels.tolist(), report=self.report)
         cases = [("picture", "sound"), ("picture",), ("sound",)]
-        cells, labels = _cells(held), held.labels.tolist()
+        cells, labels = cells_of(held), held.labels.tolist()
         scores = [
             model.evaluate({name: cells[name] for name in names}, labels)["accuracy"]
             for names in cases
@@ -158,12 +166,12 @@ class _Study:
 
     def trained(self, fusion: str, hidden: int, rate: float, seed: int) -> dict[str, Any]:
         pairs = pair(self.written.train, self.spoken.train, seed)
-        learned = _first(pairs, self.effort.pairs)
+        learned = some_pairs(pairs, self.effort.pairs)
         model = self.model(fusion, hidden, rate, self.effort.epochs[0])
-        model.fit(_cells(learned), learned.labels.tolist(), seed=seed, report=self.report)
+        model.fit(cells_of(learned), learned.labels.tolist(), seed=seed, report=self.report)
         if fusion == "sum" and seed == 0:
             model.save_pretrained(self.folder)  # to be explained
-        tests = _first(pair(self.written.test, self.spoken.test, seed), self.effort.test_pairs)
+        tests = some_pairs(pair(self.written.test, self.spoken.test, seed), self.effort.test_pairs)
         return {
             "accuracy": {case: self.accuracy(model, tests, case, seed) for case in CASES},
             "parameters": _parameters(model),
@@ -212,7 +220,7 @@ class _Study:
 
     def accuracy(self, model: MultimodalModel, tests: Pairs, case: str, seed: int) -> float:
         names, noisy = CASES[case]
-        cells: dict[str, Any] = _cells(tests)
+        cells: dict[str, Any] = cells_of(tests)
         labels = tests.labels
         rng = np.random.default_rng([seed, 2])
         if names == ("sound",):  # each recording once, not as often as there are pictures
@@ -239,15 +247,6 @@ class _Study:
             learning_rate=rate,
             dropout=self.effort.modality_dropout,
         )
-
-
-def damaged_picture(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    x = add_noise(pixels[None].astype(np.float32) / 255, PICTURE_NOISE, rng)[0]
-    return np.rint(255 * x).astype(np.uint8)
-
-
-def damaged_sound(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return add_noise(samples / np.float32(32768), SOUND_NOISE, rng)
 
 
 def hidden_of(fusion: str, rate: int) -> int:
@@ -290,29 +289,6 @@ def single_table(results: Mapping[str, Any]) -> str:
         for name, model in results["alone"].items()
     ]
     return markdown_table(["trained alone", "accuracy %", "parameters", "seconds"], rows)
-
-
-def _cells(pairs: Pairs) -> dict[str, Any]:
-    return {"picture": list(pairs.images), "sound": pairs.sounds}
-
-
-def _first(pairs: Pairs, end: int | None, begin: int = 0) -> Pairs:
-    part = slice(begin, end)
-    return replace(
-        pairs, images=pairs.images[part], sounds=pairs.sounds[part], labels=pairs.labels[part]
-    )
-
-
-def _some(sounds: Sounds, rows: np.ndarray) -> Sounds:
-    own = [sounds[i] for i in rows.tolist()]
-    borders = np.cumsum([0, *(len(sound) for sound in own)])
-    return replace(
-        sounds,
-        audio=np.concatenate(own),
-        offsets=borders,
-        labels=sounds.labels[rows],
-        speakers=sounds.speakers[rows],
-    )
 
 
 def _parameters(model: MultimodalModel) -> int:

@@ -10,7 +10,7 @@ from hyperagg.analysis.modalities import Example, draw_pairs
 from hyperagg.data.digit_pairs import pair
 from hyperagg.data.digits import Digits, Images, Sounds
 from hyperagg.models.multimodal import AudioFrames, ImagePatches
-from hyperagg.studies.multimodal.digits import damaged_picture, damaged_sound
+from hyperagg.studies.multimodal.digit_rows import damaged_picture, damaged_sound
 from hyperagg.studies.report import markdown_table
 from hyperagg.training.multimodal.model import MultimodalModel
 

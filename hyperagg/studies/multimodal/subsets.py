@@ -14,7 +14,8 @@ import numpy as np
 
 from hyperagg.data.digit_pairs import Pairs, pair
 from hyperagg.data.digits import Digits, Images, Sounds
-from hyperagg.studies.multimodal.digits import Effort, _cells, _first
+from hyperagg.studies.multimodal.digit_rows import cells_of, some_pairs
+from hyperagg.studies.multimodal.digits import Effort
 from hyperagg.studies.report import markdown_table, spread
 from hyperagg.studies.runs import Runs
 from hyperagg.training.multimodal.model import MultimodalModel
@@ -40,8 +41,8 @@ def compare_subsets(
     for seed in range(seeds):
         key = f"{seed}"
         if key not in runs.done:
-            train = _first(pair(written.train, spoken.train, seed), effort.pairs)
-            test = _first(pair(written.test, spoken.test, seed), effort.test_pairs)
+            train = some_pairs(pair(written.train, spoken.train, seed), effort.pairs)
+            test = some_pairs(pair(written.test, spoken.test, seed), effort.test_pairs)
             model = MultimodalModel(
                 KINDS,
                 rate=train.rate,
@@ -75,7 +76,7 @@ def compare_subsets(
 def with_text(pairs: Pairs, seed: int) -> dict[str, list[Any]]:
     rng = np.random.default_rng(seed)
     texts = [describe(int(digit), rng.random() < 0.5) for digit in pairs.labels]
-    return {"text": texts, **_cells(pairs)}
+    return {"text": texts, **cells_of(pairs)}
 
 
 def describe(digit: int, by_name: bool) -> str:

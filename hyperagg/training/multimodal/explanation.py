@@ -76,7 +76,8 @@ def explain(model: MultimodalModel, rows: Rows, cells: Mapping[str, Any]) -> Exp
         name: model.columns[name].names(cells[name], len(part)) for name, part in parts.items()
     }
     if model.regression:
-        parts = {name: part * model.scale for name, part in parts.items()}
-        bias, logits = (x * model.scale + model.centre for x in (bias, logits))
+        centre, scale = model.targets.centre, model.targets.scale
+        parts = {name: part * scale for name, part in parts.items()}
+        bias, logits = (x * scale + centre for x in (bias, logits))
     classes = ["value"] if model.regression else list(model.classes_)
     return Explanation(classes, tokens, parts, bias, logits)

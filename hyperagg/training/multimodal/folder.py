@@ -63,6 +63,7 @@ def read(folder: Path) -> MultimodalModel:
     from safetensors.torch import load_file
 
     from hyperagg.training.multimodal.model import KINDS, MultimodalModel
+    from hyperagg.training.multimodal.targets import Targets
 
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; give one that save_pretrained wrote")
@@ -83,8 +84,12 @@ def read(folder: Path) -> MultimodalModel:
             validation_share=described["validation_share"],
             **described["recipe"],
         )
-        model.classes_ = described["classes"]
-        model.centre, model.scale = float(described["centre"]), float(described["scale"])
+        model.targets = Targets(
+            bool(described["regression"]),
+            described["classes"],
+            float(described["centre"]),
+            float(described["scale"]),
+        )
         history = described["history"]
         model.history_.loss, model.history_.score = history["loss"], history["score"]
         model.history_.best_epoch = history["best"]

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hyperagg.models.multimodal import MultimodalNetwork
@@ -26,6 +25,7 @@ from hyperagg.training.multimodal.columns import (
 )
 from hyperagg.training.multimodal.explanation import Explanation, explain
 from hyperagg.training.multimodal.media import ImageColumn, SoundColumn
+from hyperagg.training.multimodal.targets import Targets, hold_out
 from hyperagg.training.multimodal.train import History, Recipe, predict, train
 
 __all__ = ["KINDS", "MultimodalModel"]
@@ -88,8 +88,7 @@ class MultimodalModel:
         self.validation_share, self.recipe = validation_share, recipe
         self.columns: dict[str, Column] = {}
         self.network: MultimodalNetwork | None = None
-        self.classes_: list[Any] = []
-        self.centre, self.scale = 0.0, 1.0
+        self.targets = Targets(regression)
         self.history_ = History()
 
     def fit(
@@ -121,20 +120,22 @@ class MultimodalModel:
         place = place or "row {}".format
         number = self._check(cells, targets)
         cells = {name: cells[name] for name in self.kinds}
-        wanted = self._learn_targets(targets, place)
+        self.targets = Targets.learn(targets, self.regression, place)
+        wanted = self.targets.encode(targets)
         self.columns = {name: self._learn_column(name, cells[name], place) for name in self.kinds}
         rows = self._encode(cells, number, place)
-        train_rows, held = self._hold_out(wanted, seed)
+        share, by_class = self.validation_share, not self.regression
+        train_rows, held = hold_out(wanted, by_class, share, seed)
         torch.manual_seed(seed)
         self.network = self._make_network()
         recipe = Recipe(epochs=self.epochs or self._epochs(number), **self.recipe)
 
         def loss(logits: Tensor, numbers: np.ndarray) -> Tensor:
-            return self._loss(logits, wanted[train_rows[numbers]])
+            return self.targets.loss(logits, wanted[train_rows[numbers]])
 
         def score() -> float:
             assert self.network is not None
-            return self._score(predict(self.network, _take(rows, held)), wanted[held])
+            return self.targets.score(predict(self.network, _take(rows, held)), wanted[held])
 
         self.history_ = train(
             self.network,
@@ -166,7 +167,9 @@ class MultimodalModel:
         number, network = self._check(known, None), self._trained()
         rows = self._encode(known, number, place or "row {}".format)
         found = predict(network, rows).astype(np.float64)
-        return found * self.scale + self.centre if self.regression else found
+        if self.regression:
+            return found * self.targets.scale + self.targets.centre
+        return found
 
     def predict(self, cells: Cells, place: Place | None = None) -> list[Any]:
         """The most probable label of each row; in regression a number."""
@@ -183,22 +186,7 @@ class MultimodalModel:
         self, cells: Cells, targets: Sequence[Any], place: Place | None = None
     ) -> dict[str, float]:
         """accuracy, macro_f1 and balanced_accuracy; in regression r2, mae and rmse."""
-        from sklearn import metrics
-
-        logits = self.logits(cells, place)
-        if self.regression:
-            said, true = logits[:, 0], np.asarray(targets, dtype=np.float64)
-            return {
-                "r2": float(metrics.r2_score(true, said)),
-                "mae": float(metrics.mean_absolute_error(true, said)),
-                "rmse": float(metrics.root_mean_squared_error(true, said)),
-            }
-        labels = self.answers.labels(logits)
-        return {
-            "accuracy": float(metrics.accuracy_score(targets, labels)),
-            "macro_f1": float(metrics.f1_score(targets, labels, average="macro", zero_division=0)),
-            "balanced_accuracy": float(metrics.balanced_accuracy_score(targets, labels)),
-        }
+        return self.targets.measures(self.logits(cells, place), targets)
 
     def explain(self, cells: Mapping[str, Any]) -> Explanation:
         """What each token of one row, {column: cell}, adds to each logit; the sum's alone."""
@@ -206,6 +194,11 @@ class MultimodalModel:
         known = {name: [cells[name]] for name in self.kinds if name in cells}
         rows = self._encode(known, 1, "row {}".format)
         return explain(self, rows, cells)
+
+    @property
+    def classes_(self) -> list[Any]:
+        """The labels, in the order of the columns of logits; none in regression."""
+        return self.targets.classes
 
     @property
     def answers(self) -> Answers:
@@ -240,8 +233,8 @@ class MultimodalModel:
             "validation_share": self.validation_share,
             "recipe": self.recipe,
             "classes": self.classes_,
-            "centre": self.centre,
-            "scale": self.scale,
+            "centre": self.targets.centre,
+            "scale": self.targets.scale,
             "columns": {name: column.describe() for name, column in self.columns.items()},
         }
 
@@ -272,7 +265,7 @@ class MultimodalModel:
             for name, column in self.columns.items()
         }
         encoder = make_encoder(self.fusion, self.d_model, modalities)
-        return MultimodalNetwork(encoder, 1 if self.regression else len(self.classes_))
+        return MultimodalNetwork(encoder, self.targets.outputs)
 
     def _trained(self) -> MultimodalNetwork:
         if self.network is None:
@@ -296,48 +289,6 @@ class MultimodalModel:
         if not number:
             raise ValueError("cells: there are no rows; give at least one")
         return number
-
-    def _learn_targets(self, targets: Sequence[Any], place: Place) -> np.ndarray:
-        if self.regression:
-            try:
-                wanted = np.asarray(targets, dtype=np.float64)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"targets: a regression foretells numbers ({error})") from error
-            if not np.isfinite(wanted).all():
-                bad = int(np.flatnonzero(~np.isfinite(wanted))[0])
-                raise ValueError(f"{place(bad)}: has no finite number to learn")
-            self.centre = float(wanted.mean())
-            self.scale = float(wanted.std()) or 1.0
-            return (wanted - self.centre) / self.scale
-        self.classes_ = sorted(set(targets), key=lambda label: (isinstance(label, str), label))
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"targets: all are {self.classes_[0]!r}; a classifier needs at least two classes"
-            )
-        ids = {label: c for c, label in enumerate(self.classes_)}
-        return np.array([ids[label] for label in targets], dtype=np.int64)
-
-    def _hold_out(self, wanted: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Row numbers to learn, and to tell the best epoch by; the same share of every class."""
-        rng = np.random.default_rng([seed, 1])
-        order = rng.permutation(len(wanted))
-        if not self.regression:
-            order = order[np.argsort(wanted[order], kind="stable")]
-        step = round(1 / self.validation_share) if self.validation_share else len(order) + 1
-        chosen = np.zeros(len(order), dtype=bool)
-        chosen[order[step // 2 :: step]] = True
-        return np.flatnonzero(~chosen), np.flatnonzero(chosen)
-
-    def _loss(self, logits: Tensor, wanted: np.ndarray) -> Tensor:
-        target = torch.from_numpy(wanted)
-        if self.regression:
-            return F.mse_loss(logits[:, 0], target.to(logits.dtype))
-        return F.cross_entropy(logits, target)
-
-    def _score(self, logits: np.ndarray, wanted: np.ndarray) -> float:
-        if self.regression:
-            return 1 - float(np.square(logits[:, 0] - wanted).mean() / max(wanted.var(), 1e-12))
-        return float((logits.argmax(1) == wanted).mean())
 
 
 def _take(rows: Rows, numbers: np.ndarray) -> Rows:

@@ -10,6 +10,7 @@ import pytest
 from hyperagg import MultimodalModel
 from hyperagg.data.digit_pairs import pair
 from hyperagg.data.digits import Images, load_fsdd, load_mnist
+from hyperagg.training.multimodal.targets import hold_out
 
 COLUMNS = {
     "picture": "image",
@@ -207,3 +208,14 @@ def test_a_damaged_folder(model, tmp_path, damage):
     (tmp_path / "config.json").write_text(json.dumps(described))
     with pytest.raises(ValueError, match="of format version 9"):
         MultimodalModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("by_class", [True, False])
+def test_a_tenth_is_held_out_or_nothing(by_class):
+    wanted = np.arange(200) % 2
+    learned, held = hold_out(wanted, by_class, 0.1, 3)
+    assert len(held) == 20 and not set(learned) & set(held) and len(learned) == 180
+    if by_class:
+        assert wanted[held].sum() == 10
+    learned, held = hold_out(wanted, by_class, 0, 3)
+    assert len(learned) == 200 and not len(held)
