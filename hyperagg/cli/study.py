@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -288,40 +287,62 @@ def diffusion(
 @app.command(epilog="Example: hyperagg study capacity --part retrieval --out capacity")
 def capacity(
     part: Annotated[
-        Literal["retrieval", "all"],
-        typer.Option(help="Tokens found again in a sum, or that and tasks that are trained."),
+        Literal["retrieval", "tasks", "all"],
+        typer.Option(help="Tokens found again in a sum, tasks that are trained, or both."),
     ] = "all",
+    tasks: Annotated[
+        str | None, typer.Option(help="Which tasks, separated by commas; else all.")
+    ] = None,
     dimensions: Annotated[
-        str | None, typer.Option(help="d of retrieval, separated by commas; else 32 to 4096.")
+        str | None, typer.Option(help="d, separated by commas; else those of each part and task.")
     ] = None,
-    lengths: Annotated[
-        str | None, typer.Option(help="n of retrieval, separated by commas; else 4 to 4096.")
-    ] = None,
+    lengths: Annotated[str | None, typer.Option(help="The same of n.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Of training, for the tasks.")] = 500,
+    seeds: Seeds = 1,
     out: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path("runs/capacity"),
     resume: Resume = False,
 ) -> None:
     """How many tokens fit into d dimensions: measured, predicted, and in tasks that are learned."""
-    from hyperagg.studies.capacity import DIMENSIONS, LENGTHS, retrieval, retrieval_tables
-
-    grid = {
-        "dimensions": _numbers("--dimensions", dimensions, DIMENSIONS),
-        "lengths": _numbers("--lengths", lengths, LENGTHS),
+    size: dict[str, Any] = {
+        "dimensions": _numbers("--dimensions", dimensions),
+        "lengths": _numbers("--lengths", lengths),
     }
+    shown: dict[str, Any] = {"resume": resume, "progress": sys.stderr.isatty()}
+    tables: list[str] = []
     with output_folder(out):
         try:
-            results = retrieval(out, **grid, resume=resume, progress=sys.stderr.isatty(), say=print)
+            if part != "tasks":
+                from hyperagg.studies.capacity import retrieval, retrieval_tables
+
+                tables += retrieval_tables(retrieval(out, **size, **shown)).values()
+            if part != "retrieval":
+                from hyperagg.cli.lm import quiet
+
+                quiet()
+                from hyperagg.studies.capacity_tasks import TASKS, task_tables, trained_tasks
+
+                names = [name.strip() for name in tasks.split(",")] if tasks else list(TASKS)
+                done = trained_tasks(
+                    out / "tasks",
+                    tasks=names,
+                    steps=steps,
+                    seeds=seeds,
+                    say=lambda line: print(line, flush=True),
+                    **size,
+                    **shown,
+                )
+                tables += task_tables(done).values()
         except KeyboardInterrupt:
-            if (out / "runs.json").exists():
+            if any(out.rglob("runs.json")):
                 say(f"stopped; what is measured is in {out}, go on with this command and --resume")
             raise
-    for table in retrieval_tables(results).values():
-        print(table)
-    print(f"results.json, the tables and capacity.png in {out}")
+    print("\n".join(tables))
+    print(f"results.json and tables in {out}")
 
 
-def _numbers(option: str, given: str | None, default: Sequence[int]) -> list[int]:
+def _numbers(option: str, given: str | None) -> list[int] | None:
     try:
-        return [int(number) for number in given.split(",")] if given else list(default)
+        return [int(number) for number in given.split(",")] if given else None
     except ValueError as error:
         raise ValueError(f"{option} {given}: give whole numbers, separated by commas") from error
 

@@ -55,8 +55,8 @@ class Point:
 def retrieval(
     out: Path,
     *,
-    dimensions: Sequence[int] = DIMENSIONS,
-    lengths: Sequence[int] = LENGTHS,
+    dimensions: Sequence[int] | None = None,
+    lengths: Sequence[int] | None = None,
     retrievals: int = 2048,
     seed: int = 0,
     resume: bool = False,
@@ -67,7 +67,8 @@ def retrieval(
 
     Args:
         out: the folder.
-        dimensions, lengths: the grid; trained memories take those of it that are small enough.
+        dimensions, lengths: the grid, None: DIMENSIONS and LENGTHS; trained memories take those of
+            it that are small enough.
         retrievals: places that are asked for at each point.
         seed: the root of the seeds of all points.
         resume: go on after the last point of an earlier call.
@@ -78,12 +79,12 @@ def retrieval(
         the contents of results.json.
 
     Raises:
-        ValueError: a grid that is empty or has numbers below 2, or what is in `out` is of another.
+        ValueError: a d below 2 or an n below 4, or what is in `out` is of another.
     """
+    dimensions, lengths = sorted(dimensions or DIMENSIONS), sorted(lengths or LENGTHS)
     for name, values, least in (("dimensions", dimensions, 2), ("lengths", lengths, 4)):
-        if not values or min(values) < least:
-            raise ValueError(f"{name}={list(values)}: give numbers of {least} or more")
-    dimensions, lengths = sorted(dimensions), sorted(lengths)
+        if values[0] < least:
+            raise ValueError(f"{name}: {values[0]}; give numbers of {least} or more")
     what = f"retrieval, d {dimensions}, n {lengths}, {retrievals} retrievals, seed {seed}"
     runs = Runs(out / "runs.json", what, resume)
     points = list(_points(dimensions, lengths))

@@ -64,7 +64,7 @@ def test_stopped_and_resumed_it_is_the_same(study, tmp_path, monkeypatch):
 
 
 def test_grids_that_cannot_be(tmp_path):
-    with pytest.raises(ValueError, match=r"lengths=\[1\]: give numbers of 4 or more"):
+    with pytest.raises(ValueError, match="lengths: 1; give numbers of 4 or more"):
         retrieval(tmp_path, dimensions=[32], lengths=[1])
     arguments = ["study", "capacity", "--dimensions", "a few", "--out", str(tmp_path / "out")]
     answer = CliRunner().invoke(app, arguments)
