@@ -183,11 +183,11 @@ class _Study:
         found: dict[str, Any] = {}
         spoken = self.spoken
         sounds = [spoken.train[i] for i in range(len(spoken.train))]
-        data = {
+        data: dict[str, tuple[Any, np.ndarray]] = {
             "picture": (self.written.train.images, self.written.train.labels),
             "sound": (sounds, spoken.train.labels),
         }
-        tests = {
+        tests: dict[str, tuple[Any, np.ndarray]] = {
             "picture": (self.written.test.images, self.written.test.labels),
             "sound": ([spoken.test[i] for i in range(len(spoken.test))], spoken.test.labels),
         }

@@ -36,7 +36,7 @@ def explain_pairs(
         f"a sound of {tests.labels[other]}": (image, tests.sounds[other] / np.float32(32768)),
     }
     assert model.network is not None
-    patches, frames = model.network.encoder.modalities  # type: ignore[union-attr,misc]
+    patches, frames = model.network.encoder.modalities  # type: ignore[misc]
     assert isinstance(patches, ImagePatches) and isinstance(frames, AudioFrames)
     examples, table = [], []
     for title, (picture, clip) in rows.items():

@@ -38,7 +38,7 @@ OURS = {
 SETTINGS: dict[str, Any] = dict(d_model=32, epochs=3, word_rate=0.02, learning_rate=4e-3)
 DROPOUTS = (0.0, 0.1)
 GRIDS: dict[str, tuple[float, ...]] = {
-    "ridge": (1.0, 3.0, 10.0, 30.0),
+    "ridge": (0.3, 1.0, 3.0, 10.0),
     "logistic": (0.3, 1.0, 3.0, 10.0),
     "boosting": (15, 31),  # leaves
 }
