@@ -23,8 +23,6 @@ __all__ = ["CategoryColumn", "Cells", "Column", "NumberColumn", "Place", "TextCo
 Place = Callable[[int], str]
 KNOTS = 17
 MOST_WORDS, MOST_GRAMS = 30_000, 30_000
-# The share of a text's words and grams that a step of training does not see.
-WORD_DROPOUT = 0.3
 
 
 class Cells(Protocol):
@@ -106,10 +104,6 @@ class TextCells:
 
     def batch(self, rows: np.ndarray, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
         own = self.rows.take(rows)
-        if rng is not None:
-            kept = rng.random(len(own.token_ids)) >= WORD_DROPOUT
-            borders = np.concatenate([[0], np.cumsum(kept)])[own.cu_seqlens]
-            own = Ragged(own.token_ids[kept], borders)
         return torch.from_numpy(own.token_ids), torch.from_numpy(own.cu_seqlens)
 
 
