@@ -43,7 +43,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the rows.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At the start.")] = None,
     d_model: Annotated[
-        int | None, typer.Option(min=1, help="Dimension; else 64, of more than texts 96.")
+        int | None, typer.Option(min=1, help="Dimension; else 64, of more than texts 128.")
     ] = None,
     max_words: Annotated[int, typer.Option(min=1, help="The most used words are kept.")] = 200_000,
     max_grams: Annotated[

@@ -12,14 +12,15 @@ from hyperagg.benchmarks import multimodal as speed
 from hyperagg.data.clothing_reviews import load_clothing_reviews
 from hyperagg.data.digit_pairs import load_digit_pairs, pair
 from hyperagg.data.digits import Digits, Images, load_fsdd, load_mnist
-from hyperagg.studies.multimodal import digits, reviews
+from hyperagg.studies.multimodal import alone, digits, reviews
+from hyperagg.studies.multimodal.alone import Effort, count_parameters
 from hyperagg.studies.multimodal.digit_rows import (
     cells_of,
     damaged_picture,
     damaged_sound,
     some_pairs,
 )
-from hyperagg.studies.multimodal.digits import CASES, Effort
+from hyperagg.studies.multimodal.digits import CASES
 from hyperagg.studies.multimodal.run import run_part
 from hyperagg.studies.multimodal.subsets import NAMES, SUBSETS, describe
 
@@ -56,7 +57,7 @@ def test_fusions_have_as_many_weights():
         model = study.model(fusion, digits.hidden_of(fusion, 8000), 1e-3, 1)
         pairs = pair(load_mnist().test, load_fsdd().test, 0)
         model.fit(cells_of(some_pairs(pairs, 64)), pairs.labels[:64].tolist())
-        sizes.append(digits._parameters(model))
+        sizes.append(count_parameters(model))
     assert max(sizes) / min(sizes) < 1.02
 
 
@@ -84,7 +85,8 @@ def test_digits_and_subsets_are_measured_and_kept(few, tmp_path, monkeypatch):
     assert len(found) == len(SUBSETS) == 7
     assert (tmp_path / "digits" / "explanation.png").stat().st_size > 10_000
     assert tables[2].count("\n") == 2 + 4
-    monkeypatch.setattr(digits, "MultimodalModel", None)
+    for module in (digits, alone):
+        monkeypatch.setattr(module, "MultimodalModel", None)
     again = run_part("digits", tmp_path, 1, effort=TINY, resume=True, say=told.append)
     assert again == tables
     with pytest.raises(ValueError, match="of another study"):

@@ -9,7 +9,6 @@ modality alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from hyperagg.data.digit_pairs import Pairs, pair
 from hyperagg.data.digits import Digits, Images, Sounds
 from hyperagg.models.multimodal import MultimodalNetwork
 from hyperagg.models.multimodal.fusion import FUSIONS, make_encoder
+from hyperagg.studies.multimodal.alone import HIDDEN, Effort, count_parameters, train_alone
 from hyperagg.studies.multimodal.digit_rows import (
     cells_of,
     damaged_picture,
@@ -39,7 +39,6 @@ __all__ = [
     "compare_fusions",
     "digits_table",
     "hidden_of",
-    "single_table",
 ]
 
 KINDS = {"picture": "image", "sound": "audio"}
@@ -55,29 +54,8 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "noisy sound": (("sound",), ("sound",)),
 }
 D_MODEL = {"sum": 128, "concatenation": 128, "attention": 64}
-HIDDEN = 128  # of the sum; the others have what makes them as large
+# HIDDEN is of the sum; the others have what makes them as large.
 MODEL = "model"  # the folder of the first sum
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much is trained.
-
-    Args:
-        epochs: over the pairs, the pictures alone, the sounds alone, and pairs with texts.
-        rates: that are tried.
-        pairs: to learn; None: all.
-        tuning_pairs: of them that the rates are tried on, for two epochs.
-        test_pairs: to measure on; None: all.
-        modality_dropout: the share that is left out in training.
-    """
-
-    epochs: tuple[int, int, int, int] = (3, 6, 20, 2)
-    rates: tuple[float, ...] = (3e-3, 1e-2)
-    pairs: int | None = None
-    tuning_pairs: int = 8000
-    test_pairs: int | None = None
-    modality_dropout: float = 0.33
 
 
 def compare_fusions(
@@ -93,7 +71,8 @@ def compare_fusions(
     """Accuracy of every fusion in every case, and of the sum on each modality alone; the first sum
     is kept beside the runs."""
     study = _Study(written, spoken, effort, runs.path.parent / MODEL, report)
-    return study.fusions(runs, seeds, say) | {"alone": study.singles(runs, seeds, say)}
+    alone = train_alone(written, spoken, runs, seeds, effort, say=say, report=report)
+    return study.fusions(runs, seeds, say) | {"alone": alone}
 
 
 class _Study:
@@ -174,49 +153,9 @@ class _Study:
         tests = some_pairs(pair(self.written.test, self.spoken.test, seed), self.effort.test_pairs)
         return {
             "accuracy": {case: self.accuracy(model, tests, case, seed) for case in CASES},
-            "parameters": _parameters(model),
+            "parameters": count_parameters(model),
             "seconds": model.history_.seconds,
         }
-
-    def singles(self, runs: Runs, seeds: int, say: Callable[[str], None]) -> dict[str, Any]:
-        """The sum, of pictures alone and of sounds alone."""
-        found: dict[str, Any] = {}
-        spoken = self.spoken
-        sounds = [spoken.train[i] for i in range(len(spoken.train))]
-        data: dict[str, tuple[Any, np.ndarray]] = {
-            "picture": (self.written.train.images, self.written.train.labels),
-            "sound": (sounds, spoken.train.labels),
-        }
-        tests: dict[str, tuple[Any, np.ndarray]] = {
-            "picture": (self.written.test.images, self.written.test.labels),
-            "sound": ([spoken.test[i] for i in range(len(spoken.test))], spoken.test.labels),
-        }
-        for name, epochs in zip(KINDS, self.effort.epochs[1:3]):
-            for seed in range(seeds):
-                key = f"{name} alone|{seed}"
-                if key not in runs.done:
-                    model = self.model("sum", HIDDEN, 1e-2 if name == "picture" else 5e-3, epochs)
-                    model.kinds = {name: KINDS[name]}
-                    cells, labels = data[name]
-                    limit = self.effort.pairs
-                    model.fit(
-                        {name: list(cells[:limit])},
-                        labels[:limit].tolist(),
-                        seed=seed,
-                        report=self.report,
-                    )
-                    test, true = tests[name]
-                    scores = model.evaluate({name: list(test)}, true.tolist())
-                    seconds = model.history_.seconds
-                    runs.add(key, {**scores, "parameters": _parameters(model), "seconds": seconds})
-                say(f"{name} alone, seed {seed}: {100 * runs.done[key]['accuracy']:.2f} %")
-            own = [runs.done[f"{name} alone|{seed}"] for seed in range(seeds)]
-            found[name] = {
-                "accuracy": [run["accuracy"] for run in own],
-                "parameters": own[0]["parameters"],
-                "seconds": [run["seconds"] for run in own],
-            }
-        return found
 
     def accuracy(self, model: MultimodalModel, tests: Pairs, case: str, seed: int) -> float:
         names, noisy = CASES[case]
@@ -275,22 +214,3 @@ def digits_table(results: Mapping[str, Any]) -> str:
     rows.append(["parameters", *(f"{model['parameters']:,}" for model in models.values())])
     rows.append(["seconds of training", *(f"{np.mean(m['seconds']):.0f}" for m in models.values())])
     return markdown_table(columns, rows)
-
-
-def single_table(results: Mapping[str, Any]) -> str:
-    """The sum, trained on one modality."""
-    rows = [
-        [
-            {"picture": "mnist, 14 × 14 patches", "sound": "fsdd, log-mel frames"}[name],
-            spread(model["accuracy"]),
-            f"{model['parameters']:,}",
-            f"{np.mean(model['seconds']):.0f}",
-        ]
-        for name, model in results["alone"].items()
-    ]
-    return markdown_table(["trained alone", "accuracy %", "parameters", "seconds"], rows)
-
-
-def _parameters(model: MultimodalModel) -> int:
-    assert model.network is not None
-    return sum(p.numel() for p in model.network.parameters())

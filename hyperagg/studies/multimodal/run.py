@@ -11,12 +11,11 @@ from typing import Any
 from hyperagg.atomic import atomic_write
 from hyperagg.data.clothing_reviews import load_clothing_reviews
 from hyperagg.data.digits import load_fsdd, load_mnist
+from hyperagg.studies.multimodal.alone import Effort, single_table
 from hyperagg.studies.multimodal.digits import (
     MODEL,
-    Effort,
     compare_fusions,
     digits_table,
-    single_table,
 )
 from hyperagg.studies.multimodal.example import explain_pairs
 from hyperagg.studies.multimodal.reviews import compare_reviews, reviews_table

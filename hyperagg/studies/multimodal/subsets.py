@@ -14,8 +14,8 @@ import numpy as np
 
 from hyperagg.data.digit_pairs import Pairs, pair
 from hyperagg.data.digits import Digits, Images, Sounds
+from hyperagg.studies.multimodal.alone import HIDDEN, Effort
 from hyperagg.studies.multimodal.digit_rows import cells_of, some_pairs
-from hyperagg.studies.multimodal.digits import Effort
 from hyperagg.studies.report import markdown_table, spread
 from hyperagg.studies.runs import Runs
 from hyperagg.training.multimodal.model import MultimodalModel
@@ -50,7 +50,7 @@ def compare_subsets(
                 validation_share=0,
                 learning_rate=effort.rates[-1],
                 dropout=effort.modality_dropout,
-                hidden=128,
+                hidden=HIDDEN,
             )
             cells = with_text(train, seed)
             model.fit(cells, train.labels.tolist(), seed=seed, report=report)

@@ -20,6 +20,8 @@ __all__ = ["ImageColumn", "SoundColumn", "add_noise"]
 
 # Sides of pictures that are learned: smaller ones as they are, larger ones made smaller.
 MOST_PIXELS = 32
+# So many, evenly spaced, tell the size and the brightness of all.
+PICTURES_TO_LEARN = 500
 # How training changes what it sees: shifts by a fourteenth of a picture or a sound; and one row in
 # four gets noise, up to as much as there is signal.
 SHIFT, NOISY = 1 / 14, 0.25
@@ -40,10 +42,9 @@ class ImageColumn:
     def learn(cls, cells: Sequence[Any], place: Place) -> ImageColumn:
         height = width = channels = 0
         total = squares = number = 0.0
-        for cell, i in zip(cells, range(len(cells))):
-            if cell is None:
-                continue
-            pixels = _pixels(cell, i, place)
+        given = [i for i, cell in enumerate(cells) if cell is not None]
+        for i in given[:: max(1, len(given) // PICTURES_TO_LEARN)]:
+            pixels = _pixels(cells[i], i, place)
             height, width = max(height, pixels.shape[0]), max(width, pixels.shape[1])
             channels = max(channels, pixels.shape[2])
             x = pixels / np.float64(255)

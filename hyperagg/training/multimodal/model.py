@@ -70,7 +70,7 @@ class MultimodalModel:
         *,
         regression: bool = False,
         d_model: int = 128,
-        hidden: int = 256,
+        hidden: int = 128,
         rate: int = 8000,
         fusion: str = "sum",
         epochs: int | None = None,

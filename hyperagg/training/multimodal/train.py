@@ -42,8 +42,8 @@ class Recipe:
     """
 
     epochs: int
-    learning_rate: float = 2e-3
-    word_rate: float = 0.05
+    learning_rate: float = 5e-3
+    word_rate: float = 0.02
     batch_size: int = 64
     weight_decay: float = 0.01
     dropout: float = 0.2
