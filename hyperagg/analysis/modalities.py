@@ -17,6 +17,7 @@ __all__ = ["Example", "draw_pairs", "heat_of"]
 
 matplotlib.use("Agg")
 FOR, AGAINST = "#d1495b", "#30638e"
+MODALITIES = ("#e8a87c", "#5b8e7d")
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def _draw_sound(axis: Any, example: Example) -> None:
 
 def _draw_totals(axis: Any, why: Explanation) -> None:
     place = np.arange(len(why.classes))
-    for shift, (name, parts) in zip((-0.2, 0.2), why.by_modality().items()):
-        axis.bar(place + shift, parts, 0.4, label=name, color=FOR if shift < 0 else AGAINST)
+    shown = zip((-0.2, 0.2), MODALITIES, why.by_modality().items())
+    for shift, colour, (name, parts) in shown:
+        axis.bar(place + shift, parts, 0.4, label=name, color=colour)
     axis.axhline(0, color="black", linewidth=0.5)
     axis.set(xlabel="digit", xticks=place, xticklabels=[str(c) for c in why.classes])
