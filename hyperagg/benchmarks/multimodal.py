@@ -22,9 +22,14 @@ from hyperagg.studies.report import environment, markdown_table, times, write_re
 
 __all__ = ["LENGTHS", "bench_multimodal", "speed_table"]
 
-# Tokens, and rows a step.
-LENGTHS = {"784 raw pixels": (784, 8), "4,000 raw samples": (4000, 2)}
-D_MODEL, HEADS = 64, 4
+# Tokens, rows a step, and d.
+LENGTHS = {
+    "784 raw pixels, d 32": (784, 8, 32),
+    "784 raw pixels, d 64": (784, 8, 64),
+    "4,000 raw samples, d 32": (4000, 2, 32),
+    "4,000 raw samples, d 64": (4000, 2, 64),
+}
+HEAD = 16  # of attention, its dimension
 
 
 class AttentionBlock(nn.Module):
@@ -56,14 +61,14 @@ def bench_multimodal(folder: Path, budget: float = 20.0) -> str:
         budget: seconds to spend on each length, at least seven rounds.
     """
     found: dict[str, Any] = {}
-    for name, (n, batch) in LENGTHS.items():
+    for name, (n, batch, d) in LENGTHS.items():
         torch.manual_seed(0)
         values = torch.rand(batch, n, 1)
         labels = torch.randint(10, (batch,))
         nets = {
-            "aggregation": _Tokens(n, Block(D_MODEL)),
-            "attention": _Tokens(n, AttentionBlock(D_MODEL, HEADS)),
-            "the sum alone": _Tokens(n, nn.Identity()),
+            "aggregation": _Tokens(n, d, Block(d)),
+            "attention": _Tokens(n, d, AttentionBlock(d, d // HEAD)),
+            "the sum alone": _Tokens(n, d, nn.Identity()),
         }
         calls = {own: _step(net, values, labels) for own, net in nets.items()}
         with kept_memory():
@@ -71,7 +76,7 @@ def bench_multimodal(folder: Path, budget: float = 20.0) -> str:
         found[name] = {
             "tokens": n,
             "batch": batch,
-            "d_model": D_MODEL,
+            "d_model": d,
             "seconds": seconds,
             "parameters": {
                 own: sum(p.numel() for p in net.block.parameters()) for own, net in nets.items()
@@ -105,12 +110,12 @@ def speed_table(results: dict[str, Any]) -> str:
 class _Tokens(nn.Module):
     """Each value a token: e_t = W x_t + b, with p_t added for the block, then sum_t y_t p_t."""
 
-    def __init__(self, n: int, block: nn.Module) -> None:
+    def __init__(self, n: int, d_model: int, block: nn.Module) -> None:
         super().__init__()
-        self.embed = nn.Linear(1, D_MODEL)
-        self.places = nn.Parameter(torch.randn(n, D_MODEL))
+        self.embed = nn.Linear(1, d_model)
+        self.places = nn.Parameter(torch.randn(n, d_model))
         self.block = block
-        self.head = nn.Linear(D_MODEL, 10)
+        self.head = nn.Linear(d_model, 10)
 
     def forward(self, values: Float[Tensor, "B N one"]) -> Float[Tensor, "B C"]:
         x = self.block(self.embed(values) * self.places)

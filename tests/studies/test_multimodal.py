@@ -123,7 +123,7 @@ def test_reviews_split_and_absence(monkeypatch, tmp_path):
 
 
 def test_speed_is_of_blocks_of_one_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(speed, "LENGTHS", {"20 values": (20, 2)})
+    monkeypatch.setattr(speed, "LENGTHS", {"20 values": (20, 2, 32)})
     table = speed.bench_multimodal(tmp_path, 0.01)
     own = json.loads((tmp_path / "results.json").read_text())["speed"]["20 values"]
     sizes = own["parameters"]
