@@ -66,6 +66,13 @@ def _sinusoidal(n: int, d: int) -> Tensor:
     return SinusoidalPositions(d, n, trainable=False).weight
 
 
+def _all_frequencies(n: int, d: int) -> Tensor:
+    """The same, but of frequencies drawn evenly from 0 to pi, and of any phase."""
+    frequency, phase = math.pi * torch.rand(d // 2), 2 * math.pi * torch.rand(d // 2)
+    angle = torch.arange(n)[:, None] * frequency + phase
+    return torch.cat([angle.sin(), angle.cos()], 1)
+
+
 def _as_they_start(n: int, d: int) -> Tensor:
     return LearnedPositions(d, n).weight.detach()
 
@@ -76,6 +83,7 @@ KINDS = {
     "Gaussian": Kind(torch.randn, torch.randn),
     "Gaussian, divided": Kind(torch.randn, torch.randn, divide=True),
     "sinusoidal": Kind(_signs, _sinusoidal),
+    "all frequencies": Kind(_signs, _all_frequencies),
     "learned, untrained": Kind(_signs, _as_they_start),
 }
 

@@ -37,6 +37,7 @@ from hyperagg.analysis.capacity import KINDS, VOCABULARY, asked_places
 
 __all__ = ["divided_accuracy", "gram_accuracy", "predicted", "random_accuracy"]
 
+_FEW_QUANTILES = (np.arange(6) + 0.5) / 6
 _QUANTILES = (np.arange(32) + 0.5) / 32
 
 
@@ -147,18 +148,37 @@ def _place_accuracy(
 ) -> float:
     """Of the place with vector p, whose token is rows[own]."""
     mean, size = rows @ p, rows**2 @ p**2
-    total = size.sum()
     factor = rows @ (rows[own] * p**2) / math.sqrt(size[own])
-    alone = np.sqrt(total + (fourth_moment - 2) * size - factor**2)
+    alone = np.sqrt(size.sum() + (fourth_moment - 2) * size - factor**2)
     others = np.arange(len(rows)) != own
     f, z = _F[:, None], _Z
     score = mean[own] + factor[own] * f + alone[own] * z
-    beats = _beats(score / math.sqrt(total), vocabulary - len(rows))
+    beats = _beats_absent(score, rows, p, own, vocabulary - len(rows), fourth_moment)
     for start in range(0, len(rows), 256):
         part = np.flatnonzero(others[start : start + 256]) + start
         wrong = mean[part, None, None] + factor[part, None, None] * f
         beats *= np.exp(log_ndtr((score - wrong) / alone[part, None, None]).sum(0))
     return float(_WF @ beats @ _W)
+
+
+def _beats_absent(
+    score: np.ndarray, rows: np.ndarray, p: np.ndarray, own: int, rivals: int, fourth_moment: float
+) -> np.ndarray:
+    """The same of tokens that are not in the sequence, whose scores have variance Q = |u|^2.
+
+    With tau_k the variance of what the other tokens bring into channel k, g = rows[own] p:
+    E Q = sum g^2 + tau, Var Q = sum 4 g^2 tau + 2 tau^2, Cov(score, Q) = 2 sum g tau.
+    """
+    g = rows[own] * p
+    channels = p**2 * (rows**2).sum(0)
+    tau = channels - g**2
+    slope = 2 * (g @ tau) / tau.sum()
+    mean = np.maximum(channels.sum() + slope * (score - g.sum()), 0.1 * channels.sum())
+    variance = 4 * (g**2 @ tau) + 2 * (tau @ tau) - slope * 2 * (g @ tau)
+    kurtosis = (fourth_moment - 3) * 3 * (channels @ channels) / channels.sum() ** 2
+    mean = mean[..., None]
+    q = gamma.ppf(_FEW_QUANTILES, mean**2 / variance, scale=variance / mean)
+    return _beats(score[..., None] / np.sqrt(q), rivals, kurtosis).mean(-1)
 
 
 def _beats(margin: np.ndarray, rivals: int, kurtosis: float = 0.0) -> np.ndarray:

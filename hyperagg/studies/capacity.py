@@ -83,8 +83,9 @@ def retrieval(
     """
     dimensions, lengths = sorted(dimensions or DIMENSIONS), sorted(lengths or LENGTHS)
     for name, values, least in (("dimensions", dimensions, 2), ("lengths", lengths, 4)):
-        if values[0] < least:
-            raise ValueError(f"{name}: {values[0]}; give numbers of {least} or more")
+        if values[0] < least or (name == "dimensions" and any(d % 2 for d in values)):
+            even = "even " if name == "dimensions" else ""
+            raise ValueError(f"{name}: {values[0]}; give {even}numbers of {least} or more")
     what = f"retrieval, d {dimensions}, n {lengths}, {retrievals} retrievals, seed {seed}"
     runs = Runs(out / "runs.json", what, resume)
     points = list(_points(dimensions, lengths))

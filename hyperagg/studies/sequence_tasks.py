@@ -50,7 +50,7 @@ class MadeUp:
     vocabulary: Callable[[int], int]
     classes: int
     answers: int
-    dimensions: tuple[int, ...] = (8, 16, 32)
+    dimensions: tuple[int, ...] = (8, 32)
     lengths: tuple[int, ...] = (32, 128)
 
     def rows(self, n: int, rows: int, rng: np.random.Generator) -> Rows:
@@ -196,11 +196,11 @@ def _sounds(n: int) -> tuple[Rows, Rows]:
 
 
 TASKS: dict[str, MadeUp | Real] = {
-    "recall": MadeUp(recall, lambda n: 1 + _VALUES + n, _VALUES, _ASKED),
+    "recall": MadeUp(recall, lambda n: 1 + _VALUES + n, _VALUES, _ASKED, (8, 16, 32)),
     "copying": MadeUp(copying, lambda n: 2 + _SYMBOLS, _SYMBOLS, _ASKED),
     "counting": MadeUp(counting, lambda n: 1 + 2 * _COUNTED, _MOST, 1),
     "listops": MadeUp(listops, lambda n: 1 + _ASK, 10, 1),
-    "reuters": Real(_texts("reuters"), _WORDS, 46, (64, 256), dimensions=(8, 32)),
+    "reuters": Real(_texts("reuters"), _WORDS, 46, (64, 256)),
     "imdb": Real(_texts("imdb"), _WORDS, 2, (64, 256, 1024)),
     "fsdd": Real(_sounds, 0, 10, (2000, 8000), patch=16),
 }

@@ -18,6 +18,7 @@ POINTS = {
     "Gaussian": [(512, 16), (512, 64)],
     "Gaussian, divided": [(128, 4), (512, 4)],
     "sinusoidal": [(512, 4), (512, 32)],
+    "all frequencies": [(256, 16), (512, 32)],
     "learned, untrained": [(128, 4), (512, 16)],
 }
 
