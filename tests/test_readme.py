@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 import hyperagg
 from hyperagg.cli import app
+from hyperagg.data.digits import Digits, Images
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-LONG = {"bench", "compare", "study", "tune"}
+LONG = {"bench", "compare", "diffusion", "study", "tune"}
 
 
 def blocks(language):
@@ -40,6 +42,13 @@ def folder(tmp_path, monkeypatch):
             writer = csv.writer(file)
             writer.writerow(["review", "stars"])
             writer.writerows([data.train.texts[i], data.train.labels[i]] for i in part)
+    # And one with a number and a picture in each row, which say nothing of the label.
+    with (tmp_path / "items.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["review", "price", "photo", "stars"])
+        for k, i in enumerate(picked[:60]):
+            Image.fromarray(np.full((8, 8), 4 * k, np.uint8)).save(tmp_path / f"{k}.png")
+            writer.writerow([data.train.texts[i], k / 2, f"{k}.png", data.train.labels[i]])
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -57,11 +66,19 @@ def test_commands(folder, monkeypatch):
     monkeypatch.setattr("hyperagg.studies.deletion.deletion", stop)
     monkeypatch.setattr("hyperagg.studies.ag_news.ag_news_source", stop)
     monkeypatch.setattr("hyperagg.studies.language_models.compare_language_models", stop)
+    monkeypatch.setattr("hyperagg.studies.capacity.retrieval", stop)
+    monkeypatch.setattr("hyperagg.studies.multimodal.run.run_part", stop)
+    monkeypatch.setattr("hyperagg.studies.diffusion.compare_denoisers", stop)
+    monkeypatch.setattr("hyperagg.training.diffusion.train_denoiser", stop)
     monkeypatch.setattr("hyperagg.training.tune.tune", stop)
     monkeypatch.setattr("hyperagg.benchmarks.bench_ops", stop)
     monkeypatch.setattr("hyperagg.benchmarks.language.bench_language", stop)
     monkeypatch.setattr("hyperagg.data.load_dataset", lambda name: r8)
     monkeypatch.setattr("hyperagg.data.load_corpus", lambda name: None)
+    blank = Images(np.zeros((10, 28, 28), np.uint8), np.arange(10))
+    monkeypatch.setattr(
+        "hyperagg.data.digits.load_mnist", lambda: Digits(blank, blank, "ten blank pictures")
+    )
     commands = [line for block in blocks("bash") for line in block.splitlines() if line]
     assert len(commands) >= 5
     for line in commands:
