@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 from hyperagg.analysis.orthogonality import BINS, Cosines
 from hyperagg.atomic import atomic_write
@@ -129,40 +130,32 @@ def draw_capacity(kinds: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Accuracy over d and n, a panel a kind, with the frontiers measured and predicted."""
     from matplotlib import pyplot as plt
 
-    columns = 3
+    columns, levels = 4, {"0.99": "#ffffff", "0.5": "#ff9f1c"}
+    lines = -(-len(kinds) // columns)
     figure, axes = plt.subplots(
-        -(-len(kinds) // columns),
-        columns,
-        figsize=(4.2 * columns, 3.8 * -(-len(kinds) // columns)),
-        squeeze=False,
-        layout="constrained",
+        lines, columns, figsize=(3.7 * columns, 3.7 * lines), squeeze=False, layout="constrained"
     )
-    # A frontier that is not on the grid has no point.
-    levels = {"0.99": "#ffffff", "0.5": "#ff9f1c"}
-    mesh, kept = None, list(axes.flat)[: len(kinds)]
-    for axis in list(axes.flat)[len(kinds) :]:
+    mesh, kept = None, axes.flat[: len(kinds)]
+    for axis in axes.flat[len(kinds) :]:
         axis.remove()
     for axis, (kind, grid) in zip(kept, kinds.items()):
-        if grid["dimensions"] and grid["lengths"]:
-            mesh = axis.pcolormesh(
-                grid["dimensions"],
-                grid["lengths"],
-                list(zip(*grid["measured"])),
-                vmin=0,
-                vmax=1,
-                shading="nearest",
-            )
+        d, n = (np.log2(grid[name]) for name in ("dimensions", "lengths"))
+        axis.set(title=kind, xlabel="d", ylabel="tokens n")
+        if not len(d) or not len(n):
+            continue
+        accuracy = np.array(grid["measured"]).T
+        mesh = axis.pcolormesh(d, n, accuracy, vmin=0, vmax=1, shading="nearest")
         for level, colour in levels.items():
             for name, style in (("measured", "o-"), ("predicted", "x--")):
-                at = [float("nan") if n is None else n for n in grid["frontiers"][level][name]]
+                # A frontier that is not on the grid has no point.
+                at = np.log2(np.array(grid["frontiers"][level][name], dtype=float))
                 label = f"{float(level):.0%} {name}"
-                axis.plot(grid["dimensions"], at, style, color=colour, ms=4, lw=1, label=label)
-        axis.set_xscale("log", base=2)
-        axis.set_yscale("log", base=2)
-        axis.set(title=kind, xlabel="d", ylabel="tokens n")
+                axis.plot(d, at, style, color=colour, markersize=4, linewidth=1, label=label)
+        axis.set_xticks(d, [str(each) for each in grid["dimensions"]], fontsize=7)
+        axis.set_yticks(n, [str(each) for each in grid["lengths"]], fontsize=7)
     kept[0].legend(fontsize=7, facecolor="#555555", labelcolor="white", loc="upper left")
     if mesh is not None:
-        figure.colorbar(mesh, ax=kept, label="accuracy of retrieval", shrink=0.6)
+        figure.colorbar(mesh, ax=list(kept), label="accuracy of retrieval", shrink=0.6)
     _save(figure, path)
 
 
