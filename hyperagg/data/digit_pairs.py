@@ -67,4 +67,6 @@ def pair(images: Images, sounds: Sounds, seed: int) -> Pairs:
         turns = -(-len(rows) // len(own))
         order = np.concatenate([rng.permutation(own) for _ in range(turns)])
         chosen[rows] = order[: len(rows)]
-    return Pairs(images.images, [sounds[i] for i in chosen.tolist()], images.labels, sounds.rate)
+    recordings = [sounds[i] for i in range(len(sounds))]
+    heard = [recordings[i] for i in chosen.tolist()]
+    return Pairs(images.images, heard, images.labels, sounds.rate)

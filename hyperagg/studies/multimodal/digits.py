@@ -162,11 +162,6 @@ class _Study:
         cells: dict[str, Any] = cells_of(tests)
         labels = tests.labels
         rng = np.random.default_rng([seed, 2])
-        if names == ("sound",):  # each recording once, not as often as there are pictures
-            first = {id(sound): i for i, sound in reversed(list(enumerate(tests.sounds)))}
-            kept = sorted(first.values())
-            cells = {"sound": [tests.sounds[i] for i in kept]}
-            labels = labels[kept]
         if "picture" in noisy:
             cells["picture"] = [damaged_picture(x, rng) for x in cells["picture"]]
         if "sound" in noisy:

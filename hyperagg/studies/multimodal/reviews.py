@@ -41,7 +41,7 @@ SETTINGS: dict[str, Any] = dict(
 )
 GRIDS: dict[str, tuple[float, ...]] = {
     "ridge": (0.3, 1.0, 3.0, 10.0),
-    "logistic": (0.3, 1.0, 3.0, 10.0),
+    "logistic": (1.0, 3.0, 10.0, 30.0),
     "boosting": (15, 31),  # leaves
 }
 RIVALS = {
