@@ -14,7 +14,7 @@ from hyperagg.benchmarks.turns import in_turns
 from hyperagg.models.denoiser import MIXERS, Denoiser
 from hyperagg.models.denoiser_pipeline import DenoiserPipeline
 from hyperagg.studies.report import environment, markdown_table, times, write_results
-from hyperagg.training.diffusion import new_scheduler
+from hyperagg.training.denoiser_run import new_scheduler
 
 __all__ = ["bench_denoisers", "speed_table"]
 

@@ -30,7 +30,8 @@ from hyperagg.models.denoiser_pipeline import DenoiserPipeline, as_images, load_
 from hyperagg.studies.digit_judge import DigitJudge, trained_judge
 from hyperagg.studies.report import environment, markdown_table, write_results
 from hyperagg.studies.runs import Runs
-from hyperagg.training.diffusion import Recipe, complete, config_of, new_scheduler, train_denoiser
+from hyperagg.training.denoiser_run import config_of, new_scheduler
+from hyperagg.training.diffusion import Recipe, complete, train_denoiser
 
 __all__ = ["compare_denoisers", "denoisers_table"]
 

@@ -13,7 +13,7 @@ import torch
 from hyperagg import Denoiser
 from hyperagg.models.denoiser import MIXERS, _cut, _paste
 from hyperagg.models.denoiser_pipeline import DenoiserPipeline, load_pipeline
-from hyperagg.training.diffusion import new_scheduler
+from hyperagg.training.denoiser_run import new_scheduler
 
 diffusers = pytest.importorskip("diffusers")
 

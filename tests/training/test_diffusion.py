@@ -46,14 +46,14 @@ def test_it_learns(digits, tmp_path):
 def test_stopped_and_resumed_it_is_the_same(digits, tmp_path, monkeypatch):
     whole = train(digits, tmp_path / "whole", 60)
 
-    class Stopped(diffusion._Run):
+    class Stopped(diffusion.DenoiserRun):
         def advance(self):
             if self.step == 37:
                 raise KeyboardInterrupt
             super().advance()
 
     with monkeypatch.context() as patch:
-        patch.setattr(diffusion, "_Run", Stopped)
+        patch.setattr(diffusion, "DenoiserRun", Stopped)
         with pytest.raises(KeyboardInterrupt):
             train(digits, tmp_path / "parts", 60)
     assert checkpoint_of(tmp_path / "parts").exists()
