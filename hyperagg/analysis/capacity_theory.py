@@ -136,47 +136,51 @@ def gram_accuracy(
     for _ in range(draws):
         _, token = np.unique(rng.integers(0, vocabulary, len(p)), return_inverse=True)
         rows = torch.zeros(token.max() + 1, p.shape[1]).index_add_(0, torch.from_numpy(token), p)
-        for i in asked_places(len(p)).tolist():
-            place = p[i].double().numpy()
-            found.append(_place_accuracy(rows.numpy(), place, token[i], vocabulary, fourth_moment))
+        places = asked_places(len(p))
+        sums = _Sums(rows.double().numpy(), vocabulary, fourth_moment)
+        for place, own in zip(p[places].double().numpy(), token[places.numpy()]):
+            found.append(sums.accuracy(place, own))
     return float(np.mean(found))
 
 
-def _place_accuracy(
-    rows: np.ndarray, p: np.ndarray, own: int, vocabulary: int, fourth_moment: float
-) -> float:
-    """Of the place with vector p, whose token is rows[own]."""
-    mean, size = rows @ p, rows**2 @ p**2
-    factor = rows @ (rows[own] * p**2) / math.sqrt(size[own])
-    alone = np.sqrt(size.sum() + (fourth_moment - 2) * size - factor**2)
-    others = np.arange(len(rows)) != own
-    f, z = _F[:, None], _Z
-    score = mean[own] + factor[own] * f + alone[own] * z
-    beats = _beats_absent(score, rows, p, own, vocabulary - len(rows), fourth_moment)
-    for start in range(0, len(rows), 256):
-        part = np.flatnonzero(others[start : start + 256]) + start
-        wrong = mean[part, None, None] + factor[part, None, None] * f
-        beats *= np.exp(log_ndtr((score - wrong) / alone[part, None, None]).sum(0))
-    return float(_WF @ beats @ _W)
+class _Sums:
+    """The scores of one sequence; rows (T, D) are what each of its tokens is multiplied by."""
 
+    def __init__(self, rows: np.ndarray, vocabulary: int, fourth_moment: float) -> None:
+        self.rows, self.squares, self.m = rows, rows**2, fourth_moment
+        self.absent = vocabulary - len(rows)
+        self.power = self.squares.sum(0)
 
-def _beats_absent(
-    score: np.ndarray, rows: np.ndarray, p: np.ndarray, own: int, rivals: int, fourth_moment: float
-) -> np.ndarray:
-    """The same of tokens that are not in the sequence, whose scores have variance Q = |u|^2.
+    def accuracy(self, p: np.ndarray, own: int) -> float:
+        """At a place of vector p, whose token is rows[own]."""
+        mean, size = self.rows @ p, self.squares @ p**2
+        factor = self.rows @ (self.rows[own] * p**2) / math.sqrt(size[own])
+        alone = np.sqrt(size.sum() + (self.m - 2) * size - factor**2)
+        others = np.arange(len(mean)) != own
+        f, z = _F[:, None], _Z
+        score = mean[own] + factor[own] * f + alone[own] * z
+        beats = self._beats_absent(score, p, own)
+        for start in range(0, len(mean), 256):
+            part = np.flatnonzero(others[start : start + 256]) + start
+            wrong = mean[part, None, None] + factor[part, None, None] * f
+            beats *= np.exp(log_ndtr((score - wrong) / alone[part, None, None]).sum(0))
+        return float(_WF @ beats @ _W)
 
-    With tau_k the variance of what the other tokens bring into channel k, g = rows[own] p:
-    E Q = sum g^2 + tau, Var Q = sum 4 g^2 tau + 2 tau^2, Cov(score, Q) = 2 sum g tau.
-    """
-    g = rows[own] * p
-    channels = p**2 * (rows**2).sum(0)
-    tau = channels - g**2
-    slope = 2 * (g @ tau) / tau.sum()
-    mean = np.maximum(channels.sum() + slope * (score - g.sum()), 0.1 * channels.sum())
-    variance = 4 * (g**2 @ tau) + 2 * (tau @ tau) - slope * 2 * (g @ tau)
-    kurtosis = (fourth_moment - 3) * 3 * (channels @ channels) / channels.sum() ** 2
-    q = _gamma(mean[..., None], variance, _FEW_QUANTILES)
-    return _beats(score[..., None] / np.sqrt(q), rivals, kurtosis).mean(-1)
+    def _beats_absent(self, score: np.ndarray, p: np.ndarray, own: int) -> np.ndarray:
+        """Probability that the score is above those of all tokens that are not in the sequence.
+
+        Their variance is Q = |u|^2. With tau_k the variance of what the other tokens bring into
+        channel k, and g = rows[own] p: E Q = sum g^2 + tau, Var Q = sum 4 g^2 tau + 2 tau^2, and
+        Cov(score, Q) = 2 sum g tau.
+        """
+        g, channels = self.rows[own] * p, p**2 * self.power
+        tau = channels - g**2
+        slope = 2 * (g @ tau) / tau.sum()
+        mean = np.maximum(channels.sum() + slope * (score - g.sum()), 0.1 * channels.sum())
+        variance = 4 * (g**2 @ tau) + 2 * (tau @ tau) - slope * 2 * (g @ tau)
+        q = _gamma(mean[..., None], variance, _FEW_QUANTILES)
+        kurtosis = (self.m - 3) * 3 * (channels @ channels) / channels.sum() ** 2
+        return _beats(score[..., None] / np.sqrt(q), self.absent, kurtosis).mean(-1)
 
 
 def _beats(margin: np.ndarray, rivals: int, kurtosis: float = 0.0) -> np.ndarray:
