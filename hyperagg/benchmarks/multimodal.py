@@ -98,12 +98,12 @@ def speed_table(results: dict[str, Any]) -> str:
                 [
                     f"{name}, {own['batch']} rows: {model}",
                     f"{1000 * second:.1f}",
-                    times(second / seconds["aggregation"]),
+                    times(seconds["attention"] / second),
                     f"{own['parameters'][model]:,}",
                 ]
             )
     return markdown_table(
-        ["a training step", "ms", "of aggregation's", "weights of the block"], rows
+        ["a training step", "ms", "attention takes", "weights of the block"], rows
     )
 
 
