@@ -220,10 +220,14 @@ class _Study:
         pictures = drawn["pictures"] / np.float32(255)
         features, answers = self.judge.judge(pictures)
         nearest = nearest_pictures(_flat(pictures), _flat(self.train))
-        closest = np.argsort(nearest.distances)[: 2 * CLASSES]
-        pairs = np.concatenate([pictures[closest], self.train[nearest.rows[closest]]])
-        order = np.arange(len(pairs)).reshape(2, 2, CLASSES).swapaxes(0, 1).ravel()
-        write_picture(picture_grid(pairs[order], CLASSES), self.out / f"nearest-{mixer}.png")
+        order = np.argsort(nearest.distances)
+        digits = [order[drawn["labels"][order] == i][:2] for i in range(CLASSES)]
+        for_each = [
+            np.stack([pictures[rows], self.train[nearest.rows[rows]]], 1) for rows in digits
+        ]
+        columns = np.stack([each.reshape(-1, *each.shape[2:]) for each in for_each], 1)
+        pairs = columns.reshape(-1, *columns.shape[2:])
+        write_picture(picture_grid(pairs, CLASSES), self.out / f"nearest-{mixer}.png")
         shown = pictures[: GRID_ROWS * CLASSES]
         write_picture(picture_grid(shown, CLASSES), self.out / f"samples-{mixer}.png")
         return {

@@ -151,29 +151,23 @@ def test_saved_and_loaded_it_draws_the_same(pipeline, tmp_path):
         load_pipeline(tmp_path / "model")
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import hyperagg.models.denoiser_pipeline\n"
-        "from diffusers import DiffusionPipeline\n"
-        "pipeline = DiffusionPipeline.from_pretrained(folder)",
-        "from diffusers import DiffusionPipeline\n"
-        "pipeline = DiffusionPipeline.from_pretrained(\n"
-        "    folder, custom_pipeline=folder, trust_remote_code=True\n"
-        ")",
-    ],
-    ids=["imported", "by the code in the folder"],
-)
-def test_in_a_fresh_process(pipeline, tmp_path, code):
+def test_in_a_fresh_process(pipeline, tmp_path):
     images = draw(pipeline, [0, 2])
     pipeline.save_pretrained(tmp_path / "model")
+    # By the code in the folder where hyperagg is not imported; without it once it is.
     script = (
-        f"import sys, numpy, torch\nfolder = sys.argv[1]\n{code}\n"
-        "drawn = pipeline([0, 2], num_inference_steps=4, output_type='np',\n"
-        "    generator=torch.Generator().manual_seed(0)).images\n"
-        "numpy.save(sys.argv[2], drawn)\n"
+        "import sys, numpy, torch\nfrom diffusers import DiffusionPipeline\n"
+        "for i, options in enumerate((\n"
+        "    dict(custom_pipeline=sys.argv[1], trust_remote_code=True), {}\n"
+        ")):\n"
+        "    assert ('hyperagg' in sys.modules) == bool(i)\n"
+        "    pipeline = DiffusionPipeline.from_pretrained(sys.argv[1], **options)\n"
+        "    drawn = pipeline([0, 2], num_inference_steps=4, output_type='np',\n"
+        "        generator=torch.Generator().manual_seed(0)).images\n"
+        "    numpy.save(f'{sys.argv[2]}/{i}.npy', drawn)\n"
     )
-    command = [sys.executable, "-c", script, str(tmp_path / "model"), str(tmp_path / "drawn.npy")]
+    command = [sys.executable, "-c", script, str(tmp_path / "model"), str(tmp_path)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
-    np.testing.assert_allclose(np.load(tmp_path / "drawn.npy"), images, atol=1e-6)
+    for i in range(2):
+        np.testing.assert_allclose(np.load(tmp_path / f"{i}.npy"), images, atol=1e-6)

@@ -25,7 +25,7 @@ def digits():
 
 def run(digits, out, **options):
     sizes = dict(patch_size=14, d_model=16, layers=1)
-    rest = dict(recipe=Recipe(steps=20, batch_size=16), samples=100, progress=False)
+    rest = dict(recipe=Recipe(steps=20, batch_size=16), samples=50, progress=False)
     return compare_denoisers(digits, out, **sizes | rest | options, say=lambda line: None)
 
 
@@ -45,7 +45,7 @@ def test_what_is_written(study):
     assert real["judge_accuracy"] > 0.85
     for model in (ours, rival):
         # Twenty steps draw nothing that could pass for a digit.
-        assert model["frechet_test"] > 3 * real["frechet_test"]
+        assert model["frechet_test"] > 2 * real["frechet_test"]
         assert 0 <= model["class_accuracy"] < 0.9 and model["nearest_ratio"] > 0
         assert np.mean(model["accuracy_of_each"]) == pytest.approx(model["class_accuracy"])
     table = (out / "table.md").read_text()
