@@ -41,7 +41,7 @@ def bench_denoisers(
             for mixer in MIXERS
         }
         tokens = (SIZE // patch_size) ** 2
-        row = {
+        row: dict[str, Any] = {
             "patch_size": patch_size,
             "tokens": tokens,
             "training_step": in_turns({name: _step(model) for name, model in models.items()}),

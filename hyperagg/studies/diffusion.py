@@ -204,9 +204,14 @@ class _Study:
         denoiser = Denoiser(**sizes, mixer=mixer)
         path = folder / "results.json"
         if not (resume and path.exists()):
-            train, options = self.digits.train, dict(resume=resume, shown=self.progress)
             trained = train_denoiser(
-                denoiser, train.images, train.labels, folder, recipe, **options
+                denoiser,
+                self.digits.train.images,
+                self.digits.train.labels,
+                folder,
+                recipe,
+                resume=resume,
+                shown=self.progress,
             )
             complete(folder, trained, recipe, self.digits.source)
         kept = json.loads(path.read_text("utf-8"))

@@ -145,7 +145,7 @@ class DenoiserRun:
 
     def save(self, path: Path) -> None:
         """A state to resume from."""
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for name, each in self.named():
             tensors |= {f"{kind}.{name}": tensor for kind, tensor in each.items()}
         record = {
