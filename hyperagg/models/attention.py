@@ -17,7 +17,7 @@ __all__ = ["AttentionMixer", "SelfAttention", "TransformerMixer"]
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention over all tokens of a row, padding masked.
+    """Multi-head attention over all tokens of a row, fused, padding masked.
 
     Args:
         d_model: D, shared out among the heads.
@@ -35,12 +35,14 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(d_model, d_model, bias=False)
 
     def forward(
-        self, x: Float[Tensor, "B N D"], kept: Bool[Tensor, "B N"]
+        self, x: Float[Tensor, "B N D"], kept: Bool[Tensor, "B N"] | None = None
     ) -> Float[Tensor, "B N D"]:
-        """(B, N, D) from x (B, N, D) and kept (B, N), true where a token is no padding."""
+        """(B, N, D) from x (B, N, D) and kept (B, N), true where a token is no padding; None: all
+        are none."""
         batch, n, d = x.shape
         q, k, v = self.qkv(x).view(batch, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=kept[:, None, None, :])
+        mask = None if kept is None else kept[:, None, None, :]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.out(y.transpose(1, 2).reshape(batch, n, d))
 
 

@@ -17,6 +17,7 @@ except ImportError as error:
     ) from error
 
 from hyperagg.layers import BidirectionalAggregation
+from hyperagg.models.attention import SelfAttention
 
 __all__ = ["MIXERS", "Denoiser"]
 
@@ -70,6 +71,8 @@ class Denoiser(ModelMixin, ConfigMixin):
             raise ValueError(f"patch_size={patch_size}: must divide sample_size={sample_size}")
         if mixer not in MIXERS:
             raise ValueError(f"mixer={mixer!r}: there are {', '.join(MIXERS)}")
+        if mixer == "attention" and d_model % num_heads:
+            raise ValueError(f"num_heads={num_heads}: must divide d_model={d_model}")
         side = sample_size // patch_size
         pixels = in_channels * patch_size**2
         self.patches = nn.Linear(pixels, d_model)
@@ -128,7 +131,7 @@ class _Block(nn.Module):
         if mixer == "aggregation":
             self.mix = BidirectionalAggregation(d_model)
         else:
-            self.mix = _Attention(d_model, heads)
+            self.mix = SelfAttention(d_model, heads)
         self.feed_forward = nn.Sequential(
             nn.Linear(d_model, 4 * d_model),
             nn.GELU(approximate="tanh"),
@@ -166,23 +169,6 @@ class _AdaptiveNorm(nn.Module):
 
     def forward(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale) + shift
-
-
-class _Attention(nn.Module):
-    """Multi-head attention over all patches, fused."""
-
-    def __init__(self, d_model: int, heads: int) -> None:
-        super().__init__()
-        if d_model % heads:
-            raise ValueError(f"num_heads={heads}: must divide d_model={d_model}")
-        self.heads = heads
-        self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
-        self.out = nn.Linear(d_model, d_model, bias=False)
-
-    def forward(self, u: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
-        q, k, v = self.qkv(u).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v)
-        return self.out(y.transpose(1, 2).flatten(2))
 
 
 def _cut(
