@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from typing import Any
 
 from hyperagg.data.columns import (
@@ -34,8 +35,28 @@ def parse_csv(content: str, wanted: Wanted, delimiter: str = ",") -> Columns:
     With a label separator a cell holds any number of labels, and an empty one none.
 
     Raises:
-        DataError: a column is absent or there twice, a row has too few or too many fields, a quote
-            is never closed.
+        DataError: a column is absent or there twice, and those of `read_rows`.
+    """
+    header, rows, place = read_rows(content, wanted, delimiter)
+    separator = wanted.label_separator
+    text_at, label_at = pick_columns(header, wanted, several=separator is not None)
+    texts = [row[text_at] for row in rows]
+    if label_at is None:
+        return Columns(texts, None, place)
+    cells = [row[label_at] for row in rows]
+    if separator is None:
+        return Columns(texts, cells, place)
+    return Columns(texts, [split_labels(cell, separator) for cell in cells], place)
+
+
+def read_rows(
+    content: str, wanted: Wanted, delimiter: str
+) -> tuple[list[str], list[list[str]], Callable[[int], str]]:
+    """The header of a file of separated values, its rows, and how errors name each of them.
+
+    Raises:
+        DataError: there is no header, a row has too few or too many fields, a quote is never
+            closed.
     """
     # strict: without it an open quote swallows the rest of the file and nobody is told.
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
@@ -56,15 +77,14 @@ def parse_csv(content: str, wanted: Wanted, delimiter: str = ",") -> Columns:
         ) from error
     finally:
         csv.field_size_limit(limit)
-
+    if not rows:
+        raise wanted.error("is empty: it needs a header, and a row for each example")
     header = rows.pop(0)
     del starts[0]
 
     def place(index: int) -> str:
         return f"row {index + 1} (line {starts[index]})"
 
-    separator = wanted.label_separator
-    text_at, label_at = pick_columns(header, wanted, several=separator is not None)
     for index, row in enumerate(rows):
         if len(row) != len(header):
             raise wanted.error(
@@ -72,13 +92,7 @@ def parse_csv(content: str, wanted: Wanted, delimiter: str = ",") -> Columns:
                 f"{len(header)}: put quotes around fields that hold the separator "
                 f"{delimiter!r} or a line break"
             )
-    texts = [row[text_at] for row in rows]
-    if label_at is None:
-        return Columns(texts, None, place)
-    cells = [row[label_at] for row in rows]
-    if separator is None:
-        return Columns(texts, cells, place)
-    return Columns(texts, [split_labels(cell, separator) for cell in cells], place)
+    return header, rows, place
 
 
 def split_labels(cell: str, separator: str) -> tuple[str, ...]:

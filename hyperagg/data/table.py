@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
@@ -12,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hyperagg.data.columns import Wanted, count, kind, label_string, pick_column
+from hyperagg.data.columns import Wanted, kind, label_string, pick_column
 from hyperagg.data.errors import DataError, quote
 from hyperagg.data.files import decode, display_name, find_format, read_bytes
+from hyperagg.data.formats import read_rows
 
 __all__ = ["Table", "read_table"]
 
@@ -140,35 +139,8 @@ Parsed = tuple[list[str], dict[str, list[Any]], Callable[[int], str]]
 
 
 def _csv(content: str, wanted: Wanted, delimiter: str = ",") -> Parsed:
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
-    rows, lines, begin = [], [], 1
-    limit = csv.field_size_limit(2**31 - 1)
-    try:
-        for row in reader:
-            if row:
-                rows.append(row)
-                lines.append(begin)
-            begin = reader.line_num + 1
-    except csv.Error as error:
-        raise wanted.error(
-            f"the row that begins on line {begin} is not well-formed ({error}): close its quotes"
-        ) from error
-    finally:
-        csv.field_size_limit(limit)
-    if not rows:
-        raise wanted.error("is empty: it needs a header, and a row for each example")
-    header, rows, lines = rows[0], rows[1:], lines[1:]
+    header, rows, place = read_rows(content, wanted, delimiter)
     _check_names(header, wanted)
-
-    def place(index: int) -> str:
-        return f"row {index + 1} (line {lines[index]})"
-
-    for i, row in enumerate(rows):
-        if len(row) != len(header):
-            raise wanted.error(
-                f"{place(i)} has {count(len(row), 'field')} where the header has {len(header)}: "
-                f"put quotes around fields that hold {delimiter!r} or a line break"
-            )
     return header, {name: [row[c] for row in rows] for c, name in enumerate(header)}, place
 
 
