@@ -18,7 +18,7 @@ from hyperagg.training.multimodal.model import MultimodalModel
 __all__ = ["HIDDEN", "Effort", "count_parameters", "single_table", "train_alone"]
 
 HIDDEN = 128
-# What is learned, the rate (of two, on held-out training rows), and what it is called.
+# What is learned, the rate (by short trials on held-out training rows), and what it is called.
 ALONE = {
     "picture": ("image", 1e-2, "mnist, 14 × 14 patches"),
     "sound": ("audio", 5e-3, "fsdd, log-mel frames"),
