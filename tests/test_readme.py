@@ -105,10 +105,17 @@ def test_python(folder, capsys):
     assert "['crude']" in printed
 
 
-def test_table_and_pictures_are_those_that_were_measured():
-    found = re.findall(r"<!-- table: (\S+) -->\n(.*?)<!-- /table -->", README, re.DOTALL)
-    assert found
-    for path, table in found:
-        assert table.strip() == (ROOT / path).read_text("utf-8").strip()
-    for picture in re.findall(r"!\[.*?\]\((\S+)\)", README):
-        assert (ROOT / picture).exists()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tables_and_pictures_are_those_that_were_measured(page):
+    text = page.read_text("utf-8")
+    for path, table in re.findall(r"<!-- table: (\S+) -->\n(.*?)<!-- /table -->", text, re.DOTALL):
+        assert table.strip() == (ROOT / path).read_text("utf-8").strip(), path
+    for picture in re.findall(r"!\[.*?\]\((\S+)\)", text):
+        assert (page.parent / picture).exists()
+
+
+def test_the_readme_has_tables():
+    assert README.count("<!-- table: ") == README.count("<!-- /table -->") > 5
