@@ -15,8 +15,9 @@ from hyperagg.data.errors import DataError, quote
 # Folders that a directory of one's own may hold and that hold no texts with labels.
 LATER = {
     "wikitext-2": "it has no labels; `hyperagg lm` takes it",
-    "mnist": "it holds pictures",
-    "fsdd": "it holds sound",
+    "mnist": "it holds pictures; `hyperagg diffusion train mnist` takes it",
+    "fsdd": "it holds sound; `hyperagg study multimodal` takes it",
+    "clothing-reviews": "it has no split; `hyperagg train FILE --text ... --number ...` takes it",
 }
 
 
