@@ -17,10 +17,10 @@ from hyperagg.cli import (
     diffusion,
     evaluate,
     explain,
+    frontiers,
     lm,
     predict,
     quantize,
-    study,
     train,
     tune,
 )
@@ -39,7 +39,7 @@ for command in (compare, train, tune, evaluate, predict, explain, quantize, conv
     app.command(epilog=command.EXAMPLE)(getattr(command, command.__name__.rpartition(".")[2]))
 app.add_typer(lm.app, name="lm")
 app.add_typer(diffusion.app, name="diffusion")
-app.add_typer(study.app, name="study")
+app.add_typer(frontiers.app, name="study")  # that of study.py, and three more
 app.add_typer(analyze.app, name="analyze")
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")

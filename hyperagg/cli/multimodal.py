@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +37,7 @@ def train(
 ) -> None:
     """`kinds` has the columns of each kind; `settings` are those of `MultimodalModel`."""
     from hyperagg.training.multimodal.model import MultimodalModel
+    from hyperagg.training.progress import share_bar
 
     columns = _columns(kinds, label or "label")
     table = read_table(file, format)
@@ -50,7 +49,7 @@ def train(
         say(f"no interrupted training in {out}: starting from the beginning")
     with output_folder(out):
         try:
-            with _bar() as report:
+            with share_bar("reading and training") as report:
                 model.fit(
                     cells,
                     targets,
@@ -182,21 +181,6 @@ def _read(
 
 def _place(table: Table) -> Callable[[int], str]:
     return lambda row: f"{table.name}: {table.place(row)}"
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[float, str], None] | None]:
-    """A bar on standard error, where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TimeRemainingColumn
-
-    columns = ("reading and training", BarColumn(), "{task.fields[told]}", TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=1.0, told="")
-        yield lambda share, told: bar.update(task, completed=share, told=told)
 
 
 def _json(why: Any) -> str:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hyperagg.data.digits import Images, Sounds, load_fsdd, load_mnist
+from hyperagg.data.digits import Images, Sounds
 
-__all__ = ["DigitPairs", "Pairs", "load_digit_pairs", "pair"]
+__all__ = ["Pairs", "pair"]
 
 
 @dataclass(frozen=True)
@@ -31,35 +31,12 @@ class Pairs:
         return len(self.labels)
 
 
-@dataclass(frozen=True)
-class DigitPairs:
-    """What to learn from and what to measure on, and where it came from."""
-
-    train: Pairs
-    test: Pairs
-    source: str
-
-
-def load_digit_pairs(seed: int = 0) -> DigitPairs:
-    """Every picture of mnist with a recording of fsdd of the same digit.
-
-    The test pairs are of both test splits, 10,000 pictures and 300 recordings; which recording a
-    picture gets, the seed decides. All recordings of a digit are used equally often, give or take
-    one.
-
-    Raises:
-        ValueError: one of the two cannot be had.
-    """
-    written, spoken = load_mnist(), load_fsdd()
-    return DigitPairs(
-        pair(written.train, spoken.train, seed),
-        pair(written.test, spoken.test, seed),
-        f"{written.source}; {spoken.source}",
-    )
-
-
 def pair(images: Images, sounds: Sounds, seed: int) -> Pairs:
-    """Each picture with a recording of the same digit."""
+    """Every picture with a recording of the same digit.
+
+    Which one a picture gets, the seed decides; all recordings of a digit are used equally often,
+    give or take one.
+    """
     rng = np.random.default_rng(seed)
     chosen = np.zeros(len(images), dtype=np.int64)
     for digit in np.unique(images.labels):

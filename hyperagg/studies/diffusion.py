@@ -66,7 +66,7 @@ def compare_denoisers(
         mixers: of `Denoiser`.
         patch_size, d_model, layers: of both.
         recipe: of both.
-        guidance: of both, not chosen by any result.
+        guidance: of both; 2 was best on training digits (docs/log.md).
         samples: pictures to draw and judge, as many of each digit.
         resume: go on where an earlier call was stopped.
         progress: show bars.

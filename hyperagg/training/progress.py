@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hyperagg.training.loop import Progress as RunProgress
 
-__all__ = ["training_bar"]
+__all__ = ["share_bar", "training_bar"]
 
 
 @contextmanager
@@ -37,3 +38,21 @@ def training_bar(
             bar.update(task, completed=run.share, state=state)
 
         yield report
+
+
+@contextmanager
+def share_bar(name: str) -> Iterator[Callable[[float, str], None] | None]:
+    """What to call with the share that is done and a line, so that a bar on standard error moves;
+    None where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[told]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(name, total=1.0, told="")
+        yield lambda share, told: bar.update(task, completed=share, told=told)

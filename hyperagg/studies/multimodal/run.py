@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from hyperagg.studies.multimodal.subsets import compare_subsets, subsets_table
 from hyperagg.studies.report import environment, write_results
 from hyperagg.studies.runs import Runs
 from hyperagg.training.multimodal.model import MultimodalModel
+from hyperagg.training.progress import share_bar
 
 __all__ = ["PARTS", "run_part"]
 
@@ -59,7 +58,7 @@ def run_part(
         ValueError: a data set cannot be had, or what is in `out` comes of other arguments.
     """
     folder = out / part
-    with _bar() as report:
+    with share_bar("training") as report:
         runs = Runs(folder / "runs.json", f"{part}, {effort}, {rows}", resume)
         options: Any = {"say": say, "report": report}
         if part == "reviews":
@@ -81,18 +80,3 @@ def run_part(
         with atomic_write(folder / name) as draft:
             draft.write_text(text, "utf-8")
     return list(tables.values())
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[float, str], None] | None]:
-    """A bar for the model in training, on standard error, where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress
-
-    columns = ("training", BarColumn(), "{task.fields[told]}")
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=1.0, told="")
-        yield lambda share, told: bar.update(task, completed=share, told=told)

@@ -143,6 +143,7 @@ class _Run:
         self.steps_an_epoch = max(1, math.ceil(len(rows) / recipe.batch_size))
         self.steps = recipe.epochs * self.steps_an_epoch
         self.step, self.total, self.lately = 0, 0.0, math.nan
+        self.order: np.ndarray | None = None  # of the rows in this epoch
         self.history = History()
         self.best: dict[str, Tensor] | None = None
         self.optimizers = _optimizers(network, recipe)
@@ -153,7 +154,7 @@ class _Run:
 
     def learn(self) -> None:
         epoch, place = divmod(self.step, self.steps_an_epoch)
-        if place == 0 or not hasattr(self, "order"):
+        if place == 0 or self.order is None:
             self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
         size = self.recipe.batch_size
         numbers = self.order[place * size : (place + 1) * size]
