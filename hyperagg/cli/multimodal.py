@@ -43,6 +43,10 @@ def train(
     table = read_table(file, format)
     cells = {name: READERS[kind](table, name) for name, kind in columns.items()}
     targets = _targets(table, label or "label", settings["regression"])
+    if not settings["regression"] and len(set(targets)) < 2:
+        raise ValueError(
+            f"{table.name}: all labels are {targets[0]!r}; a classifier needs at least two classes"
+        )
     model = MultimodalModel(columns, **settings)
     checkpoint = out / "checkpoint.safetensors"
     if resume and not checkpoint.exists():
