@@ -53,7 +53,8 @@ def even_borders(costs: np.ndarray, parts: int) -> np.ndarray:
         return np.array([0, len(costs)])
     reached = np.cumsum(costs)
     targets = reached[-1] * np.arange(1, parts) / parts
-    return np.concatenate([[0], np.searchsorted(reached, targets), [len(costs)]])
+    # An item goes to the range that its middle falls into.
+    return np.concatenate([[0], np.searchsorted(reached - costs / 2, targets), [len(costs)]])
 
 
 def run(kernel: Callable[..., object], borders: np.ndarray, *args: Any) -> None:

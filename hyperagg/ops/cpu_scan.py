@@ -144,7 +144,7 @@ def scan_backward(
         shares = _shares_of_places(stretches, x.shape[1])
     seen = before[stretches.row]
     if not small and decay is None and gate is None and x.dtype != np.float64:
-        placed = (first + total, seen, *stretches[1:], power, x_grad, p_grad)
+        placed = (first + total, seen, *stretches[1:], power, x_grad, p_grad, can_stream(x_grad))
         run(cpu_sum.running_sum_backward, shares, y_grad, x, p, *placed)
     else:
         decay_grads = np.zeros((len(first), len(decay_grad)), first.dtype)

@@ -16,11 +16,13 @@ import numpy as np
 from numba import njit
 
 from hyperagg.ops.cpu_numbers import at, narrow, scale_of, stream, widen
+from hyperagg.prefetch import prefetch
 
 __all__ = ["STRETCH", "running_sum", "running_sum_backward", "sums"]
 
 # Places in a stretch: its p and the gradient of its p fit into a second-level cache at D = 256.
 STRETCH = 256
+_AHEAD = 1024  # numbers
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
@@ -48,6 +50,7 @@ def running_sum(first, last, x, p, initial, before, places, starts, lengths, pow
     h = np.empty(d, dtype=np.float32)
     row = np.empty(d, dtype=y.dtype)
     flat = y.reshape(-1)
+    ahead = 1 + _AHEAD // (1 + d)
     longest = 0
     for s in range(first, last):
         longest = max(longest, lengths[s])
@@ -62,6 +65,7 @@ def running_sum(first, last, x, p, initial, before, places, starts, lengths, pow
                 h[k] = 0
             for t in range(begin, min(n, begin + STRETCH)):
                 weight = np.float32(scale_of(seen + t + 1, power))
+                prefetch(x, start + t + ahead)
                 for k in range(d):
                     h[k] += widen(x[start + t, k]) * at(p, place + t, k)
                     row[k] = narrow((earlier[k] + h[k]) * weight, row)
@@ -75,20 +79,38 @@ def running_sum(first, last, x, p, initial, before, places, starts, lengths, pow
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
 def running_sum_backward(
-    first, last, y_grad, x, p, gradient, before, places, starts, lengths, power, x_grad, p_grad
+    first,
+    last,
+    y_grad,
+    x,
+    p,
+    gradient,
+    before,
+    places,
+    starts,
+    lengths,
+    power,
+    x_grad,
+    p_grad,
+    streaming,
 ):
     """Runs every stretch from the `gradient` of its first sum."""
     d = x.shape[1]
     g = np.empty(d, dtype=np.float64)
+    row = np.empty(d, dtype=x_grad.dtype)
+    flat = x_grad.reshape(-1)
     for s in range(first, last):
         start, place, seen = starts[s], places[s], before[s] + places[s]
         g[:] = gradient[s]
         for t in range(lengths[s]):
-            out = x_grad[start + t]
             weight = scale_of(seen + t + 1, power) if y_grad is not None else 0.0
             for k in range(d):
                 here = np.float32(g[k])
-                out[k] = narrow(here * at(p, place + t, k), out)
+                row[k] = narrow(here * at(p, place + t, k), row)
                 if p is not None:
                     p_grad[place + t, k] += here * widen(x[start + t, k])
                 g[k] -= at(y_grad, start + t, k) * weight
+            if streaming:
+                stream(flat, (start + t) * d, row)
+            else:
+                x_grad[start + t] = row

@@ -7,6 +7,7 @@ from numba import njit, types
 from numba.extending import overload
 
 from hyperagg.ops.cpu_numbers import at
+from hyperagg.prefetch import prefetch
 from hyperagg.threads import even_borders, parts, run
 
 __all__ = ["aggregate_tokens", "aggregate_tokens_backward"]
@@ -131,6 +132,8 @@ def _forward(
         ids = token_ids[s : s + n]
         # Four tokens at a time, in their order: h is read and written once for them.
         for t in range(0, n - 3, 4):
+            for later in range(t + 4, min(t + 8, n)):
+                prefetch(embedding, ids[later])
             i0, i1, i2, i3 = ids[t], ids[t + 1], ids[t + 2], ids[t + 3]
             p0, p1 = _place(position_ids, t), _place(position_ids, t + 1)
             p2, p3 = _place(position_ids, t + 2), _place(position_ids, t + 3)

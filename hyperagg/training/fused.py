@@ -32,9 +32,10 @@ from numba import njit
 from torch import Tensor
 
 from hyperagg.models.classifier import AggregationMixer, Classifier
+from hyperagg.prefetch import prefetch
 from hyperagg.text import Ragged
 from hyperagg.training.barrier import wait
-from hyperagg.training.scoring import Weights, block_end, block_of, mix, scale_of, score
+from hyperagg.training.scoring import AHEAD, Weights, block_end, block_of, mix, scale_of, score
 
 __all__ = ["MOST_THREADS", "learn", "parameters", "weights"]
 
@@ -164,6 +165,8 @@ def _learn(
                 last = block_end(k, blocks, n)
                 own = total[k]
                 for t in range(begin + place, begin + last):
+                    if t + AHEAD < end:
+                        prefetch(embedding, token_ids[t + AHEAD])
                     row, w = embedding[token_ids[t]], use_weights[t]
                     squares += w * w
                     for j in range(d):

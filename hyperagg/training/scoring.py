@@ -15,12 +15,13 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from hyperagg.prefetch import prefetch
 from hyperagg.text import Ragged
 from hyperagg.text.uses import count_use, table_size
 from hyperagg.threads import even_borders, parts, run
-from hyperagg.training.prefetch import prefetch
 
 __all__ = [
+    "AHEAD",
     "Weights",
     "add_tokens",
     "block_end",
@@ -34,8 +35,7 @@ __all__ = [
 
 _F = np.float32
 
-
-_AHEAD = 8  # tokens whose rows are on their way while one is added up
+AHEAD = 8  # tokens whose rows are on their way while one is added up
 
 
 class Weights(NamedTuple):
@@ -154,8 +154,8 @@ def add_tokens(ids, place, embedding, damped, sums, squares, keys, counts):
         last = block_end(k, blocks, end)
         total = sums[k]
         for t in range(place - first, last - first):
-            if t + _AHEAD < len(ids):
-                prefetch(embedding, ids[t + _AHEAD])
+            if t + AHEAD < len(ids):
+                prefetch(embedding, ids[t + AHEAD])
             w = _F(1) / _F(count_use(ids[t], keys, counts)) if damped else _F(1)
             squares[0] += w * w
             row = embedding[ids[t]]
