@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hyperagg.cli.options import Resume, Seeds, output_folder, say
+from hyperagg.cli.options import Resume, Seeds, output_folder, say, tell
 
 EXAMPLE = "Example: hyperagg compare r52 --rivals attention --seeds 2 --out runs/r52"
 
@@ -52,7 +52,7 @@ def compare(
                 epochs=epochs,
                 resume=resume,
                 progress=sys.stderr.isatty(),
-                say=print,
+                say=tell,
             )
         except KeyboardInterrupt:
             if (out / "runs.json").exists():

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from hyperagg.cli.options import Resume, Seeds, output_folder, say
+from hyperagg.cli.options import Resume, Seeds, output_folder, say, tell
 from hyperagg.cli.study import app
 
 
@@ -55,7 +55,7 @@ def capacity(
                     tasks=names,
                     steps=steps,
                     seeds=seeds,
-                    say=lambda line: print(line, flush=True),
+                    say=tell,
                     **size,
                     **shown,
                 )
@@ -110,6 +110,7 @@ def diffusion(
     layers: Annotated[int, typer.Option(min=1, help="How many blocks.")] = 6,
     steps: Annotated[int, typer.Option(min=1, help="Of the optimizer.")] = 3000,
     samples: Annotated[int, typer.Option(min=10, help="Pictures to draw and judge.")] = 500,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds to train with.")] = 1,
     speed: Annotated[bool, typer.Option(help="Measure seconds of a step and a picture.")] = True,
     out: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path("runs/diffusion"),
     resume: Resume = False,
@@ -135,9 +136,10 @@ def diffusion(
                 layers=layers,
                 recipe=Recipe(steps=steps),
                 samples=samples,
+                seeds=seeds,
                 resume=resume,
                 progress=sys.stderr.isatty(),
-                say=lambda line: print(line, flush=True),
+                say=tell,
             )
             print(denoisers_table(results))
             if speed:

@@ -40,6 +40,11 @@ def say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
+def tell(line: str) -> None:
+    """A measured line, at once: a log is read while its study runs."""
+    print(line, flush=True)
+
+
 @contextmanager
 def output_folder(folder: Path) -> Iterator[None]:
     """Sees that `folder` is there and can be written to, before hours of work and not after them.

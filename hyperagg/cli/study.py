@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from hyperagg.cli.options import Resume, Seeds, output_folder, say
+from hyperagg.cli.options import Resume, Seeds, output_folder, say, tell
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,7 +45,7 @@ def reuters(
     with output_folder(out):
         print(f"source: {data.source}")
         try:
-            results = run(data, protocol, seeds, out, epochs=epochs, resume=resume, say=print)
+            results = run(data, protocol, seeds, out, epochs=epochs, resume=resume, say=tell)
         except KeyboardInterrupt:
             if (out / "runs.json").exists():
                 say(f"stopped; what is measured is in {out}, go on with this command and --resume")
@@ -101,7 +101,7 @@ def ag_news(
                 texts=texts,
                 test_texts=test_texts,
                 resume=resume,
-                say=print,
+                say=tell,
             )
         except KeyboardInterrupt:
             if any(out.glob("models/*.safetensors")):
@@ -159,7 +159,7 @@ def language_models(
                 seeds=seeds,
                 resume=resume,
                 progress=sys.stderr.isatty(),
-                say=lambda line: print(line, flush=True),
+                say=tell,
             )
         except KeyboardInterrupt:
             if (out / "runs.json").exists():
@@ -207,7 +207,7 @@ def accuracy(
                 out / data.name,
                 baseline_seeds=baseline_seeds,
                 resume=resume,
-                say=print,
+                say=tell,
             )
         write_accuracy(out, results)
     print(accuracy_table(results))
@@ -232,7 +232,7 @@ def deletion(
 
     data = load_dataset(set)
     with output_folder(out):
-        results = run(data, texts, seeds, out, resume=resume, say=print)
+        results = run(data, texts, seeds, out, resume=resume, say=tell)
     for table in deletion_tables(results):
         Console().print(table)
     print(f"results.json, table.md and deletion.png in {out}")

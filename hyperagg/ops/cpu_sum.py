@@ -66,6 +66,8 @@ def running_sum(first, last, x, p, initial, before, places, starts, lengths, pow
             for t in range(begin, min(n, begin + STRETCH)):
                 weight = np.float32(scale_of(seen + t + 1, power))
                 prefetch(x, start + t + ahead)
+                if p is not None:
+                    prefetch(p, place + t + ahead)
                 for k in range(d):
                     h[k] += widen(x[start + t, k]) * at(p, place + t, k)
                     row[k] = narrow((earlier[k] + h[k]) * weight, row)

@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from hyperagg.data.digits import Digits, Images
 from hyperagg.models.denoiser import MIXERS, Denoiser
 from hyperagg.models.denoiser_pipeline import DenoiserPipeline, as_images, load_pipeline
 from hyperagg.studies.digit_judge import DigitJudge, trained_judge
-from hyperagg.studies.report import environment, markdown_table, write_results
+from hyperagg.studies.report import environment, markdown_table, spread, write_results
 from hyperagg.studies.runs import Runs
 from hyperagg.training.denoiser_run import config_of, new_scheduler
 from hyperagg.training.diffusion import Recipe, complete, train_denoiser
@@ -40,6 +40,7 @@ DENOISING_STEPS = 50
 GRID_ROWS = 8
 CHUNK = 100  # pictures at a time
 LOSS_ROWS = 2000
+MEASURES = ("test_loss", "frechet_test", "frechet_train", "class_accuracy", "nearest_ratio")
 
 
 def compare_denoisers(
@@ -53,6 +54,7 @@ def compare_denoisers(
     recipe: Recipe = Recipe(),
     guidance: float = 2.0,
     samples: int = 500,
+    seeds: int = 1,
     resume: bool = False,
     progress: bool = True,
     say: Callable[[str], None] = print,
@@ -65,9 +67,11 @@ def compare_denoisers(
         out: the folder.
         mixers: of `Denoiser`.
         patch_size, d_model, layers: of both.
-        recipe: of both.
+        recipe: of both; its seed is the first.
         guidance: of both; 2 was best on training digits (docs/log.md).
         samples: pictures to draw and judge, as many of each digit.
+        seeds: of weights, pictures, times and noise; the pictures that are written are the
+            first one's.
         resume: go on where an earlier call was stopped.
         progress: show bars.
         say: told in a line what was measured.
@@ -91,16 +95,22 @@ def compare_denoisers(
     if "real" not in runs.done:
         runs.add("real", study.real())
     say(f"judge: {100 * runs.done['real']['judge_accuracy']:.2f} % of the test digits")
-    trainings = {}
+    models = {}
     for mixer in mixers:
-        trainings[mixer] = study.trained(mixer, sizes, recipe, resume)
-        if mixer not in runs.done:
-            runs.add(mixer, study.judged(mixer))
-        found = runs.done[mixer]
-        say(
-            f"{mixer}: Fréchet distance {found['frechet_test']:.2f}, "
-            f"{100 * found['class_accuracy']:.1f} % of the wanted digit"
-        )
+        found = []
+        for seed in range(recipe.seed, recipe.seed + seeds):
+            name = mixer if seed == recipe.seed else f"{mixer}-{seed}"
+            trained = study.trained(name, mixer, sizes, replace(recipe, seed=seed), resume)
+            if name not in runs.done:
+                runs.add(name, study.judged(name))
+            found.append(trained | runs.done[name])
+            say(
+                f"{mixer}, seed {seed}: Fréchet distance {found[-1]['frechet_test']:.2f}, "
+                f"{100 * found[-1]['class_accuracy']:.1f} % of the wanted digit"
+            )
+        models[mixer] = found[0] | {
+            "seeds": {measure: [each[measure] for each in found] for measure in MEASURES}
+        }
     results = {
         "dataset": "mnist",
         "source": digits.source,
@@ -111,7 +121,8 @@ def compare_denoisers(
         "samples": samples,
         "environment": environment(),
         "real": runs.done["real"],
-        "models": {mixer: trainings[mixer] | runs.done[mixer] for mixer in mixers},
+        "seeds": seeds,
+        "models": models,
     }
     write_results(out, results)
     with atomic_write(out / "table.md") as draft:
@@ -120,7 +131,7 @@ def compare_denoisers(
 
 
 def denoisers_table(results: dict[str, Any]) -> str:
-    """Quality of what was drawn, a line a mixer, beside real digits."""
+    """Quality of what was drawn, a line a mixer, beside real digits: mean ± deviation of seeds."""
     columns = [
         "pictures",
         "parameters",
@@ -136,11 +147,11 @@ def denoisers_table(results: dict[str, Any]) -> str:
         [
             mixer,
             f"{model['parameters']:,}",
-            f"{model['test_loss']:.4f}",
-            f"{model['frechet_test']:.2f}",
-            f"{model['frechet_train']:.2f}",
-            f"{100 * model['class_accuracy']:.1f}",
-            f"{model['nearest_ratio']:.2f} ×",
+            spread(model["seeds"]["test_loss"], 1, 4),
+            spread(model["seeds"]["frechet_test"], 1),
+            spread(model["seeds"]["frechet_train"], 1),
+            spread(model["seeds"]["class_accuracy"], 100, 1),
+            spread(model["seeds"]["nearest_ratio"], 1) + " ×",
             f"{model['seconds'] / 60:.0f}",
             f"{model['seconds_a_sample']:.2f}",
         ]
@@ -196,10 +207,10 @@ class _Study:
         }
 
     def trained(
-        self, mixer: str, sizes: dict[str, int], recipe: Recipe, resume: bool
+        self, name: str, mixer: str, sizes: dict[str, int], recipe: Recipe, resume: bool
     ) -> dict[str, Any]:
         """What `complete` wrote of a training; one that `diffusion train` left here will do."""
-        folder = self.out / mixer
+        folder = self.out / name
         torch.manual_seed(recipe.seed)
         denoiser = Denoiser(**sizes, mixer=mixer)
         path = folder / "results.json"
@@ -219,9 +230,9 @@ class _Study:
             raise ValueError(f"{folder}: holds a model of other sizes or another recipe")
         return kept
 
-    def judged(self, mixer: str) -> dict[str, Any]:
-        pipeline = load_pipeline(self.out / mixer)
-        drawn, seconds = self.drawn(pipeline, mixer)
+    def judged(self, name: str) -> dict[str, Any]:
+        pipeline = load_pipeline(self.out / name)
+        drawn, seconds = self.drawn(pipeline, name)
         pictures = drawn["pictures"] / np.float32(255)
         features, answers = self.judge.judge(pictures)
         nearest = nearest_pictures(_flat(pictures), _flat(self.train))
@@ -232,9 +243,9 @@ class _Study:
         ]
         columns = np.stack([each.reshape(-1, *each.shape[2:]) for each in for_each], 1)
         pairs = columns.reshape(-1, *columns.shape[2:])
-        write_picture(picture_grid(pairs, CLASSES), self.out / f"nearest-{mixer}.png")
+        write_picture(picture_grid(pairs, CLASSES), self.out / f"nearest-{name}.png")
         shown = pictures[: GRID_ROWS * CLASSES]
-        write_picture(picture_grid(shown, CLASSES), self.out / f"samples-{mixer}.png")
+        write_picture(picture_grid(shown, CLASSES), self.out / f"samples-{name}.png")
         return {
             "test_loss": self.test_loss(pipeline.denoiser),
             "frechet_test": frechet_distance(features, self.test_features),
@@ -249,14 +260,14 @@ class _Study:
             "seconds_a_sample": seconds,
         }
 
-    def drawn(self, pipeline: DenoiserPipeline, mixer: str) -> tuple[dict[str, np.ndarray], float]:
+    def drawn(self, pipeline: DenoiserPipeline, name: str) -> tuple[dict[str, np.ndarray], float]:
         """Pictures (N, 28, 28) uint8 and labels, digit after digit in turns; seconds of each."""
         parts, console = [], Console(stderr=True)
         chunks = range(-(-self.samples // CHUNK))
-        for i in track(chunks, mixer, console=console, disable=not self.progress):
-            path = self.out / "drawn" / f"{mixer}-{i}.safetensors"
+        for i in track(chunks, name, console=console, disable=not self.progress):
+            path = self.out / "drawn" / f"{name}-{i}.safetensors"
             if not path.exists():
-                animation = self.out / f"denoising-{mixer}.gif" if i == 0 else None
+                animation = self.out / f"denoising-{name}.gif" if i == 0 else None
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_write(path) as draft:
                     save_file(self.chunk(pipeline, i, animation), draft)

@@ -63,3 +63,12 @@ def test_resumed_it_trains_and_draws_nothing_again(study, digits, monkeypatch):
         run(digits, out, resume=True, guidance=3.0)
     with pytest.raises(ValueError, match="samples=15: have to be as many of each"):
         run(digits, out, samples=15)
+
+
+def test_seeds_are_trained_apart_and_told_together(study, digits, tmp_path):
+    alone = study[0]["models"]["aggregation"]
+    both = run(digits, tmp_path, seeds=2, mixers=["aggregation"])["models"]["aggregation"]
+    first, second = both["seeds"]["test_loss"]
+    assert first == alone["test_loss"] == both["test_loss"] and second != first
+    assert "±" in (tmp_path / "table.md").read_text()
+    assert (tmp_path / "aggregation-1").is_dir()
