@@ -214,7 +214,8 @@ class _Study:
 
 def task_tables(results: dict[str, Any]) -> dict[str, str]:
     """table.md: accuracies; needed.md: the least d that gets nine tenths of the way."""
-    columns = ["task", "n", "d", "chance", *MIXERS]
+    used = {mixer for task in results["tasks"].values() for mixer in task["mixers"]}
+    mixers = [mixer for mixer in MIXERS if mixer in used]
     rows, needed = [], []
     for name, task in results["tasks"].items():
         cells = task["cells"]
@@ -222,7 +223,7 @@ def task_tables(results: dict[str, Any]) -> dict[str, str]:
             chance = cells[f"chance|{n}"]
             for d in task["dimensions"]:
                 rows.append([name, f"{n:,}", str(d), f"{100 * chance:.1f}"])
-                rows[-1] += [_accuracy(cells.get(f"{mixer}|{d}|{n}")) for mixer in MIXERS]
+                rows[-1] += [_accuracy(cells.get(f"{mixer}|{d}|{n}")) for mixer in mixers]
             if isinstance(TASKS[name], MadeUp):
                 enough = chance + REACHED * (1 - chance)
                 row = [name, f"{n:,}", f"{100 * enough:.0f}"]
@@ -230,9 +231,9 @@ def task_tables(results: dict[str, Any]) -> dict[str, str]:
                     at = {d: np.mean(cells[f"{mixer}|{d}|{n}"]["test"]) for d in task["dimensions"]}
                     row.append(_least(d for d in task["dimensions"] if at[d] >= enough))
                 needed.append(row)
-    tables = {"table.md": markdown_table(columns, rows)}
+    tables = {"table.md": markdown_table(["task", "n", "d", "chance", *mixers], rows)}
     if needed:
-        made_up = [mixer for mixer in MIXERS if mixer != "none"]
+        made_up = [mixer for mixer in mixers if mixer != "none"]
         tables["needed.md"] = markdown_table(["task", "n", "accuracy, %", *made_up], needed)
     return tables
 

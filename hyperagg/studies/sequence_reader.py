@@ -17,12 +17,14 @@ from hyperagg.transformers import HyperAggConfig, HyperAggModel
 
 __all__ = ["MIXERS", "Reader", "accuracy", "train"]
 
+# The layers of each, and the newest tokens that a convolution before its sums takes together.
 MIXERS = {
-    "none": "none",
-    "sum": "sum",
-    "decay": "decay",
-    "gate": "gate",
-    "attention": "full_attention",
+    "none": ("none", 0),
+    "sum": ("sum", 0),
+    "decay": ("decay", 0),
+    "gate": ("gate", 0),
+    "convolution and gate": ("gate", 4),
+    "attention": ("full_attention", 0),
 }
 _LAYERS = 2
 
@@ -42,12 +44,12 @@ class Reader(nn.Module):
         super().__init__()
         tokens = task.vocabulary(n) if isinstance(task, MadeUp) else task.vocabulary
         patch = 0 if isinstance(task, MadeUp) else task.patch
-        kind, places = MIXERS[mixer], n // max(1, patch)
+        places = n // max(1, patch)
         wanted = 12 * _LAYERS * d * d
         with torch.device("meta"):
-            narrow = HyperAggModel(_config(kind, d, d, 1, places))
+            narrow = HyperAggModel(_config(mixer, d, d, 1, places))
         width = d + (wanted - _weights(narrow)) / (2 * d * _LAYERS)
-        self.body = HyperAggModel(_config(kind, d, round(width), max(1, tokens), places))
+        self.body = HyperAggModel(_config(mixer, d, round(width), max(1, tokens), places))
         self.stem = nn.Linear(patch, d) if patch else None
         self.answers = task.answers if isinstance(task, MadeUp) else 0
         self.head = nn.Linear(d, task.classes)
@@ -66,13 +68,15 @@ class Reader(nn.Module):
         return _weights(self.body)
 
 
-def _config(kind: str, d: int, width: int, tokens: int, places: int) -> HyperAggConfig:
+def _config(mixer: str, d: int, width: int, tokens: int, places: int) -> HyperAggConfig:
+    kind, convolved = MIXERS[mixer]
     return HyperAggConfig(
         vocab_size=tokens,
         hidden_size=d,
         intermediate_size=width,
         num_hidden_layers=_LAYERS,
         layer_types=kind,
+        conv_kernel_size=convolved,
         num_attention_heads=max(1, d // 16),
         max_position_embeddings=places if kind == "sum" else None,
     )

@@ -96,7 +96,7 @@ def test_it_writes_what_it_promises_and_goes_on(tmp_path, monkeypatch):
     results = trained_tasks(tmp_path, tasks=["recall"], **SMALL)
     assert json.loads((tmp_path / "results.json").read_text()) == results
     found = results["tasks"]["recall"]
-    assert set(found["rates"]) == {"sum", "decay", "gate", "attention"}
+    assert set(found["rates"]) == set(MIXERS) - {"none"}
     assert set(found["rates"].values()) <= set(RATES)
     assert all(math.isfinite(cell["seconds"][0]) for k, cell in found["cells"].items() if "16" in k)
     assert "| recall | 32 | 16 |" in (tmp_path / "table.md").read_text()
