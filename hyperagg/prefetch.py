@@ -1,7 +1,8 @@
 """A row of a table, asked for before it is wanted: memory takes as long as adding up ten.
 
 A processor fetches ahead by itself, but neither rows in no order nor over the border of a page of
-4 kB, which the rows of a wide tensor reach one every few tokens.
+4 kB, which comes every few rows of a wide tensor. Numba's cache does not see a change of this file:
+after one, delete the __pycache__ of ops and training.
 """
 
 from __future__ import annotations

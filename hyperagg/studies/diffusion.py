@@ -82,6 +82,8 @@ def compare_denoisers(
     Raises:
         ValueError: a mixer that is not known, or what is in `out` comes of other arguments.
     """
+    if unknown := [mixer for mixer in mixers if mixer not in MIXERS]:
+        raise ValueError(f"there is no mixer {unknown[0]}; there are {', '.join(MIXERS)}")
     if samples % CLASSES:
         raise ValueError(f"samples={samples}: have to be as many of each of {CLASSES} digits")
     sizes = {"patch_size": patch_size, "d_model": d_model, "num_layers": layers}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,7 +16,7 @@ from torch.autograd import gradcheck
 
 from hyperagg import ops
 from hyperagg.masks import Causal, Documents, Full, Prefix, Window
-from hyperagg.ops import cpu_scan, reference, registration
+from hyperagg.ops import cpu_numbers, cpu_scan, reference, registration
 
 POWERS = {"none": 0.0, "sqrt": 0.5, "mean": 1.0}
 FADING = ["sum", "decay", "rotation", "gate"]
@@ -229,6 +230,24 @@ def test_rows_that_are_cut_for_the_threads_equal_the_plain_form(mask, kind, dtyp
     for want, got in zip(*found):
         error = (got.to(want.dtype) - want).abs().max()
         assert error <= tolerance * want.abs().max().clamp(min=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", FADING)
+def test_stores_past_the_cache_change_no_bit(kind, dtype, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "D", 16)  # rows of whole vectors
+    monkeypatch.setattr(cpu_scan, "LARGE", 1)
+    x = torch.randn(3, 300, 16).to(dtype).requires_grad_()
+    p = torch.randn(300, 16, requires_grad=True)
+    more = fading(kind, x.detach())
+    y_grad = torch.randn(3, 300, 16).to(dtype)
+    found = []
+    for least in (1 << 24, 1):
+        monkeypatch.setattr(cpu_numbers, "_LARGER_THAN_CACHES", least)
+        y = ops.aggregate(x, p, mask=Causal(), **more)
+        assert cpu_numbers.can_stream(torch.empty(64, 16).numpy()) == (least == 1)
+        found.append([y, *torch.autograd.grad(y, [x, p, *more.values()], y_grad)])
+    assert all(map(torch.equal, *found))
 
 
 @pytest.mark.parametrize("kind", FADING)

@@ -61,6 +61,9 @@ def test_resumed_it_trains_and_draws_nothing_again(study, digits, monkeypatch):
     assert run(digits, out, resume=True)["models"] == results["models"]
     with pytest.raises(ValueError, match="of another study"):
         run(digits, out, resume=True, guidance=3.0)
+    with pytest.raises(ValueError, match="there is no mixer windmill; there are aggregation"):
+        run(digits, out, mixers=["windmill"])
+    assert (out / "judge.safetensors").exists()  # said before anything is done
     with pytest.raises(ValueError, match="samples=15: have to be as many of each"):
         run(digits, out, samples=15)
 
