@@ -109,7 +109,9 @@ def diffusion(
     d_model: Annotated[int, typer.Option(min=2, help="Dimension of the vectors.")] = 64,
     layers: Annotated[int, typer.Option(min=1, help="How many blocks.")] = 6,
     steps: Annotated[int, typer.Option(min=1, help="Of the optimizer.")] = 3000,
-    learning_rate: Annotated[float, typer.Option(min=1e-6, help="At its highest.")] = 2e-3,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=1e-6, help="At its highest; else each mixer's best.")
+    ] = None,
     samples: Annotated[int, typer.Option(min=10, help="Pictures to draw and judge.")] = 500,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds to train with.")] = 1,
     speed: Annotated[bool, typer.Option(help="Measure seconds of a step and a picture.")] = True,
@@ -135,7 +137,8 @@ def diffusion(
                 patch_size=patch_size,
                 d_model=d_model,
                 layers=layers,
-                recipe=Recipe(steps=steps, learning_rate=learning_rate),
+                recipe=Recipe(steps=steps),
+                learning_rate=learning_rate,
                 samples=samples,
                 seeds=seeds,
                 resume=resume,

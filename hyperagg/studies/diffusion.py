@@ -1,7 +1,9 @@
 """Written digits drawn by a denoiser of aggregation and by one of attention.
 
 Both have the same skeleton, weights within a few tenths of a percent, the same pictures, times and
-noise in every step, and the same guidance. What they draw is judged by a classifier of real digits.
+noise in every step, and the same guidance. The learning rate of each is the one whose digits come
+nearest to training digits that are held out, with a worse one on either side. What they draw is
+judged by a classifier of real digits.
 """
 
 from __future__ import annotations
@@ -27,10 +29,11 @@ from hyperagg.atomic import atomic_write
 from hyperagg.data.digits import Digits, Images
 from hyperagg.models.denoiser import MIXERS, Denoiser
 from hyperagg.models.denoiser_pipeline import DenoiserPipeline, as_images, load_pipeline
+from hyperagg.studies.bracket import bracketed
 from hyperagg.studies.digit_judge import DigitJudge, trained_judge
 from hyperagg.studies.report import environment, markdown_table, spread, write_results
 from hyperagg.studies.runs import Runs
-from hyperagg.training.denoiser_run import config_of, new_scheduler
+from hyperagg.training.denoiser_run import new_scheduler
 from hyperagg.training.diffusion import Recipe, complete, train_denoiser
 
 __all__ = ["compare_denoisers", "denoisers_table"]
@@ -40,7 +43,10 @@ DENOISING_STEPS = 50
 GRID_ROWS = 8
 CHUNK = 100  # pictures at a time
 LOSS_ROWS = 2000
-MEASURES = ("test_loss", "frechet_test", "frechet_train", "class_accuracy", "nearest_ratio")
+HELD_OUT = 12  # the last twelfth of the training digits, 5,000 of mnist's, chooses the rates
+FIRST_RATES = (4e-3, 8e-3)
+PICTURES = ("samples.png", "nearest.png", "denoising.gif")
+MEASURES = ("loss", "frechet", "frechet_train", "class_accuracy", "nearest_ratio")
 
 
 def compare_denoisers(
@@ -52,6 +58,7 @@ def compare_denoisers(
     d_model: int = 64,
     layers: int = 6,
     recipe: Recipe = Recipe(),
+    learning_rate: float | None = None,
     guidance: float = 2.0,
     samples: int = 500,
     seeds: int = 1,
@@ -59,19 +66,20 @@ def compare_denoisers(
     progress: bool = True,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Train, draw and judge; write results.json, table.md, pictures, and a model for each mixer.
+    """Train, draw and judge; write results.json, table.md, pictures, and a model for each run.
 
     Args:
-        digits: learned from its training pictures; the test pictures are looked at once, at the
-            end.
+        digits: learned from eleven twelfths of its training pictures; the rates are chosen by the
+            others, the table is of the test pictures.
         out: the folder.
         mixers: of `Denoiser`.
         patch_size, d_model, layers: of both.
-        recipe: of both; its seed is the first.
+        recipe: of both, but for its rate; its seed is the first.
+        learning_rate: of both, instead of choosing for each.
         guidance: of both; 2 was best on training digits (docs/log.md).
         samples: pictures to draw and judge, as many of each digit.
-        seeds: of weights, pictures, times and noise; the pictures that are written are the
-            first one's.
+        seeds: of weights, pictures, times and noise; the rate is chosen with the first, and the
+            pictures that are written are the first one's.
         resume: go on where an earlier call was stopped.
         progress: show bars.
         say: told in a line what was measured.
@@ -87,37 +95,30 @@ def compare_denoisers(
     if samples % CLASSES:
         raise ValueError(f"samples={samples}: have to be as many of each of {CLASSES} digits")
     sizes = {"patch_size": patch_size, "d_model": d_model, "num_layers": layers}
-    what = f"{len(digits.train)} digits, {sizes}, {asdict(recipe)}, {guidance}, {samples}"
+    fixed = {name: value for name, value in asdict(recipe).items() if name != "learning_rate"}
+    what = f"{len(digits.train)} digits, {sizes}, {fixed}, {guidance}, {samples}"
     runs = Runs(out / "runs.json", what, resume)
     if not resume:
         (out / "judge.safetensors").unlink(missing_ok=True)
-        shutil.rmtree(out / "drawn", ignore_errors=True)
-    judge = trained_judge(digits.train, out / "judge.safetensors", shown=progress)
-    study = _Study(digits, out, judge, guidance, samples, progress)
+        shutil.rmtree(out / "models", ignore_errors=True)
+    study = _Study(digits, out, sizes, recipe, guidance, samples, runs, resume, progress, say)
     if "real" not in runs.done:
         runs.add("real", study.real())
     say(f"judge: {100 * runs.done['real']['judge_accuracy']:.2f} % of the test digits")
     models = {}
     for mixer in mixers:
-        found = []
-        for seed in range(recipe.seed, recipe.seed + seeds):
-            name = mixer if seed == recipe.seed else f"{mixer}-{seed}"
-            trained = study.trained(name, mixer, sizes, replace(recipe, seed=seed), resume)
-            if name not in runs.done:
-                runs.add(name, study.judged(name))
-            found.append(trained | runs.done[name])
-            say(
-                f"{mixer}, seed {seed}: Fréchet distance {found[-1]['frechet_test']:.2f}, "
-                f"{100 * found[-1]['class_accuracy']:.1f} % of the wanted digit"
-            )
-        models[mixer] = found[0] | {
-            "seeds": {measure: [each[measure] for each in found] for measure in MEASURES}
-        }
+        rate = learning_rate or study.best_rate(mixer)
+        models[mixer] = study.tested(mixer, rate, seeds)
+        say(
+            f"{mixer}, rate {rate:g}: Fréchet distance "
+            f"{spread(models[mixer]['seeds']['frechet'], 1)} to test digits, "
+            f"{spread(models[mixer]['seeds']['class_accuracy'], 100, 1)} % of the wanted digit"
+        )
     results = {
         "dataset": "mnist",
         "source": digits.source,
         "sizes": sizes,
-        "recipe": asdict(recipe),
+        "recipe": fixed,
         "guidance": guidance,
         "denoising_steps": DENOISING_STEPS,
         "samples": samples,
@@ -137,6 +138,7 @@ def denoisers_table(results: dict[str, Any]) -> str:
     columns = [
         "pictures",
         "parameters",
+        "rate",
         "loss on test digits",
         "Fréchet distance to test",
         "to training",
@@ -149,8 +151,9 @@ def denoisers_table(results: dict[str, Any]) -> str:
         [
             mixer,
             f"{model['parameters']:,}",
-            spread(model["seeds"]["test_loss"], 1, 4),
-            spread(model["seeds"]["frechet_test"], 1),
+            f"{model['learning_rate']:g}",
+            spread(model["seeds"]["loss"], 1, 4),
+            spread(model["seeds"]["frechet"], 1),
             spread(model["seeds"]["frechet_train"], 1),
             spread(model["seeds"]["class_accuracy"], 100, 1),
             spread(model["seeds"]["nearest_ratio"], 1) + " ×",
@@ -165,7 +168,8 @@ def denoisers_table(results: dict[str, Any]) -> str:
             "real training digits",
             "",
             "",
-            f"{real['frechet_test']:.2f}",
+            "",
+            f"{real['frechet']:.2f}",
             "",
             f"{100 * real['judge_accuracy']:.1f} (test)",
             "1 × (test)",
@@ -181,95 +185,152 @@ class _Study:
         self,
         digits: Digits[Images],
         out: Path,
-        judge: DigitJudge,
+        sizes: dict[str, int],
+        recipe: Recipe,
         guidance: float,
         samples: int,
+        runs: Runs,
+        resume: bool,
         progress: bool,
+        say: Callable[[str], None],
     ) -> None:
-        self.digits, self.out, self.judge, self.guidance = digits, out, judge, guidance
-        self.samples, self.progress = samples, progress
-        self.train, self.test = (
-            part.images / np.float32(255) for part in (digits.train, digits.test)
+        self.source, self.out, self.sizes, self.recipe = digits.source, out, sizes, recipe
+        self.guidance, self.samples, self.runs = guidance, samples, runs
+        self.resume, self.progress, self.say = resume, progress, say
+        kept = len(digits.train) - len(digits.train) // HELD_OUT
+        images, labels = digits.train.images, digits.train.labels
+        self.learned = Images(images[:kept], labels[:kept])
+        held_out = Images(images[kept:], labels[kept:])
+        self.judge = trained_judge(self.learned, out / "judge.safetensors", shown=progress)
+        self.held_out, self.test = (
+            _Yardstick(self.judge, part) for part in (held_out, digits.test)
         )
-        self.test_labels = digits.test.labels
-        self.test_features, self.test_answers = judge.judge(self.test)
+        self.pictures = _scaled(self.learned.images)
         # As many training digits as there will be samples, and others to compare samples with.
-        order = np.random.default_rng(0).permutation(len(self.train))
-        self.some = self.train[order[:samples]]
-        self.others = judge.judge(self.train[order[samples : samples + len(self.test)]])[0]
-        unseen = self.test[: min(samples, len(self.test))]
-        self.usual = nearest_pictures(_flat(unseen), _flat(self.train)).distances
+        order = np.random.default_rng(0).permutation(kept)
+        self.some = self.pictures[order[:samples]]
+        others = self.pictures[order[samples : samples + len(digits.test)]]
+        self.others = self.judge.judge(others)[0]
+        unseen = self.test.pictures[:samples]
+        self.usual = nearest_pictures(_flat(unseen), _flat(self.pictures)).distances
 
     def real(self) -> dict[str, Any]:
         """How far training digits are from test digits: the least that can be asked for."""
         return {
-            "judge_accuracy": float((self.test_answers == self.test_labels).mean()),
-            "frechet_test": frechet_distance(self.judge.judge(self.some)[0], self.test_features),
+            "judge_accuracy": float((self.test.answers == self.test.labels).mean()),
+            "frechet": frechet_distance(self.judge.judge(self.some)[0], self.test.features),
             "nearest_distance": float(np.median(self.usual)),
         }
 
-    def trained(
-        self, name: str, mixer: str, sizes: dict[str, int], recipe: Recipe, resume: bool
-    ) -> dict[str, Any]:
-        """What `complete` wrote of a training; one that `diffusion train` left here will do."""
-        folder = self.out / name
+    def best_rate(self, mixer: str) -> float:
+        """By the Fréchet distance to the digits that are held out."""
+
+        def distance(rate: float) -> float:
+            found = self.run(mixer, rate, self.recipe.seed)["held_out"]
+            self.say(
+                f"  {mixer}, rate {rate:g}: Fréchet distance {found['frechet']:.2f}, "
+                f"{100 * found['class_accuracy']:.1f} % of the wanted digit, held out"
+            )
+            return float(found["frechet"])
+
+        return bracketed(distance, FIRST_RATES)
+
+    def run(self, mixer: str, rate: float, seed: int) -> dict[str, Any]:
+        """A training, what it drew, and how near that is to the digits that are held out."""
+        key = _key(mixer, rate, seed)
+        if key not in self.runs.done:
+            recipe = replace(self.recipe, learning_rate=rate, seed=seed)
+            trained = self.trained(mixer, recipe, self.folder(key))
+            pipeline = load_pipeline(self.folder(key))
+            drawn, seconds = self.drawn(pipeline, key)
+            run = {
+                "parameters": trained["parameters"],
+                "seconds": trained["seconds"],
+                "seconds_a_sample": seconds,
+                "held_out": self.held_out.measured(drawn)
+                | {"loss": self.held_out.loss(pipeline.denoiser)},
+            }
+            self.runs.add(key, run)
+        return self.runs.done[key]
+
+    def tested(self, mixer: str, rate: float, seeds: int) -> dict[str, Any]:
+        """Runs of all seeds at that rate, beside the test digits."""
+        first = self.recipe.seed
+        found = [self.beside_test(mixer, rate, seed) for seed in range(first, first + seeds)]
+        for picture in PICTURES:
+            kind, suffix = picture.split(".")
+            kept = self.folder(_key(mixer, rate, first)) / picture
+            shutil.copy(kept, self.out / f"{kind}-{mixer}.{suffix}")
+        return {
+            **{name: found[0][name] for name in ("parameters", "seconds", "seconds_a_sample")},
+            "learning_rate": rate,
+            "rates_tried": {
+                key.split("|")[1]: run["held_out"]
+                for key, run in self.runs.done.items()
+                if key.startswith(f"{mixer}|") and key.endswith(f"|{first}")
+            },
+            "accuracy_of_each": found[0]["test"]["accuracy_of_each"],
+            "seeds": {measure: [run["test"][measure] for run in found] for measure in MEASURES},
+            "nearest_ratio_least": min(run["test"]["nearest_ratio_least"] for run in found),
+        }
+
+    def beside_test(self, mixer: str, rate: float, seed: int) -> dict[str, Any]:
+        run, key = self.run(mixer, rate, seed), _key(mixer, rate, seed)
+        if "test" not in run:
+            pipeline = load_pipeline(self.folder(key))
+            drawn, _ = self.drawn(pipeline, key)
+            nearest = self.nearest(drawn, self.folder(key))
+            loss = {"loss": self.test.loss(pipeline.denoiser)}
+            run = {**run, "test": self.test.measured(drawn) | nearest | loss}
+            self.runs.add(key, run)
+        return run
+
+    def trained(self, mixer: str, recipe: Recipe, folder: Path) -> dict[str, Any]:
+        """What `complete` wrote of a training."""
         torch.manual_seed(recipe.seed)
-        denoiser = Denoiser(**sizes, mixer=mixer)
+        denoiser = Denoiser(**self.sizes, mixer=mixer)
         path = folder / "results.json"
-        if not (resume and path.exists()):
+        if not (self.resume and path.exists()):
             trained = train_denoiser(
                 denoiser,
-                self.digits.train.images,
-                self.digits.train.labels,
+                self.learned.images,
+                self.learned.labels,
                 folder,
                 recipe,
-                resume=resume,
+                resume=self.resume,
                 shown=self.progress,
             )
-            complete(folder, trained, recipe, self.digits.source)
-        kept = json.loads(path.read_text("utf-8"))
-        if (kept["denoiser"], kept["recipe"]) != (config_of(denoiser), asdict(recipe)):
-            raise ValueError(f"{folder}: holds a model of other sizes or another recipe")
-        return kept
+            complete(folder, trained, recipe, self.source)
+        return json.loads(path.read_text("utf-8"))
 
-    def judged(self, name: str) -> dict[str, Any]:
-        pipeline = load_pipeline(self.out / name)
-        drawn, seconds = self.drawn(pipeline, name)
-        pictures = drawn["pictures"] / np.float32(255)
-        features, answers = self.judge.judge(pictures)
-        nearest = nearest_pictures(_flat(pictures), _flat(self.train))
+    def nearest(self, drawn: dict[str, np.ndarray], folder: Path) -> dict[str, Any]:
+        """Distances to training digits, how drawn ones differ from them, and pictures of both."""
+        pictures = _scaled(drawn["pictures"])
+        nearest = nearest_pictures(_flat(pictures), _flat(self.pictures))
         order = np.argsort(nearest.distances)
         digits = [order[drawn["labels"][order] == i][:2] for i in range(CLASSES)]
         for_each = [
-            np.stack([pictures[rows], self.train[nearest.rows[rows]]], 1) for rows in digits
+            np.stack([pictures[rows], self.pictures[nearest.rows[rows]]], 1) for rows in digits
         ]
         columns = np.stack([each.reshape(-1, *each.shape[2:]) for each in for_each], 1)
         pairs = columns.reshape(-1, *columns.shape[2:])
-        write_picture(picture_grid(pairs, CLASSES), self.out / f"nearest-{name}.png")
+        write_picture(picture_grid(pairs, CLASSES), folder / "nearest.png")
         shown = pictures[: GRID_ROWS * CLASSES]
-        write_picture(picture_grid(shown, CLASSES), self.out / f"samples-{name}.png")
+        write_picture(picture_grid(shown, CLASSES), folder / "samples.png")
         return {
-            "test_loss": self.test_loss(pipeline.denoiser),
-            "frechet_test": frechet_distance(features, self.test_features),
-            "frechet_train": frechet_distance(features, self.others),
-            "class_accuracy": float((answers == drawn["labels"]).mean()),
-            "accuracy_of_each": [
-                float((answers == drawn["labels"])[drawn["labels"] == i].mean())
-                for i in range(CLASSES)
-            ],
+            "frechet_train": frechet_distance(self.judge.judge(pictures)[0], self.others),
             "nearest_ratio": float(np.median(nearest.distances) / np.median(self.usual)),
             "nearest_ratio_least": float(nearest.distances.min() / self.usual.min()),
-            "seconds_a_sample": seconds,
         }
 
-    def drawn(self, pipeline: DenoiserPipeline, name: str) -> tuple[dict[str, np.ndarray], float]:
+    def drawn(self, pipeline: DenoiserPipeline, key: str) -> tuple[dict[str, np.ndarray], float]:
         """Pictures (N, 28, 28) uint8 and labels, digit after digit in turns; seconds of each."""
         parts, console = [], Console(stderr=True)
         chunks = range(-(-self.samples // CHUNK))
-        for i in track(chunks, name, console=console, disable=not self.progress):
-            path = self.out / "drawn" / f"{name}-{i}.safetensors"
+        for i in track(chunks, key, console=console, disable=not self.progress):
+            path = self.folder(key) / "drawn" / f"{i}.safetensors"
             if not path.exists():
-                animation = self.out / f"denoising-{name}.gif" if i == 0 else None
+                animation = self.folder(key) / "denoising.gif" if i == 0 else None
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_write(path) as draft:
                     save_file(self.chunk(pipeline, i, animation), draft)
@@ -301,14 +362,35 @@ class _Study:
             "seconds": np.array([seconds]),
         }
 
+    def folder(self, key: str) -> Path:
+        return self.out / "models" / key.replace("|", "-")
+
+
+class _Yardstick:
+    """Real digits that no denoiser has learned from, and what is drawn beside them."""
+
+    def __init__(self, judge: DigitJudge, digits: Images) -> None:
+        self.judge, self.labels = judge, digits.labels
+        self.pictures = _scaled(digits.images)
+        self.features, self.answers = judge.judge(self.pictures)
+
+    def measured(self, drawn: dict[str, np.ndarray]) -> dict[str, Any]:
+        features, answers = self.judge.judge(_scaled(drawn["pictures"]))
+        right = answers == drawn["labels"]
+        return {
+            "frechet": frechet_distance(features, self.features),
+            "class_accuracy": float(right.mean()),
+            "accuracy_of_each": [float(right[drawn["labels"] == i].mean()) for i in range(CLASSES)],
+        }
+
     @torch.no_grad()
-    def test_loss(self, denoiser: Denoiser) -> float:
-        """Of the prediction, over test digits with classes, the same times and noise for all."""
+    def loss(self, denoiser: Denoiser) -> float:
+        """Of the prediction, with classes, the same times and noise for all."""
         generator = torch.Generator().manual_seed(0)
         scheduler = new_scheduler()
-        rows = min(LOSS_ROWS, len(self.test))
-        pictures = 2 * torch.from_numpy(self.test[:rows])[:, None] - 1
-        labels = torch.from_numpy(self.test_labels[:rows])
+        rows = min(LOSS_ROWS, len(self.labels))
+        pictures = 2 * torch.from_numpy(self.pictures[:rows])[:, None] - 1
+        labels = torch.from_numpy(self.labels[:rows])
         times = torch.arange(rows) * scheduler.config.num_train_timesteps // rows
         noise = torch.randn(pictures.shape, generator=generator)
         wanted = scheduler.get_velocity(pictures, noise, times)
@@ -318,6 +400,14 @@ class _Study:
             found = denoiser(noisy[part], times[part], labels[part])
             total += float(F.mse_loss(found, wanted[part], reduction="sum"))
         return total / wanted.numel()
+
+
+def _key(mixer: str, rate: float, seed: int) -> str:
+    return f"{mixer}|{rate:g}|{seed}"
+
+
+def _scaled(images: np.ndarray) -> np.ndarray:
+    return images / np.float32(255)
 
 
 def _flat(pictures: np.ndarray) -> np.ndarray:

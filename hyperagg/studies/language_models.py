@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from hyperagg.atomic import atomic_write
 from hyperagg.data import Corpus
+from hyperagg.studies.bracket import bracketed
 from hyperagg.studies.cosines import write_cosines
 from hyperagg.studies.counted_language_models import PADDING, Bigram, Unigram
 from hyperagg.studies.language_mixers import (
@@ -43,7 +44,6 @@ __all__ = ["compare_language_models", "language_models_table"]
 # Few tokens are worth many steps: with 16 rows a step attention was behind having no mixer at all.
 BATCH = 4
 FIRST_RATES = (2e-3, 4e-3)
-LEAST_RATE, GREATEST_RATE = 5e-4, 6.4e-2
 
 
 def compare_language_models(
@@ -142,19 +142,12 @@ class _Study:
         self.length, self.tokens, self.runs, self.progress = length, tokens, runs, progress
 
     def best_rate(self, name: str, say: Callable[[str], None]) -> float:
-        """The rate that is best on validation texts, with a worse one on either side."""
-        found: dict[float, float] = {}
-        wanted = list(FIRST_RATES)
-        while wanted:
-            rate = wanted.pop()
-            found[rate] = self.run(name, rate, 0, say)["validation"]["perplexity"]
-            best = min(found, key=lambda each: found[each])
-            if not wanted:
-                around = (best / 2, best * 2)
-                wanted = [r for r in around if r not in found and LEAST_RATE <= r <= GREATEST_RATE][
-                    -1:
-                ]
-        return best
+        """By validation texts."""
+
+        def perplexity(rate: float) -> float:
+            return float(self.run(name, rate, 0, say)["validation"]["perplexity"])
+
+        return bracketed(perplexity, FIRST_RATES)
 
     def tested(self, name: str, rate: float, seeds: int) -> dict[str, Any]:
         """Runs of all seeds at that rate, on the test texts."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -65,24 +64,6 @@ def test_resumed_it_trains_nothing_again(study, corpus, monkeypatch):
     assert run(corpus, out, resume=True)["models"] == results["models"]
     with pytest.raises(ValueError, match="of another study"):
         run(corpus, out, resume=True, tokens=4096)
-
-
-@pytest.mark.parametrize("best", [5e-4, 4e-3, 1.6e-2, 6.4e-2])
-def test_the_best_rate_has_a_worse_one_on_either_side(best):
-    tried: list[float] = []
-
-    class Study(language_models._Study):
-        def __init__(self) -> None:
-            pass
-
-        def run(self, name: str, rate: float, seed: int, say: Any) -> dict[str, Any]:
-            tried.append(rate)
-            return {"validation": {"perplexity": 10 + abs(math.log(rate / best))}}
-
-    assert Study().best_rate("gate", lambda line: None) == pytest.approx(best)
-    ends = (language_models.LEAST_RATE, language_models.GREATEST_RATE)
-    assert len(tried) == len(set(tried))
-    assert best in ends or (min(tried) < best < max(tried))
 
 
 @pytest.mark.parametrize("size", SIZES)
