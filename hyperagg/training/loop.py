@@ -7,6 +7,7 @@ same weights: whatever is random in a chunk is drawn from (seed, epoch, chunk) a
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -210,6 +211,7 @@ class _Run:
         history.loss.append(self.loss / len(self.data.rows))
         history.seconds.append(self.seconds)
         if self.validation is not None:
+            self.stepper.publish()
             logits = self.logits(self.validation.rows)
             score = self.stepper.objective.score(self.validation.targets, logits)
             history.validation_score.append(score)
@@ -222,13 +224,15 @@ class _Run:
         self.epoch, self.chunk, self.loss, self.seconds = self.epoch + 1, 0, 0.0, 0.0
 
     def use_best(self) -> None:
-        if self.best is not None:
+        if self.best is None:
+            self.stepper.publish()
+        else:
             self.stepper.model.load_state_dict(self.best)
 
     def check_weights(self) -> None:
         """The last step of a run may spoil the weights, and no loss is left to show it."""
         for name, tensor in self.stepper.model.state_dict().items():
-            if not torch.isfinite(tensor).all():
+            if not all(map(math.isfinite, tensor.aminmax())):
                 raise self.diverged(f"weights ({name}) are not finite at the end")
         # Weights may be finite and too large to be multiplied.
         some = self.data.rows.take(np.arange(min(len(self.data.rows), self.recipe.batch_size)))
@@ -275,6 +279,7 @@ class _Run:
     def save(self) -> None:
         if self.checkpoint is None:
             return
+        self.stepper.publish()
         groups = {
             "model": self.stepper.model.state_dict(),
             "optimizer": self.stepper.optimizer_state(),

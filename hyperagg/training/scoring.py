@@ -26,6 +26,7 @@ __all__ = [
     "add_tokens",
     "block_end",
     "block_of",
+    "blocks_of",
     "logits",
     "mix",
     "scale_of",
@@ -78,6 +79,12 @@ def block_end(k, blocks, end):
 
 
 @njit(nogil=True, cache=True, inline="always")
+def blocks_of(n, blocks):
+    """How many blocks n tokens fill or begin."""
+    return block_of(n - 1, blocks) + 1 if n else 0
+
+
+@njit(nogil=True, cache=True, inline="always")
 def scale_of(n, squares, damped):
     """1 / |w| of n tokens whose weights have this sum of squares."""
     if n == 0:
@@ -87,17 +94,15 @@ def scale_of(n, squares, damped):
 
 @njit(nogil=True, cache=True, inline="always")
 def mix(n, squares, damped, positions, sums, context):
-    """Fills the context from the block sums of n tokens; returns the number of blocks in use."""
-    used = block_of(n - 1, len(positions)) + 1 if n else 0
+    """Fills the context from the block sums of n tokens."""
     context[:] = _F(0)
-    for k in range(used):
+    for k in range(blocks_of(n, len(positions))):
         total, place = sums[k], positions[k]
         for j in range(len(context)):
             context[j] += _F(total[j]) * place[j]
     scale = _F(scale_of(n, squares, damped))
     for j in range(len(context)):
         context[j] *= scale
-    return used
 
 
 @njit(nogil=True, cache=True, inline="always")

@@ -75,11 +75,17 @@ class Stepper(Protocol):
         returns the sum of their losses."""
         ...
 
+    def publish(self) -> None:
+        """Until then the model may not have what the last steps have learned."""
+        ...
+
     def optimizer_state(self) -> dict[str, Tensor]:
         """All that a step depends on besides the model's weights, by name."""
         ...
 
-    def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None: ...
+    def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from there, and from the weights that the model has now."""
+        ...
 
 
 def make_stepper(
@@ -117,38 +123,26 @@ class FusedStepper:
         if rates is None:
             rates = np.ones(len(model.embedding))
         self.rates = rates.astype(np.float32)
-        # The kernels share rows out by the last bits of their numbers.
-        self.threads = 1 << (min(threads, fused.MOST_THREADS).bit_length() - 1)
-        # For each row of each table, the sum of the mean squares of its gradients.
-        self.state = {name: torch.zeros(len(table)) for name, table in self.weights.tables.items()}
-        self._weighed: tuple[Labelled | None, np.ndarray] = (None, np.empty(0))
+        self.learner = fused.Learner(self.weights, threads)
+        self._documents: tuple[Labelled | None, fused.Documents | None] = (None, None)
 
     def step(self, data: Labelled, order: np.ndarray, begin: float, end: float) -> float:
-        if self._weighed[0] is not data:
-            self._weighed = data, self._use_weights(data.rows)
-        pairs = [
-            array
-            for name, table in self.weights.tables.items()
-            for array in (table, self.state[name].numpy())
-        ]
+        kept, documents = self._documents
+        if documents is None or kept is not data:
+            uses = self._use_weights(data.rows)
+            documents = fused.Documents(data.rows, uses, data.targets)
+            self._documents = data, documents
         rate, objective = self.recipe.learning_rate, self.objective
-        return fused.learn(
-            self.threads,
-            order,
-            data.rows,
-            self._weighed[1],
-            data.targets,
-            objective.class_weights,
-            self.rates,
-            pairs,
-            (
-                rate * (1 - begin),
-                rate * (1 - end),
-                self.recipe.label_smoothing,
-                objective.multi_label,
-                self.weights.damped,
-            ),
+        steps = fused.Steps(
+            rate * (1 - begin),
+            rate * (1 - end),
+            self.recipe.label_smoothing,
+            objective.multi_label,
         )
+        return self.learner.learn(documents, order, self.rates, objective.class_weights, steps)
+
+    def publish(self) -> None:
+        self.learner.write(self.weights)
 
     def _use_weights(self, rows: Ragged) -> np.ndarray:
         if self.weights.damped:
@@ -156,11 +150,10 @@ class FusedStepper:
         return np.ones(len(rows.token_ids), dtype=np.float32)
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        return self.state
+        return {name: torch.from_numpy(value) for name, value in self.learner.state.items()}
 
     def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
-        for name, value in self.state.items():
-            value.copy_(state[name])
+        self.learner.load(self.weights, {name: value.numpy() for name, value in state.items()})
 
 
 class AutogradStepper:
@@ -193,6 +186,9 @@ class AutogradStepper:
                 optimizer.step()
             total += loss.item()
         return total
+
+    def publish(self) -> None:
+        pass  # what is stepped is the model itself
 
     def loss(self, data: Labelled) -> Tensor:
         """The sum of the documents' losses."""

@@ -90,7 +90,9 @@ def test_a_step_is_row_adagrad_on_the_autograd_gradient(n, smoothing, pooling, o
     loss = AutogradStepper(made, recipe, objective).loss(data)
     gradients = dict(zip(before, torch.autograd.grad(loss, list(made.parameters()))))
 
-    got = FusedStepper(made, recipe, objective).step(data, np.array([0]), 0.0, 0.1)
+    stepper = FusedStepper(made, recipe, objective)
+    got = stepper.step(data, np.array([0]), 0.0, 0.1)
+    stepper.publish()
 
     assert got == pytest.approx(loss.item(), rel=1e-5)
     for name, parameter in made.named_parameters():
@@ -110,11 +112,12 @@ def test_threads_and_calls_do_not_change_a_bit(objective):
     torch.manual_seed(0)
     start = model().state_dict()
     weights, losses = [], []
-    for threads in (1, 2, 2, 4, 9):
+    for threads in (1, 2, 2, 3, 4, 9):
         made = model()
         made.load_state_dict(start)
         stepper = FusedStepper(made, Recipe(), objective, threads=threads)
         losses.append(stepper.step(data, order, 0.0, 0.5))
+        stepper.publish()
         weights.append(made.state_dict())
     assert len(set(losses)) == 1
     for other in weights[1:]:
@@ -129,10 +132,13 @@ def test_the_steps_of_a_run_are_the_same_in_one_call_or_many():
     whole, parts = model(), model()
     parts.load_state_dict(whole.state_dict())
     objective = OBJECTIVES["one label"]
-    FusedStepper(whole, Recipe(), objective).step(data, order, 0.0, 0.6)
+    stepper = FusedStepper(whole, Recipe(), objective)
+    stepper.step(data, order, 0.0, 0.6)
+    stepper.publish()
     stepper = FusedStepper(parts, Recipe(), objective)
     stepper.step(data, order[:16], 0.0, 0.2)
     stepper.step(data, order[16:], 0.2, 0.6)
+    stepper.publish()
     for a, b in zip(whole.parameters(), parts.parameters()):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
 
