@@ -126,3 +126,16 @@ def test_ragged_rows(rows, data):
     assert lists(ragged.truncate(3)) == [row[:3] for row in rows]
     assert ragged.padded(4).tolist() == [(row[:4] + [0] * 4)[:4] for row in rows]
     assert ragged.padded(4, front=True).tolist() == [([0] * 4 + row[-4:])[-4:] for row in rows]
+
+
+def test_many_texts_are_cut_by_threads_as_one_by_one(monkeypatch):
+    rng = np.random.default_rng(0)
+    words = np.array(["petroleum", "a", "été", "rose,", "1986", "İ", "x-y"])
+    many = [" ".join(rng.choice(words, n)) for n in rng.integers(0, 9, 500)]
+    alone = WordTokenizer.train(many, grams=1000)
+    rows = [alone.encode([text]).token_ids.tolist() for text in many]
+    monkeypatch.setattr(scan, "_BYTES_A_PART", 1000)
+    parted = WordTokenizer.train(many, grams=1000)
+    assert parted.vocabulary == alone.vocabulary
+    got = parted.encode(many)
+    assert [part.tolist() for part in np.split(got.token_ids, got.cu_seqlens[1:-1])] == rows

@@ -16,11 +16,24 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from numba import njit
 
-__all__ = ["Table", "build_table", "hash_vocabulary", "look_up", "scan", "tally", "to_bytes"]
+from hyperagg.threads import even_borders, parts, run
+
+__all__ = [
+    "GRAMS",
+    "build_table",
+    "entry_texts",
+    "hash_vocabulary",
+    "look_up",
+    "look_up_on",
+    "scan",
+    "tally",
+    "to_bytes",
+]
 
 _NON_ASCII_MARK = re.compile(r"[^\w\s\x00-\x7f]")
 _NON_ASCII_SPACE = re.compile(r"[^\S\x00-\x7f]")
@@ -44,44 +57,79 @@ def _byte_kinds() -> np.ndarray:
 
 _KINDS = _byte_kinds()
 
-Table = tuple[np.ndarray, np.ndarray]
+_TEXTS_AT_ONCE = 64
+_BYTES_A_PART = 1 << 24
+_WORK_A_BYTE = 4  # in multiply-adds, about
 
 
 def to_bytes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """UTF-8 of the lower-cased texts end to end, and their borders."""
-    rows = []
-    for text in texts:
-        text = text.lower()
-        if not text.isascii():
-            text = _NON_ASCII_SPACE.sub(" ", _NON_ASCII_MARK.sub(r" \g<0> ", text))
-        rows.append(text.encode("utf-8", "replace"))
-    ends = accumulate(map(len, rows), initial=0)
-    borders = np.fromiter(ends, dtype=np.int64, count=len(rows) + 1)
-    return np.frombuffer(b"".join(rows), dtype=np.uint8), borders
+    parts: list[bytes] = []
+    lengths: list[int] = []
+    for i in range(0, len(texts), _TEXTS_AT_ONCE):
+        some = texts[i : i + _TEXTS_AT_ONCE]
+        together = "".join(some)
+        if together.isascii():
+            parts.append(together.lower().encode())
+            lengths += map(len, some)
+        else:
+            own = [_lowered(text).encode("utf-8", "replace") for text in some]
+            parts += own
+            lengths += map(len, own)
+    ends = accumulate(lengths, initial=0)
+    borders = np.fromiter(ends, dtype=np.int64, count=len(lengths) + 1)
+    return np.frombuffer(b"".join(parts), dtype=np.uint8), borders
+
+
+def _lowered(text: str) -> str:
+    text = text.lower()
+    if not text.isascii():
+        text = _NON_ASCII_SPACE.sub(" ", _NON_ASCII_MARK.sub(r" \g<0> ", text))
+    return text
 
 
 def scan(
     data: np.ndarray, borders: np.ndarray, grams: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Of every word its hash, first byte, last byte + 1; (T, 3) hashes of its grams, 0 for none."""
-    total = _count_words(data, borders)
-    hashes = np.empty(total, dtype=np.uint64)
-    starts, ends = np.empty(total, dtype=np.int64), np.empty(total, dtype=np.int64)
-    found = np.empty((total if grams else 0, GRAMS), dtype=np.uint64)
-    _hash_words(data, borders, hashes, starts, ends, found)
+    ranges = _ranges(borders)
+    counts = np.zeros(len(borders), dtype=np.int64)
+    run(_count_words, ranges, data, borders, counts)
+    places = np.cumsum(counts)
+    hashes = np.empty(places[-1], dtype=np.uint64)
+    starts, ends = (np.empty(places[-1], dtype=np.int64) for _ in range(2))
+    found = np.empty((places[-1] if grams else 0, GRAMS), dtype=np.uint64)
+    run(_hash_words, ranges, data, borders, places, hashes, starts, ends, found)
     return hashes, starts, ends, found
 
 
-def gram_texts(data: bytes, starts: np.ndarray, ends: np.ndarray, word: int, kind: int) -> str:
-    """A gram of a word as the vocabulary writes it: "two words", "begin*" or "*end"."""
-    text = data[starts[word] : ends[word]].decode("utf-8", "replace")
-    if kind == 0:
-        return data[starts[word - 1] : ends[word - 1]].decode("utf-8", "replace") + " " + text
-    return text[:_BEGINNING] + "*" if kind == 1 else "*" + text[-_ENDING:]
+def _ranges(borders: np.ndarray) -> np.ndarray:
+    """Borders of ranges of rows: one or more for each thread."""
+    size = int(borders[-1])
+    number = max(parts(_WORK_A_BYTE * size), -(-size // _BYTES_A_PART))
+    return even_borders(np.diff(borders), number)
+
+
+def entry_texts(
+    data: np.ndarray, starts: np.ndarray, ends: np.ndarray, picked: np.ndarray, grams: bool
+) -> list[str]:
+    """Words as the vocabulary writes them, or grams: "two words", "begin*" or "*end".
+
+    `picked` are numbers of words, or GRAMS times that number plus the kind of the gram.
+    """
+    if not len(picked):
+        return []
+    last = picked // GRAMS if grams else picked
+    first = np.maximum(last - 1, 0) if grams else last
+    longest = (ends[last] - starts[last]).sum() + (ends[first] - starts[first]).sum()
+    out = np.empty(longest + 2 * len(picked), dtype=np.uint8)
+    size = _write_entries(data, starts, ends, picked, grams, out)
+    # No word has a line's end in it.
+    return out[:size].tobytes().decode("utf-8", "replace").split("\n")[:-1]
 
 
 def hash_vocabulary(entries: Sequence[str]) -> np.ndarray:
-    """(V,) hashes of words and of grams as `gram_texts` writes them."""
+    """(V,) hashes of words and of grams as `entry_texts` writes them."""
     data = np.frombuffer("".join(entries).encode("utf-8", "replace"), dtype=np.uint8)
     lengths = np.fromiter(map(len, entries), dtype=np.int64, count=len(entries))
     hashes = np.empty(len(entries), dtype=np.uint64)
@@ -89,61 +137,78 @@ def hash_vocabulary(entries: Sequence[str]) -> np.ndarray:
     return hashes
 
 
-def build_table(hashes: np.ndarray) -> Table:
-    """Open addressing at most half full: slot -> (hash, id); ids count from 1, 0 is empty."""
-    size = 1 << max(4, int(2 * len(hashes)).bit_length())
-    keys, values = np.zeros(size, dtype=np.uint64), np.zeros(size, dtype=np.int32)
-    _fill_table(hashes, keys, values)
-    return keys, values
+def build_table(hashes: np.ndarray) -> np.ndarray:
+    """Open addressing at most half full: (slots, 2) of hashes and ids, which count from 1; 0 is
+    empty."""
+    table = np.zeros((1 << max(4, int(2 * len(hashes)).bit_length()), 2), dtype=np.uint64)
+    _fill_table(hashes, table)
+    return table
 
 
 def look_up(
-    data: np.ndarray,
-    borders: np.ndarray,
-    table: Table,
-    grams: bool,
-    before: int = 0,
-    owned: bool = False,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    data: np.ndarray, borders: np.ndarray, table: np.ndarray, grams: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Ids of every row's words, each followed by those of its grams that are known.
 
     Args:
         data, borders: from `to_bytes`.
         table: of the vocabulary.
         grams: whether there are any to look for.
-        before: the hash of the word that stands before the first row, 0 for none.
-        owned: whether to find the words that ids stand for.
 
     Returns:
-        token_ids (T,) int32; cu_seqlens (rows + 1,); if `owned` (T, 2) the first and last word that
-        an id stands for, counted over all rows; the hash of the last word.
+        token_ids (T,) int32; cu_seqlens (rows + 1,).
     """
-    return _look_up(data, borders, *table, grams, np.uint64(before), owned)
+    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    run(_look_up_rows, _ranges(borders), found, data, borders, table, grams)
+    if len(found) == 1:
+        return found[0]
+    token_ids, counts = [np.empty(0, dtype=np.int32)], [np.zeros(1, dtype=np.int64)]
+    for first in sorted(found):
+        token_ids.append(found[first][0])
+        counts.append(np.diff(found[first][1]))
+    return np.concatenate(token_ids), np.cumsum(np.concatenate(counts))
+
+
+def _look_up_rows(first: int, last: int, found: dict[int, Any], *args: Any) -> None:
+    looked_up = _look_up(first, last, *args, _NONE, False)
+    if first < last:
+        found[first] = looked_up[:2]
+
+
+def look_up_on(
+    data: np.ndarray, borders: np.ndarray, table: np.ndarray, grams: bool, before: int = 0
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Of one text the ids, (T, 2) the first and last word that each stands for, and the hash of
+    the last word. `before` is the hash of the word that stands before it, 0 for none."""
+    found = _look_up(0, 1, data, borders, table, grams, np.uint64(before), True)
+    token_ids, _, owners, last = found
+    return token_ids, owners, last
 
 
 def tally(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How often each hash but 0 comes, and where first: counts and first places, in that order."""
-    size, used = 1 << 16, 0
-    keys, counts = np.zeros(size, dtype=np.uint64), np.zeros(size, dtype=np.int64)
-    firsts = np.zeros(size, dtype=np.int64)
+    table, used = _new_counts(1 << 16), 0
     for begin in range(0, len(hashes), _CHUNK):
         part = hashes[begin : begin + _CHUNK]
-        if 2 * (used + len(part)) > size:
-            size = 1 << int(4 * (used + len(part))).bit_length()
-            small = keys, counts, firsts
-            keys, counts, firsts = (np.zeros(size, each.dtype) for each in small)  # type: ignore
-            _move(*small, keys, counts, firsts)
-        used += _tally(part, begin, keys, counts, firsts)
-    kept = np.flatnonzero(counts)
-    return counts[kept], firsts[kept]
+        if 2 * (used + len(part)) > len(table):
+            small, table = table, _new_counts(1 << int(4 * (used + len(part))).bit_length())
+            _move(small, table)
+        used += _tally(part, begin, table)
+    kept = table[table[:, 1] > 0]
+    return kept[:, 1].astype(np.int64), kept[:, 2].astype(np.int64)
+
+
+def _new_counts(slots: int) -> np.ndarray:
+    """Slot -> hash, count, first place; 0 of them: empty."""
+    return np.zeros((slots, 3), dtype=np.uint64)
 
 
 _CHUNK = 1 << 18
 # The 64-bit FNV-1a hash. With 64 bits two entries of one vocabulary collide with a chance of about
 # V^2 / 2^65: below 1e-7 for two million.
 _OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
-_ONE, _SHIFT = np.uint64(1), np.uint64(32)
-_BLANK, _STAR = ord(" "), ord("*")
+_NONE, _ONE, _SHIFT = np.uint64(0), np.uint64(1), np.uint64(32)
+_BLANK, _STAR, _LINE_END = ord(" "), ord("*"), ord("\n")
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -217,24 +282,54 @@ def _hash_entries(data, lengths, hashes):
 
 
 @njit(nogil=True, cache=True)
-def _count_words(data, borders):
-    count = 0
-    for row in range(len(borders) - 1):
-        i, end = borders[row], borders[row + 1]
+def _write_entries(data, starts, ends, picked, grams, out):
+    n = 0
+    for entry in picked:
+        word, kind = (entry // GRAMS, entry % GRAMS) if grams else (entry, 0)
+        start, end = starts[word], ends[word]
+        if grams:
+            head, tail = _affixes(data, start, end)
+            if kind == 0:
+                for i in range(starts[word - 1], ends[word - 1]):
+                    out[n] = data[i]
+                    n += 1
+                out[n] = _BLANK
+                n += 1
+            elif kind == 1:
+                end = head
+            else:
+                start = tail
+                out[n] = _STAR
+                n += 1
+        for i in range(start, end):
+            out[n] = data[i]
+            n += 1
+        if grams and kind == 1:
+            out[n] = _STAR
+            n += 1
+        out[n] = _LINE_END
+        n += 1
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _count_words(first, last, data, borders, counts):
+    """Of each row the number of its words, at the place after its own."""
+    for row in range(first, last):
+        i, end, count = borders[row], borders[row + 1], 0
         while i < end:
             if _KINDS[data[i]] == _SPACE:
                 i += 1
             else:
                 i = _word_end(data, i, end)
                 count += 1
-    return count
+        counts[row + 1] = count
 
 
 @njit(nogil=True, cache=True)
-def _hash_words(data, borders, hashes, starts, ends, grams):
-    word = 0
-    for row in range(len(borders) - 1):
-        i, end, last = borders[row], borders[row + 1], np.uint64(0)
+def _hash_words(first, last, data, borders, places, hashes, starts, ends, grams):
+    for row in range(first, last):
+        i, end, before, word = borders[row], borders[row + 1], np.uint64(0), places[row]
         while i < end:
             if _KINDS[data[i]] == _SPACE:
                 i += 1
@@ -244,37 +339,38 @@ def _hash_words(data, borders, hashes, starts, ends, grams):
             starts[word], ends[word] = i, stop
             if len(grams):
                 grams[word] = 0
-                if last:
-                    grams[word, 0] = _hash_pair(last, hashes[word])
+                if before:
+                    grams[word, 0] = _hash_pair(before, hashes[word])
                 head, tail = _affixes(data, i, stop)
                 if head >= 0:
                     grams[word, 1] = _hash(data, i, head, np.uint64(_BEGINNING))
                     grams[word, 2] = _hash(data, tail, stop, np.uint64(_ENDING))
-            last = hashes[word]
+            before = hashes[word]
             word += 1
             i = stop
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _find(keys, values, key):
-    last = np.uint64(len(keys) - 1)
+def _find(table, key):
+    last = np.uint64(len(table) - 1)
     slot = key & last
-    while values[slot] != 0 and keys[slot] != key:
+    while table[slot, 1] and table[slot, 0] != key:
         slot = (slot + _ONE) & last
-    return values[slot]
+    return np.int32(table[slot, 1])
 
 
 @njit(nogil=True, cache=True)
-def _look_up(data, borders, keys, values, grams, before, owned):
-    most = _count_words(data, borders) * (1 + GRAMS * grams)
+def _look_up(first, last, data, borders, table, grams, before, owned):
+    # A word of one byte brings two ids, and only one of six or more brings four.
+    most = (borders[last] - borders[first]) * (2 if grams else 1)
     token_ids = np.empty(most, dtype=np.int32)
     owners = np.empty((most if owned else 0, 2), dtype=np.int64)
-    cu_seqlens = np.zeros(len(borders), dtype=np.int64)
-    word, n, last = -1, 0, before
-    for row in range(len(borders) - 1):
+    cu_seqlens = np.zeros(last - first + 1, dtype=np.int64)
+    word, n = -1, 0
+    for row in range(first, last):
         i, end = borders[row], borders[row + 1]
-        if row:
-            last = np.uint64(0)
+        if row > first:
+            before = np.uint64(0)
         while i < end:
             if _KINDS[data[i]] == _SPACE:
                 i += 1
@@ -282,16 +378,16 @@ def _look_up(data, borders, keys, values, grams, before, owned):
             stop = _word_end(data, i, end)
             key = _hash(data, i, stop, np.uint64(0))
             word += 1
-            token_ids[n] = _find(keys, values, key)
-            if len(owners):
+            token_ids[n] = _find(table, key)
+            if owned:
                 owners[n] = word
             n += 1
             if grams:
-                if last:
-                    found = _find(keys, values, _hash_pair(last, key))
+                if before:
+                    found = _find(table, _hash_pair(before, key))
                     if found:
                         token_ids[n] = found
-                        if len(owners):
+                        if owned:
                             owners[n, 0], owners[n, 1] = max(0, word - 1), word
                         n += 1
                 head, tail = _affixes(data, i, stop)
@@ -301,51 +397,50 @@ def _look_up(data, borders, keys, values, grams, before, owned):
                             part = _hash(data, i, head, np.uint64(_BEGINNING))
                         else:
                             part = _hash(data, tail, stop, np.uint64(_ENDING))
-                        found = _find(keys, values, part)
+                        found = _find(table, part)
                         if found:
                             token_ids[n] = found
-                            if len(owners):
+                            if owned:
                                 owners[n] = word
                             n += 1
-            last = key
+            before = key
             i = stop
-        cu_seqlens[row + 1] = n
-    return token_ids[:n], cu_seqlens, owners[:n], last
+        cu_seqlens[row - first + 1] = n
+    return token_ids[:n], cu_seqlens, owners[:n], before
 
 
 @njit(nogil=True, cache=True)
-def _fill_table(hashes, keys, values):
-    last = np.uint64(len(keys) - 1)
+def _fill_table(hashes, table):
+    last = np.uint64(len(table) - 1)
     for i in range(len(hashes)):
         slot = hashes[i] & last
-        while values[slot] != 0 and keys[slot] != hashes[i]:
+        while table[slot, 1] and table[slot, 0] != hashes[i]:
             slot = (slot + _ONE) & last
-        keys[slot] = hashes[i]
-        values[slot] = i + 1
+        table[slot, 0], table[slot, 1] = hashes[i], np.uint64(i + 1)
 
 
 @njit(nogil=True, cache=True)
-def _tally(hashes, begin, keys, counts, firsts):
-    last, fresh = np.uint64(len(keys) - 1), 0
+def _tally(hashes, begin, table):
+    last, fresh = np.uint64(len(table) - 1), 0
     for i in range(len(hashes)):
         if hashes[i] == 0:
             continue
         slot = hashes[i] & last
-        while counts[slot] and keys[slot] != hashes[i]:
+        while table[slot, 1] and table[slot, 0] != hashes[i]:
             slot = (slot + _ONE) & last
-        if not counts[slot]:
-            keys[slot], firsts[slot] = hashes[i], begin + i
+        if not table[slot, 1]:
+            table[slot, 0], table[slot, 2] = hashes[i], np.uint64(begin + i)
             fresh += 1
-        counts[slot] += 1
+        table[slot, 1] += _ONE
     return fresh
 
 
 @njit(nogil=True, cache=True)
-def _move(keys, counts, firsts, new_keys, new_counts, new_firsts):
-    last = np.uint64(len(new_keys) - 1)
-    for i in range(len(keys)):
-        if counts[i]:
-            slot = keys[i] & last
-            while new_counts[slot]:
+def _move(table, into):
+    last = np.uint64(len(into) - 1)
+    for i in range(len(table)):
+        if table[i, 1]:
+            slot = table[i, 0] & last
+            while into[slot, 1]:
                 slot = (slot + _ONE) & last
-            new_keys[slot], new_counts[slot], new_firsts[slot] = keys[i], counts[i], firsts[i]
+            into[slot] = table[i]

@@ -73,13 +73,17 @@ class WordTokenizer:
 
     Args:
         vocabulary: the known words and grams; the first must be "[UNK]".
+
+    Attributes:
+        grams: (V,) bool, which entries are grams.
     """
 
     def __init__(self, vocabulary: Sequence[str]) -> None:
         if not vocabulary or vocabulary[0] != UNKNOWN:
             raise ValueError(f"vocabulary: its first entry must be {UNKNOWN!r}")
         self.vocabulary = list(vocabulary)
-        self.has_grams = any(is_gram(entry) for entry in self.vocabulary[1:])
+        self.grams = np.fromiter(map(is_gram, self.vocabulary), dtype=bool)
+        self.has_grams = bool(self.grams.any())
         # [UNK] is no word a text can hold (the scan splits at brackets), so it needs no slot.
         self._table = scan.build_table(scan.hash_vocabulary(self.vocabulary[1:]))
 
@@ -109,7 +113,7 @@ class WordTokenizer:
         """With what of the words and grams of `texts` is new, after the known ones, as far as there
         is room for it; arguments as of `train`."""
         found = _words_and_grams(texts, max_words, min_count, grams)
-        known, known_grams = set(self.vocabulary), sum(map(is_gram, self.vocabulary))
+        known, known_grams = set(self.vocabulary), int(self.grams.sum())
         room = max_words - (len(known) - known_grams), grams - known_grams
         new = []
         for entries, most in zip(found, room):
@@ -118,13 +122,12 @@ class WordTokenizer:
 
     def encode(self, texts: Sequence[str]) -> Ragged:
         """Token ids of every text; unknown words are id 0. Cost: O(bytes)."""
-        token_ids, cu_seqlens, _, _ = self._look_up(texts)
-        return Ragged(token_ids, cu_seqlens)
+        return Ragged(*scan.look_up(*scan.to_bytes(texts), self._table, self.has_grams))
 
     def encode_on(self, text: str, before: int) -> tuple[np.ndarray, int, int]:
         """Token ids of a text that goes on after the word of hash `before` (0: none), the number
         of its words, and the hash of the last of them."""
-        token_ids, _, owners, last = self._look_up([text], before, owned=True)
+        token_ids, owners, last = self._look_up_on(text, before)
         return token_ids, int(owners.max(initial=-1)) + 1, last
 
     def align(self, text: str) -> Alignment:
@@ -138,7 +141,7 @@ class WordTokenizer:
             source = np.repeat(source, [len(character.lower()) for character in text])
         found = [match.span() for match in WORDS.finditer(lowered)]
         spans = [(int(source[begin]), int(source[end - 1]) + 1) for begin, end in found]
-        return Alignment(spans, self._look_up([text], owned=True)[2])
+        return Alignment(spans, self._look_up_on(text)[1])
 
     def to_json(self) -> str:
         """The same tokenizer in the format of Hugging Face tokenizers (tokenizer.json), which
@@ -154,10 +157,8 @@ class WordTokenizer:
         )
         return backend.to_str()
 
-    def _look_up(
-        self, texts: Sequence[str], before: int = 0, owned: bool = False
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        return scan.look_up(*scan.to_bytes(texts), self._table, self.has_grams, before, owned)
+    def _look_up_on(self, text: str, before: int = 0) -> tuple[np.ndarray, np.ndarray, int]:
+        return scan.look_up_on(*scan.to_bytes([text]), self._table, self.has_grams, before)
 
 
 def is_gram(entry: str) -> bool:
@@ -170,21 +171,23 @@ def _words_and_grams(
 ) -> tuple[list[str], list[str]]:
     data, borders = scan.to_bytes(texts)
     hashes, starts, ends, found = scan.scan(data, borders, grams > 0)
-    raw = data.tobytes()
-    return [
-        raw[starts[i] : ends[i]].decode("utf-8", "replace")
-        for i in _most_used(hashes, max_words, min_count)
-    ], [
-        scan.gram_texts(raw, starts, ends, *divmod(i, scan.GRAMS))
-        for i in _most_used(found.reshape(-1), grams, min_count)
-    ]
+    words = _most_used(hashes, max_words, min_count)
+    picked = _most_used(found.reshape(-1), grams, min_count)
+    return (
+        scan.entry_texts(data, starts, ends, words, grams=False),
+        scan.entry_texts(data, starts, ends, picked, grams=True),
+    )
 
 
-def _most_used(hashes: np.ndarray, most: int, min_count: int) -> list[int]:
+def _most_used(hashes: np.ndarray, most: int, min_count: int) -> np.ndarray:
     """Where the most used hashes come first, the most used of all in front."""
     counts, firsts = scan.tally(hashes)
-    order = np.lexsort((firsts, -counts))
-    return firsts[order[counts[order] >= min_count][:most]].tolist()
+    if 0 < most < len(counts):
+        # Of those that are used as often as the last one, the first ones are taken below.
+        min_count = max(min_count, int(np.partition(counts, -most)[-most]))
+    kept = counts >= min_count
+    counts, firsts = counts[kept], firsts[kept]
+    return firsts[np.lexsort((firsts, -counts))[:most]]
 
 
 class HubTokenizer:

@@ -354,7 +354,8 @@ class Learner:
         """Go on from these weights, and sums of mean squared gradients (rows,) of each table."""
         self.tables = []
         for me in range(self.threads):
-            own, state_of = self._channels(me), {name: _copy(state[name]) for name in state}
+            own = self._channels(me)
+            state_of = {name: _copy(state[name]) for name in weights.tables}
             self.tables.append(
                 _Tables(
                     lines.whole(weights.embedding[:, own]),

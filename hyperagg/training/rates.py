@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hyperagg.text import Tokenizer, WordTokenizer, is_gram
+from hyperagg.text import Tokenizer, WordTokenizer
 from hyperagg.training.steppers import Labelled
 
 __all__ = ["row_rates"]
@@ -39,5 +39,5 @@ def row_rates(tokenizer: Tokenizer, data: Labelled) -> np.ndarray:
     mean = (telling * uses).sum() / max(1, len(token_ids))
     rates = np.sqrt(telling / mean) if len(token_ids) else np.ones(words)
     if isinstance(tokenizer, WordTokenizer):
-        rates[[is_gram(entry) for entry in tokenizer.vocabulary]] /= 2
+        rates[tokenizer.grams] /= 2
     return rates.astype(np.float32)

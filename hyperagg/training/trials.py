@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperagg.text import WordTokenizer, is_gram
+from hyperagg.text import WordTokenizer
 from hyperagg.training.config import ClassifierConfig
 from hyperagg.training.labels import are_several, distinct, encode_labels
 from hyperagg.training.loop import hold_out
@@ -107,9 +107,9 @@ class Trials:
     def megabytes(self, config: dict[str, Any]) -> float:
         least = config["min_count"]
         if least not in self._counts:
-            entries = WordTokenizer.train(self.texts, min_count=least, grams=GRAMS[-1]).vocabulary
-            grams = sum(map(is_gram, entries))
-            self._counts[least] = len(entries) - grams, grams
+            tokenizer = WordTokenizer.train(self.texts, min_count=least, grams=GRAMS[-1])
+            grams = int(tokenizer.grams.sum())
+            self._counts[least] = len(tokenizer) - grams, grams
         words, grams = self._counts[least]
         return (words + min(grams, config["max_grams"])) * config["d_model"] * 4 / 1e6
 
