@@ -26,7 +26,9 @@ from hyperagg.threads import even_borders, parts, run
 __all__ = [
     "GRAMS",
     "build_table",
+    "bytes_of",
     "entry_texts",
+    "find_ids",
     "hash_vocabulary",
     "look_up",
     "look_up_on",
@@ -73,7 +75,7 @@ def to_bytes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
             parts.append(together.lower().encode())
             lengths += map(len, some)
         else:
-            own = [_lowered(text).encode("utf-8", "replace") for text in some]
+            own = [_lowered(text) for text in some]
             parts += own
             lengths += map(len, own)
     ends = accumulate(lengths, initial=0)
@@ -81,11 +83,17 @@ def to_bytes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return np.frombuffer(b"".join(parts), dtype=np.uint8), borders
 
 
-def _lowered(text: str) -> str:
+def bytes_of(text: str) -> np.ndarray:
+    """What `to_bytes` gives for one text."""
+    return np.frombuffer(_lowered(text), dtype=np.uint8)
+
+
+def _lowered(text: str) -> bytes:
     text = text.lower()
-    if not text.isascii():
-        text = _NON_ASCII_SPACE.sub(" ", _NON_ASCII_MARK.sub(r" \g<0> ", text))
-    return text
+    if text.isascii():
+        return text.encode()
+    text = _NON_ASCII_SPACE.sub(" ", _NON_ASCII_MARK.sub(r" \g<0> ", text))
+    return text.encode("utf-8", "replace")
 
 
 def scan(
@@ -170,7 +178,7 @@ def look_up(
 
 
 def _look_up_rows(first: int, last: int, found: dict[int, Any], *args: Any) -> None:
-    looked_up = _look_up(first, last, *args, _NONE, False)
+    looked_up = find_ids(first, last, *args, _NONE, False)
     if first < last:
         found[first] = looked_up[:2]
 
@@ -180,7 +188,7 @@ def look_up_on(
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Of one text the ids, (T, 2) the first and last word that each stands for, and the hash of
     the last word. `before` is the hash of the word that stands before it, 0 for none."""
-    found = _look_up(0, 1, data, borders, table, grams, np.uint64(before), True)
+    found = find_ids(0, 1, data, borders, table, grams, np.uint64(before), True)
     token_ids, _, owners, last = found
     return token_ids, owners, last
 
@@ -360,7 +368,8 @@ def _find(table, key):
 
 
 @njit(nogil=True, cache=True)
-def _look_up(first, last, data, borders, table, grams, before, owned):
+def find_ids(first, last, data, borders, table, grams, before, owned):
+    """Of these rows what `look_up` finds, and what `look_up_on` does."""
     # A word of one byte brings two ids, and only one of six or more brings four.
     most = (borders[last] - borders[first]) * (2 if grams else 1)
     token_ids = np.empty(most, dtype=np.int32)

@@ -76,6 +76,7 @@ class WordTokenizer:
 
     Attributes:
         grams: (V,) bool, which entries are grams.
+        table: their hashes, as `scan.look_up` takes them.
     """
 
     def __init__(self, vocabulary: Sequence[str]) -> None:
@@ -85,7 +86,7 @@ class WordTokenizer:
         self.grams = np.fromiter(map(is_gram, self.vocabulary), dtype=bool)
         self.has_grams = bool(self.grams.any())
         # [UNK] is no word a text can hold (the scan splits at brackets), so it needs no slot.
-        self._table = scan.build_table(scan.hash_vocabulary(self.vocabulary[1:]))
+        self.table = scan.build_table(scan.hash_vocabulary(self.vocabulary[1:]))
 
     def __len__(self) -> int:
         return len(self.vocabulary)
@@ -122,7 +123,7 @@ class WordTokenizer:
 
     def encode(self, texts: Sequence[str]) -> Ragged:
         """Token ids of every text; unknown words are id 0. Cost: O(bytes)."""
-        return Ragged(*scan.look_up(*scan.to_bytes(texts), self._table, self.has_grams))
+        return Ragged(*scan.look_up(*scan.to_bytes(texts), self.table, self.has_grams))
 
     def encode_on(self, text: str, before: int) -> tuple[np.ndarray, int, int]:
         """Token ids of a text that goes on after the word of hash `before` (0: none), the number
@@ -158,7 +159,7 @@ class WordTokenizer:
         return backend.to_str()
 
     def _look_up_on(self, text: str, before: int = 0) -> tuple[np.ndarray, np.ndarray, int]:
-        return scan.look_up_on(*scan.to_bytes([text]), self._table, self.has_grams, before)
+        return scan.look_up_on(*scan.to_bytes([text]), self.table, self.has_grams, before)
 
 
 def is_gram(entry: str) -> bool:

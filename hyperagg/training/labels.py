@@ -143,6 +143,8 @@ def _check_label(label: object, name: str) -> Label:
 
 def _as_list(values: Iterable[Any], name: str) -> list[Any]:
     """Of an array, a column or a generator as well; not of what only looks like a sequence."""
+    if isinstance(values, list | tuple):
+        return list(values)
     if isinstance(values, str):
         raise TypeError(f"{name}: is a str; give a list, even if it is of one")
     if isinstance(values, bytes | Mapping | Set) or not isinstance(values, Iterable):

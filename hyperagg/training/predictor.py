@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperagg.text import Ragged, Tokenizer, WordTokenizer
+from hyperagg.text import Ragged, Tokenizer, WordTokenizer, scan
 from hyperagg.training import model_folder, scoring
 from hyperagg.training.answers import Answers
 from hyperagg.training.config import ClassifierConfig
@@ -59,7 +59,16 @@ class Predictor:
 
     def logits(self, texts: Iterable[str]) -> np.ndarray:
         """(B, C) float32, columns as in `classes_`."""
-        return self.score(encode(self.tokenizer, check_texts(texts), self.config.max_tokens))
+        texts, tokenizer, model = check_texts(texts), self.tokenizer, self._model
+        if (
+            len(texts) == 1
+            and isinstance(tokenizer, WordTokenizer)
+            and isinstance(model, Weights)
+            and self.config.max_tokens is None
+        ):
+            data = scan.bytes_of(texts[0])
+            return scoring.logits_of_text(model, data, tokenizer.table, tokenizer.has_grams)
+        return self.score(encode(tokenizer, texts, self.config.max_tokens))
 
     def score(self, rows: Ragged) -> np.ndarray:
         """(B, C) logits of rows of token ids."""

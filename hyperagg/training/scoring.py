@@ -17,6 +17,7 @@ from numba import njit
 
 from hyperagg.prefetch import prefetch
 from hyperagg.text import Ragged
+from hyperagg.text.scan import find_ids
 from hyperagg.text.uses import count_use, table_size
 from hyperagg.threads import even_borders, parts, run
 
@@ -28,6 +29,7 @@ __all__ = [
     "block_of",
     "blocks_of",
     "logits",
+    "logits_of_text",
     "mix",
     "scale_of",
     "score",
@@ -125,6 +127,26 @@ def logits(weights: Weights, rows: Ragged) -> np.ndarray:
     else:
         run(_score_documents, even_borders(rows.lengths, threads), *arguments)
     return out
+
+
+def logits_of_text(
+    weights: Weights, data: np.ndarray, table: np.ndarray, grams: bool
+) -> np.ndarray:
+    """(1, C) float32 of a text, given as `scan.bytes_of` it: the same as from its ids.
+
+    Of a short text most is the way from Python to a kernel and back, which is here gone once.
+    """
+    out = np.empty((1, len(weights.bias)), dtype=np.float32)
+    _score_text(data, table, grams, *weights, out)
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _score_text(data, table, grams, embedding, positions, weight, bias, damped, out):
+    borders = np.zeros(2, dtype=np.int64)
+    borders[1] = len(data)
+    ids, borders, _, _ = find_ids(0, 1, data, borders, table, grams, np.uint64(0), False)
+    _score_documents(0, 1, ids, borders, embedding, positions, weight, bias, damped, out)
 
 
 @njit(nogil=True, cache=True)

@@ -44,6 +44,17 @@ def test_a_saved_classifier_predicts_the_same_bits(case, tmp_path):
     assert predictor.classes_ == clf.classes_
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_a_text_alone_is_what_it_is_among_others(case):
+    predictor = CASES[case]().predictor
+    together = predictor.logits(TEXTS)
+    alone = [predictor.logits([text])[0] for text in TEXTS]
+    if case == "a rival":
+        np.testing.assert_allclose(alone, together, atol=1e-5)
+    else:
+        np.testing.assert_array_equal(alone, together)
+
+
 def test_no_torch(tmp_path):
     trained().save_pretrained(tmp_path / "model")
     (tmp_path / "a.csv").write_text("text\nup high\n")
