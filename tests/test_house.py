@@ -12,7 +12,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A room may import the rooms above it; rooms on one line know nothing of each other.
 ORDER = [
-    {"positions", "masks", "atomic", "prefetch", "threads"},
+    {"positions", "masks", "atomic", "prefetch", "lines", "threads"},
     {"ops"},
     {"layers"},
     {"text"},
