@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from hyperagg.prefetch import prefetch
 from hyperagg.threads import even_borders, parts, run
 
 __all__ = [
@@ -202,8 +203,9 @@ def tally(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             small, table = table, _new_counts(1 << int(4 * (used + len(part))).bit_length())
             _move(small, table)
         used += _tally(part, begin, table)
-    kept = table[table[:, 1] > 0]
-    return kept[:, 1].astype(np.int64), kept[:, 2].astype(np.int64)
+    counts, firsts = (np.empty(used, dtype=np.int64) for _ in range(2))
+    _collect(table, counts, firsts)
+    return counts, firsts
 
 
 def _new_counts(slots: int) -> np.ndarray:
@@ -212,6 +214,8 @@ def _new_counts(slots: int) -> np.ndarray:
 
 
 _CHUNK = 1 << 18
+_WORDS_AT_ONCE = 64
+_AHEAD = 16  # hashes whose slots are on their way while one is dealt with
 # The 64-bit FNV-1a hash. With 64 bits two entries of one vocabulary collide with a chance of about
 # V^2 / 2^65: below 1e-7 for two million.
 _OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
@@ -375,45 +379,46 @@ def find_ids(first, last, data, borders, table, grams, before, owned):
     token_ids = np.empty(most, dtype=np.int32)
     owners = np.empty((most if owned else 0, 2), dtype=np.int64)
     cu_seqlens = np.zeros(last - first + 1, dtype=np.int64)
+    kinds = 1 + GRAMS if grams else 1
+    keys = np.zeros((_WORDS_AT_ONCE, kinds), dtype=np.uint64)
     word, n = -1, 0
     for row in range(first, last):
         i, end = borders[row], borders[row + 1]
         if row > first:
-            before = np.uint64(0)
+            before = _NONE
         while i < end:
-            if _KINDS[data[i]] == _SPACE:
-                i += 1
-                continue
-            stop = _word_end(data, i, end)
-            key = _hash(data, i, stop, np.uint64(0))
-            word += 1
-            token_ids[n] = _find(table, key)
-            if owned:
-                owners[n] = word
-            n += 1
-            if grams:
-                if before:
-                    found = _find(table, _hash_pair(before, key))
-                    if found:
+            # Where to look is told to the cache for some words before the first is looked up.
+            count = 0
+            while i < end and count < _WORDS_AT_ONCE:
+                if _KINDS[data[i]] == _SPACE:
+                    i += 1
+                    continue
+                stop = _word_end(data, i, end)
+                key = _hash(data, i, stop, _NONE)
+                keys[count, 0] = key
+                if grams:
+                    keys[count, 1] = _hash_pair(before, key) if before else _NONE
+                    keys[count, 2] = keys[count, 3] = _NONE
+                    head, tail = _affixes(data, i, stop)
+                    if head >= 0:
+                        keys[count, 2] = _hash(data, i, head, np.uint64(_BEGINNING))
+                        keys[count, 3] = _hash(data, tail, stop, np.uint64(_ENDING))
+                for kind in range(kinds):
+                    prefetch(table, keys[count, kind] & np.uint64(len(table) - 1))
+                before = key
+                count += 1
+                i = stop
+            for own in range(count):
+                word += 1
+                for kind in range(kinds):
+                    key = keys[own, kind]
+                    found = _find(table, key) if key else np.int32(0)
+                    if found or kind == 0:
                         token_ids[n] = found
                         if owned:
-                            owners[n, 0], owners[n, 1] = max(0, word - 1), word
+                            owners[n, 0] = max(0, word - 1) if kind == 1 else word
+                            owners[n, 1] = word
                         n += 1
-                head, tail = _affixes(data, i, stop)
-                if head >= 0:
-                    for kind in range(2):
-                        if kind == 0:
-                            part = _hash(data, i, head, np.uint64(_BEGINNING))
-                        else:
-                            part = _hash(data, tail, stop, np.uint64(_ENDING))
-                        found = _find(table, part)
-                        if found:
-                            token_ids[n] = found
-                            if owned:
-                                owners[n] = word
-                            n += 1
-            before = key
-            i = stop
         cu_seqlens[row - first + 1] = n
     return token_ids[:n], cu_seqlens, owners[:n], before
 
@@ -422,6 +427,7 @@ def find_ids(first, last, data, borders, table, grams, before, owned):
 def _fill_table(hashes, table):
     last = np.uint64(len(table) - 1)
     for i in range(len(hashes)):
+        prefetch(table, hashes[min(i + _AHEAD, len(hashes) - 1)] & last)
         slot = hashes[i] & last
         while table[slot, 1] and table[slot, 0] != hashes[i]:
             slot = (slot + _ONE) & last
@@ -432,6 +438,7 @@ def _fill_table(hashes, table):
 def _tally(hashes, begin, table):
     last, fresh = np.uint64(len(table) - 1), 0
     for i in range(len(hashes)):
+        prefetch(table, hashes[min(i + _AHEAD, len(hashes) - 1)] & last)
         if hashes[i] == 0:
             continue
         slot = hashes[i] & last
@@ -445,9 +452,19 @@ def _tally(hashes, begin, table):
 
 
 @njit(nogil=True, cache=True)
+def _collect(table, counts, firsts):
+    n = 0
+    for i in range(len(table)):
+        if table[i, 1]:
+            counts[n], firsts[n] = table[i, 1], table[i, 2]
+            n += 1
+
+
+@njit(nogil=True, cache=True)
 def _move(table, into):
     last = np.uint64(len(into) - 1)
     for i in range(len(table)):
+        prefetch(into, table[min(i + _AHEAD, len(table) - 1), 0] & last)
         if table[i, 1]:
             slot = table[i, 0] & last
             while into[slot, 1]:

@@ -3,8 +3,8 @@
     s_k  =  sum of w_t e_t over the block's tokens        c  =  sum_k p_k * s_k / sqrt(sum_t w_t^2)
     z    =  W c + b
 
-with w_t the weight of a token's use and k(t) the block of its place, as in `fused`, which learns
-what is used here.
+with w_t the weight of a token's use and k(t) the block of its place, as in `fused_step`, which
+learns what is used here.
 """
 
 from __future__ import annotations

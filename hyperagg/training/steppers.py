@@ -105,7 +105,7 @@ def make_stepper(
 
 
 class FusedStepper:
-    """Steps an aggregation classifier by the kernels of `hyperagg.training.fused`.
+    """Steps an aggregation classifier by `fused.Learner`.
 
     `threads` is how many there may be; the weights do not depend on it.
     """
