@@ -135,9 +135,9 @@ class Learner:
         shapes = (*side, classes), side, (*side, blocks, 2)
         told = Told(*(lines.apart(*shape) for shape in shapes))
         longest = int(rows.lengths[order].max(initial=0))
+        own = [self._own(k, longest) for k in range(self.threads)]
         losses = np.empty(len(order), dtype=np.float64)
         arrivals = np.zeros(1, dtype=np.int64)
-
         read = Read(
             rows.token_ids,
             documents.use_weights,
@@ -148,8 +148,8 @@ class Learner:
 
         def work(me: int, threads: int, order: np.ndarray) -> None:
             learn(
-                me, threads, arrivals, order, read, self.tables[me], self._own(me, longest), told,
-                rates, class_weights, steps, self.damped, losses,
+                me, threads, arrivals, order, read, self.tables[me], own[me], told, rates,
+                class_weights, steps, self.damped, losses,
             )  # fmt: skip
 
         if self.threads > 1:
