@@ -34,7 +34,7 @@ def train(
     heads: Annotated[int, typer.Option(min=1, help="Of attention.")] = 4,
     steps: Annotated[int, typer.Option(min=1, help="Of the optimizer.")] = 3000,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 32,
-    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 2e-3,
+    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 8e-3,
     bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16.")] = False,
     save_steps: Annotated[int, typer.Option(min=1, help="How often to write a state.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, pictures and noise.")] = 0,

@@ -38,7 +38,7 @@ class Recipe:
 
     steps: int = 3000
     batch_size: int = 32
-    learning_rate: float = 2e-3
+    learning_rate: float = 8e-3
     ema: float = 0.995
     label_dropout: float = 0.1
     bf16: bool = False
