@@ -400,6 +400,7 @@ def test_a_checkpoint_of_a_run_without_hope_is_removed(cli, place, monkeypatch):
             calls.append(self.checkpoint.exists())
             if self.epoch == 3:
                 self.stepper.model.embedding.data.fill_(float("nan"))
+                self.stepper.load_optimizer_state(self.stepper.optimizer_state())
 
     monkeypatch.setattr(loop, "_Run", Run)
     arguments = ["train", "good.csv", "--out", "new"]
