@@ -41,8 +41,8 @@ from hyperagg.training.language.train import Recipe, train_model
 __all__ = ["compare_language_models", "language_models_table"]
 
 
-# Few tokens are worth many steps: with 16 rows a step attention was behind having no mixer at all.
-BATCH = 4
+# Few tokens are worth many steps: with 16 rows of 256 attention was behind having no mixer at all.
+TOKENS_A_STEP = 1024
 FIRST_RATES = (2e-3, 4e-3)
 
 
@@ -112,7 +112,7 @@ def compare_language_models(
         "tokenizer": tokenizer,
         "vocabulary": len(words),
         "sequence_length": sequence_length,
-        "batch": BATCH,
+        "batch": _batch(sequence_length),
         "tokens": tokens,
         "seeds": seeds,
         "environment": environment(),
@@ -177,9 +177,13 @@ class _Study:
         if key not in self.runs.done:
             set_seed(seed)
             model = build_model(name, self.size, self.words, self.length)
-            steps = max(1, round(self.tokens / self.length / BATCH))
+            steps = max(1, round(self.tokens / self.length / _batch(self.length)))
             recipe = Recipe(
-                batch_size=BATCH, learning_rate=rate, max_steps=steps, save_steps=None, seed=seed
+                batch_size=_batch(self.length),
+                learning_rate=rate,
+                max_steps=steps,
+                save_steps=None,
+                seed=seed,
             )
             trained = train_model(model, self.packed, self.folder(key), recipe, shown=self.progress)
             self.words.save_pretrained(self.folder(key))
@@ -294,6 +298,11 @@ _MEASURES = ("perplexity", "perplexity_per_word", "bits_per_byte")
 def _summary(found: Mapping[str, list[float]]) -> dict[str, Any]:
     """The mean of every measure, and the seeds by themselves."""
     return {name: float(np.mean(each)) for name, each in found.items()} | {"seeds": dict(found)}
+
+
+def _batch(length: int) -> int:
+    """Rows of a step."""
+    return max(1, TOKENS_A_STEP // length)
 
 
 def _key(name: str, rate: float, seed: int) -> str:
