@@ -42,7 +42,7 @@ __all__ = ["compare_language_models", "language_models_table"]
 
 
 # Few tokens are worth many steps: with 16 rows of 256 attention was behind having no mixer at all.
-TOKENS_A_STEP = 1024
+BATCH, TOKENS_A_STEP = 4, 1024
 FIRST_RATES = (2e-3, 4e-3)
 
 
@@ -301,8 +301,8 @@ def _summary(found: Mapping[str, list[float]]) -> dict[str, Any]:
 
 
 def _batch(length: int) -> int:
-    """Rows of a step."""
-    return max(1, TOKENS_A_STEP // length)
+    """Rows of a step: fewer where they are long."""
+    return max(1, min(BATCH, TOKENS_A_STEP // length))
 
 
 def _key(name: str, rate: float, seed: int) -> str:
