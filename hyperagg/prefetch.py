@@ -2,7 +2,7 @@
 
 A processor fetches ahead by itself, but neither rows in no order nor over the border of a page of
 4 kB, which comes every few rows of a wide tensor. Numba's cache does not see a change of this file:
-after one, delete the __pycache__ of ops and training.
+after one, delete the __pycache__ of ops, text and training.
 """
 
 from __future__ import annotations
