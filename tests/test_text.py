@@ -15,6 +15,7 @@ from hyperagg.text import (
     read_tokenizer,
     scan,
 )
+from hyperagg.text.hash_table import tally
 
 # Surrogates are no text: UTF-8 cannot hold them.
 texts = st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=6)
@@ -93,7 +94,7 @@ def test_unknown_grams_are_left_out():
 def test_a_tally_counts_more_than_one_chunk_of_hashes():
     rng = np.random.default_rng(0)
     hashes = rng.integers(0, 200_000, 700_000).astype(np.uint64)
-    counts, firsts = scan.tally(hashes)
+    counts, firsts = tally(hashes)
     wanted, first, number = np.unique(hashes[hashes > 0], return_index=True, return_counts=True)
     order = np.argsort(hashes[firsts])
     assert np.array_equal(hashes[firsts][order], wanted)

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import track
 from safetensors.numpy import load_file, save_file
@@ -30,10 +29,10 @@ from hyperagg.data.digits import Digits, Images
 from hyperagg.models.denoiser import MIXERS, Denoiser
 from hyperagg.models.denoiser_pipeline import DenoiserPipeline, as_images, load_pipeline
 from hyperagg.studies.bracket import bracketed
-from hyperagg.studies.digit_judge import DigitJudge, trained_judge
+from hyperagg.studies.digit_judge import trained_judge
+from hyperagg.studies.digit_yardstick import Yardstick, scaled
 from hyperagg.studies.report import environment, markdown_table, spread, write_results
 from hyperagg.studies.runs import Runs
-from hyperagg.training.denoiser_run import new_scheduler
 from hyperagg.training.diffusion import Recipe, complete, train_denoiser
 
 __all__ = ["compare_denoisers", "denoisers_table"]
@@ -42,7 +41,6 @@ CLASSES = 10
 DENOISING_STEPS = 50
 GRID_ROWS = 8
 CHUNK = 100  # pictures at a time
-LOSS_ROWS = 2000
 HELD_OUT = 12  # the last twelfth of the training digits, 5,000 of mnist's, chooses the rates
 FIRST_RATES = (4e-3, 8e-3)
 PICTURES = ("samples.png", "nearest.png", "denoising.gif")
@@ -202,10 +200,8 @@ class _Study:
         self.learned = Images(images[:kept], labels[:kept])
         held_out = Images(images[kept:], labels[kept:])
         self.judge = trained_judge(self.learned, out / "judge.safetensors", shown=progress)
-        self.held_out, self.test = (
-            _Yardstick(self.judge, part) for part in (held_out, digits.test)
-        )
-        self.pictures = _scaled(self.learned.images)
+        self.held_out, self.test = (Yardstick(self.judge, part) for part in (held_out, digits.test))
+        self.pictures = scaled(self.learned.images)
         # As many training digits as there will be samples, and others to compare samples with.
         order = np.random.default_rng(0).permutation(kept)
         self.some = self.pictures[order[:samples]]
@@ -305,7 +301,7 @@ class _Study:
 
     def nearest(self, drawn: dict[str, np.ndarray], folder: Path) -> dict[str, Any]:
         """Distances to training digits, how drawn ones differ from them, and pictures of both."""
-        pictures = _scaled(drawn["pictures"])
+        pictures = scaled(drawn["pictures"])
         nearest = nearest_pictures(_flat(pictures), _flat(self.pictures))
         order = np.argsort(nearest.distances)
         digits = [order[drawn["labels"][order] == i][:2] for i in range(CLASSES)]
@@ -366,48 +362,8 @@ class _Study:
         return self.out / "models" / key.replace("|", "-")
 
 
-class _Yardstick:
-    """Real digits that no denoiser has learned from, and what is drawn beside them."""
-
-    def __init__(self, judge: DigitJudge, digits: Images) -> None:
-        self.judge, self.labels = judge, digits.labels
-        self.pictures = _scaled(digits.images)
-        self.features, self.answers = judge.judge(self.pictures)
-
-    def measured(self, drawn: dict[str, np.ndarray]) -> dict[str, Any]:
-        features, answers = self.judge.judge(_scaled(drawn["pictures"]))
-        right = answers == drawn["labels"]
-        return {
-            "frechet": frechet_distance(features, self.features),
-            "class_accuracy": float(right.mean()),
-            "accuracy_of_each": [float(right[drawn["labels"] == i].mean()) for i in range(CLASSES)],
-        }
-
-    @torch.no_grad()
-    def loss(self, denoiser: Denoiser) -> float:
-        """Of the prediction, with classes, the same times and noise for all."""
-        generator = torch.Generator().manual_seed(0)
-        scheduler = new_scheduler()
-        rows = min(LOSS_ROWS, len(self.labels))
-        pictures = 2 * torch.from_numpy(self.pictures[:rows])[:, None] - 1
-        labels = torch.from_numpy(self.labels[:rows])
-        times = torch.arange(rows) * scheduler.config.num_train_timesteps // rows
-        noise = torch.randn(pictures.shape, generator=generator)
-        wanted = scheduler.get_velocity(pictures, noise, times)
-        noisy = scheduler.add_noise(pictures, noise, times)
-        total = 0.0
-        for part in torch.arange(rows).split(CHUNK):
-            found = denoiser(noisy[part], times[part], labels[part])
-            total += float(F.mse_loss(found, wanted[part], reduction="sum"))
-        return total / wanted.numel()
-
-
 def _key(mixer: str, rate: float, seed: int) -> str:
     return f"{mixer}|{rate:g}|{seed}"
-
-
-def _scaled(images: np.ndarray) -> np.ndarray:
-    return images / np.float32(255)
 
 
 def _flat(pictures: np.ndarray) -> np.ndarray:

@@ -22,11 +22,11 @@ import numpy as np
 from numba import njit
 
 from hyperagg.prefetch import prefetch
+from hyperagg.text.hash_table import find
 from hyperagg.threads import even_borders, parts, run
 
 __all__ = [
     "GRAMS",
-    "build_table",
     "bytes_of",
     "entry_texts",
     "find_ids",
@@ -34,7 +34,6 @@ __all__ = [
     "look_up",
     "look_up_on",
     "scan",
-    "tally",
     "to_bytes",
 ]
 
@@ -146,14 +145,6 @@ def hash_vocabulary(entries: Sequence[str]) -> np.ndarray:
     return hashes
 
 
-def build_table(hashes: np.ndarray) -> np.ndarray:
-    """Open addressing at most half full: (slots, 2) of hashes and ids, which count from 1; 0 is
-    empty."""
-    table = np.zeros((1 << max(4, int(2 * len(hashes)).bit_length()), 2), dtype=np.uint64)
-    _fill_table(hashes, table)
-    return table
-
-
 def look_up(
     data: np.ndarray, borders: np.ndarray, table: np.ndarray, grams: bool
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -194,28 +185,7 @@ def look_up_on(
     return token_ids, owners, last
 
 
-def tally(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How often each hash but 0 comes, and where first: counts and first places, in that order."""
-    table, used = _new_counts(1 << 16), 0
-    for begin in range(0, len(hashes), _CHUNK):
-        part = hashes[begin : begin + _CHUNK]
-        if 2 * (used + len(part)) > len(table):
-            small, table = table, _new_counts(1 << int(4 * (used + len(part))).bit_length())
-            _move(small, table)
-        used += _tally(part, begin, table)
-    counts, firsts = (np.empty(used, dtype=np.int64) for _ in range(2))
-    _collect(table, counts, firsts)
-    return counts, firsts
-
-
-def _new_counts(slots: int) -> np.ndarray:
-    """Slot -> hash, count, first place; 0 of them: empty."""
-    return np.zeros((slots, 3), dtype=np.uint64)
-
-
-_CHUNK = 1 << 18
 _WORDS_AT_ONCE = 64
-_AHEAD = 16  # hashes whose slots are on their way while one is dealt with
 # The 64-bit FNV-1a hash. With 64 bits two entries of one vocabulary collide with a chance of about
 # V^2 / 2^65: below 1e-7 for two million.
 _OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
@@ -362,15 +332,6 @@ def _hash_words(first, last, data, borders, places, hashes, starts, ends, grams)
             i = stop
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _find(table, key):
-    last = np.uint64(len(table) - 1)
-    slot = key & last
-    while table[slot, 1] and table[slot, 0] != key:
-        slot = (slot + _ONE) & last
-    return np.int32(table[slot, 1])
-
-
 @njit(nogil=True, cache=True)
 def find_ids(first, last, data, borders, table, grams, before, owned):
     """Of these rows what `look_up` finds, and what `look_up_on` does."""
@@ -412,7 +373,7 @@ def find_ids(first, last, data, borders, table, grams, before, owned):
                 word += 1
                 for kind in range(kinds):
                     key = keys[own, kind]
-                    found = _find(table, key) if key else np.int32(0)
+                    found = find(table, key) if key else np.int32(0)
                     if found or kind == 0:
                         token_ids[n] = found
                         if owned:
@@ -421,52 +382,3 @@ def find_ids(first, last, data, borders, table, grams, before, owned):
                         n += 1
         cu_seqlens[row - first + 1] = n
     return token_ids[:n], cu_seqlens, owners[:n], before
-
-
-@njit(nogil=True, cache=True)
-def _fill_table(hashes, table):
-    last = np.uint64(len(table) - 1)
-    for i in range(len(hashes)):
-        prefetch(table, hashes[min(i + _AHEAD, len(hashes) - 1)] & last)
-        slot = hashes[i] & last
-        while table[slot, 1] and table[slot, 0] != hashes[i]:
-            slot = (slot + _ONE) & last
-        table[slot, 0], table[slot, 1] = hashes[i], np.uint64(i + 1)
-
-
-@njit(nogil=True, cache=True)
-def _tally(hashes, begin, table):
-    last, fresh = np.uint64(len(table) - 1), 0
-    for i in range(len(hashes)):
-        prefetch(table, hashes[min(i + _AHEAD, len(hashes) - 1)] & last)
-        if hashes[i] == 0:
-            continue
-        slot = hashes[i] & last
-        while table[slot, 1] and table[slot, 0] != hashes[i]:
-            slot = (slot + _ONE) & last
-        if not table[slot, 1]:
-            table[slot, 0], table[slot, 2] = hashes[i], np.uint64(begin + i)
-            fresh += 1
-        table[slot, 1] += _ONE
-    return fresh
-
-
-@njit(nogil=True, cache=True)
-def _collect(table, counts, firsts):
-    n = 0
-    for i in range(len(table)):
-        if table[i, 1]:
-            counts[n], firsts[n] = table[i, 1], table[i, 2]
-            n += 1
-
-
-@njit(nogil=True, cache=True)
-def _move(table, into):
-    last = np.uint64(len(into) - 1)
-    for i in range(len(table)):
-        prefetch(into, table[min(i + _AHEAD, len(table) - 1), 0] & last)
-        if table[i, 1]:
-            slot = table[i, 0] & last
-            while into[slot, 1]:
-                slot = (slot + _ONE) & last
-            into[slot] = table[i]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from hyperagg.text import scan
+from hyperagg.text.hash_table import build_table, tally
 from hyperagg.text.ragged import Ragged
 
 __all__ = [
@@ -86,7 +87,7 @@ class WordTokenizer:
         self.grams = np.fromiter(map(is_gram, self.vocabulary), dtype=bool)
         self.has_grams = bool(self.grams.any())
         # [UNK] is no word a text can hold (the scan splits at brackets), so it needs no slot.
-        self.table = scan.build_table(scan.hash_vocabulary(self.vocabulary[1:]))
+        self.table = build_table(scan.hash_vocabulary(self.vocabulary[1:]))
 
     def __len__(self) -> int:
         return len(self.vocabulary)
@@ -182,7 +183,7 @@ def _words_and_grams(
 
 def _most_used(hashes: np.ndarray, most: int, min_count: int) -> np.ndarray:
     """Where the most used hashes come first, the most used of all in front."""
-    counts, firsts = scan.tally(hashes)
+    counts, firsts = tally(hashes)
     if 0 < most < len(counts):
         # Of those that are used as often as the last one, the first ones are taken below.
         min_count = max(min_count, int(np.partition(counts, -most)[-most]))

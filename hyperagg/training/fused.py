@@ -178,7 +178,7 @@ class Learner:
             logit_gradients=lines.apart(side, classes),
             context_gradient=lines.apart(1, width),
             logits=lines.apart(classes),
-            steps=lines.apart(longest),
+            row_steps=lines.apart(longest),
             channels=self.channels,
             first_group=first,
             last_group=last,

@@ -93,7 +93,7 @@ class Own(NamedTuple):
     logit_gradients: np.ndarray  # (S, C)
     context_gradient: np.ndarray  # (1, D)
     logits: np.ndarray  # (C,)
-    steps: np.ndarray  # (longest document,)
+    row_steps: np.ndarray  # (longest document,)
     channels: int  # of all threads
     first_group: int
     last_group: int
@@ -290,8 +290,10 @@ def _step(first, last, order, read, tables, rates, steps, own, told):
             for t in range(place, stop):
                 token, w = read.token_ids[begin + t], read.use_weights[begin + t]
                 size = _step_size(tables.embedding_state, token, w * w * row_square * share, rate)
-                own.steps[t] = -size * w * rates[token]
+                own.row_steps[t] = -size * w * rates[token]
             for t in range(place, stop):
                 token = read.token_ids[begin + t]
-                lines.add(tables.embedding, token, own.steps[t], own.row_gradients, row, 0, width)
+                lines.add(
+                    tables.embedding, token, own.row_steps[t], own.row_gradients, row, 0, width
+                )
             place = stop
