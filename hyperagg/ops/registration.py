@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hyperagg.ops import cpu_scan, cpu_tokens
+from hyperagg.ops import cpu_scan, cpu_tokens, cpu_window
 
 _A = np.ndarray
 
@@ -173,7 +173,7 @@ def window(
     """y (T, D): sums over the `size` newest tokens of each row."""
     y = _padded(x, lengths, wide_type(x.dtype))
     inputs = _inputs(x, p, None, None, None, before, starts, lengths)
-    cpu_scan.window(inputs.x, inputs.p, *inputs[5:], size, power, y.numpy(), False)
+    cpu_window.window(inputs.x, inputs.p, *inputs[5:], size, power, y.numpy(), False)
     return y.to(x.dtype)
 
 
@@ -196,11 +196,11 @@ def window_backward(
     """Gradients of x and p."""
     g = _padded(x, lengths, wide_type(x.dtype))
     inputs = _inputs(y_grad, None, None, None, None, before, starts, lengths)
-    cpu_scan.window(inputs.x, None, *inputs[5:], size, power, g.numpy(), True)
+    cpu_window.window(inputs.x, None, *inputs[5:], size, power, g.numpy(), True)
     if p is None:
         return g.to(x.dtype), g.new_empty(0, g.shape[1])
     x_grad, p_grad = _padded(x, lengths, x.dtype), torch.zeros_like(p)
-    cpu_scan.multiply_backward(
+    cpu_window.multiply_backward(
         g.numpy(), _array(x), _array(p), *inputs[6:], _array(x_grad), p_grad.numpy()
     )
     return x_grad, p_grad
