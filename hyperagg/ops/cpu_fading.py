@@ -56,26 +56,6 @@ def _(row, k, value):
     return write_real
 
 
-def _add(row, k, value):  # pragma: no cover
-    raise NotImplementedError
-
-
-@overload(_add, inline="always")
-def _(row, k, value):
-    if isinstance(value, types.Complex):
-
-        def add(row, k, value):
-            row[2 * k] += value.real
-            row[2 * k + 1] += value.imag
-
-        return add
-
-    def add_real(row, k, value):
-        row[k] += value
-
-    return add_real
-
-
 def _each(u, v):  # pragma: no cover
     raise NotImplementedError
 
@@ -272,7 +252,8 @@ def fading_sum_backward(
             if p is not None:
                 factor_grad = p_grad[place]
                 for k in range(len(g)):
-                    _add(factor_grad, k, _each(here[k], _read(x, token, k, g[k])))
+                    term = _each(here[k], _read(x, token, k, g[k]))
+                    _write(factor_grad, k, _read(p_grad, place, k, g[k]) + term)
             if states is not None:
                 earlier, at_row = (states, token - 1) if place else (initial, rows[s])
                 for k in range(len(g)):
