@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from hyperagg.atomic import atomic_write
-from hyperagg.benchmarks.turns import in_turns
+from hyperagg.benchmarks.turns import in_turns, torch_threads
 from hyperagg.models.denoiser import MIXERS, Denoiser
 from hyperagg.models.denoiser_pipeline import DenoiserPipeline
 from hyperagg.studies.report import environment, markdown_table, times, write_results
@@ -27,36 +27,29 @@ def bench_denoisers(
     patch_sizes: Sequence[int] = (1, 2, 4),
     d_model: int = 64,
     layers: int = 6,
+    threads: int = 1,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Seconds of both mixers in turns, medians of at least seven; writes results.json and table.md.
 
     A training step is of 8 pictures of 28 × 28, forward, backward and optimizer; a sample is one
-    picture after 50 steps with guidance, hence 100 predictions.
+    picture after 50 steps with guidance, hence 100 predictions. Both on `threads` threads.
     """
     measured = []
-    for patch_size in patch_sizes:
-        models = {
-            mixer: Denoiser(patch_size=patch_size, d_model=d_model, num_layers=layers, mixer=mixer)
-            for mixer in MIXERS
+    with torch_threads(threads):
+        for patch_size in patch_sizes:
+            row = _measured(patch_size, d_model, layers)
+            measured.append(row)
+            ratio = _ratio(row["training_step"])
+            say(f"{row['tokens']} tokens: attention takes {ratio} a training step")
+        results = {
+            "d_model": d_model,
+            "layers": layers,
+            "batch": BATCH,
+            "denoising_steps": STEPS,
+            "environment": environment(),
+            "measured": measured,
         }
-        tokens = (SIZE // patch_size) ** 2
-        row: dict[str, Any] = {
-            "patch_size": patch_size,
-            "tokens": tokens,
-            "training_step": in_turns({name: _step(model) for name, model in models.items()}),
-            "sample": in_turns({name: _sample(model) for name, model in models.items()}),
-        }
-        measured.append(row)
-        say(f"{tokens} tokens: attention takes {_ratio(row['training_step'])} a training step")
-    results = {
-        "d_model": d_model,
-        "layers": layers,
-        "batch": BATCH,
-        "denoising_steps": STEPS,
-        "environment": environment(),
-        "measured": measured,
-    }
     write_results(out, results)
     with atomic_write(out / "table.md") as draft:
         draft.write_text(speed_table(results), "utf-8")
@@ -74,6 +67,19 @@ def speed_table(results: Mapping[str, Any]) -> str:
             cells += [f"{row[what][mixer]:.3f}" for mixer in MIXERS] + [_ratio(row[what])]
         rows.append(cells)
     return markdown_table(columns, rows)
+
+
+def _measured(patch_size: int, d_model: int, layers: int) -> dict[str, Any]:
+    models = {
+        mixer: Denoiser(patch_size=patch_size, d_model=d_model, num_layers=layers, mixer=mixer)
+        for mixer in MIXERS
+    }
+    return {
+        "patch_size": patch_size,
+        "tokens": (SIZE // patch_size) ** 2,
+        "training_step": in_turns({name: _step(model) for name, model in models.items()}),
+        "sample": in_turns({name: _sample(model) for name, model in models.items()}),
+    }
 
 
 def _ratio(seconds: Mapping[str, float]) -> str:
