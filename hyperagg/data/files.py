@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from hyperagg.data import formats
+from hyperagg.data import formats, store
 from hyperagg.data.columns import Columns, Wanted, count, is_blank
 from hyperagg.data.dataset import Split
 from hyperagg.data.errors import DataError, quote
@@ -157,7 +157,8 @@ def open_bytes(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with Path(path).open("rb") as file:
             yield file
     except FileNotFoundError as error:
-        raise DataError(f"{display_name(path)}: there is no such file") from error
+        hint = data_set_hint(str(path))
+        raise DataError(f"{display_name(path)}: there is no such file{hint}") from error
     except IsADirectoryError as error:
         raise DataError(
             f"{display_name(path)}: is a directory, not a file: name a file in it"
@@ -165,6 +166,16 @@ def open_bytes(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{display_name(path)}: cannot be read ({reason})") from error
+
+
+def data_set_hint(name: str) -> str:
+    """Where the rows of a data set are whose name was given for a file's."""
+    for root in (store.own_directory(), store.cache_directory()):
+        if root is not None and Path(name).name == name and store.is_whole(root / name):
+            return (
+                f"; the data set of that name is {root / name / 'train.parquet'} and test.parquet"
+            )
+    return ""
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:

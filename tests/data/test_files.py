@@ -182,6 +182,18 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     assert "known" in refusal(tmp_path / "absent.csv", format="xml")
 
 
+def test_a_data_sets_name_is_no_file_and_its_files_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYPERAGG_DATA", str(tmp_path))
+    (tmp_path / "wires").mkdir()
+    assert "data set" not in refusal(Path("wires"))  # not whole
+    for part in ("train", "test"):
+        (tmp_path / "wires" / f"{part}.parquet").touch()
+    assert str(tmp_path / "wires" / "train.parquet") in refusal(Path("wires"))
+    assert "data set" not in refusal(Path("..") / "wires")
+
+
 def test_wrong_names_are_answered_with_the_right_ones(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "review,stars\na,b\n")
     assert "did you mean 'review'" in refusal(path, "Review", "stars")
