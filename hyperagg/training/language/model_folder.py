@@ -56,13 +56,12 @@ def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         raise ValueError(
             f"{folder}: there is no config.json in it; name a folder that `lm train` wrote"
         )
-    tokenizer = load_tokenizer(folder)
     try:
         model = AutoModelForCausalLM.from_pretrained(folder)
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{folder}: no language model can be read from it ({reason})") from error
-    return model.eval(), tokenizer
+    return model.eval(), load_tokenizer(folder)
 
 
 def _card(model: PreTrainedModel, results: Mapping[str, Any]) -> str:
