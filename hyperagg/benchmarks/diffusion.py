@@ -27,16 +27,15 @@ def bench_denoisers(
     patch_sizes: Sequence[int] = (1, 2, 4),
     d_model: int = 64,
     layers: int = 6,
-    threads: int = 1,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Seconds of both mixers in turns, medians of at least seven; writes results.json and table.md.
 
     A training step is of 8 pictures of 28 × 28, forward, backward and optimizer; a sample is one
-    picture after 50 steps with guidance, hence 100 predictions. Both on `threads` threads.
+    picture after 50 steps with guidance, hence 100 predictions. Both on one thread.
     """
     measured = []
-    with torch_threads(threads):
+    with torch_threads(1):
         for patch_size in patch_sizes:
             row = _measured(patch_size, d_model, layers)
             measured.append(row)

@@ -76,8 +76,8 @@ def are_several(labels: Labels) -> bool:
 
 def distinct(labels: Labels) -> list[Label]:
     """The different ones, sorted: numbers, then strings."""
-    several: Any = labels
-    found: set[Label] = set(chain.from_iterable(several) if are_several(labels) else several)
+    given: Any = labels
+    found: set[Label] = set(chain.from_iterable(given) if are_several(labels) else given)
     return sorted(found, key=lambda label: (isinstance(label, str), label))
 
 
@@ -88,14 +88,14 @@ def encode_labels(labels: Labels, classes: Sequence[Label], name: str) -> Ragged
         ValueError: a label that is none of the classes.
     """
     numbers_of = {label: c for c, label in enumerate(classes)}
-    several: Any = labels if are_several(labels) else list(zip(labels))
-    borders = np.zeros(len(several) + 1, dtype=np.int64)
-    np.cumsum(list(map(len, several)), out=borders[1:])
+    rows: Any = labels if are_several(labels) else list(zip(labels))
+    borders = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum(list(map(len, rows)), out=borders[1:])
     try:
-        ids = list(map(numbers_of.__getitem__, chain.from_iterable(several)))
+        ids = list(map(numbers_of.__getitem__, chain.from_iterable(rows)))
     except KeyError:
         i, unknown = next(
-            (i, label) for i, own in enumerate(several) for label in own if label not in numbers_of
+            (i, label) for i, own in enumerate(rows) for label in own if label not in numbers_of
         )
         raise ValueError(
             f"{name}[{i}]: {unknown!r} was not there in training; the labels are "
@@ -143,7 +143,8 @@ def _holds_labels(label: object) -> bool:
 
 
 def _all_of(values: list[Any], *types: type) -> bool:
-    """Nearly all lists are, and a loop over a hundred thousand rows costs as much as an epoch."""
+    """Whether no value is of another type; asked of all at once, since a loop over a hundred
+    thousand rows costs as much as an epoch."""
     return set(map(type, values)) <= set(types)
 
 
