@@ -35,7 +35,7 @@ __all__ = [
     "bench_language",
 ]
 
-GATE, ATTENTION, FEED_FORWARD = "gate", "attention", "feed-forward only"
+GATE, ATTENTION, FEED_FORWARD = "expanded gate", "attention", "feed-forward only"
 # Attention at its best in decoding: its usual cache is copied for every token.
 IN_PLACE = "attention, cache in place"
 KINDS = {GATE: "gate", ATTENTION: "full_attention", FEED_FORWARD: "none"}

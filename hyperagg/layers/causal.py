@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -27,7 +28,7 @@ class Trace(NamedTuple):
     """The states after each of the last tokens, for going back.
 
     Args:
-        sums: (B, 1 + N, D) in float32 or better: before the first token, and after each.
+        sums: (B, 1 + N, E) in float32 or better: before the first token, and after each.
         inputs: (B, K - 1 + N, D) of the convolution of K tokens; None without one.
     """
 
@@ -36,7 +37,7 @@ class Trace(NamedTuple):
 
 
 class MixerState(NamedTuple):
-    """All that a mixer keeps of the tokens before: D sums and K - 1 inputs a row.
+    """All that a mixer keeps of the tokens before: E sums and K - 1 inputs a row.
 
     Args:
         sums: the running sums, in float32 or better, and how many tokens they hold.
@@ -63,13 +64,17 @@ class MixerState(NamedTuple):
 class CausalAggregation(nn.Module):
     """Every place's sum of the tokens up to it, each times what it weighs there.
 
-    context_i = sum_{t <= i} (W_v u_t) * p(t, i),   y_i = W_o RMSNorm(context_i)
+    context_i = sum_{t <= i} (W_v u_t) * p(t, i),   y_i = W_o (RMSNorm(context_i) * r_i)
+
+    r_i, what place i reads of its sum, is SiLU(W_r u_i) with an output gate and 1 without.
 
     Args:
         d_model: D.
         form: what p(t, i) is made of. "sum": p_t, a vector a place (the source's form); "decay": a
             power of a constant for every channel; "rotation": of a complex one for every pair;
             "gate": the product of gates that the tokens between set.
+        expand: E / D, sums of how many channels; W_v makes E of D and W_o D of E.
+        output_gate: whether a place chooses what it reads.
         conv_kernel_size: K, u is replaced by a weighted sum of its K newest before all else; 0
             leaves that out.
         max_length: places that "sum" has vectors for; the others have no end.
@@ -79,9 +84,11 @@ class CausalAggregation(nn.Module):
         ValueError: an unknown form, or "sum" without max_length.
 
     Numerics: sums in float32 or better, whatever the type of u. Cost: O(n d^2) for the linear maps,
-        O(n d) for the sum; a step of decoding O(d^2) and K D numbers of state.
+        O(n d) for the sum; a step of decoding O(d^2) and E + (K - 1) D numbers of state. Weights
+        with gates: 3 E D, and E D for the output gate.
     Source: "sum" is the source document's layer. Gates between 0 and 1 made by the input: Martin
-        and Cundy 2018, "Parallelizing linear recurrent neural nets over sequence length".
+        and Cundy 2018, "Parallelizing linear recurrent neural nets over sequence length". Expanded
+        channels read by an output gate: Gu and Dao 2023, "Mamba".
     """
 
     def __init__(
@@ -89,16 +96,22 @@ class CausalAggregation(nn.Module):
         d_model: int,
         form: str = "gate",
         *,
+        expand: int = 1,
+        output_gate: bool = False,
         conv_kernel_size: int = 0,
         max_length: int | None = None,
         norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
+        if expand < 1:
+            raise ValueError(f"expand={expand}: give at least 1")
+        channels = expand * d_model
         self.convolution = ShortConvolution(d_model, conv_kernel_size) if conv_kernel_size else None
-        self.value = nn.Linear(d_model, d_model, bias=False)
-        self.relation = _relation(form, d_model, max_length)
-        self.norm = nn.RMSNorm(d_model, eps=norm_eps)
-        self.out = nn.Linear(d_model, d_model, bias=False)
+        self.value = nn.Linear(d_model, channels, bias=False)
+        self.relation = _relation(form, d_model, channels, max_length)
+        self.norm = nn.RMSNorm(channels, eps=norm_eps)
+        self.output_gate = nn.Linear(d_model, channels, bias=False) if output_gate else None
+        self.out = nn.Linear(channels, d_model, bias=False)
 
     def forward(
         self,
@@ -128,7 +141,10 @@ class CausalAggregation(nn.Module):
         if trace:
             first = torch.zeros_like(after.carried) if state is None else state.sums.carried
             steps = Trace(torch.cat([first[:, None], sums.to(first.dtype)], 1), inputs)
-        return self.out(self.norm(sums.to(u.dtype))), MixerState(after, recent, steps)
+        y = self.norm(sums.to(u.dtype))
+        if self.output_gate is not None:
+            y = y * F.silu(self.output_gate(u))
+        return self.out(y), MixerState(after, recent, steps)
 
 
 class ShortConvolution(nn.Module):
@@ -186,7 +202,7 @@ class ShortConvolution(nn.Module):
 
 
 def _sum(terms: Terms, layout: Layout, state: ops.State | None) -> tuple[Tensor, ops.State]:
-    """(B, N, D) running sums in every sequence, and the state after them."""
+    """(B, N, E) running sums in every sequence, and the state after them."""
     x, p, decay, gate = terms
     if layout.documents is not None:
         if state is not None:
@@ -249,12 +265,14 @@ def _rows(inputs: Tensor, index: Int[Tensor, "B M"]) -> Tensor:
     return inputs.gather(1, index[..., None].expand(-1, -1, inputs.shape[2]))
 
 
-def _relation(form: str, d_model: int, max_length: int | None) -> nn.Module:
+def _relation(form: str, d_model: int, channels: int, max_length: int | None) -> nn.Module:
     if form == "sum":
         if max_length is None:
             raise ValueError("max_length: form='sum' needs to know how many places there are")
-        return AbsolutePositions(d_model, max_length)
-    relations = {"decay": ConstantDecay, "rotation": RotatingDecay, "gate": ContentGate}
+        return AbsolutePositions(channels, max_length)
+    if form == "gate":
+        return ContentGate(d_model, channels)
+    relations = {"decay": ConstantDecay, "rotation": RotatingDecay}
     if form not in relations:
         raise ValueError(f"form={form!r}: there are {', '.join(FORMS)}")
-    return relations[form](d_model)
+    return relations[form](channels)

@@ -3,7 +3,7 @@
     context_i = sum_{t <= i} v_t * p(t, i)
 
 Each form says what `hyperagg.ops.aggregate` has to be given for it, so that every one of them costs
-O(n d) and goes on from a state of D numbers.
+O(n d) and goes on from a state of as many numbers as there are channels.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class AbsolutePositions(nn.Module):
     """p(t, i) = p_t: a free vector a place, the same for every later place. The source's form.
 
     Args:
-        d_model: D.
+        channels: E.
         max_length: places there are vectors for; a longer sequence raises ValueError.
     """
 
-    def __init__(self, d_model: int, max_length: int) -> None:
+    def __init__(self, channels: int, max_length: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(max_length, d_model))
+        self.weight = nn.Parameter(torch.empty(max_length, channels))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -53,7 +53,7 @@ class AbsolutePositions(nn.Module):
     def forward(
         self,
         u: Float[Tensor, "B N D"],
-        v: Float[Tensor, "B N D"],
+        v: Float[Tensor, "B N E"],
         places: int | Int[Tensor, "B N"],
     ) -> Terms:
         """The terms v_t p_t. `places`: (B, N); or how many, where sequences start at 0."""
@@ -75,14 +75,14 @@ class ConstantDecay(nn.Module):
     at size one.
 
     Args:
-        d_model: D. Half-lives start at 1 ... 512 tokens, evenly in their logarithm.
+        channels: E. Half-lives start at 1 ... 512 tokens, evenly in their logarithm.
     """
 
     longest_half_life = 512
 
-    def __init__(self, d_model: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.log_rate = nn.Parameter(torch.empty(d_model))
+        self.log_rate = nn.Parameter(torch.empty(channels))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -93,10 +93,10 @@ class ConstantDecay(nn.Module):
     def forward(
         self,
         u: Float[Tensor, "B N D"],
-        v: Float[Tensor, "B N D"],
+        v: Float[Tensor, "B N E"],
         places: int | Int[Tensor, "B N"],
     ) -> Terms:
-        """The terms sqrt(1 - a^2) v_t and the decay a, (D,)."""
+        """The terms sqrt(1 - a^2) v_t and the decay a, (E,)."""
         decay = torch.exp(-self.log_rate.float().exp())
         return Terms(v * (1 - decay**2).sqrt().to(v.dtype), decay=decay)
 
@@ -107,17 +107,17 @@ class RotatingDecay(nn.Module):
     a = exp(-exp(log_rate) + i frequency). Channels 2k and 2k + 1 are real and imaginary part.
 
     Args:
-        d_model: D, even. Half-lives start at 1 ... 512 tokens, and a quarter turn in each.
+        channels: E, even. Half-lives start at 1 ... 512 tokens, and a quarter turn in each.
     """
 
     longest_half_life = 512
 
-    def __init__(self, d_model: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        if d_model % 2:
-            raise ValueError(f"d_model={d_model}: rotation turns channels in pairs; give an even D")
-        self.log_rate = nn.Parameter(torch.empty(d_model // 2))
-        self.frequency = nn.Parameter(torch.empty(d_model // 2))
+        if channels % 2:
+            raise ValueError(f"{channels} channels: rotation turns them in pairs; give an even D")
+        self.log_rate = nn.Parameter(torch.empty(channels // 2))
+        self.frequency = nn.Parameter(torch.empty(channels // 2))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -129,10 +129,10 @@ class RotatingDecay(nn.Module):
     def forward(
         self,
         u: Float[Tensor, "B N D"],
-        v: Float[Tensor, "B N D"],
+        v: Float[Tensor, "B N E"],
         places: int | Int[Tensor, "B N"],
     ) -> Terms:
-        """The terms sqrt(1 - |a|^2) v_t and the decay a, (D / 2,) complex."""
+        """The terms sqrt(1 - |a|^2) v_t and the decay a, (E / 2,) complex."""
         size = torch.exp(-self.log_rate.float().exp())
         scale = (1 - size**2).sqrt().repeat_interleave(2).to(v.dtype)
         return Terms(v * scale, decay=torch.polar(size, self.frequency.float()))
@@ -145,30 +145,31 @@ class ContentGate(nn.Module):
     (1 - a_i) v_i, and never outgrows its terms.
 
     Args:
-        d_model: D. b starts at half-lives of 1 ... 64 tokens, evenly in their logarithm.
+        d_model: D.
+        channels: E, of v; None: D. b starts at half-lives of 1 ... 64 tokens, evenly in their
+            logarithm.
     """
 
     longest_half_life = 64
 
-    def __init__(self, d_model: int) -> None:
+    def __init__(self, d_model: int, channels: int | None = None) -> None:
         super().__init__()
-        self.linear = nn.Linear(d_model, d_model)
+        self.linear = nn.Linear(d_model, d_model if channels is None else channels)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        d = self.linear.in_features
-        nn.init.normal_(self.linear.weight, 0.0, d**-0.5)
-        left = 0.5 ** (1 / _half_lives(d, self.longest_half_life))
+        nn.init.normal_(self.linear.weight, 0.0, self.linear.in_features**-0.5)
+        left = 0.5 ** (1 / _half_lives(self.linear.out_features, self.longest_half_life))
         with torch.no_grad():
             self.linear.bias.copy_(left.logit())
 
     def forward(
         self,
         u: Float[Tensor, "B N D"],
-        v: Float[Tensor, "B N D"],
+        v: Float[Tensor, "B N E"],
         places: int | Int[Tensor, "B N"],
     ) -> Terms:
-        """The terms (1 - a_t) v_t and the gate a, (B, N, D)."""
+        """The terms (1 - a_t) v_t and the gate a, (B, N, E)."""
         # In bfloat16 a gate near one could not tell 64 tokens from 90.
         a = torch.sigmoid(self.linear(u).to(torch.promote_types(u.dtype, torch.float32)))
         return Terms(v - a * v, gate=a)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,15 +36,38 @@ SIZES = {
     "10M": Size(384, 6, 6),
 }
 
-MIXERS: dict[str, Callable[[int], list[str]]] = {
-    "feed-forward only": lambda layers: ["none"] * layers,
-    "sum (the source's form)": lambda layers: ["sum"] * layers,
-    "decay": lambda layers: ["decay"] * layers,
-    "rotation": lambda layers: ["rotation"] * layers,
-    "gate": lambda layers: ["gate"] * layers,
-    "feed-forward + last attention": lambda layers: ["none"] * (layers - 1) + ["full_attention"],
-    "gate + last attention": lambda layers: ["gate"] * (layers - 1) + ["full_attention"],
-    "attention": lambda layers: ["full_attention"] * layers,
+
+@dataclass(frozen=True)
+class Mixer:
+    """What mixes tokens in all layers but the last, and what in the last.
+
+    Plain sums are of D channels; expanded ones of 2 D, read by an output gate.
+    """
+
+    layer: str
+    last: str
+    expanded: bool = False
+
+    def arguments(self, layers: int) -> dict[str, Any]:
+        """Of HyperAggConfig."""
+        return {
+            "layer_types": [self.layer] * (layers - 1) + [self.last],
+            "expand": 2 if self.expanded else 1,
+            "output_gate": self.expanded,
+        }
+
+
+MIXERS = {
+    "feed-forward only": Mixer("none", "none"),
+    "sum (the source's form)": Mixer("sum", "sum"),
+    "decay": Mixer("decay", "decay"),
+    "rotation": Mixer("rotation", "rotation"),
+    "gate": Mixer("gate", "gate"),
+    "expanded gate": Mixer("gate", "gate", expanded=True),
+    "feed-forward + last attention": Mixer("none", "full_attention"),
+    "gate + last attention": Mixer("gate", "full_attention"),
+    "expanded gate + last attention": Mixer("gate", "full_attention", expanded=True),
+    "attention": Mixer("full_attention", "full_attention"),
 }
 # Transformers' own, with blocks and a start of its own. A row only where it is named: on a CPU it
 # takes its time even with the parallel scan of the package mambapy, and hours without.
@@ -83,20 +106,19 @@ def _config(
     name: str, size: Size, words: PreTrainedTokenizerBase, length: int
 ) -> HyperAggConfig | MambaConfig:
     d, layers = size.d_model, size.layers
-    attention = ["full_attention"] * layers
-    wanted = _weights(_ours(attention, 4 * d, size, words, length))
+    wanted = _weights(_ours(MIXERS["attention"], 4 * d, size, words, length))
     if name == MAMBA:
         usual, larger = (_weights(_mamba(1, 16 + more, size, words)) for more in (0, 1))
         blocks = round(wanted / usual)
         more = (wanted / blocks - usual) / (larger - usual)
         return _mamba(blocks, 16 + round(more), size, words)
-    kinds = MIXERS[name](layers)
-    narrow = _weights(_ours(kinds, d, size, words, length))
-    return _ours(kinds, round(d + (wanted - narrow) / (2 * d * layers)), size, words, length)
+    mixer = MIXERS[name]
+    narrow = _weights(_ours(mixer, d, size, words, length))
+    return _ours(mixer, round(d + (wanted - narrow) / (2 * d * layers)), size, words, length)
 
 
 def _ours(
-    kinds: list[str], width: int, size: Size, words: PreTrainedTokenizerBase, length: int
+    mixer: Mixer, width: int, size: Size, words: PreTrainedTokenizerBase, length: int
 ) -> HyperAggConfig:
     return HyperAggConfig(
         vocab_size=len(words),
@@ -104,11 +126,11 @@ def _ours(
         intermediate_size=width,
         num_hidden_layers=size.layers,
         num_attention_heads=size.heads,
-        layer_types=kinds,
-        max_position_embeddings=length if "sum" in kinds else None,
+        max_position_embeddings=length if mixer.layer == "sum" else None,
         bos_token_id=words.bos_token_id,
         eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id,
+        **mixer.arguments(size.layers),
     )
 
 

@@ -291,7 +291,7 @@ def language_models_table(results: dict[str, Any]) -> str:
 
 
 # Attention and absolute positions have learned nothing of places beyond their rows.
-_STREAMED = ("feed-forward only", "decay", "rotation", "gate")
+_STREAMED = ("feed-forward only", "decay", "rotation", "gate", "expanded gate")
 _MEASURES = ("perplexity", "perplexity_per_word", "bits_per_byte")
 
 

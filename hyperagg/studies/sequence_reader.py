@@ -76,6 +76,8 @@ def _config(mixer: str, d: int, width: int, tokens: int, places: int) -> HyperAg
         intermediate_size=width,
         num_hidden_layers=_LAYERS,
         layer_types=kind,
+        expand=1,
+        output_gate=False,
         conv_kernel_size=convolved,
         num_attention_heads=max(1, d // 16),
         max_position_embeddings=places if kind == "sum" else None,

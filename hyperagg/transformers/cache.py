@@ -16,7 +16,7 @@ __all__ = ["AggregationCacheLayer"]
 
 
 class AggregationCacheLayer(CacheLayerMixin):
-    """The state of one aggregation layer: D sums and K - 1 inputs a row, however long the text.
+    """The state of one aggregation layer: its sums and K - 1 inputs a row, however long the text.
 
     `crop` takes tokens back exactly. It needs the states after each of them, which are kept from
     `activate_past_recording` on, until the next `crop`.

@@ -20,12 +20,14 @@ class HyperAggConfig(PreTrainedConfig):
     Args:
         vocab_size: V.
         hidden_size: D.
-        intermediate_size: width of the feed-forward layers; None: 4 D.
+        intermediate_size: width of the feed-forward layers; None: 2 D, and 4 D with expand=1.
         num_hidden_layers: L.
         layer_types: what each of the L layers mixes tokens with, or one name for all of them:
             "gate", "decay", "rotation" and "sum" are forms of `hyperagg.layers.CausalAggregation`,
             "full_attention" is rotary attention, "none" no mixing at all. A list with both kinds
             is a hybrid. None: "gate" everywhere.
+        expand, output_gate: of every sum's layer, as in `CausalAggregation`. With the two defaults
+            a block with gates has 12 D^2 weights, as many as one with attention and 4 D.
         conv_kernel_size: of a short convolution before each sum; 0: none.
         num_attention_heads: of the attention layers; must divide D.
         max_position_embeddings: places that the "sum" form has vectors for, 1024 unless named.
@@ -45,6 +47,8 @@ class HyperAggConfig(PreTrainedConfig):
     intermediate_size: int | None = None
     num_hidden_layers: int = 4
     layer_types: list[str] | str | None = None
+    expand: int = 2
+    output_gate: bool = True
     conv_kernel_size: int = 0
     num_attention_heads: int = 4
     max_position_embeddings: int | None = None
@@ -59,7 +63,7 @@ class HyperAggConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         self.layer_types = kwargs.pop("mixers", self.layer_types)
         if self.intermediate_size is None:
-            self.intermediate_size = 4 * self.hidden_size
+            self.intermediate_size = (4 if self.expand == 1 else 2) * self.hidden_size
         if self.layer_types is None:
             self.layer_types = "gate"
         if isinstance(self.layer_types, str):

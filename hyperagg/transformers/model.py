@@ -67,6 +67,8 @@ class HyperAggDecoderLayer(GradientCheckpointingLayer):
             self.mixer = CausalAggregation(
                 d,
                 self.kind,
+                expand=config.expand,
+                output_gate=config.output_gate,
                 conv_kernel_size=config.conv_kernel_size,
                 max_length=config.max_position_embeddings,
                 norm_eps=config.rms_norm_eps,
@@ -147,6 +149,8 @@ class HyperAggPreTrainedModel(PreTrainedModel):
             init.normal_(module.weight, 0.0, module.embedding_dim**-0.5)
         elif isinstance(module, CausalAggregation):
             init.normal_(module.value.weight, 0.0, self.config.hidden_size**-0.5)
+            if module.output_gate is not None:
+                init.normal_(module.output_gate.weight, 0.0, self.config.hidden_size**-0.5)
             self._init_branch(module.out)
         elif isinstance(module, LlamaAttention):
             for linear in (module.q_proj, module.k_proj, module.v_proj):

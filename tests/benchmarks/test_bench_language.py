@@ -95,8 +95,8 @@ def test_page(tmp_path):
     for row in results["decoding"]:
         assert set(row["milliseconds"]) == set(row["bytes"]) == names | {bench.IN_PLACE}
         assert row["reading_seconds"] > 0
-        # D sums in float32 and a count a layer, whatever the context.
-        assert row["bytes"][bench.GATE] == QUICK.layers * (4 * QUICK.d + 8)
+        # 2 D sums in float32 and a count a layer, whatever the context.
+        assert row["bytes"][bench.GATE] == QUICK.layers * (8 * QUICK.d + 8)
         assert row["bytes"][bench.ATTENTION] == QUICK.layers * 2 * row["context"] * QUICK.d * 4
     page = (tmp_path / "README.md").read_text("utf-8")
     for table in ("training.md", "mixers.md", "decoding.md"):
