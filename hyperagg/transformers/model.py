@@ -78,6 +78,9 @@ class HyperAggDecoderLayer(GradientCheckpointingLayer):
         self.mlp_norm = nn.RMSNorm(d, eps=config.rms_norm_eps)
         self.up = nn.Linear(d, config.intermediate_size, bias=False)
         self.down = nn.Linear(config.intermediate_size, d, bias=False)
+        for name, linear in self.named_modules():
+            if name in ("mixer.out", "mixer.o_proj", "down"):
+                linear.ends_branch = True
 
     def forward(
         self,
@@ -139,7 +142,11 @@ class HyperAggPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Products of size one go in, and 2 L residual branches add up to size one."""
+        """Products of size one go in, and 2 L residual branches add up to size one.
+
+        A module without weights of its own is never asked for here: for code outside of its own
+        package, transformers takes it for initialized.
+        """
         own = (AbsolutePositions, ConstantDecay, ContentGate, RotatingDecay, ShortConvolution)
         if isinstance(module, own):
             module.reset_parameters()
@@ -147,28 +154,13 @@ class HyperAggPreTrainedModel(PreTrainedModel):
             init.ones_(module.weight)
         elif isinstance(module, nn.Embedding):
             init.normal_(module.weight, 0.0, module.embedding_dim**-0.5)
-        elif isinstance(module, CausalAggregation):
-            init.normal_(module.value.weight, 0.0, self.config.hidden_size**-0.5)
-            if module.output_gate is not None:
-                init.normal_(module.output_gate.weight, 0.0, self.config.hidden_size**-0.5)
-            self._init_branch(module.out)
-        elif isinstance(module, LlamaAttention):
-            for linear in (module.q_proj, module.k_proj, module.v_proj):
-                init.normal_(linear.weight, 0.0, self.config.hidden_size**-0.5)
-            self._init_branch(module.o_proj)
-        elif isinstance(module, HyperAggDecoderLayer):
-            init.normal_(module.up.weight, 0.0, self.config.hidden_size**-0.5)
-            self._init_branch(module.down)
-        elif isinstance(module, HyperAggForCausalLM):
-            init.normal_(module.lm_head.weight, 0.0, self.config.hidden_size**-0.5)
-        elif isinstance(module, HyperAggForSequenceClassification):
-            init.zeros_(module.score.weight)
-        elif not isinstance(module, nn.Linear):
+        elif isinstance(module, nn.Linear):
+            terms = module.in_features
+            if getattr(module, "ends_branch", False):
+                terms *= 2 * self.config.num_hidden_layers
+            init.normal_(module.weight, 0.0, terms**-0.5)
+        else:
             super()._init_weights(module)
-
-    def _init_branch(self, linear: nn.Linear) -> None:
-        branches = 2 * self.config.num_hidden_layers
-        init.normal_(linear.weight, 0.0, (linear.in_features * branches) ** -0.5)
 
 
 class HyperAggModel(HyperAggPreTrainedModel):

@@ -254,6 +254,24 @@ def test_padding_counts_for_nothing_in_a_classifier():
     assert model(ids, attention_mask=mask, labels=torch.tensor([0, 2])).loss.requires_grad
 
 
+def test_weights_start_so_that_products_are_of_size_one_and_branches_add_up_to_it():
+    torch.manual_seed(0)
+    model = HyperAggForCausalLM(
+        HyperAggConfig(
+            vocab_size=500,
+            hidden_size=64,
+            num_hidden_layers=2,
+            layer_types=["gate", "full_attention"],
+        )
+    )
+    ends = ("mixer.out.weight", "mixer.o_proj.weight", "down.weight")
+    for name, weight in model.named_parameters():
+        if weight.ndim == 2:
+            # Four branches of two layers.
+            terms = weight.shape[1] * (4 if name.endswith(ends) else 1)
+            assert weight.std().item() == pytest.approx(terms**-0.5, rel=0.1), name
+
+
 def test_low_rank_adapters_can_be_put_in():
     peft = pytest.importorskip("peft")
     model = peft.get_peft_model(make("gate"), peft.LoraConfig(target_modules="all-linear", r=2))
