@@ -182,6 +182,16 @@ def test_a_truncated_file_is_told_in_one_line(model, damaged, message, tmp_path)
     assert line.startswith("hyperagg: ") and message in line
 
 
+def test_a_config_of_other_shapes_is_told_in_one_line(model, tmp_path):
+    shutil.copytree(model, tmp_path / "m")
+    path = tmp_path / "m" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"expand": 1}), "utf-8")
+    ran = run(HYPERAGG, "lm", "generate", tmp_path / "m")
+    assert ran.returncode == 2 and not ran.stdout
+    (line,) = ran.stderr.strip().splitlines()
+    assert "no language model can be read from it (its weights have other shapes" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
