@@ -32,7 +32,6 @@ from hyperagg.layers.causal import ShortConvolution
 from hyperagg.layers.relations import (
     AbsolutePositions,
     ConstantDecay,
-    ContentGate,
     RotatingDecay,
 )
 
@@ -78,6 +77,7 @@ class HyperAggDecoderLayer(GradientCheckpointingLayer):
         self.mlp_norm = nn.RMSNorm(d, eps=config.rms_norm_eps)
         self.up = nn.Linear(d, config.intermediate_size, bias=False)
         self.down = nn.Linear(config.intermediate_size, d, bias=False)
+        # What is added to x starts smaller: `_init_weights` is shown a linear map by itself.
         for name, linear in self.named_modules():
             if name in ("mixer.out", "mixer.o_proj", "down"):
                 linear.ends_branch = True
@@ -147,7 +147,7 @@ class HyperAggPreTrainedModel(PreTrainedModel):
         A module without weights of its own is never asked for here: for code outside of its own
         package, transformers takes it for initialized.
         """
-        own = (AbsolutePositions, ConstantDecay, ContentGate, RotatingDecay, ShortConvolution)
+        own = (AbsolutePositions, ConstantDecay, RotatingDecay, ShortConvolution)
         if isinstance(module, own):
             module.reset_parameters()
         elif isinstance(module, nn.RMSNorm):
