@@ -41,12 +41,14 @@ SIZES = {
 class Mixer:
     """What mixes tokens in all layers but the last, and what in the last.
 
-    Plain sums are of D channels; expanded ones of 2 D, read by an output gate.
+    Plain sums are of D channels; expanded ones of 2 D, read by an output gate. A convolution
+    of four tokens stands before convolved ones.
     """
 
     layer: str
     last: str
     expanded: bool = False
+    convolved: bool = False
 
     def arguments(self, layers: int) -> dict[str, Any]:
         """Of HyperAggConfig."""
@@ -54,6 +56,7 @@ class Mixer:
             "layer_types": [self.layer] * (layers - 1) + [self.last],
             "expand": 2 if self.expanded else 1,
             "output_gate": self.expanded,
+            "conv_kernel_size": 4 if self.convolved else 0,
         }
 
 
@@ -63,6 +66,7 @@ MIXERS = {
     "decay": Mixer("decay", "decay"),
     "rotation": Mixer("rotation", "rotation"),
     "gate": Mixer("gate", "gate"),
+    "convolution + expanded decay": Mixer("decay", "decay", expanded=True, convolved=True),
     "expanded gate": Mixer("gate", "gate", expanded=True),
     "feed-forward + last attention": Mixer("none", "full_attention"),
     "gate + last attention": Mixer("gate", "full_attention"),

@@ -56,6 +56,7 @@ def compare_language_models(
     vocab_size: int = 2048,
     sequence_length: int = 256,
     tokens: int = 1_500_000,
+    bf16: bool = False,
     seeds: int = 3,
     resume: bool = False,
     progress: bool = True,
@@ -71,6 +72,7 @@ def compare_language_models(
         tokenizer, vocab_size: as of `train_tokenizer`, learned from the training texts.
         sequence_length: of packed rows, and of the windows that the test texts are read in.
         tokens: to train on, from the beginning again where the corpus has fewer.
+        bf16: train in bfloat16 where that loses little; all is measured in float32.
         seeds: of weights and order; the rate is chosen with the first.
         resume: go on after the last run of an earlier call.
         progress: show a bar for each run.
@@ -92,9 +94,11 @@ def compare_language_models(
     words = train_tokenizer(corpus.train, tokenizer, vocab_size)
     packed = pack(_ids(words, corpus.train), words.eos_token_id, sequence_length)
     what = f"{corpus.name}, {size}, {tokenizer} {len(words)}, {sequence_length}, {tokens}"
-    runs = Runs(out / "runs.json", what, resume)
+    runs = Runs(out / "runs.json", what + ", bf16" * bf16, resume)
     say(f"{corpus.source}: {packed.token_ids.size:,} tokens of {len(words):,} kinds")
-    study = _Study(corpus, out, SIZES[size], words, packed, sequence_length, tokens, runs, progress)
+    study = _Study(
+        corpus, out, SIZES[size], words, packed, sequence_length, tokens, bf16, runs, progress
+    )
     for name in ("unigram", "bigram"):
         if name not in runs.done:
             runs.add(name, study.counted(Unigram if name == "unigram" else Bigram))
@@ -114,6 +118,7 @@ def compare_language_models(
         "sequence_length": sequence_length,
         "batch": _batch(sequence_length),
         "tokens": tokens,
+        "bf16": bf16,
         "seeds": seeds,
         "environment": environment(),
         "models": models,
@@ -135,11 +140,13 @@ class _Study:
         packed: PackedRows,
         length: int,
         tokens: int,
+        bf16: bool,
         runs: Runs,
         progress: bool,
     ) -> None:
         self.corpus, self.out, self.size, self.words, self.packed = corpus, out, size, words, packed
-        self.length, self.tokens, self.runs, self.progress = length, tokens, runs, progress
+        self.length, self.tokens, self.bf16 = length, tokens, bf16
+        self.runs, self.progress = runs, progress
 
     def best_rate(self, name: str, say: Callable[[str], None]) -> float:
         """By validation texts."""
@@ -182,6 +189,7 @@ class _Study:
                 batch_size=_batch(self.length),
                 learning_rate=rate,
                 max_steps=steps,
+                bf16=self.bf16,
                 save_steps=None,
                 seed=seed,
             )
@@ -291,7 +299,14 @@ def language_models_table(results: dict[str, Any]) -> str:
 
 
 # Attention and absolute positions have learned nothing of places beyond their rows.
-_STREAMED = ("feed-forward only", "decay", "rotation", "gate", "expanded gate")
+_STREAMED = (
+    "feed-forward only",
+    "decay",
+    "convolution + expanded decay",
+    "rotation",
+    "gate",
+    "expanded gate",
+)
 _MEASURES = ("perplexity", "perplexity_per_word", "bits_per_byte")
 
 

@@ -24,8 +24,8 @@ class HyperAggConfig(PreTrainedConfig):
         num_hidden_layers: L.
         layer_types: what each of the L layers mixes tokens with, or one name for all of them:
             "gate", "decay", "rotation" and "sum" are forms of `hyperagg.layers.CausalAggregation`,
-            "full_attention" is rotary attention, "none" no mixing at all. A list with both kinds
-            is a hybrid. None: "gate" everywhere.
+            "full_attention" is rotary attention with normed queries and keys, "none" no mixing at
+            all. A list with both kinds is a hybrid. None: "gate" everywhere.
         expand, output_gate: of every sum's layer, as in `CausalAggregation`. With the two defaults
             a block with gates has 12 D^2 weights, as many as one with attention and 4 D.
         conv_kernel_size: of a short convolution before each sum; 0: none.

@@ -21,7 +21,7 @@ from transformers.modeling_outputs import (
     SequenceClassifierOutputWithPast,
 )
 from transformers.modeling_utils import slice_logits_to_keep
-from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRotaryEmbedding
+from transformers.models.qwen3.modeling_qwen3 import Qwen3Attention, Qwen3RotaryEmbedding
 from transformers.utils import can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
@@ -73,7 +73,7 @@ class HyperAggDecoderLayer(GradientCheckpointingLayer):
                 norm_eps=config.rms_norm_eps,
             )
         elif self.kind == "full_attention":
-            self.mixer = LlamaAttention(config, layer_idx)  # type: ignore[arg-type]
+            self.mixer = Qwen3Attention(config, layer_idx)  # type: ignore[arg-type]
         self.mlp_norm = nn.RMSNorm(d, eps=config.rms_norm_eps)
         self.up = nn.Linear(d, config.intermediate_size, bias=False)
         self.down = nn.Linear(config.intermediate_size, d, bias=False)
@@ -137,7 +137,7 @@ class HyperAggPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _can_record_outputs = {  # noqa: RUF012
         "hidden_states": HyperAggDecoderLayer,
-        "attentions": LlamaAttention,
+        "attentions": Qwen3Attention,
     }
 
     @torch.no_grad()
@@ -179,7 +179,7 @@ class HyperAggModel(HyperAggPreTrainedModel):
         )
         self.has_attention = "full_attention" in (config.layer_types or ())
         if self.has_attention:
-            self.rotary_emb = LlamaRotaryEmbedding(config)  # type: ignore[arg-type]
+            self.rotary_emb = Qwen3RotaryEmbedding(config)  # type: ignore[arg-type]
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.gradient_checkpointing = False
         self.post_init()

@@ -64,6 +64,16 @@ def test_resumed_it_trains_nothing_again(study, corpus, monkeypatch):
     assert run(corpus, out, resume=True)["models"] == results["models"]
     with pytest.raises(ValueError, match="of another study"):
         run(corpus, out, resume=True, tokens=4096)
+    with pytest.raises(ValueError, match="of another study"):
+        run(corpus, out, resume=True, bf16=True)
+
+
+def test_bfloat16_trains_to_about_the_same(study, corpus, tmp_path):
+    results, _ = study
+    other = run(corpus, tmp_path, mixers=["gate"], bf16=True)
+    found, exact = (each["models"]["gate"]["perplexity"] for each in (other, results))
+    assert other["bf16"] and not results["bf16"]
+    assert found != exact and found == pytest.approx(exact, rel=0.02)
 
 
 @pytest.mark.parametrize("size", SIZES)

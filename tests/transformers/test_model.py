@@ -272,6 +272,17 @@ def test_weights_start_so_that_products_are_of_size_one_and_branches_add_up_to_i
             assert weight.std().item() == pytest.approx(terms**-0.5, rel=0.1), name
 
 
+def test_attention_norms_its_queries_and_keys():
+    model = make("full_attention")
+    (row,) = texts(9)
+    before = model(row[None]).logits
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.mixer.q_proj.weight *= 3
+            layer.mixer.k_proj.weight *= 5
+    torch.testing.assert_close(model(row[None]).logits, before, atol=1e-4, rtol=1e-4)
+
+
 def test_low_rank_adapters_can_be_put_in():
     peft = pytest.importorskip("peft")
     model = peft.get_peft_model(make("gate"), peft.LoraConfig(target_modules="all-linear", r=2))
