@@ -263,7 +263,10 @@ class _Study:
 
 
 def language_models_table(results: dict[str, Any]) -> str:
-    """Perplexity, bits per byte, rate, weights and speed of every model."""
+    """Perplexity, bits per byte, rate and weights of every model.
+
+    Speeds are in results.json alone: a study goes on for hours, beside whatever else there is.
+    """
     columns = [
         "model",
         "perplexity a token",
@@ -272,7 +275,6 @@ def language_models_table(results: dict[str, Any]) -> str:
         "streamed",
         "rate",
         "parameters",
-        "tokens/s",
     ]
     models = results["models"]
     attention = models.get("attention")
@@ -290,9 +292,6 @@ def language_models_table(results: dict[str, Any]) -> str:
                 spread(model["streamed"], 1) if model.get("streamed") else "",
                 f"{model['learning_rate']:g}" if "learning_rate" in model else "",
                 f"{model['parameters']:,}",
-                f"{np.median(model['tokens_per_second']):,.0f}"
-                if "tokens_per_second" in model
-                else "",
             ]
         )
     return markdown_table(columns, rows)
