@@ -50,6 +50,12 @@ class Mixer:
     expanded: bool = False
     convolved: bool = False
 
+    @property
+    def endless(self) -> bool:
+        """Whether it goes on beyond the rows of its training. Attention and absolute positions have
+        learned nothing of places beyond them."""
+        return {"sum", "full_attention"}.isdisjoint((self.layer, self.last))
+
     def arguments(self, layers: int) -> dict[str, Any]:
         """Of HyperAggConfig."""
         return {

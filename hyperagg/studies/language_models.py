@@ -214,7 +214,7 @@ class _Study:
         if "test" not in run:
             model, _ = load(self.folder(key))
             run = {**run, "test": self.measured(model, self.corpus.test)}
-            if name in _STREAMED:
+            if name in MIXERS and MIXERS[name].endless:
                 run["streamed"] = measured(model, self.words, self.corpus.test)
             self.runs.add(key, run)
         return run
@@ -297,15 +297,6 @@ def language_models_table(results: dict[str, Any]) -> str:
     return markdown_table(columns, rows)
 
 
-# Attention and absolute positions have learned nothing of places beyond their rows.
-_STREAMED = (
-    "feed-forward only",
-    "decay",
-    "convolution + expanded decay",
-    "rotation",
-    "gate",
-    "expanded gate",
-)
 _MEASURES = ("perplexity", "perplexity_per_word", "bits_per_byte")
 
 

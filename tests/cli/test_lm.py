@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from hyperagg.data import load_dataset
 
@@ -190,6 +192,25 @@ def test_a_config_of_other_shapes_is_told_in_one_line(model, tmp_path):
     assert ran.returncode == 2 and not ran.stdout
     (line,) = ran.stderr.strip().splitlines()
     assert "no language model can be read from it (its weights have other shapes" in line
+
+
+@pytest.mark.parametrize(
+    ("dropped", "added", "message"),
+    [
+        ("mlp_norm", {}, "2 are missing and 0 too many (model.layers.0.mlp_norm.weight)"),
+        (None, {"other.weight": torch.ones(2)}, "0 are missing and 1 too many (other.weight)"),
+    ],
+)
+def test_weights_of_another_model_are_told_in_one_line(model, dropped, added, message, tmp_path):
+    """transformers begins anew with what is missing, and leaves out what it does not know."""
+    shutil.copytree(model, tmp_path / "m")
+    path = tmp_path / "m" / "model.safetensors"
+    weights = {n: w for n, w in load_file(path).items() if dropped is None or dropped not in n}
+    save_file(weights | added, path, metadata={"format": "pt"})
+    ran = run(HYPERAGG, "lm", "generate", tmp_path / "m")
+    assert ran.returncode == 2 and not ran.stdout
+    (line,) = ran.stderr.strip().splitlines()
+    assert line.startswith("hyperagg: ") and message in line
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model and its tokenizer.
 
     Raises:
-        ValueError: the folder is not there, or holds no language model.
+        ValueError: the folder is not there, or holds no language model, or not all of its weights.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder; name one that `lm train` wrote")
@@ -57,12 +57,21 @@ def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             f"{folder}: there is no config.json in it; name a folder that `lm train` wrote"
         )
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder)
+        found: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if "ignore_mismatched_sizes" in reason:
             reason = "its weights have other shapes than its config.json says"
         raise ValueError(f"{folder}: no language model can be read from it ({reason})") from error
+    model, loading = found
+    # transformers begins anew with what is missing and leaves out what it does not know.
+    amiss = sorted(loading["missing_keys"]) + sorted(loading["unexpected_keys"])
+    if amiss:
+        raise ValueError(
+            f"{folder}: its weights are not those of the model in its config.json: "
+            f"{len(loading['missing_keys'])} are missing and {len(loading['unexpected_keys'])} too "
+            f"many ({amiss[0]}); it was saved by another version, or not as a whole"
+        )
     return model.eval(), load_tokenizer(folder)
 
 
