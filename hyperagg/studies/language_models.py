@@ -43,7 +43,7 @@ __all__ = ["compare_language_models", "language_models_table"]
 
 # Few tokens are worth many steps: with 16 rows of 256 attention was behind having no mixer at all.
 BATCH, TOKENS_A_STEP = 4, 1024
-FIRST_RATES = (2e-3, 4e-3)
+FIRST_RATES = (4e-3, 8e-3)
 
 
 def compare_language_models(
