@@ -19,19 +19,19 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from hyperagg.classifier.estimator import TextClassifier
     from hyperagg.data import load_dataset
+    from hyperagg.diffusion.model import Denoiser
     from hyperagg.layers import Aggregation
-    from hyperagg.models.denoiser import Denoiser
-    from hyperagg.models.multimodal import MultimodalEncoder
-    from hyperagg.training.multimodal.model import MultimodalModel
-    from hyperagg.training.text_classifier import TextClassifier
+    from hyperagg.multimodal.encoder import MultimodalEncoder
+    from hyperagg.multimodal.estimator import MultimodalModel
 
 _HOMES = {
     "Aggregation": "hyperagg.layers",
-    "Denoiser": "hyperagg.models.denoiser",
-    "MultimodalEncoder": "hyperagg.models.multimodal",
-    "MultimodalModel": "hyperagg.training.multimodal.model",
-    "TextClassifier": "hyperagg.training.text_classifier",
+    "Denoiser": "hyperagg.diffusion.model",
+    "MultimodalEncoder": "hyperagg.multimodal.encoder",
+    "MultimodalModel": "hyperagg.multimodal.estimator",
+    "TextClassifier": "hyperagg.classifier.estimator",
     "load_dataset": "hyperagg.data",
 }
 

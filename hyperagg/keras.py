@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hyperagg.masks import Causal, Documents, Full, Mask, Prefix, Window
+from hyperagg.ops.masks import Causal, Documents, Full, Mask, Prefix, Window
 
 try:
     import keras
@@ -69,7 +69,7 @@ class Aggregation(keras.layers.Layer):
             and places are counted from the first token that it shows, so that padding in front,
             padding behind and no padding give the same sums.
         attention_mask: what each place sums where a call does not say: "causal", a mask of
-            `hyperagg.masks`, or None for one sum of all tokens.
+            `hyperagg.ops.masks`, or None for one sum of all tokens.
         seed: of the noise.
 
     Call arguments:
@@ -77,8 +77,8 @@ class Aggregation(keras.layers.Layer):
         mask: read by its rank. (B, N): which tokens are text and which padding, as Keras passes
             it by itself behind `Embedding(mask_zero=True)` or `Masking`. (B, N, N): the weight
             that each place gives each token, as in the source's layer. "causal" and masks of
-            `hyperagg.masks` are taken here too, as in the torch layer.
-        attention_mask: "causal", a mask of `hyperagg.masks`, or (B, N, N) weights; here so that it
+            `hyperagg.ops.masks` are taken here too, as in the torch layer.
+        attention_mask: "causal", a mask of `hyperagg.ops.masks`, or (B, N, N) weights; here so that it
             goes together with a padding mask, in the words of `keras.layers.MultiHeadAttention`.
         use_causal_mask: the same as attention_mask="causal".
         x_mask: (B, N), the padding mask that Keras fills in when `attention_mask` is a tensor.
@@ -137,7 +137,7 @@ class Aggregation(keras.layers.Layer):
         if _is_tensor(attention_mask):
             raise TypeError(
                 "attention_mask: a tensor belongs to a call; the layer itself keeps 'causal' or a "
-                "mask of hyperagg.masks"
+                "mask of hyperagg.ops.masks"
             )
         self.d_model = d_model
         self.noise_stddev = noise_stddev
@@ -397,7 +397,7 @@ def _to_mask(value: Any) -> Mask:
         return value
     if isinstance(value, Mapping) and value.get("name") in _MASKS:
         return _MASKS[value["name"]](**{k: v for k, v in value.items() if k != "name"})
-    raise TypeError(f"mask: {value!r}; give 'causal', a mask of hyperagg.masks, or a tensor")
+    raise TypeError(f"mask: {value!r}; give 'causal', a mask of hyperagg.ops.masks, or a tensor")
 
 
 def _to_config(mask: Mask) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from hyperagg import ops
-from hyperagg.models.classifier import Classifier
+from hyperagg.classifier.estimator import TextClassifier
+from hyperagg.classifier.model import Classifier
 from hyperagg.text import WordTokenizer
-from hyperagg.training.text_classifier import TextClassifier
 
 __all__ = ["HyperAggClassifier", "HyperAggVectorizer"]
 
@@ -43,8 +43,8 @@ class HyperAggClassifier(ClassifierMixin, _OfTexts):
     """`hyperagg.TextClassifier` as an estimator: for `Pipeline`, `GridSearchCV` and the like.
 
     Args:
-        d_model, max_words, max_grams, min_count, epochs, learning_rate, label_smoothing,
-            validation_share, refit: as `hyperagg.training.config.ClassifierConfig` says.
+        d_model, max_words, max_ngrams, min_count, epochs, learning_rate, label_smoothing,
+            validation_fraction, refit: as `hyperagg.classifier.config.ClassifierConfig` says.
         random_state: None for a seed of 0, a number, or a RandomState.
 
     Attributes:
@@ -60,23 +60,23 @@ class HyperAggClassifier(ClassifierMixin, _OfTexts):
         self,
         d_model: int = 64,
         max_words: int = 200_000,
-        max_grams: int = 300_000,
+        max_ngrams: int = 300_000,
         min_count: int = 1,
         epochs: int | None = None,
         learning_rate: float | None = None,
         label_smoothing: float | None = None,
-        validation_share: float = 0.1,
+        validation_fraction: float = 0.1,
         refit: bool = True,
         random_state: Any = None,
     ) -> None:
         self.d_model = d_model
         self.max_words = max_words
-        self.max_grams = max_grams
+        self.max_ngrams = max_ngrams
         self.min_count = min_count
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.label_smoothing = label_smoothing
-        self.validation_share = validation_share
+        self.validation_fraction = validation_fraction
         self.refit = refit
         self.random_state = random_state
 

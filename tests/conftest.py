@@ -9,7 +9,7 @@ from jaxtyping import install_import_hook
 
 # Shapes and types are checked at every call, here only: users do not pay for it.
 install_import_hook(
-    ["hyperagg.layers", "hyperagg.positions", "hyperagg.models"], "beartype.beartype"
+    ["hyperagg.layers", "hyperagg.layers.positions", "hyperagg.models"], "beartype.beartype"
 )
 
 # Read by Triton when it is imported, which transformers may do before tests/ops/test_gpu.py.

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import hyperagg
-from hyperagg.masks import Causal, Documents, Full, Mask, Prefix, Window
-from hyperagg.positions import SinusoidalPositions
+from hyperagg.layers.positions import SinusoidalPositions
+from hyperagg.ops.masks import Causal, Documents, Full, Mask, Prefix, Window
 
 keras = pytest.importorskip("keras")
 if keras.backend.backend() != "torch":
@@ -528,11 +528,11 @@ def test_torch_is_not_imported():
     ours_and_theirs = {name for name in imported if name not in sys.stdlib_module_names}
     assert ours_and_theirs <= {
         "collections.abc",
-        "hyperagg.masks",
+        "hyperagg.ops.masks",
         "keras",
         "numpy",
     }
-    done = run("import sys, hyperagg, hyperagg.masks; assert 'torch' not in sys.modules")
+    done = run("import sys, hyperagg, hyperagg.ops.masks; assert 'torch' not in sys.modules")
     assert done.returncode == 0, done.stderr
 
 
@@ -541,7 +541,7 @@ import sys
 import numpy as np
 import keras
 from hyperagg.keras import Aggregation
-from hyperagg.masks import *
+from hyperagg.ops.masks import *
 
 assert "torch" not in sys.modules
 data = np.load(sys.argv[1])

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import hyperagg
 from hyperagg.cli import app
-from hyperagg.data.digits import Digits, Images
+from hyperagg.data.datasets.digits import Digits, Images
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -61,23 +61,24 @@ def test_commands(folder, monkeypatch):
 
     # What trains for many minutes is stopped as soon as it begins; tests/studies runs the same
     # functions on less data.
-    monkeypatch.setattr("hyperagg.studies.compare.compare", stop)
-    monkeypatch.setattr("hyperagg.studies.reuters.reuters", stop)
-    monkeypatch.setattr("hyperagg.studies.deletion.deletion", stop)
-    monkeypatch.setattr("hyperagg.studies.ag_news.ag_news_source", stop)
-    monkeypatch.setattr("hyperagg.studies.language_models.compare_language_models", stop)
-    monkeypatch.setattr("hyperagg.studies.capacity.retrieval", stop)
-    monkeypatch.setattr("hyperagg.studies.multimodal.run.run_part", stop)
-    monkeypatch.setattr("hyperagg.studies.diffusion.compare_denoisers", stop)
-    monkeypatch.setattr("hyperagg.training.diffusion.train_denoiser", stop)
-    monkeypatch.setattr("hyperagg.training.tune.tune", stop)
-    monkeypatch.setattr("hyperagg.benchmarks.bench_ops", stop)
-    monkeypatch.setattr("hyperagg.benchmarks.language.bench_language", stop)
+    monkeypatch.setattr("hyperagg.classifier.compare.compare", stop)
+    monkeypatch.setattr("research.studies.reuters.reuters", stop)
+    monkeypatch.setattr("research.studies.deletion.deletion", stop)
+    monkeypatch.setattr("research.studies.ag_news.ag_news_source", stop)
+    monkeypatch.setattr("research.studies.language_models.compare_language_models", stop)
+    monkeypatch.setattr("research.studies.capacity.retrieval", stop)
+    monkeypatch.setattr("research.studies.multimodal.run.run_part", stop)
+    monkeypatch.setattr("research.studies.diffusion.compare_denoisers", stop)
+    monkeypatch.setattr("hyperagg.diffusion.trainer.train_denoiser", stop)
+    monkeypatch.setattr("hyperagg.classifier.tuning.search.tune", stop)
+    monkeypatch.setattr("research.benchmarks.bench_ops", stop)
+    monkeypatch.setattr("research.benchmarks.language.bench_language", stop)
     monkeypatch.setattr("hyperagg.data.load_dataset", lambda name: r8)
     monkeypatch.setattr("hyperagg.data.load_corpus", lambda name: None)
     blank = Images(np.zeros((10, 28, 28), np.uint8), np.arange(10))
     monkeypatch.setattr(
-        "hyperagg.data.digits.load_mnist", lambda: Digits(blank, blank, "ten blank pictures")
+        "hyperagg.data.datasets.digits.load_mnist",
+        lambda: Digits(blank, blank, "ten blank pictures"),
     )
     commands = [line for block in blocks("bash") for line in block.splitlines() if line]
     assert len(commands) >= 5

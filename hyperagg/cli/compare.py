@@ -28,9 +28,9 @@ def compare(
     """Train aggregation and its rivals; print one table, write results.json and pictures."""
     from rich.console import Console
 
+    from hyperagg.classifier.compare import RIVALS, results_table
+    from hyperagg.classifier.compare import compare as run
     from hyperagg.data import load_dataset
-    from hyperagg.studies.compare import RIVALS, results_table
-    from hyperagg.studies.compare import compare as run
 
     out = out or Path("runs") / dataset
     names = [name.strip() for name in rivals.split(",") if name.strip()]

@@ -17,7 +17,7 @@ def convert(
     out: Annotated[Path, typer.Option(help="Folder to write the model to.")] = Path("model"),
 ) -> None:
     """Turn a supervised fastText model into a folder that predict, evaluate and explain read."""
-    from hyperagg.training.text_classifier import TextClassifier
+    from hyperagg.classifier.estimator import TextClassifier
 
     classifier = TextClassifier.from_fasttext(file)
     with output_folder(out):

@@ -44,8 +44,8 @@ def train(
     import torch
 
     quiet()
-    from hyperagg.models.denoiser import Denoiser
-    from hyperagg.training.diffusion import Recipe, checkpoint_of, complete, train_denoiser
+    from hyperagg.diffusion.model import Denoiser
+    from hyperagg.diffusion.trainer import Recipe, checkpoint_of, complete, train_denoiser
 
     images, labels, names, source = _data(data)
     torch.manual_seed(seed)
@@ -115,13 +115,13 @@ def sample(
     import torch
 
     quiet()
-    from hyperagg.analysis.picture_grid import (
+    from hyperagg.diffusion.image_grid import (
         check_path,
         picture_grid,
         write_animation,
         write_picture,
     )
-    from hyperagg.models.denoiser_pipeline import as_images, load_pipeline
+    from hyperagg.diffusion.pipeline import as_images, load_pipeline
 
     check_path(out)
     if gif is not None:
@@ -158,8 +158,8 @@ def sample(
 
 def _data(data: str) -> tuple[Any, Any, list[str], str]:
     """Pictures, their classes, the names of those, and where all that is from."""
-    from hyperagg.data.digits import MNIST, load_mnist
-    from hyperagg.data.pictures import read_pictures
+    from hyperagg.data.datasets.digits import MNIST, load_mnist
+    from hyperagg.data.readers.images import read_pictures
 
     if data == MNIST and not Path(data).exists():
         digits = load_mnist()
@@ -170,7 +170,7 @@ def _data(data: str) -> tuple[Any, Any, list[str], str]:
 
 def quiet() -> None:
     """Of what diffusers has to say, warnings; and a line where it is absent."""
-    import hyperagg.models.denoiser_pipeline  # noqa: F401
+    import hyperagg.diffusion.pipeline  # noqa: F401
 
     if not _watched():
         from diffusers.utils import logging

@@ -21,7 +21,7 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print accuracy, macro-F1 and calibration error of a model on a file with labels."""
-    from hyperagg.training.multimodal.folder import is_multimodal
+    from hyperagg.multimodal.serialization import is_multimodal
 
     if is_multimodal(model):
         from hyperagg.cli import multimodal
@@ -31,11 +31,11 @@ def evaluate(
                 raise ValueError(f"{option}: the model knows its columns by name; leave it out")
         multimodal.evaluate(model, file, label, format, json)
         return
-    from hyperagg.data.columns import Wanted, listed
-    from hyperagg.data.errors import quote
-    from hyperagg.data.files import display_name, read_columns
-    from hyperagg.training.labels import are_several
-    from hyperagg.training.text_classifier import TextClassifier
+    from hyperagg.classifier.estimator import TextClassifier
+    from hyperagg.classifier.training.labels import are_several
+    from hyperagg.data.readers.columns import Wanted, listed
+    from hyperagg.data.readers.errors import quote
+    from hyperagg.data.readers.files import display_name, read_columns
 
     classifier = TextClassifier.from_pretrained(model)
     # Rather than read_file, because this knows what the file's rows are called.
@@ -43,7 +43,7 @@ def evaluate(
     rows = read_columns(file, wanted, format)
     labels = classifier.parse_labels(rows.labels or [])
     known = set(classifier.classes_)
-    if are_several(labels) != classifier.several_labels_:
+    if are_several(labels) != classifier.multi_label_:
         has, learned = "one label", "several"
         if are_several(labels):
             has, learned = learned, has

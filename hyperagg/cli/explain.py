@@ -29,7 +29,7 @@ def explain(
     ] = False,
 ) -> None:
     """Show what each token adds to the label of its text; the parts add up to the logit."""
-    from hyperagg.training.multimodal.folder import is_multimodal
+    from hyperagg.multimodal.serialization import is_multimodal
 
     if is_multimodal(model):
         from hyperagg.cli import multimodal
@@ -44,16 +44,16 @@ def explain(
     from rich.console import Console
     from rich.text import Text
 
-    from hyperagg.analysis.attribution import coloured, html_page
-    from hyperagg.atomic import atomic_write
+    from hyperagg._common.atomic import atomic_write
+    from hyperagg.classifier.estimator import TextClassifier
+    from hyperagg.classifier.explanation_report import coloured, html_page
     from hyperagg.data import read_texts
-    from hyperagg.training.text_classifier import TextClassifier
 
     classifier, console = TextClassifier.from_pretrained(model), Console(highlight=False)
     if file is None:
         if html is not None or json:
             raise ValueError("--html and --json: name a FILE of texts to explain as well")
-        for label, tokens in classifier.telling_tokens().items():
+        for label, tokens in classifier.top_features().items():
             print(f"{label}: {' '.join(tokens)}")
         return
     if html is not None and html.is_dir():

@@ -34,7 +34,7 @@ def train(
             help="gate, decay, rotation, sum, full_attention or none; one, or one a layer with "
             "commas between."
         ),
-    ] = "gate",
+    ] = "gated",
     layers: Annotated[int, typer.Option(min=1, help="How many blocks.")] = 4,
     d_model: Annotated[int, typer.Option(min=1, help="Dimension of the vectors.")] = 256,
     conv_kernel_size: Annotated[
@@ -63,16 +63,12 @@ def train(
     quiet()
     from transformers import set_seed
 
-    from hyperagg.training.language.model_folder import complete, load, measured
-    from hyperagg.training.language.packing import pack
-    from hyperagg.training.language.tokenizer import KINDS, load_tokenizer, train_tokenizer
-    from hyperagg.training.language.train import (
-        Recipe,
-        last_checkpoint,
-        remove_checkpoints,
-        train_model,
-    )
-    from hyperagg.transformers import HyperAggConfig, HyperAggForCausalLM
+    from hyperagg.language.configuration_hyperagg import HyperAggConfig
+    from hyperagg.language.modeling_hyperagg import HyperAggForCausalLM
+    from hyperagg.language.packing import pack
+    from hyperagg.language.serialization import complete, load, measured
+    from hyperagg.language.tokenizer import KINDS, load_tokenizer, train_tokenizer
+    from hyperagg.language.trainer import Recipe, last_checkpoint, remove_checkpoints, train_model
 
     corpus = _corpus(data, text, format)
     main = int(os.environ.get("RANK", "0")) == 0
@@ -87,7 +83,7 @@ def train(
         num_hidden_layers=layers,
         layer_types=kinds[0] if len(kinds) == 1 else kinds,
         conv_kernel_size=conv_kernel_size,
-        max_position_embeddings=sequence_length if "sum" in kinds else None,
+        max_position_embeddings=sequence_length if "prefix_sum" in kinds else None,
         bos_token_id=words.bos_token_id,
         eos_token_id=words.eos_token_id,
         pad_token_id=words.pad_token_id,
@@ -156,7 +152,7 @@ def generate(
     quiet()
     from transformers import set_seed
 
-    from hyperagg.training.language.model_folder import load
+    from hyperagg.language.serialization import load
 
     network, words = load(model)
     prompts = [line.rstrip("\n") for line in sys.stdin] if prompt == "-" else [prompt]
@@ -190,7 +186,7 @@ def evaluate(
 ) -> None:
     """Perplexity per token and word, and bits per byte; of a data set on its test split."""
     quiet()
-    from hyperagg.training.language.model_folder import load, measured
+    from hyperagg.language.serialization import load, measured
 
     network, words = load(model)
     corpus = _corpus(data, text, format)
@@ -203,7 +199,7 @@ def evaluate(
 
 def _corpus(data: str, text: str | None, format: str | None) -> Any:
     from hyperagg.data import load_corpus, read_corpus
-    from hyperagg.data.files import display_name
+    from hyperagg.data.readers.files import display_name
 
     if data != "-" and not Path(data).exists() and not Path(data).suffix:
         return load_corpus(data)
@@ -231,7 +227,7 @@ def quiet() -> None:
         import transformers
     except ImportError as error:
         raise ImportError(
-            "language models need transformers; pip install 'hyperagg[lm]' brings it"
+            "language models need transformers; pip install 'hyperagg[language]' brings it"
         ) from error
     transformers.logging.set_verbosity_error()
     if not sys.stderr.isatty():

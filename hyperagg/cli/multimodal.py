@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyperagg.cli.options import output_folder, say
-from hyperagg.data.columns import count
-from hyperagg.data.errors import quote
-from hyperagg.data.table import Table, read_table
+from hyperagg.data.readers.columns import count
+from hyperagg.data.readers.errors import quote
+from hyperagg.data.readers.table import Table, read_table
 
 if TYPE_CHECKING:
-    from hyperagg.training.multimodal.model import MultimodalModel
+    from hyperagg.multimodal.estimator import MultimodalModel
 
 READERS: dict[str, Callable[[Table, str], list[Any]]] = {
     "text": Table.texts,
@@ -36,8 +36,8 @@ def train(
     **settings: Any,
 ) -> None:
     """`kinds` has the columns of each kind; `settings` are those of `MultimodalModel`."""
-    from hyperagg.training.multimodal.model import MultimodalModel
-    from hyperagg.training.progress import share_bar
+    from hyperagg._common.progress import share_bar
+    from hyperagg.multimodal.estimator import MultimodalModel
 
     columns = _columns(kinds, label or "label")
     table = read_table(file, format)
@@ -169,7 +169,7 @@ def _targets(table: Table, label: str, regression: bool) -> list[Any]:
 def _read(
     folder: Path, file: str, format: str | None
 ) -> tuple[MultimodalModel, Table, dict[str, list[Any]]]:
-    from hyperagg.training.multimodal.model import MultimodalModel
+    from hyperagg.multimodal.estimator import MultimodalModel
 
     model, table = MultimodalModel.from_pretrained(folder), read_table(file, format)
     absent = [name for name in model.kinds if name not in table.columns]

@@ -29,27 +29,27 @@ def predict(
     ] = "|",
     one_document: Annotated[
         bool,
-        typer.Option("--one-document", help="FILE is a single plain text, however large."),
+        typer.Option("--stream", help="FILE is a single plain text, however large."),
     ] = False,
 ) -> None:
     """Print a label for every text, a line each, in the order of the file."""
     from hyperagg.data import read_pieces, read_texts
-    from hyperagg.training.multimodal.folder import is_multimodal
+    from hyperagg.multimodal.serialization import is_multimodal
 
     if is_multimodal(model):
         from hyperagg.cli import multimodal
 
         if one_document or text is not None:
-            option = "--one-document" if one_document else "--text"
+            option = "--stream" if one_document else "--text"
             raise ValueError(f"{option}: the model knows its columns by name; leave it out")
         multimodal.predict(model, file, format, probabilities)
         return
     if one_document and (text is not None or format is not None):
-        raise ValueError("--one-document: reads plain text, so --text and --format say nothing")
+        raise ValueError("--stream: reads plain text, so --text and --format say nothing")
     with _nothing_collected():
-        from hyperagg.training.predictor import read_predictor
+        from hyperagg.classifier.predictor import load_predictor
 
-        predictor = read_predictor(model)
+        predictor = load_predictor(model)
     if one_document:
         document = predictor.open()
         for piece in read_pieces(file):
@@ -61,7 +61,7 @@ def predict(
         logits = predictor.logits(read_texts(file, text, format=format))
     answers = predictor.answers
     names = [str(label) for label in predictor.classes_]
-    key = "labels" if answers.several else "label"
+    key = "labels" if answers.multi_label else "label"
     for label, row in zip(answers.labels(logits), answers.probabilities(logits)):
         if probabilities:
             shares = {name: round(float(share), 6) for name, share in zip(names, row)}

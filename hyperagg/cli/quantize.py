@@ -20,7 +20,7 @@ def quantize(
     ] = None,
 ) -> None:
     """Write a model with 8 bits a number, and fewer words if wanted."""
-    from hyperagg.training.text_classifier import TextClassifier
+    from hyperagg.classifier.estimator import TextClassifier
 
     classifier = TextClassifier.from_pretrained(model).quantize(max_tokens=max_tokens)
     with output_folder(out):

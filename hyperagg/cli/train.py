@@ -46,7 +46,7 @@ def train(
         int | None, typer.Option(min=1, help="Dimension; else 64, of more than texts 128.")
     ] = None,
     max_words: Annotated[int, typer.Option(min=1, help="The most used words are kept.")] = 200_000,
-    max_grams: Annotated[
+    max_ngrams: Annotated[
         int, typer.Option(min=0, help="And as many pairs, beginnings and endings of words.")
     ] = 300_000,
     min_count: Annotated[int, typer.Option(min=1, help="Uses below which none is kept.")] = 1,
@@ -75,7 +75,7 @@ def train(
             "--label-separator": label_separator is not None,
             "--threads": threads is not None,
             "--max-words": max_words != 200_000,
-            "--max-grams": max_grams != 300_000,
+            "--max-ngrams": max_ngrams != 300_000,
             "--min-count": min_count != 1,
         }
         for option in (option for option, is_given in given.items() if is_given):
@@ -94,10 +94,10 @@ def train(
             **{name: value for name, value in settings.items() if value is not None},
         )
         return
+    from hyperagg.classifier.estimator import TextClassifier
+    from hyperagg.classifier.training.labels import distinct
     from hyperagg.data import read_file
-    from hyperagg.data.files import display_name
-    from hyperagg.training.labels import distinct
-    from hyperagg.training.text_classifier import TextClassifier
+    from hyperagg.data.readers.files import display_name
 
     rows = read_file(file, text, label, format=format, label_separator=label_separator)
     classes = distinct(rows.labels)
@@ -109,7 +109,7 @@ def train(
         learning_rate=learning_rate,
         d_model=d_model or 64,
         max_words=max_words,
-        max_grams=max_grams,
+        max_ngrams=max_ngrams,
         min_count=min_count,
         threads=threads,
     )
@@ -136,7 +136,7 @@ def train(
     say(f"{len(rows.texts):,} rows, {len(classifier.classes_)} classes -> {out}")
     if history.validation_score:
         best = history.validation_score[history.best_epoch]
-        measure = "micro-F1" if classifier.several_labels_ else "accuracy"
+        measure = "micro-F1" if classifier.multi_label_ else "accuracy"
         say(f"{measure} on held-out rows: {100 * best:.2f} % (epoch {history.best_epoch + 1})")
         before, after = history.calibration_error
         say(

@@ -32,9 +32,9 @@ def tune(
     """Search for the arguments that suit a file, within a time, and train with the best."""
     from rich.console import Console
 
+    from hyperagg._common.report import make_table
+    from hyperagg.classifier.tuning.search import tune as run
     from hyperagg.data import read_file
-    from hyperagg.studies.report import make_table
-    from hyperagg.training.tune import tune as run
 
     rows = read_file(file, text, label, format=format, label_separator=label_separator)
     with output_folder(out):
@@ -42,7 +42,7 @@ def tune(
             rows.texts, rows.labels, seconds=seconds, trials=trials, max_mb=max_mb, seed=seed
         )
         tuned.classifier.save_pretrained(out)
-    measure = "micro-F1 %" if tuned.classifier.several_labels_ else "accuracy %"
+    measure = "micro-F1 %" if tuned.classifier.multi_label_ else "accuracy %"
     columns = ["", measure, "s", "MB", "d", "grams", "min", "rate", "epochs", "smooth"]
     cells = [
         [
@@ -51,7 +51,7 @@ def tune(
             f"{trial.seconds:.1f}",
             f"{trial.megabytes:.1f}",
             str(trial.config["d_model"]),
-            f"{trial.config['max_grams']:,}",
+            f"{trial.config['max_ngrams']:,}",
             str(trial.config["min_count"]),
             f"{trial.config['learning_rate']:.4f}",
             str(trial.config["epochs"]),

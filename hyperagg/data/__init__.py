@@ -1,10 +1,10 @@
 """Data sets by name, and texts and labels from files of one's own."""
 
-from hyperagg.data.corpora import Corpus, load_corpus, read_corpus
-from hyperagg.data.dataset import Dataset, Split
-from hyperagg.data.errors import DataError
-from hyperagg.data.files import FORMATS, read_file, read_pieces, read_texts
-from hyperagg.data.lookup import Listing, list_datasets, load_dataset
+from hyperagg.data.datasets.corpora import Corpus, load_corpus, read_corpus
+from hyperagg.data.datasets.dataset import Dataset, Split
+from hyperagg.data.datasets.lookup import Listing, list_datasets, load_dataset
+from hyperagg.data.readers.errors import DataError
+from hyperagg.data.readers.files import FORMATS, read_file, read_pieces, read_texts
 
 __all__ = [
     "FORMATS",

@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hyperagg import ops
-from hyperagg.masks import Causal, Full, Mask
-from hyperagg.positions import LearnedPositions, SinusoidalPositions
+from hyperagg.layers.positions import LearnedPositions, SinusoidalPositions
+from hyperagg.ops.masks import Causal, Full, Mask
 
 __all__ = ["Aggregation"]
 
@@ -71,7 +71,7 @@ class Aggregation(nn.Module):
 
         Args:
             x: (B, N, D), floating point.
-            mask: None sums all tokens into one place; "causal", a mask of `hyperagg.masks` or a
+            mask: None sums all tokens into one place; "causal", a mask of `hyperagg.ops.masks` or a
                 dense (B, N, N) tensor says what each place sums.
             lengths: (B,) tokens of each row; what follows is padding.
 

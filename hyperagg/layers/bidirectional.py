@@ -6,8 +6,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hyperagg import ops
-from hyperagg.layers.relations import ConstantDecay, ContentGate, RotatingDecay, Terms
-from hyperagg.masks import Causal
+from hyperagg.layers.recurrences import ComplexDecay, ConstantDecay, InputGate, Terms
+from hyperagg.ops.masks import Causal
 
 __all__ = ["BidirectionalAggregation"]
 
@@ -20,21 +20,21 @@ class BidirectionalAggregation(nn.Module):
 
     Args:
         d_model: D.
-        form: what p and q are made of, with weights of their own: "gate", "decay" or "rotation",
+        form: what p and q are made of, with weights of their own: "gated", "decay" or "complex_decay",
             as in `CausalAggregation`.
         norm_eps: of RMSNorm.
 
     Raises:
-        ValueError: an unknown form; "sum" weighs a token the same from everywhere, so it has no
+        ValueError: an unknown form; "prefix_sum" weighs a token the same from everywhere, so it has no
             two ways.
 
     Numerics: sums in float32 or better. Cost: O(n d^2) for the linear maps and O(n d) for the sums;
         4 D^2 weights with gates, as many as attention has.
     """
 
-    def __init__(self, d_model: int, form: str = "gate", *, norm_eps: float = 1e-6) -> None:
+    def __init__(self, d_model: int, form: str = "gated", *, norm_eps: float = 1e-6) -> None:
         super().__init__()
-        relations = {"gate": ContentGate, "decay": ConstantDecay, "rotation": RotatingDecay}
+        relations = {"gated": InputGate, "decay": ConstantDecay, "complex_decay": ComplexDecay}
         if form not in relations:
             raise ValueError(f"form={form!r}: there are {', '.join(relations)} for both ways")
         self.value = nn.Linear(d_model, d_model, bias=False)

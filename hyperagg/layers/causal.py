@@ -10,16 +10,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hyperagg import ops
-from hyperagg.layers.layout import Layout
-from hyperagg.layers.relations import (
+from hyperagg.layers.batch_layout import Layout
+from hyperagg.layers.recurrences import (
     FORMS,
     AbsolutePositions,
+    ComplexDecay,
     ConstantDecay,
-    ContentGate,
-    RotatingDecay,
+    InputGate,
     Terms,
 )
-from hyperagg.masks import Causal, Documents
+from hyperagg.ops.masks import Causal, Documents
 
 __all__ = ["CausalAggregation", "MixerState", "ShortConvolution", "Trace"]
 
@@ -55,7 +55,7 @@ class MixerState(NamedTuple):
             held = 0 if self.trace is None else self.trace.sums.shape[1] - 1
             raise ValueError(f"{tokens} tokens to take back: the trace holds {held}")
         left = self.trace.sums.shape[1] - 1 - tokens
-        sums = ops.State(self.trace.sums[:, left].clone(), self.sums.seen - tokens)
+        sums = ops.State(self.trace.sums[:, left].clone(), self.sums.num_tokens - tokens)
         if self.recent is None or self.trace.inputs is None:
             return MixerState(sums, None)
         return MixerState(sums, self.trace.inputs[:, left : left + self.recent.shape[1]].clone())
@@ -70,23 +70,23 @@ class CausalAggregation(nn.Module):
 
     Args:
         d_model: D.
-        form: what p(t, i) is made of. "sum": p_t, a vector a place (the source's form); "decay": a
-            power of a constant for every channel; "rotation": of a complex one for every pair;
-            "gate": the product of gates that the tokens between set.
+        form: what p(t, i) is made of. "prefix_sum": p_t, a vector a place (the source's form); "decay": a
+            power of a constant for every channel; "complex_decay": of a complex one for every pair;
+            "gated": the product of gates that the tokens between set.
         expand: E / D, sums of how many channels; W_v makes E of D and W_o D of E.
         output_gate: whether a place chooses what it reads.
         conv_kernel_size: K, u is replaced by a weighted sum of its K newest before all else; 0
             leaves that out.
-        max_length: places that "sum" has vectors for; the others have no end.
+        max_length: places that "prefix_sum" has vectors for; the others have no end.
         norm_eps: of RMSNorm.
 
     Raises:
-        ValueError: an unknown form, or "sum" without max_length.
+        ValueError: an unknown form, or "prefix_sum" without max_length.
 
     Numerics: sums in float32 or better, whatever the type of u. Cost: O(n d^2) for the linear maps,
         O(n d) for the sum; a step of decoding O(d^2) and E + (K - 1) D numbers of state. Weights
         with gates: 3 E D, and E D for the output gate.
-    Source: "sum" is the source document's layer. Gates between 0 and 1 made by the input: Martin
+    Source: "prefix_sum" is the source document's layer. Gates between 0 and 1 made by the input: Martin
         and Cundy 2018, "Parallelizing linear recurrent neural nets over sequence length". Expanded
         channels read by an output gate: Gu and Dao 2023, "Mamba".
     """
@@ -94,7 +94,7 @@ class CausalAggregation(nn.Module):
     def __init__(
         self,
         d_model: int,
-        form: str = "gate",
+        form: str = "gated",
         *,
         expand: int = 1,
         output_gate: bool = False,
@@ -139,7 +139,7 @@ class CausalAggregation(nn.Module):
         sums, after = _sum(terms, layout, None if state is None else state.sums)
         steps = None
         if trace:
-            first = torch.zeros_like(after.carried) if state is None else state.sums.carried
+            first = torch.zeros_like(after.sums) if state is None else state.sums.sums
             steps = Trace(torch.cat([first[:, None], sums.to(first.dtype)], 1), inputs)
         y = self.norm(sums.to(u.dtype))
         if self.output_gate is not None:
@@ -239,9 +239,11 @@ def _places(n: int, layout: Layout, state: MixerState | None) -> int | Tensor:
         borders = layout.documents
         return n if borders is None else max(b - a for a, b in zip(borders, borders[1:]))
     start = (
-        torch.arange(n, device=state.sums.seen.device) if layout.places is None else layout.places
+        torch.arange(n, device=state.sums.num_tokens.device)
+        if layout.places is None
+        else layout.places
     )
-    return start + state.sums.seen[:, None]
+    return start + state.sums.num_tokens[:, None]
 
 
 def _shifted(
@@ -255,7 +257,7 @@ def _shifted(
         return inputs[:, before - j : before - j + n] * (places >= j)[..., None]
     # Padding may stand between these tokens and those of the state.
     token = torch.arange(n, device=inputs.device)
-    known = places + state.sums.seen[:, None] >= j
+    known = places + state.sums.num_tokens[:, None] >= j
     index = before - j + torch.where(places >= j, token, places)
     return _rows(inputs, index) * known[..., None]
 
@@ -266,13 +268,13 @@ def _rows(inputs: Tensor, index: Int[Tensor, "B M"]) -> Tensor:
 
 
 def _relation(form: str, d_model: int, channels: int, max_length: int | None) -> nn.Module:
-    if form == "sum":
+    if form == "prefix_sum":
         if max_length is None:
             raise ValueError("max_length: form='sum' needs to know how many places there are")
         return AbsolutePositions(channels, max_length)
-    if form == "gate":
-        return ContentGate(d_model, channels)
-    relations = {"decay": ConstantDecay, "rotation": RotatingDecay}
+    if form == "gated":
+        return InputGate(d_model, channels)
+    relations = {"decay": ConstantDecay, "complex_decay": ComplexDecay}
     if form not in relations:
         raise ValueError(f"form={form!r}: there are {', '.join(FORMS)}")
     return relations[form](channels)

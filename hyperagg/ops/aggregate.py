@@ -12,12 +12,13 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from hyperagg.masks import Documents, Full, Mask, Prefix, Window
-from hyperagg.ops import fixed, plain, reference, registration
-from hyperagg.ops.checks import POWERS, Normalize, check
-from hyperagg.ops.rows import Padding, Rows, State, find_rows
+from hyperagg.ops import fixed_point as fixed
+from hyperagg.ops import plain, reference, registration
+from hyperagg.ops._validation import POWERS, Normalize, check
+from hyperagg.ops.masks import Documents, Full, Mask, Prefix, Window
+from hyperagg.ops.state import Padding, Rows, State, find_rows
 
-__all__ = ["Explanation", "aggregate", "explain"]
+__all__ = ["Selection", "aggregate", "select_implementation"]
 
 _IMPLEMENTATIONS = ("auto", "cpu", "gpu", "plain", "reference")
 _KERNELS = {"cpu": "cpu", "cuda": "gpu"}
@@ -28,7 +29,7 @@ _TYPES = {
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Selection:
     """Which implementation a call runs, and why."""
 
     implementation: str
@@ -48,7 +49,7 @@ def aggregate(
     normalize: Normalize = ...,
     initial_state: State | None = ...,
     return_state: Literal[False] = ...,
-    accumulate: Literal["float", "fixed"] = ...,
+    accumulate: Literal["float", "fixed_point"] = ...,
     impl: str = ...,
 ) -> Tensor: ...
 
@@ -66,7 +67,7 @@ def aggregate(
     normalize: Normalize = ...,
     initial_state: State | None = ...,
     return_state: Literal[True],
-    accumulate: Literal["float", "fixed"] = ...,
+    accumulate: Literal["float", "fixed_point"] = ...,
     impl: str = ...,
 ) -> tuple[Tensor, State]: ...
 
@@ -83,7 +84,7 @@ def aggregate(
     normalize: Normalize = "none",
     initial_state: State | None = None,
     return_state: bool = False,
-    accumulate: Literal["float", "fixed"] = "float",
+    accumulate: Literal["float", "fixed_point"] = "float",
     impl: str = "auto",
 ) -> Tensor | tuple[Tensor, State]:
     """Sum token vectors times position vectors under a mask.
@@ -96,7 +97,7 @@ def aggregate(
     Args:
         x: (B, N, D) token vectors, floating point.
         p: (P, D) position vectors, P at least the longest row; None for none.
-        mask: what each output sums (`hyperagg.masks`), or a dense (B, N, N) tensor of weights,
+        mask: what each output sums (`hyperagg.ops.masks`), or a dense (B, N, N) tensor of weights,
             the only form whose cost is quadratic.
         lengths: (B,) tokens of each row; the rest of a row is padding, which is never summed and
             whose outputs are zero. None: every token counts.
@@ -110,7 +111,7 @@ def aggregate(
         initial_state: what an earlier call returned; this one goes on from there. p is then the
             positions of these tokens.
         return_state: return (y, State) to go on from.
-        accumulate: "fixed" sums whole numbers of 2^-32, exactly: the result does not depend on
+        accumulate: "fixed_point" sums whole numbers of 2^-32, exactly: the result does not depend on
             order, threads, batching or sharding, and states can be added and subtracted. No
             gradients, no decay or gate; a sum out of range (about 2^30) raises.
         impl: "auto", or the name of an implementation, which then runs or raises.
@@ -140,7 +141,7 @@ def aggregate(
         initial_state=initial_state,
         accumulate=accumulate,
     )
-    chosen = explain(x, p, **arguments, impl=impl).implementation  # type: ignore[arg-type]
+    chosen = select_implementation(x, p, **arguments, impl=impl).implementation  # type: ignore[arg-type]
     if isinstance(mask, Tensor) and return_state:
         raise ValueError("return_state: a dense mask leaves no state")
     if isinstance(mask, Prefix) and return_state:
@@ -150,7 +151,7 @@ def aggregate(
     power = POWERS[normalize]
     more = dict(decay=decay, gate=gate, state=initial_state, padding=padding)
     state: State | None
-    if accumulate == "fixed":
+    if accumulate == "fixed_point":
         y, state = fixed.aggregate(x, p, mask, lengths, power, initial_state, padding)
     elif chosen == "reference":
         y, state = reference.aggregate(x, p, mask, lengths, power, **more)  # type: ignore[arg-type]
@@ -168,7 +169,7 @@ def aggregate(
     return y
 
 
-def explain(
+def select_implementation(
     x: Tensor,
     p: Tensor | None = None,
     *,
@@ -179,20 +180,20 @@ def explain(
     gate: Tensor | None = None,
     normalize: Normalize = "none",
     initial_state: State | None = None,
-    accumulate: Literal["float", "fixed"] = "float",
+    accumulate: Literal["float", "fixed_point"] = "float",
     impl: str = "auto",
-) -> Explanation:
+) -> Selection:
     """Which implementation `aggregate` runs for these arguments, and why; the same checks."""
     check(x, p, mask, lengths, padding, decay, gate, normalize, initial_state)
     if impl not in _IMPLEMENTATIONS:
         raise ValueError(f"impl={impl!r}: there are {', '.join(_IMPLEMENTATIONS)}")
-    if accumulate not in ("float", "fixed"):
+    if accumulate not in ("float", "fixed_point"):
         raise ValueError(f"accumulate={accumulate!r}: there are float, fixed")
-    if accumulate == "fixed":
+    if accumulate == "fixed_point":
         fixed.check(x, p, mask, decay, gate)
         if impl not in ("auto", "plain"):
             raise ValueError(f"impl={impl!r}: fixed-point sums are plain")
-        return Explanation("plain", "fixed-point sums are whole numbers in plain PyTorch")
+        return Selection("plain", "fixed-point sums are whole numbers in plain PyTorch")
     kernel = _KERNELS.get(x.device.type)
     obstacle = _obstacle(x, kernel, mask, decay, gate)
     if impl in _TYPES and impl != kernel:
@@ -200,10 +201,10 @@ def explain(
     if impl in _TYPES and obstacle:
         raise ValueError(f"impl={impl!r}: {obstacle}")
     if impl != "auto":
-        return Explanation(impl, "asked for by name")
+        return Selection(impl, "asked for by name")
     if kernel is None or obstacle:
-        return Explanation("plain", obstacle or f"no kernel is registered for {x.device.type}")
-    return Explanation(kernel, f"a compiled kernel for {_name(mask)} in {x.dtype}")
+        return Selection("plain", obstacle or f"no kernel is registered for {x.device.type}")
+    return Selection(kernel, f"a compiled kernel for {_name(mask)} in {x.dtype}")
 
 
 def _obstacle(
@@ -234,9 +235,9 @@ def _by_kernel(
     return_state: bool,
 ) -> tuple[Tensor, State | None]:
     batch, n, d = x.shape
-    wide = registration.wide_type(x.dtype)
+    wide = registration.accumulator_dtype(x.dtype)
     rows = find_rows(mask, x, lengths, padding)
-    before = None if state is None else state.seen
+    before = None if state is None else state.num_tokens
     seen = rows.lengths if before is None else rows.lengths + before
     if p is not None:
         p = p.to(wide).contiguous()
@@ -249,7 +250,7 @@ def _by_kernel(
         p,
         None if decay is None else decay.to(wide).contiguous(),
         None if gate is None else gate.to(x.dtype).reshape(batch * n, d).contiguous(),
-        None if state is None else state.carried.to(wide).contiguous(),
+        None if state is None else state.sums.to(wide).contiguous(),
         before,
         rows.starts,
         rows.lengths,
@@ -294,10 +295,10 @@ def _window(
         y = y.view(batch, n, d)
     else:
         # The tokens of the state stand in front of these, as products already.
-        terms = x.to(state.carried.dtype) * (1 if p is None else p[:n])
-        joined = torch.cat([state.carried, terms], 1).flatten(0, 1)
+        terms = x.to(state.sums.dtype) * (1 if p is None else p[:n])
+        joined = torch.cat([state.sums, terms], 1).flatten(0, 1)
         begin = torch.arange(batch, device=x.device) * (kept + n)
-        starts, lengths, before = begin, lengths + kept, state.seen - kept
+        starts, lengths, before = begin, lengths + kept, state.num_tokens - kept
         y = registration.window(joined, None, before, starts, lengths, mask.size, power)
         y = y.view(batch, kept + n, d)[:, kept:].to(x.dtype)
         tokens, p = joined, None
@@ -311,7 +312,7 @@ def _newest(
 ) -> Tensor:
     """(R, number, D) products of the last tokens of each row, zeros where there are too few."""
     place = lengths[:, None] + torch.arange(-number, 0, device=tokens.device)
-    wide = registration.wide_type(tokens.dtype)
+    wide = registration.accumulator_dtype(tokens.dtype)
     if not len(tokens):
         return tokens.new_zeros(*place.shape, tokens.shape[1], dtype=wide)
     newest = tokens[(starts[:, None] + place).clamp(0, len(tokens) - 1)].to(wide)

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hyperagg.masks import Causal, Documents, Full, Mask, Prefix, Window
-from hyperagg.ops.rows import Padding, State, find_rows
+from hyperagg.ops.masks import Causal, Documents, Full, Mask, Prefix, Window
+from hyperagg.ops.state import Padding, State, find_rows
 
 __all__ = ["aggregate", "dense", "places"]
 
@@ -53,7 +53,7 @@ def aggregate(
     if isinstance(mask, Window):
         earlier = v.new_zeros(batch, mask.size - 1, v.shape[2])
         if state is not None:
-            earlier = state.carried.to(wide)
+            earlier = state.sums.to(wide)
             if v.is_complex():
                 earlier = torch.view_as_complex(earlier.unflatten(-1, (-1, 2)))
         terms = torch.cat([earlier, v], 1)
@@ -74,7 +74,7 @@ def aggregate(
     else:
         first = None
         if state is not None:
-            first = state.carried.to(wide)
+            first = state.sums.to(wide)
             if v.is_complex():
                 first = torch.view_as_complex(first.unflatten(-1, (-1, 2)))
         begin = v.new_zeros(batch, v.shape[2]) if first is None else first
@@ -92,14 +92,14 @@ def aggregate(
             y = carried[:, None]
     if y.is_complex():
         y, carried = torch.view_as_real(y).flatten(2), torch.view_as_real(carried).flatten(-2)
-    before = 0 if state is None else state.seen[:, None]
+    before = 0 if state is None else state.num_tokens[:, None]
     if power:
         number = _count(mask, place, rows.lengths[:, None], before)
         real = wide if wide.is_floating_point else torch.float64
         y = y / number.clamp(min=1).to(real)[..., None] ** power
     if not mask.pooled:
         y = y.masked_fill(~kept[..., None], 0)
-    seen = rows.lengths if state is None else rows.lengths + state.seen
+    seen = rows.lengths if state is None else rows.lengths + state.num_tokens
     return (y.to(x.dtype) if x.is_floating_point() else y), State(carried, seen)
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hyperagg.masks import Causal, Documents, Full, Mask, Prefix, Window
-from hyperagg.ops.rows import Padding, State, find_rows
+from hyperagg.ops.masks import Causal, Documents, Full, Mask, Prefix, Window
+from hyperagg.ops.state import Padding, State, find_rows
 
 __all__ = ["aggregate", "aggregate_tokens", "summed"]
 
@@ -74,9 +74,9 @@ def aggregate(
             y = w @ v / w.sum(1, keepdim=True).clamp(min=1) ** power
             outputs[start : start + m] = y
             continue
-        before = 0 if state is None else int(state.seen[row])
+        before = 0 if state is None else int(state.num_tokens[row])
         if isinstance(mask, Window):
-            earlier = v.new_zeros(mask.size - 1, d) if state is None else state.carried[row]
+            earlier = v.new_zeros(mask.size - 1, d) if state is None else state.sums[row]
             v = torch.cat([earlier.to(v.dtype), v])
             carried.append(v[len(v) - mask.size + 1 :])
         a = torch.ones_like(v)
@@ -104,7 +104,7 @@ def aggregate(
         else:
             h = v.new_zeros(v.shape[1:])
             if state is not None:
-                h = state.carried[row].to(x.dtype)
+                h = state.sums[row].to(x.dtype)
                 h = torch.view_as_complex(h.unflatten(-1, (-1, 2))) if complex_decay else h
                 y = y + a.cumprod(0) * h
                 number = number + before
@@ -117,7 +117,7 @@ def aggregate(
             outputs[start : start + m] = y / number.clamp(min=1) ** power
     if isinstance(mask, Tensor):
         return outputs.view_as(x), None
-    seen = counts if state is None else counts + state.seen
+    seen = counts if state is None else counts + state.num_tokens
     after = State(torch.stack(carried), seen) if carried else None
     if mask.pooled:
         y = torch.stack(pooled)

@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hyperagg.ops import cpu_scan, cpu_tokens, cpu_window
+from hyperagg.ops.cpu import scan as cpu_scan
+from hyperagg.ops.cpu import tokens as cpu_tokens
+from hyperagg.ops.cpu import window as cpu_window
 
 _A = np.ndarray
 
-__all__ = ["aggregate_tokens", "scan", "wide_type", "window"]
+__all__ = ["accumulator_dtype", "aggregate_tokens", "scan", "window"]
 
 
 class _Inputs(NamedTuple):
@@ -33,7 +35,7 @@ class _Inputs(NamedTuple):
     lengths: _A
 
 
-def wide_type(dtype: torch.dtype) -> torch.dtype:
+def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
     """The type in which sums of `dtype` leave a kernel: float32 or better."""
     return torch.promote_types(dtype, torch.float32)
 
@@ -57,7 +59,7 @@ def scan(
     complex numbers as real and imaginary parts; gate (T, D) is of the type of x.
     """
     y = x.new_empty(0, x.shape[1]) if pooled else _padded(x, lengths, x.dtype)
-    carried = x.new_empty(len(starts), x.shape[1], dtype=wide_type(x.dtype))
+    carried = x.new_empty(len(starts), x.shape[1], dtype=accumulator_dtype(x.dtype))
     inputs = _inputs(x, p, decay, gate, initial, before, starts, lengths)
     cpu_scan.scan(*inputs, power, None if pooled else _array(y), carried.numpy())
     return y, carried
@@ -66,7 +68,7 @@ def scan(
 @scan.register_fake
 def _(x, p, decay, gate, initial, before, starts, lengths, power, pooled):
     y = x.new_empty(0 if pooled else x.shape[0], x.shape[1])
-    return y, x.new_empty(starts.shape[0], x.shape[1], dtype=wide_type(x.dtype))
+    return y, x.new_empty(starts.shape[0], x.shape[1], dtype=accumulator_dtype(x.dtype))
 
 
 @torch.library.custom_op("hyperagg::scan_backward", mutates_args=(), device_types="cpu")
@@ -86,7 +88,7 @@ def scan_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, p, decay, gate and initial, those of absent inputs without rows."""
     inputs = _inputs(x, p, decay, gate, initial, before, starts, lengths)
-    wide = wide_type(x.dtype)
+    wide = accumulator_dtype(x.dtype)
     states = None
     if decay is not None or gate is not None:
         states = y
@@ -119,7 +121,7 @@ def scan_backward(
 @scan_backward.register_fake
 def _(y_grad, carried_grad, x, p, decay, gate, initial, before, starts, lengths, y, power):
     d = x.shape[1]
-    wide = wide_type(x.dtype)
+    wide = accumulator_dtype(x.dtype)
     return (
         torch.empty_like(x),
         x.new_empty(0 if p is None else p.shape[0], d, dtype=wide),
@@ -171,7 +173,7 @@ def window(
     power: float,
 ) -> Tensor:
     """y (T, D): sums over the `size` newest tokens of each row."""
-    y = _padded(x, lengths, wide_type(x.dtype))
+    y = _padded(x, lengths, accumulator_dtype(x.dtype))
     inputs = _inputs(x, p, None, None, None, before, starts, lengths)
     cpu_window.window(inputs.x, inputs.p, *inputs[5:], size, power, y.numpy(), False)
     return y.to(x.dtype)
@@ -194,7 +196,7 @@ def window_backward(
     power: float,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of x and p."""
-    g = _padded(x, lengths, wide_type(x.dtype))
+    g = _padded(x, lengths, accumulator_dtype(x.dtype))
     inputs = _inputs(y_grad, None, None, None, None, before, starts, lengths)
     cpu_window.window(inputs.x, None, *inputs[5:], size, power, g.numpy(), True)
     if p is None:
@@ -209,7 +211,7 @@ def window_backward(
 @window_backward.register_fake
 def _(y_grad, x, p, before, starts, lengths, size, power):
     p_rows = 0 if p is None else p.shape[0]
-    return torch.empty_like(x), x.new_empty(p_rows, x.shape[1], dtype=wide_type(x.dtype))
+    return torch.empty_like(x), x.new_empty(p_rows, x.shape[1], dtype=accumulator_dtype(x.dtype))
 
 
 def _save_window(ctx, inputs, output) -> None:
@@ -282,7 +284,7 @@ def _inputs(
     starts: Tensor,
     lengths: Tensor,
 ) -> _Inputs:
-    d, rows, wide = x.shape[1], len(starts), wide_type(x.dtype)
+    d, rows, wide = x.shape[1], len(starts), accumulator_dtype(x.dtype)
     return _Inputs(
         _array(x),
         None if p is None else _array(p),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hyperagg.masks import Causal, Full, Mask
+from hyperagg.ops._validation import POWERS, Normalize, check
 from hyperagg.ops.aggregate import aggregate
-from hyperagg.ops.checks import POWERS, Normalize, check
-from hyperagg.ops.registration import wide_type
-from hyperagg.ops.rows import State
+from hyperagg.ops.masks import Causal, Full, Mask
+from hyperagg.ops.registration import accumulator_dtype
+from hyperagg.ops.state import State
 
 __all__ = ["step"]
 
@@ -52,11 +52,11 @@ def step(
         )
         return y[:, 0], after
     check(tokens, positions, mask, None, "right", decay, gates, normalize, state)
-    wide = wide_type(x.dtype)
+    wide = accumulator_dtype(x.dtype)
     carried = x.to(wide) if p is None else x.to(wide) * p
     seen = torch.ones(len(x), dtype=torch.int64, device=x.device)
     if state is not None:
-        before, seen = state.carried.to(wide), state.seen + 1
+        before, seen = state.sums.to(wide), state.num_tokens + 1
         if decay is not None and decay.is_complex():
             turned = torch.view_as_complex(before.unflatten(1, (-1, 2))) * decay
             before = torch.view_as_real(turned).flatten(1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hyperagg.ops import registration
-from hyperagg.ops.checks import POWERS, Normalize, check_lengths
+from hyperagg.ops._validation import POWERS, Normalize, check_lengths
 
 __all__ = ["aggregate_tokens"]
 

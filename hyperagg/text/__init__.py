@@ -1,6 +1,7 @@
 """Text to token ids: words and grams, their vocabulary, and ragged rows of ids."""
 
 from hyperagg.text.ragged import Ragged
+from hyperagg.text.term_frequency import occurrence_weights
 from hyperagg.text.tokenizers import (
     UNKNOWN,
     WORDS,
@@ -8,11 +9,10 @@ from hyperagg.text.tokenizers import (
     HubTokenizer,
     Tokenizer,
     WordTokenizer,
-    is_gram,
+    is_ngram,
     read_tokenizer,
     settled,
 )
-from hyperagg.text.uses import use_weights
 
 __all__ = [
     "UNKNOWN",
@@ -22,8 +22,8 @@ __all__ = [
     "Ragged",
     "Tokenizer",
     "WordTokenizer",
-    "is_gram",
+    "is_ngram",
+    "occurrence_weights",
     "read_tokenizer",
     "settled",
-    "use_weights",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from hyperagg.prefetch import prefetch
+from hyperagg._numba.prefetch import prefetch
 
 __all__ = ["build_table", "find", "tally"]
 

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from hyperagg.prefetch import prefetch
+from hyperagg._numba.prefetch import prefetch
+from hyperagg._numba.threads import even_borders, parts, run
 from hyperagg.text.hash_table import find
-from hyperagg.threads import even_borders, parts, run
 
 __all__ = [
     "GRAMS",

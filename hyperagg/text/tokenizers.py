@@ -23,7 +23,7 @@ __all__ = [
     "HubTokenizer",
     "Tokenizer",
     "WordTokenizer",
-    "is_gram",
+    "is_ngram",
     "read_tokenizer",
     "settled",
 ]
@@ -84,8 +84,8 @@ class WordTokenizer:
         if not vocabulary or vocabulary[0] != UNKNOWN:
             raise ValueError(f"vocabulary: its first entry must be {UNKNOWN!r}")
         self.vocabulary = list(vocabulary)
-        self.grams = np.fromiter(map(is_gram, self.vocabulary), dtype=bool)
-        self.has_grams = bool(self.grams.any())
+        self.grams = np.fromiter(map(is_ngram, self.vocabulary), dtype=bool)
+        self.has_ngrams = bool(self.grams.any())
         # [UNK] is no word a text can hold (the scan splits at brackets), so it needs no slot.
         self.table = build_table(scan.hash_vocabulary(self.vocabulary[1:]))
 
@@ -124,7 +124,7 @@ class WordTokenizer:
 
     def encode(self, texts: Sequence[str]) -> Ragged:
         """Token ids of every text; unknown words are id 0. Cost: O(bytes)."""
-        return Ragged(*scan.look_up(*scan.to_bytes(texts), self.table, self.has_grams))
+        return Ragged(*scan.look_up(*scan.to_bytes(texts), self.table, self.has_ngrams))
 
     def encode_on(self, text: str, before: int) -> tuple[np.ndarray, int, int]:
         """Token ids of a text that goes on after the word of hash `before` (0: none), the number
@@ -160,10 +160,10 @@ class WordTokenizer:
         return backend.to_str()
 
     def _look_up_on(self, text: str, before: int = 0) -> tuple[np.ndarray, np.ndarray, int]:
-        return scan.look_up_on(*scan.to_bytes([text]), self.table, self.has_grams, before)
+        return scan.look_up_on(*scan.to_bytes([text]), self.table, self.has_ngrams, before)
 
 
-def is_gram(entry: str) -> bool:
+def is_ngram(entry: str) -> bool:
     """Whether an entry of a WordTokenizer's vocabulary is a gram and no word."""
     return len(entry) > 1 and (" " in entry or entry[0] == "*" or entry[-1] == "*")
 
@@ -241,7 +241,7 @@ def read_tokenizer(text: str) -> Tokenizer:
     """A tokenizer from the text of a tokenizer.json; our own words get the compiled scan."""
     description = json.loads(text)
     if "kind" in description:
-        from hyperagg.text.fasttext_tokenizer import FastTextTokenizer
+        from hyperagg.classifier.interop.fasttext_tokenizer import FastTextTokenizer
 
         return FastTextTokenizer.from_json(text)
     split = (description.get("pre_tokenizer") or {}).get("pattern", {}).get("Regex")

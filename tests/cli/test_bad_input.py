@@ -388,7 +388,7 @@ def test_what_fails_leaves_an_older_model_as_it_was(cli, place):
 
 
 def test_a_checkpoint_of_a_run_without_hope_is_removed(cli, place, monkeypatch):
-    from hyperagg.training import loop
+    from hyperagg.classifier.training import loop
 
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     (place / "good.csv").write_bytes(FILES["good.csv"])
@@ -399,8 +399,8 @@ def test_a_checkpoint_of_a_run_without_hope_is_removed(cli, place, monkeypatch):
             super().end_epoch()
             calls.append(self.checkpoint.exists())
             if self.epoch == 3:
-                self.stepper.model.embedding.data.fill_(float("nan"))
-                self.stepper.load_optimizer_state(self.stepper.optimizer_state())
+                self.train_step.model.embedding.data.fill_(float("nan"))
+                self.train_step.load_optimizer_state(self.train_step.optimizer_state())
 
     monkeypatch.setattr(loop, "_Run", Run)
     arguments = ["train", "good.csv", "--out", "new"]

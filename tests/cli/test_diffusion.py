@@ -7,7 +7,7 @@ import json
 import pytest
 from PIL import Image
 
-from hyperagg.data.digits import load_mnist
+from hyperagg.data.datasets.digits import load_mnist
 
 SMALL = ["--patch-size", 7, "--d-model", 16, "--layers", 1, "--heads", 1, "--batch-size", 8]
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hyperagg.training.text_classifier import ClassifierConfig
+from hyperagg.classifier.estimator import ClassifierConfig
 
 # Bytes alone seldom get past the first check, so most content is nearly right.
 WORDS = st.text(st.characters(codec="utf-8"), max_size=12)

@@ -104,12 +104,12 @@ def test_spread_over_two_processes_it_computes_the_same(tmp_path):
         """
 import torch
 from torch.distributed.fsdp import fully_shard
-from hyperagg.transformers import HyperAggConfig, HyperAggForCausalLM
+from hyperagg.language import HyperAggConfig, HyperAggForCausalLM
 
 def losses(spread):
     torch.manual_seed(0)
     model = HyperAggForCausalLM(HyperAggConfig(vocab_size=40, hidden_size=16, num_hidden_layers=2,
-        layer_types=["gate", "full_attention"], conv_kernel_size=3))
+        layer_types=["gated", "full_attention"], conv_kernel_size=3))
     if spread:
         for layer in model.model.layers:
             fully_shard(layer)
@@ -152,7 +152,7 @@ def test_it_writes(model):
 def test_a_pipeline_takes_it(model):
     import transformers
 
-    import hyperagg.transformers  # noqa: F401
+    import hyperagg.language  # noqa: F401
 
     write = transformers.pipeline("text-generation", str(model))
     (answer,) = write("the company", max_new_tokens=5, do_sample=False)

@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from hyperagg.data.digit_pairs import pair
-from hyperagg.data.digits import Images, load_fsdd, load_mnist
+from hyperagg.data.datasets.digits import Images, load_fsdd, load_mnist
+from research.data.digit_pairs import pair
 
 soundfile = pytest.importorskip("soundfile")
 PILImage = pytest.importorskip("PIL.Image")
@@ -201,7 +201,7 @@ def test_without_the_extra(cli, folder, monkeypatch, module, what):
 
 
 def test_killed_and_resumed(fresh, cli, model, folder, monkeypatch):
-    from hyperagg.training.multimodal import train as module
+    from hyperagg.multimodal import trainer as module
 
     monkeypatch.setattr(module, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     told = module._Run.save

@@ -9,7 +9,7 @@ import pytest
 
 import hyperagg
 
-SMALL = ("--d-model", 16, "--epochs", 8, "--max-grams", 2000)
+SMALL = ("--d-model", 16, "--epochs", 8, "--max-ngrams", 2000)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_vectors_to_start_from(cli, table, rows, tmp_path):
     texts, labels = [text for text, _ in rows], [label for _, label in rows]
 
     def first_rows(vectors):
-        clf = hyperagg.TextClassifier(d_model=8, epochs=1, max_grams=0, learning_rate=1e-6)
+        clf = hyperagg.TextClassifier(d_model=8, epochs=1, max_ngrams=0, learning_rate=1e-6)
         clf.fit(texts, labels, vectors=vectors)
         ids = [clf.tokenizer.vocabulary.index(word) for word in words[-200:]]
         return clf.model.embedding.detach()[ids].numpy()

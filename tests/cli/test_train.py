@@ -254,7 +254,7 @@ def test_ctrl_c_says_how_to_go_on(cli, table, whole, tmp_path):
 @pytest.fixture(scope="module")
 def stopped(cli, table, tmp_path_factory):
     """A folder that an interrupted run left, made in this process."""
-    from hyperagg.training import loop
+    from hyperagg.classifier.training import loop
 
     class Run(loop._Run):
         def end_epoch(self):
@@ -342,13 +342,13 @@ def test_labels_of_any_language_are_piped_as_utf_8(cli, fresh, tmp_path):
 def test_one_document_through_standard_input(fresh, cli, whole, rows, tmp_path):
     text = " ".join(text for text, _ in rows[:200])
     (label,) = hyperagg.TextClassifier.from_pretrained(whole).predict([text])
-    answer = fresh("predict", whole, "-", "--one-document", stdin=text.encode())
+    answer = fresh("predict", whole, "-", "--stream", stdin=text.encode())
     assert (answer.code, answer.out) == (0, f"{label}\n")
-    answer = cli("predict", whole, "-", "--one-document", stdin=b" \n")
+    answer = cli("predict", whole, "-", "--stream", stdin=b" \n")
     assert answer.code == 2 and "has no words" in answer.err
     torn = tmp_path / "torn.txt"
     torn.write_bytes(b"oil " * 400_000 + b"\xe9 rose")
-    answer = cli("predict", whole, torn, "--one-document")
+    answer = cli("predict", whole, torn, "--stream")
     assert answer.code == 2 and "not UTF-8 (byte 1,600,001 is 0xe9)" in answer.err
-    answer = cli("predict", whole, torn, "--one-document", "--text", "review")
-    assert answer.code == 2 and "--one-document" in answer.err
+    answer = cli("predict", whole, torn, "--stream", "--text", "review")
+    assert answer.code == 2 and "--stream" in answer.err

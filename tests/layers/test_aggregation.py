@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import hyperagg
-from hyperagg.masks import Causal, Full, Window
+from hyperagg.ops.masks import Causal, Full, Window
 
 
 def test_shapes_of_the_contract():

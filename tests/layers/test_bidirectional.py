@@ -7,7 +7,7 @@ import torch
 
 from hyperagg.layers import BidirectionalAggregation
 
-FORMS = ("gate", "decay", "rotation")
+FORMS = ("gated", "decay", "complex_decay")
 
 
 @pytest.fixture(params=FORMS)
@@ -55,4 +55,4 @@ def test_turning_the_sequence_around_with_the_two_ways(mixer):
 
 def test_a_sum_has_no_two_ways():
     with pytest.raises(ValueError, match=r"form='sum': there are gate, decay, rotation"):
-        BidirectionalAggregation(8, "sum")
+        BidirectionalAggregation(8, "prefix_sum")

@@ -50,7 +50,7 @@ def by_definition(mixer: CausalAggregation, u: torch.Tensor) -> torch.Tensor:
     def p(t: int, i: int) -> torch.Tensor:
         if name == "AbsolutePositions":
             return relation.weight[t]
-        if name == "ContentGate":
+        if name == "InputGate":
             a = torch.sigmoid(relation.linear(u))
             return (1 - a[t]) * a[t + 1 : i + 1].prod(0)
         size = torch.exp(-relation.log_rate.exp())
@@ -61,7 +61,7 @@ def by_definition(mixer: CausalAggregation, u: torch.Tensor) -> torch.Tensor:
 
     places = []
     for i in range(n):
-        if name == "RotatingDecay":
+        if name == "ComplexDecay":
             pairs = torch.view_as_complex(v.view(n, -1, 2))
             total = sum(pairs[t] * p(t, i) for t in range(i + 1))
             places.append(torch.view_as_real(total).flatten())
@@ -120,7 +120,7 @@ def test_any_cut_any_padding_any_packing_gives_the_same(mixer, data):
     y = torch.cat(parts, 1)
     for row, (expected, after) in enumerate(whole):
         torch.testing.assert_close(y[row][mask[row] == 1], expected[0], rtol=0, atol=1e-10)
-        torch.testing.assert_close(state.sums.carried[row], after.sums.carried[0])
+        torch.testing.assert_close(state.sums.sums[row], after.sums.sums[0])
         if state.recent is not None:
             torch.testing.assert_close(
                 state.recent[row][-lengths[row] :], after.recent[0][-lengths[row] :]
@@ -141,8 +141,8 @@ def test_tokens_are_taken_back_exactly(mixer, tokens):
     back = state.back(tokens)
     _, expected = mixer(u[:, 5 : 9 - tokens], state=start) if tokens < 4 else (None, start)
     # Linear maps of fewer tokens at once may round differently.
-    torch.testing.assert_close(back.sums.carried, expected.sums.carried, rtol=0, atol=1e-12)
-    assert torch.equal(back.sums.seen, expected.sums.seen)
+    torch.testing.assert_close(back.sums.sums, expected.sums.sums, rtol=0, atol=1e-12)
+    assert torch.equal(back.sums.num_tokens, expected.sums.num_tokens)
     if back.recent is not None:
         assert torch.equal(back.recent, expected.recent)
     with pytest.raises(ValueError, match="trace holds 4"):
@@ -161,7 +161,7 @@ def test_constant_decay_keeps_the_size_of_noise():
     ("arguments", "message"),
     [
         (dict(form="sums"), "form='sums': there are sum, decay, rotation, gate"),
-        (dict(form="sum"), "max_length"),
+        (dict(form="prefix_sum"), "max_length"),
         (dict(expand=0), "expand=0: give at least 1"),
     ],
 )
@@ -169,11 +169,11 @@ def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         CausalAggregation(D, **arguments)
     with pytest.raises(ValueError, match="even D"):
-        CausalAggregation(5, "rotation")
+        CausalAggregation(5, "complex_decay")
 
 
 def test_absolute_positions_end():
-    mixer = CausalAggregation(D, "sum", max_length=4)
+    mixer = CausalAggregation(D, "prefix_sum", max_length=4)
     _, state = mixer(torch.randn(1, 4, D))
     with pytest.raises(ValueError, match="a sequence of 5 tokens"):
         mixer(torch.randn(1, 1, D), state=state)

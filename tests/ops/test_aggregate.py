@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from hyperagg import ops
-from hyperagg.masks import Causal, Documents, Full, Prefix, Window
-from hyperagg.ops import cpu_numbers, cpu_scan, reference, registration
+from hyperagg.ops import reference, registration
+from hyperagg.ops.cpu import intrinsics as cpu_numbers
+from hyperagg.ops.cpu import scan as cpu_scan
+from hyperagg.ops.masks import Causal, Documents, Full, Prefix, Window
 
 POWERS = {"none": 0.0, "sqrt": 0.5, "mean": 1.0}
 FADING = ["sum", "decay", "rotation", "gate"]
@@ -78,10 +80,10 @@ def check(mask, n, dtype, kind, *, normalize="none", lengths=None, padding="righ
     ):
         rows = len(mask.cu_seqlens) - 1 if isinstance(mask, Documents) else batch
         place = (mask.size - 1,) if isinstance(mask, Window) else ()
-        wide = registration.wide_type(dtype)
+        wide = registration.accumulator_dtype(dtype)
         seen = torch.full((rows,), mask.size if isinstance(mask, Window) else 4)
         state = ops.State(torch.randn(rows, *place, D, dtype=wide).requires_grad_(), seen)
-    leaves = [x, p, *more.values(), *([] if state is None else [state.carried])]
+    leaves = [x, p, *more.values(), *([] if state is None else [state.sums])]
     y, after = (
         ops.aggregate(
             x,
@@ -112,7 +114,7 @@ def check(mask, n, dtype, kind, *, normalize="none", lengths=None, padding="righ
     )
     wides = [in_float64(leaf) for leaf in leaves]
     named = dict(zip(more, wides[2:]))
-    wide_state = None if state is None else ops.State(wides[-1], state.seen)
+    wide_state = None if state is None else ops.State(wides[-1], state.num_tokens)
     want, want_after = reference.aggregate(
         wides[0],
         wides[1],
@@ -128,9 +130,9 @@ def check(mask, n, dtype, kind, *, normalize="none", lengths=None, padding="righ
     assert_close(y, want, eps, "y")
     got_all, want_all = [y], [want]
     if after is not None:
-        assert_close(after.carried, want_after.carried, eps, "state")
-        assert torch.equal(after.seen, want_after.seen)
-        got_all.append(after.carried), want_all.append(want_after.carried)
+        assert_close(after.sums, want_after.sums, eps, "state")
+        assert torch.equal(after.num_tokens, want_after.seen)
+        got_all.append(after.sums), want_all.append(want_after.sums)
     grads = [torch.randn_like(t) for t in want_all]
     pairs = [(t, g) for t, g in zip(want_all, grads) if t.requires_grad]
     wanted = torch.autograd.grad(
@@ -379,8 +381,8 @@ def test_step_by_step_is_the_whole(kind, dtype):
         now = {name: v[:, t] if name == "gate" else v for name, v in more.items()}
         y, state = ops.step(x[:, t], p[t], state, mask=mask, normalize="sqrt", **now)
         torch.testing.assert_close(y, whole[:, t])
-    assert state.carried.dtype == end.carried.dtype and torch.equal(state.seen, end.seen)
-    torch.testing.assert_close(state.carried, end.carried)
+    assert state.sums.dtype == end.sums.dtype and torch.equal(state.num_tokens, end.seen)
+    torch.testing.assert_close(state.sums, end.sums)
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.sampled_from(FADING))
@@ -402,21 +404,21 @@ def test_any_packing_gives_what_each_document_gives_alone(sizes, kind):
 @given(st.permutations(range(12)), st.integers(0, 12))
 def test_fixed_point_sums_do_not_depend_on_order_or_shards(order, border):
     x = torch.randn(1, 12, 3)
-    whole, _ = ops.aggregate(x, accumulate="fixed", return_state=True)
+    whole, _ = ops.aggregate(x, accumulate="fixed_point", return_state=True)
     shuffled = x[:, list(order)]
-    _, state = ops.aggregate(shuffled[:, :border], accumulate="fixed", return_state=True)
-    again = ops.aggregate(shuffled[:, border:], accumulate="fixed", initial_state=state)
+    _, state = ops.aggregate(shuffled[:, :border], accumulate="fixed_point", return_state=True)
+    again = ops.aggregate(shuffled[:, border:], accumulate="fixed_point", initial_state=state)
     assert torch.equal(again, whole)
 
 
 def test_fixed_point_sums_give_tokens_back():
     x = torch.randn(1, 5, 3)
-    _, four = ops.aggregate(x[:, :4], accumulate="fixed", return_state=True)
-    _, five = ops.aggregate(x, accumulate="fixed", return_state=True)
-    _, last = ops.aggregate(x[:, 4:], accumulate="fixed", return_state=True)
-    assert torch.equal(five.carried - last.carried, four.carried)
+    _, four = ops.aggregate(x[:, :4], accumulate="fixed_point", return_state=True)
+    _, five = ops.aggregate(x, accumulate="fixed_point", return_state=True)
+    _, last = ops.aggregate(x[:, 4:], accumulate="fixed_point", return_state=True)
+    assert torch.equal(five.sums - last.sums, four.sums)
     with pytest.raises(ValueError, match="sums reach"):
-        ops.aggregate(x + 1e12, accumulate="fixed")
+        ops.aggregate(x + 1e12, accumulate="fixed_point")
 
 
 def everything():
@@ -509,7 +511,9 @@ def test_bad_arguments_are_named(arguments, names):
 
 def test_explain_tells_what_runs():
     x = torch.ones(1, 3, 2)
-    assert ops.explain(x, mask=Causal()).implementation == "cpu"
-    assert "float16" in ops.explain(x.half(), mask=Causal()).reason
-    assert ops.explain(x, mask=Window(2), decay=torch.ones(2)).implementation == "plain"
-    assert ops.explain(x, impl="reference").reason == "asked for by name"
+    assert ops.select_implementation(x, mask=Causal()).implementation == "cpu"
+    assert "float16" in ops.select_implementation(x.half(), mask=Causal()).reason
+    assert (
+        ops.select_implementation(x, mask=Window(2), decay=torch.ones(2)).implementation == "plain"
+    )
+    assert ops.select_implementation(x, impl="reference").reason == "asked for by name"

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperagg import ops
+from hyperagg.layers.positions import position_blocks
 from hyperagg.ops import reference
-from hyperagg.positions import position_blocks
 
 
 def problem(lengths, d=5, vocabulary=11, dtype=torch.float64):

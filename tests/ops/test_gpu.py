@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hyperagg.masks import Causal, Documents, Full, Window
 from hyperagg.ops import reference
-from hyperagg.ops.rows import State, find_rows
+from hyperagg.ops.masks import Causal, Documents, Full, Window
+from hyperagg.ops.state import State, find_rows
 
 INTERPRETED = not torch.cuda.is_available()
 pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
@@ -94,12 +94,12 @@ class Case:
         outputs, grads = [y], [self.y_grad.double()]
         self.carried_grad = None
         if not isinstance(self.mask, Window):
-            self.carried_grad = torch.randn(after.carried.shape)
-            outputs.append(after.carried)
+            self.carried_grad = torch.randn(after.sums.shape)
+            outputs.append(after.sums)
             grads.append(self.carried_grad.double())
         found = torch.autograd.grad(outputs, list(leaves.values()), grads, allow_unused=True)
         found = [torch.zeros_like(v) if g is None else g for v, g in zip(leaves.values(), found)]
-        return y.detach(), after.carried.detach(), dict(zip(leaves, found))
+        return y.detach(), after.sums.detach(), dict(zip(leaves, found))
 
     def on_device(self, tensor):
         return None if tensor is None else tensor.to(DEVICE)

@@ -7,7 +7,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hyperagg import ops
-from hyperagg.masks import Causal, Full, Prefix, Window
+from hyperagg.ops.masks import Causal, Full, Prefix, Window
 
 MASKS = [Full(), Causal(), Window(3), Prefix(2)]
 
@@ -71,7 +71,7 @@ def test_tensors_on_a_gpu_stay_there(mask):
     with FakeTensorMode():
         x = torch.empty(2, 5, 4, device="cuda", dtype=torch.float16)
         p = torch.empty(5, 4, device="cuda")
-        assert ops.explain(x, p, mask=mask).implementation == "gpu"
+        assert ops.select_implementation(x, p, mask=mask).implementation == "gpu"
         y = ops.aggregate(x, p, mask=mask, impl="gpu")
         assert (y.device.type, y.dtype) == ("cuda", torch.float16)
         with pytest.raises(ValueError, match="impl='cpu': x is on cuda"):

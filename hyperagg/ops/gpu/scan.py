@@ -98,7 +98,7 @@ def _carried(
     kind, number, d = _kind(decay, gate), len(stretches.rows), begin.shape[1]
     channels, blocks = blocks_of(d, kind)
     total = begin.new_empty(number, d)
-    product = begin.new_empty(0 if kind == "sum" else number, d)
+    product = begin.new_empty(0 if kind == "prefix_sum" else number, d)
     totals[number, blocks](
         begin if v is None else v,
         begin if p is None else p,
@@ -154,7 +154,7 @@ def scan_backward(
     seen = torch.zeros_like(lengths) if before is None else before
     first_state = x.new_zeros(rows, d, dtype=wide) if initial is None else initial
     states = x
-    if kind != "sum":
+    if kind != "prefix_sum":
         states = y
         if power or len(y) != len(x) or y.dtype != wide:
             # y is not the running sum, or not all of its digits.
@@ -185,14 +185,14 @@ def scan_backward(
     if decay is not None:
         a_grad = a_grads.sum(0).view_as(decay)
     # `end` is the gradient of the first sum; a row without tokens has handed its own on.
-    if kind == "gate":
+    if kind == "gated":
         assert gate is not None
         opened = gate[starts.clamp(max=len(x) - 1)].to(wide)
         end = torch.where(lengths[:, None] > 0, end * opened, end)
     elif kind == "decay":
         assert decay is not None
         end = torch.where(lengths[:, None] > 0, end * decay, end)
-    elif kind == "rotation":
+    elif kind == "complex_decay":
         assert decay is not None
         pairs = end.view(rows, -1, 2)
         turned = torch.view_as_complex(pairs) * torch.view_as_complex(decay).conj()
@@ -205,7 +205,7 @@ def scan_backward(
 
 def _kind(decay: Tensor | None, gate: Tensor | None) -> str:
     if gate is not None:
-        return "gate"
+        return "gated"
     if decay is not None:
-        return "decay" if decay.ndim == 1 else "rotation"
-    return "sum"
+        return "decay" if decay.ndim == 1 else "complex_decay"
+    return "prefix_sum"

@@ -35,7 +35,7 @@ def _join_turns(a, b, h, k, a_next, b_next, h_next, k_next):
 @triton.jit
 def _factors(a, gate, at, column, used, other, D, KIND: tl.constexpr, WIDE: tl.constexpr):
     """What a step leaves of the sum before it; `other` where it is not used."""
-    if KIND == "gate":
+    if KIND == "gated":
         tile = tl.load(gate + at[:, None] * D + column[None, :], mask=used, other=0).to(WIDE)
     else:
         tile = tl.load(a + column[None, :] + 0 * at[:, None], mask=used, other=0).to(WIDE)
@@ -90,7 +90,7 @@ def totals(
             v, p, at, place, column, kept, seen, D,
             HAS_V, HAS_P, BACKWARD, POWER, WIDE,
         )  # fmt: skip
-        if KIND == "sum":
+        if KIND == "prefix_sum":
             h += tl.sum(values, 0)
         else:
             used = kept
@@ -98,7 +98,7 @@ def totals(
                 used = kept & (place + 1 < length)[:, None]
                 at += 1
             factors = _factors(a, gate, at, column, used, 1, D, KIND, WIDE)
-            if KIND == "rotation":
+            if KIND == "complex_decay":
                 turns = _factors(a, gate, at, column + 1, used, 0, D, KIND, WIDE)
                 if BACKWARD:
                     turns = -turns
@@ -122,9 +122,9 @@ def totals(
                 h = row_at(values, last, PLACES) + c * h
                 q = c * q
     tl.store(total + s * D + column, h, mask=inside)
-    if KIND != "sum":
+    if KIND != "prefix_sum":
         tl.store(product + s * D + column, q, mask=inside)
-    if KIND == "rotation":
+    if KIND == "complex_decay":
         tl.store(total + s * D + column + 1, k, mask=inside)
         tl.store(product + s * D + column + 1, r, mask=inside)
 
@@ -150,17 +150,17 @@ def carry(
     first, number = tl.load(firsts + row), tl.load(pieces + row)
     h = tl.load(begin + row * D + column, mask=inside, other=0)
     k = h
-    if KIND == "rotation":
+    if KIND == "complex_decay":
         k = tl.load(begin + row * D + column + 1, mask=inside, other=0)
     for i in range(number):
         at = (first + (number - 1 - i if BACKWARD else i)) * D + column
         tl.store(initial + at, h, mask=inside)
         added = tl.load(total + at, mask=inside, other=0)
-        if KIND == "sum":
+        if KIND == "prefix_sum":
             h += added
         else:
             c = tl.load(product + at, mask=inside, other=0)
-            if KIND == "rotation":
+            if KIND == "complex_decay":
                 tl.store(initial + at + 1, k, mask=inside)
                 d = tl.load(product + at + 1, mask=inside, other=0)
                 turned = tl.load(total + at + 1, mask=inside, other=0)
@@ -168,7 +168,7 @@ def carry(
             else:
                 h = c * h + added
     tl.store(end + row * D + column, h, mask=inside)
-    if KIND == "rotation":
+    if KIND == "complex_decay":
         tl.store(end + row * D + column + 1, k, mask=inside)
 
 
@@ -207,7 +207,7 @@ def run(
     column, inside = channels_of(D, KIND, CHANNELS)
     h = tl.load(initial + s * D + column, mask=inside, other=0)
     k = h
-    if KIND == "rotation":
+    if KIND == "complex_decay":
         k = tl.load(initial + s * D + column + 1, mask=inside, other=0)
     for i in range(tl.cdiv(count, PLACES)):
         t = i * PLACES + tl.arange(0, PLACES)
@@ -221,7 +221,7 @@ def run(
         scale = tl.zeros((PLACES,), WIDE) + 1
         if POWER != 0:
             scale = scale_of(seen + place + 1, POWER, WIDE)
-        if KIND == "rotation":
+        if KIND == "complex_decay":
             imaginary = values_of(
                 x, p, at, place, column + 1, kept, seen, D,
                 True, HAS_P, False, POWER, WIDE,
@@ -234,7 +234,7 @@ def run(
             k = row_at(imaginary, PLACES - 1, PLACES)
             imaginary *= scale[:, None]
             tl.store(out + 1, imaginary.to(y.dtype.element_ty), mask=kept)
-        elif KIND == "sum":
+        elif KIND == "prefix_sum":
             sums = tl.cumsum(sums, 0) + h[None, :]
         else:
             c = _factors(a, gate, at, column, kept, 1, D, KIND, WIDE)
@@ -245,7 +245,7 @@ def run(
         tl.store(out, sums.to(y.dtype.element_ty), mask=kept)
     if HAS_END:
         tl.store(end + s * D + column, h, mask=inside)
-        if KIND == "rotation":
+        if KIND == "complex_decay":
             tl.store(end + s * D + column + 1, k, mask=inside)
 
 
@@ -288,7 +288,7 @@ def run_backward(
     column, inside = channels_of(D, KIND, CHANNELS)
     g = tl.load(gradient + s * D + column, mask=inside, other=0)
     k = g
-    if KIND == "rotation":
+    if KIND == "complex_decay":
         k = tl.load(gradient + s * D + column + 1, mask=inside, other=0)
     a_grad = tl.zeros((CHANNELS,), WIDE)
     b_grad = tl.zeros((CHANNELS,), WIDE)
@@ -302,7 +302,7 @@ def run_backward(
             y_grad, y_grad, at, place, column, kept, seen, D,
             HAS_V, False, True, POWER, WIDE,
         )  # fmt: skip
-        if KIND == "sum":
+        if KIND == "prefix_sum":
             sums = tl.cumsum(sums, 0, reverse=True) + g[None, :]
         else:
             follows = kept & (place + 1 < length)[:, None]
@@ -312,7 +312,7 @@ def run_backward(
             earlier = tl.load(states + here - D, mask=later, other=0).to(WIDE)
             earlier += tl.load(initial + at_row, mask=begins, other=0)
             c = _factors(a, gate, at + 1, column, follows, 1, D, KIND, WIDE)
-            if KIND == "rotation":
+            if KIND == "complex_decay":
                 turned = tl.load(states + here + 1 - D, mask=later, other=0).to(WIDE)
                 turned += tl.load(initial + at_row + 1, mask=begins, other=0)
                 imaginary = values_of(
@@ -332,18 +332,18 @@ def run_backward(
             else:
                 c, sums = tl.associative_scan((c, sums), 0, _join, reverse=True)
                 sums += c * g[None, :]
-                if KIND == "gate":
+                if KIND == "gated":
                     opened = (sums * earlier).to(gate_grad.dtype.element_ty)
                     tl.store(gate_grad + here, opened, mask=kept)
                 else:
                     a_grad += tl.sum(tl.where(kept, sums * earlier, 0), 0)
         g = row_at(sums, 0, PLACES)
         tl.store(v_grad + here, sums.to(v_grad.dtype.element_ty), mask=kept)
-    if KIND == "decay" or KIND == "rotation":
+    if KIND == "decay" or KIND == "complex_decay":
         tl.store(a_grads + s * D + column, a_grad, mask=inside)
-    if KIND == "rotation":
+    if KIND == "complex_decay":
         tl.store(a_grads + s * D + column + 1, b_grad, mask=inside)
     if HAS_END:
         tl.store(end + s * D + column, g, mask=inside)
-        if KIND == "rotation":
+        if KIND == "complex_decay":
             tl.store(end + s * D + column + 1, k, mask=inside)

@@ -55,7 +55,7 @@ def scale_of(number, POWER: tl.constexpr, WIDE: tl.constexpr):
 @triton.jit
 def channels_of(D, KIND: tl.constexpr, CHANNELS: tl.constexpr):
     column = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    if KIND == "rotation":
+    if KIND == "complex_decay":
         column = 2 * column
     return column, column < D
 
@@ -107,7 +107,7 @@ def _multiply_backward(
 ):
     """Gradients of x_t * p_t: a program owns places of p, for all rows of its group."""
     place = tl.program_id(0).to(tl.int64) * PLACES + tl.arange(0, PLACES)
-    column, inside = channels_of(D, "sum", CHANNELS)
+    column, inside = channels_of(D, "prefix_sum", CHANNELS)
     of_p = place[:, None] * D + column[None, :]
     on_p = (place < P)[:, None] & inside[None, :]
     factor = tl.load(p + of_p, mask=on_p, other=0)
@@ -159,7 +159,7 @@ def cut_rows(starts: Tensor, lengths: Tensor, size: int, tokens: int) -> Stretch
 
 def blocks_of(d: int, kind: str) -> tuple[int, int]:
     """The channels of a tile, and how many tiles hold all of them."""
-    width = d // 2 if kind == "rotation" else d
+    width = d // 2 if kind == "complex_decay" else d
     channels = min(TILE_CHANNELS, triton.next_power_of_2(width))
     return channels, triton.cdiv(width, channels)
 
@@ -181,7 +181,7 @@ def product_grads(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of x_t * p_t; few places are shared out to groups of rows as well."""
     d = x.shape[1]
-    channels, blocks = blocks_of(d, "sum")
+    channels, blocks = blocks_of(d, "prefix_sum")
     places = triton.cdiv(len(p), TILE_PLACES)
     x_grad = torch.zeros_like(x)
     if not places:

@@ -62,7 +62,7 @@ def _window_blocks(
         tl.load(counts + s),
     )
     seen = tl.load(before + row)
-    column, inside = channels_of(D, "sum", CHANNELS)
+    column, inside = channels_of(D, "prefix_sum", CHANNELS)
     number = tl.cdiv(count, PLACES)
     h = tl.zeros((CHANNELS,), WIDE)
     k = tl.zeros((CHANNELS,), WIDE)
@@ -121,7 +121,7 @@ def _window_join(
         tl.load(counts + s),
     )
     length, seen = tl.load(lengths + row), tl.load(before + row)
-    column, inside = channels_of(D, "sum", CHANNELS)
+    column, inside = channels_of(D, "prefix_sum", CHANNELS)
     for i in range(tl.cdiv(count, PLACES)):
         t = i * PLACES + tl.arange(0, PLACES)
         place = first + t
@@ -195,7 +195,7 @@ def _window_into(
         return y
     wide, accumulator = wide_of(v)
     stretches = cut_rows(starts, lengths, size * max(1, tiles.STRETCH // size), len(v))
-    channels, blocks = blocks_of(d, "sum")
+    channels, blocks = blocks_of(d, "prefix_sum")
     seen = torch.zeros_like(lengths) if before is None else before
     from_begin, from_end = (torch.empty_like(v, dtype=wide) for _ in range(2))
     tile: dict[str, Any] = dict(

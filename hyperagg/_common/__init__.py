@@ -1,0 +1,1 @@
+"""What the products share and that knows none of them."""

@@ -1,0 +1,1 @@
+"""What compiled kernels share: threads, prefetching and SIMD rows."""

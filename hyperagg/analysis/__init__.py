@@ -1,1 +1,0 @@
-"""What trained models hold: numbers in one place, pictures in another."""

@@ -1,0 +1,1 @@
+"""Texts to labels on CPUs, without PyTorch."""

@@ -1,0 +1,1 @@
+"""What `hyperagg compare` trains beside aggregation."""

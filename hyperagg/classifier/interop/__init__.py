@@ -1,0 +1,1 @@
+"""fastText files, ONNX, and the PyTorch module of the same function."""

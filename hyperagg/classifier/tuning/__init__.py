@@ -1,0 +1,1 @@
+"""Search for good arguments of a classifier."""

@@ -1,0 +1,14 @@
+"""The data sets that can be had by name.
+
+A new one is a file beside this one that ends in an `ENTRY`, and its name in the two lists here.
+"""
+
+from __future__ import annotations
+
+from hyperagg.data.datasets import ag_news, r8, r52, reuters, reuters_modapte, twenty_newsgroups
+from hyperagg.data.datasets.entry import Entry
+
+ENTRIES: dict[str, Entry] = {
+    module.ENTRY.name: module.ENTRY
+    for module in (r8, r52, twenty_newsgroups, reuters, reuters_modapte, ag_news)
+}

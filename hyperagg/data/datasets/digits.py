@@ -1,0 +1,205 @@
+"""Written and spoken digits: mnist and fsdd."""
+
+from __future__ import annotations
+
+import io
+import wave
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from hyperagg._common.atomic import atomic_write
+from hyperagg.data.datasets import store
+from hyperagg.data.datasets.download import check_digest, download
+from hyperagg.data.readers.errors import DataError
+
+__all__ = ["FSDD", "MNIST", "Digits", "Images", "Sounds", "load_fsdd", "load_mnist"]
+
+MNIST, FSDD = "mnist", "fsdd"
+MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
+MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
+FSDD_URL = (
+    "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/"
+    "26eb9aaf76e81b692f806f9140c2d2777410d7a1.zip"
+)
+# Of the samples of all recordings in the order of digit, speaker and take: an archive that GitHub
+# makes anew may differ in its bytes.
+FSDD_SHA256 = "801bcecb25fa3bfb54fb3c0b1d94732d8456ce5b0c1f036667852a341a3aacd4"
+# Takes of each speaker and digit that the data set's own split keeps for testing.
+FSDD_TEST_TAKES = 5
+
+
+@dataclass(frozen=True)
+class Images:
+    """Pictures and what they show.
+
+    Args:
+        images: (rows, height, width) uint8, 0 is background.
+        labels: (rows,) int64.
+    """
+
+    images: np.ndarray = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Sounds:
+    """Recordings of any length and what is said in them.
+
+    Args:
+        audio: (samples,) int16, one recording after the other.
+        offsets: (rows + 1,) int64 borders of the recordings in `audio`.
+        labels: (rows,) int64.
+        speakers: (rows,) strings.
+        rate: samples a second.
+    """
+
+    audio: np.ndarray = field(repr=False)
+    offsets: np.ndarray = field(repr=False)
+    labels: np.ndarray = field(repr=False)
+    speakers: np.ndarray = field(repr=False)
+    rate: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """(samples,) int16 of one recording."""
+        return self.audio[self.offsets[row] : self.offsets[row + 1]]
+
+
+Split = TypeVar("Split", Images, Sounds)
+
+
+@dataclass(frozen=True)
+class Digits(Generic[Split]):
+    """A data set of digits: what to learn from, what to measure on, and where it came from."""
+
+    train: Split
+    test: Split
+    source: str
+
+
+def load_mnist() -> Digits[Images]:
+    """MNIST: 60,000 and 10,000 handwritten digits of 28 × 28 pixels.
+
+    From HYPERAGG_DATA (mnist/train.npz and test.npz with `image` and `label`), the cache, or
+    Keras's storage.
+
+    Raises:
+        ValueError: it cannot be had, or a file is damaged.
+    """
+    train, test, source = _splits(MNIST, ("image", "label"), _fetch_mnist)
+    return Digits(_images(train), _images(test), source)
+
+
+def load_fsdd() -> Digits[Sounds]:
+    """The Free Spoken Digit Dataset: 2,700 and 300 recordings at 8 kHz by six speakers.
+
+    Takes 0 to 4 of each speaker and digit are the test, as the data set itself has it. From
+    HYPERAGG_DATA (fsdd/train.npz and test.npz with `audio`, `offsets`, `label`, `speaker` and
+    `sample_rate`), the cache, or GitHub.
+
+    Raises:
+        ValueError: it cannot be had, or a file is damaged.
+    """
+    names = ("audio", "offsets", "label", "speaker", "sample_rate")
+    train, test, source = _splits(FSDD, names, _fetch_fsdd)
+    return Digits(_sounds(train), _sounds(test), source)
+
+
+Arrays = dict[str, np.ndarray]
+
+
+def _splits(name: str, names: tuple[str, ...], fetch: Any) -> tuple[Arrays, Arrays, str]:
+    own, cache = store.own_directory(), store.cache_directory() / name
+    if own is not None and (own / name).is_dir():
+        folder, source = own / name, f"HYPERAGG_DATA={own / name}"
+    else:
+        folder, source = cache, f"cache {cache}"
+        if not all((cache / f"{part}.npz").is_file() for part in ("train", "test")):
+            source = fetch(cache)
+    train, test = (_read(folder / f"{part}.npz", names) for part in ("train", "test"))
+    return train, test, source
+
+
+def _read(path: Path, names: tuple[str, ...]) -> Arrays:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in names}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path} cannot be read ({error}): it has to hold the arrays {', '.join(names)}"
+        ) from error
+
+
+def _images(arrays: Arrays) -> Images:
+    return Images(arrays["image"], arrays["label"].astype(np.int64))
+
+
+def _sounds(arrays: Arrays) -> Sounds:
+    return Sounds(
+        arrays["audio"],
+        arrays["offsets"].astype(np.int64),
+        arrays["label"].astype(np.int64),
+        arrays["speaker"],
+        int(arrays["sample_rate"]),
+    )
+
+
+def _write(path: Path, arrays: Arrays) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as draft, draft.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def _fetch_mnist(cache: Path) -> str:
+    with np.load(io.BytesIO(download(MNIST_URL, "sha256", MNIST_SHA256))) as arrays:
+        for part in ("train", "test"):
+            _write(
+                cache / f"{part}.npz", {"image": arrays[f"x_{part}"], "label": arrays[f"y_{part}"]}
+            )
+    return MNIST_URL
+
+
+def _fetch_fsdd(cache: Path) -> str:
+    archive = download(FSDD_URL, "sha256", None)
+    rows = read_recordings(archive)
+    check_digest(b"".join(audio.tobytes() for _, audio in rows), "sha256", FSDD_SHA256, FSDD_URL)
+    for part in ("train", "test"):
+        kept = [row for row in rows if (row[0][2] < FSDD_TEST_TAKES) == (part == "test")]
+        _write(cache / f"{part}.npz", join_recordings(kept))
+    return FSDD_URL
+
+
+Recording = tuple[tuple[int, str, int], np.ndarray]
+
+
+def read_recordings(archive: bytes) -> list[Recording]:
+    """((digit, speaker, take), samples) of the files <digit>_<speaker>_<take>.wav in a zip."""
+    rows = []
+    with zipfile.ZipFile(io.BytesIO(archive)) as files:
+        for path in map(Path, files.namelist()):
+            if path.suffix == ".wav":
+                digit, speaker, take = path.stem.split("_")
+                with files.open(path.as_posix()) as file, wave.open(file) as sound:
+                    audio = np.frombuffer(sound.readframes(sound.getnframes()), "<i2")
+                rows.append(((int(digit), speaker, int(take)), audio))
+    return sorted(rows, key=lambda row: row[0])
+
+
+def join_recordings(rows: list[Recording]) -> Arrays:
+    names = [name for name, _ in rows]
+    return {
+        "audio": np.concatenate([audio for _, audio in rows]),
+        "offsets": np.cumsum([0, *(len(audio) for _, audio in rows)]),
+        "label": np.array([digit for digit, _, _ in names]),
+        "speaker": np.array([speaker for _, speaker, _ in names]),
+        "sample_rate": np.array(8000),
+    }

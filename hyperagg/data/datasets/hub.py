@@ -1,0 +1,42 @@
+"""Files of data sets on the Hugging Face hub, in the hub's own cache."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from hyperagg.data.datasets.download import check_digest, spinner_when_slow
+from hyperagg.data.readers.errors import DataError
+
+
+def download_from_hub(repository: str, revision: str, name: str) -> Path:
+    """One file of a data set's repository at a revision.
+
+    Raises:
+        DataError: the hub cannot be reached, or the file is not the one that the hub announced.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    fetch = partial(hf_hub_download, repository, name, repo_type="dataset", revision=revision)
+    try:
+        try:
+            return Path(fetch(local_files_only=True))
+        except LocalEntryNotFoundError:
+            pass
+        with spinner_when_slow(f"fetching {repository}/{name} from the Hugging Face hub"):
+            # Asked for first because it fails at once without a network, where the download tries
+            # for half a minute; and the tag of a large file is its SHA-256.
+            url = hf_hub_url(repository, name, repo_type="dataset", revision=revision)
+            announced = get_hf_file_metadata(url).etag
+            path = Path(fetch())
+            check_digest(path.read_bytes(), "sha256", str(announced), name)
+            return path
+    except DataError:
+        raise
+    # The hub raises its own errors, those of its HTTP library and OSErrors, with no common root.
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"could not fetch {name} of {repository} from the Hugging Face hub ({reason})"
+        ) from error

@@ -1,0 +1,1 @@
+"""Images of a class by a denoiser (experimental)."""

@@ -1,1 +1,0 @@
-"""Models built from the layers and ops; they know nothing of data or training."""

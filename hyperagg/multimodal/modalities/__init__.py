@@ -1,0 +1,1 @@
+"""Tokens of images, audio, text, numbers and categories."""

@@ -1,1 +1,0 @@
-"""Comparisons and the source's tables, each reproducible by name."""

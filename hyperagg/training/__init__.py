@@ -1,1 +1,0 @@
-"""Training: the classifier's own loop, its two ways of stepping, and the estimator around them."""

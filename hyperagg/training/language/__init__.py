@@ -1,1 +1,0 @@
-"""Language models from texts to perplexity: tokenizer, packed rows, the Trainer, evaluation."""

@@ -1,1 +1,0 @@
-"""From rows of several modalities to a model."""

@@ -1,0 +1,1 @@
+"""Studies, benchmarks and figures of this repository; not part of the wheel."""

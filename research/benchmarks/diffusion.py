@@ -1,0 +1,108 @@
+"""Denoisers of aggregation and of attention on the clock: a training step, and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from hyperagg._common.atomic import atomic_write
+from hyperagg._common.report import environment, markdown_table, times, write_results
+from hyperagg.diffusion.model import MIXERS, Denoiser
+from hyperagg.diffusion.pipeline import DenoiserPipeline
+from hyperagg.diffusion.training_run import new_scheduler
+from research.benchmarks.interleaved import interleaved, torch_threads
+
+__all__ = ["bench_denoisers", "speed_table"]
+
+SIZE, STEPS, BATCH = 28, 50, 8
+
+
+def bench_denoisers(
+    out: Path,
+    *,
+    patch_sizes: Sequence[int] = (1, 2, 4),
+    d_model: int = 64,
+    layers: int = 6,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Seconds of both mixers in turns, medians of at least seven; writes results.json and table.md.
+
+    A training step is of 8 pictures of 28 × 28, forward, backward and optimizer; a sample is one
+    picture after 50 steps with guidance, hence 100 predictions. Both on one thread.
+    """
+    measured = []
+    with torch_threads(1):
+        for patch_size in patch_sizes:
+            row = _measured(patch_size, d_model, layers)
+            measured.append(row)
+            ratio = _ratio(row["training_step"])
+            say(f"{row['tokens']} tokens: attention takes {ratio} a training step")
+        results = {
+            "d_model": d_model,
+            "layers": layers,
+            "batch": BATCH,
+            "denoising_steps": STEPS,
+            "environment": environment(),
+            "measured": measured,
+        }
+    write_results(out, results)
+    with atomic_write(out / "table.md") as draft:
+        draft.write_text(speed_table(results), "utf-8")
+    return results
+
+
+def speed_table(results: Mapping[str, Any]) -> str:
+    columns = ["patches", "tokens"]
+    columns += ["training step, s: aggregation", "attention", "×"]
+    columns += ["sample, s: aggregation", "attention", "×"]
+    rows = []
+    for row in results["measured"]:
+        cells = [f"{row['patch_size']} × {row['patch_size']}", f"{row['tokens']:,}"]
+        for what in ("training_step", "sample"):
+            cells += [f"{row[what][mixer]:.3f}" for mixer in MIXERS] + [_ratio(row[what])]
+        rows.append(cells)
+    return markdown_table(columns, rows)
+
+
+def _measured(patch_size: int, d_model: int, layers: int) -> dict[str, Any]:
+    models = {
+        mixer: Denoiser(patch_size=patch_size, d_model=d_model, num_layers=layers, mixer=mixer)
+        for mixer in MIXERS
+    }
+    return {
+        "patch_size": patch_size,
+        "tokens": (SIZE // patch_size) ** 2,
+        "training_step": interleaved({name: _step(model) for name, model in models.items()}),
+        "sample": interleaved({name: _sample(model) for name, model in models.items()}),
+    }
+
+
+def _ratio(seconds: Mapping[str, float]) -> str:
+    return times(seconds["attention"] / seconds["aggregation"])
+
+
+def _step(model: Denoiser) -> Callable[[], None]:
+    generator = torch.Generator().manual_seed(0)
+    noisy, wanted = torch.randn(2, BATCH, 1, SIZE, SIZE, generator=generator)
+    moments = torch.randint(1000, (BATCH,), generator=generator)
+    labels = torch.randint(10, (BATCH,), generator=generator)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
+
+    def step() -> None:
+        F.mse_loss(model(noisy, moments, labels), wanted).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def _sample(model: Denoiser) -> Callable[[], None]:
+    from diffusers import DDIMScheduler
+
+    pipeline = DenoiserPipeline(model, new_scheduler(DDIMScheduler))
+    pipeline.set_progress_bar_config(disable=True)
+    return lambda: pipeline([3], num_inference_steps=STEPS, output_type="np") and None

@@ -1,0 +1,282 @@
+"""hyperagg.ops beside a copy of the same bytes and the best rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hyperagg import ops
+from hyperagg._common.report import environment
+from hyperagg.ops.cpu import scan as cpu_scan
+from hyperagg.ops.masks import Causal, Documents, Full, Window
+from research.benchmarks.baselines import CHUNKS, attention, chunked, cumsum, masked_product
+from research.benchmarks.interleaved import interleaved, kept_memory
+
+__all__ = ["FULL_SIZE", "QUICK", "Sizes", "bench_ops"]
+
+Calls = dict[str, Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Shapes of what is timed."""
+
+    batch: int = 8
+    n: int = 4096
+    d: int = 256
+    longest: int = 1 << 20  # of the scaling, at batch 1
+    attention_longest: int = 1 << 14
+    narrow: int = 64  # dimension of the scaling
+    document: int = 512
+    vocabulary: int = 10_000
+    bags: tuple[int, int] = (64, 256)
+
+
+FULL_SIZE = Sizes()
+QUICK = Sizes(2, 256, 16, 1 << 12, 1 << 12, 16, 64, 100, (4, 16))
+
+
+def bench_ops(sizes: Sizes = FULL_SIZE, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Times everything; returns what `write_page` makes a page of.
+
+    Raises:
+        ValueError: an implementation or a rival does not give the sums of the reference.
+    """
+    torch.manual_seed(0)
+    say("memory fresh from the system")
+    fresh = _fresh(sizes)  # before any is kept
+    with kept_memory() as kept:
+        say("causal sums and their rivals")
+        causal = _causal(sizes)
+        say("forms")
+        forms = _forms(sizes)
+        say("token ids")
+        tokens = _tokens(sizes)
+        say("time against length")
+        scaling = _scaling(sizes)
+    return {
+        "environment": environment(),
+        "kept_memory": kept,
+        "shape": [sizes.batch, sizes.n, sizes.d],
+        "causal": causal,
+        "forms": forms,
+        "tokens": {"shape": [*sizes.bags, sizes.vocabulary, sizes.d], **tokens},
+        "fresh": fresh,
+        "scaling": {"d": sizes.narrow, **scaling},
+    }
+
+
+def _inputs(sizes: Sizes) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    x = torch.randn(sizes.batch, sizes.n, sizes.d)
+    p = 1 + 0.1 * torch.randn(sizes.n, sizes.d)
+    return x, p, torch.randn_like(x), torch.empty_like(x)
+
+
+def _gradients(call: Callable[[], Tensor], leaves: tuple[Tensor, ...], grad: Tensor) -> object:
+    return torch.autograd.grad(call(), leaves, grad)
+
+
+def _both_ways(function: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad: Tensor) -> object:
+    return _gradients(partial(function, *inputs), inputs, grad)
+
+
+def _trained(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(t.clone().requires_grad_() for t in tensors)
+
+
+def _causal(sizes: Sizes) -> dict[str, dict[str, float]]:
+    x, p, grad, out = _inputs(sizes)
+    ours = partial(ops.aggregate, mask=Causal())
+    functions: dict[str, Callable[..., Tensor]] = {"aggregate": ours, "torch.cumsum": cumsum}
+    # The chunk that is fastest here speaks for the chunked product.
+    timed = interleaved({str(c): partial(chunked, x, p, c) for c in CHUNKS}, budget=1)
+    best = min(CHUNKS, key=lambda c: timed[str(c)])
+    functions[f"chunked triangle ({best})"] = partial(chunked, size=best)
+    for name in ("torch.cumsum", f"chunked triangle ({best})"):
+        compiled = torch.compile(functions[name], dynamic=False)
+        try:
+            compiled(x, p)
+        except Exception as error:  # whatever a missing or broken C++ compiler makes of it
+            if "compil" not in str(error).lower():
+                raise
+            continue
+        functions[f"{name}, compiled"] = compiled
+    functions["the source's masked product"] = masked_product
+    # The reference itself would need (B, N, N) weights here; the plain form is tested against it.
+    want = ops.aggregate(x.double(), p.double(), mask=Causal(), impl="plain")
+    for name, function in functions.items():
+        _same(name, function(x, p), want)
+    heads = sizes.d // 64 or 1
+    shape = (sizes.batch, sizes.n, heads, sizes.d // heads)
+    qkv = tuple(torch.randn(shape).transpose(1, 2) for _ in range(3))
+    told = f"fused attention, {heads} × {sizes.d // heads}"
+    forward: Calls = {"copy": partial(out.copy_, x), "aggregate's kernel alone": _kernel(x, p, out)}
+    forward |= {name: partial(function, x, p) for name, function in functions.items()}
+    forward[told] = partial(attention, *qkv)
+    both: Calls = {"copy": partial(out.copy_, x)}
+    leaves = _trained(x, p)
+    both |= {name: partial(_both_ways, f, leaves, grad) for name, f in functions.items()}
+    both[told] = partial(_both_ways, attention, _trained(*qkv), torch.randn_like(qkv[0]))
+    return {"forward": interleaved(forward), "forward and backward": interleaved(both)}
+
+
+def _kernel(x: Tensor, p: Tensor, out: Tensor) -> Callable[[], None]:
+    """What `aggregate` runs, without its checks and its op, into memory that exists."""
+    batch, n, d = x.shape
+    tokens, positions, sums = (each.view(-1, d).numpy() for each in (x, p, out))
+    starts, lengths = np.arange(batch) * n, np.full(batch, n)
+    nothing, none_seen = np.zeros((batch, d), np.float32), np.zeros_like(starts)
+
+    def run() -> None:
+        rows = (nothing, none_seen, starts, lengths)
+        cpu_scan.scan(tokens, positions, None, None, *rows, 0.0, sums, nothing.copy())
+
+    return run
+
+
+def _forms(sizes: Sizes) -> dict[str, dict[str, float]]:
+    x, p, _, _ = _inputs(sizes)
+    tokens, d = sizes.batch * sizes.n, sizes.d
+    borders = tuple(range(0, tokens + 1, sizes.document))
+    packed = x.view(1, tokens, d)
+    angles = torch.polar(torch.rand(d // 2), torch.randn(d // 2))
+    cases: dict[str, tuple[Tensor, Tensor | None, dict[str, Any]]] = {
+        "pooled": (x, p, dict(mask=Full())),
+        "causal": (x, p, dict(mask=Causal())),
+        "causal, no positions": (x, None, dict(mask=Causal())),
+        "causal, over √n": (x, p, dict(mask=Causal(), normalize="sqrt")),
+        "causal, bfloat16": (x.bfloat16(), p, dict(mask=Causal())),
+        f"documents of {sizes.document}": (packed, p, dict(mask=Documents(borders))),
+        "window of 64": (x, p, dict(mask=Window(64))),
+        "decay": (x, p, dict(mask=Causal(), decay=torch.rand(d))),
+        "complex_decay": (x, p, dict(mask=Causal(), decay=angles)),
+        "gated": (x, p, dict(mask=Causal(), gate=torch.rand_like(x))),
+    }
+    found = {}
+    for name, (tokens_in, positions, more) in cases.items():
+        mask = more.pop("mask")
+        _parity(name, tokens_in, positions, mask, more)
+        inputs = [tokens_in] if positions is None else [tokens_in, positions]
+        extra = list(more)[:1] if more.keys() & {"decay", "gated"} else []
+        inputs += [more.pop(key) for key in extra]
+
+        def call(*inputs: Tensor, mask=mask, more=more, extra=extra, has_p=positions is not None):
+            named = dict(zip(extra, inputs[1 + has_p :]))
+            return ops.aggregate(
+                inputs[0], inputs[1] if has_p else None, mask=mask, **more, **named
+            )
+
+        leaves = _trained(*inputs)
+        grad, out = torch.randn_like(call(*inputs)), torch.empty_like(tokens_in)
+        found[name] = interleaved(
+            {
+                "copy": partial(out.copy_, tokens_in),
+                "forward": partial(call, *inputs),
+                "forward and backward": partial(_both_ways, call, leaves, grad),
+            },
+            budget=1.5,
+        )
+    return found
+
+
+def _tokens(sizes: Sizes) -> dict[str, dict[str, float]]:
+    ids = torch.randint(sizes.vocabulary, sizes.bags)
+    table = torch.randn(sizes.vocabulary, sizes.d)
+    p = 1 + 0.1 * torch.randn(sizes.bags[1], sizes.d)
+    grad = torch.randn(sizes.bags[0], sizes.d)
+    bags = {
+        name: nn.EmbeddingBag.from_pretrained(table, freeze=False, mode="sum", sparse=sparse)
+        for name, sparse in {"nn.EmbeddingBag": False, "nn.EmbeddingBag, sparse": True}.items()
+    }
+    _same("EmbeddingBag", bags["nn.EmbeddingBag"](ids), ops.aggregate_tokens(ids, table))
+    _same("positions", (table[ids] * p).sum(1), ops.aggregate_tokens(ids, table, p))
+    rows, places = _trained(table, p)
+    calls: dict[str, tuple[Callable[[], Tensor], tuple[Tensor, ...]]] = {
+        name: (partial(bag, ids), (bag.weight,)) for name, bag in bags.items()
+    }
+    calls["aggregate_tokens"] = (partial(ops.aggregate_tokens, ids, rows, places), (rows, places))
+    calls["aggregate_tokens, no positions"] = (partial(ops.aggregate_tokens, ids, rows), (rows,))
+    forward: Calls = {name: call for name, (call, _) in calls.items()}
+    both: Calls = {
+        name: partial(_gradients, call, leaves, grad) for name, (call, leaves) in calls.items()
+    }
+    return {"forward": interleaved(forward), "forward and backward": interleaved(both)}
+
+
+def _fresh(sizes: Sizes) -> dict[str, float]:
+    x, p, _, out = _inputs(sizes)
+    return interleaved(
+        {
+            "copy": partial(out.copy_, x),
+            "copy to fresh memory": x.clone,
+            "aggregate": lambda: ops.aggregate(x, p, mask=Causal()),
+            "torch.cumsum": partial(cumsum, x, p),
+        }
+    )
+
+
+def _scaling(sizes: Sizes) -> dict[str, Any]:
+    """Seconds at each length, batch 1, and the slopes of log time on log n."""
+    d = sizes.narrow
+    lengths = [n for n in (1 << k for k in range(10, 21, 2)) if n <= sizes.longest]
+    a = torch.full((d,), 0.99)
+    forms: dict[str, Callable[[int], dict[str, Any]]] = {
+        "causal": lambda n: dict(mask=Causal()),
+        "window of 64": lambda n: dict(mask=Window(64)),
+        "decay": lambda n: dict(mask=Causal(), decay=a),
+        "documents of 256": lambda n: dict(mask=Documents(tuple(range(0, n + 1, 256)))),
+    }
+    seconds: dict[str, dict[int, float]] = {}
+    for n in lengths:
+        x, p = torch.randn(1, n, d), 1 + 0.1 * torch.randn(n, d)
+        out, q = torch.empty_like(x), torch.randn(1, 1, n, d)
+        calls: Calls = {
+            name: partial(ops.aggregate, x, p, **more(n)) for name, more in forms.items()
+        }
+        calls |= {"torch.cumsum": partial(cumsum, x, p), "copy": partial(out.copy_, x)}
+        if n <= sizes.attention_longest:
+            calls["fused attention"] = partial(attention, q, q, q)
+        # One by one: a length is compared with other lengths, and attention would leave the
+        # caches as cold for a short text as a long one finds them anyway.
+        for name, call in calls.items():
+            seconds.setdefault(name, {}).update({n: interleaved({name: call}, budget=0.5)[name]})
+    return {
+        "seconds": {name: list(times.items()) for name, times in seconds.items()},
+        "slopes": {name: _slope(times) for name, times in seconds.items()},
+        "slopes_of_long": {
+            name: _slope({n: t for n, t in times.items() if n >= lengths[-1] // 64})
+            for name, times in seconds.items()
+            if max(times) == lengths[-1]
+        },
+    }
+
+
+def _slope(seconds: dict[int, float]) -> float:
+    x, y = np.log(list(seconds.items())).T
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def _parity(name: str, x: Tensor, p: Tensor | None, mask: Any, more: dict[str, Any]) -> None:
+    """A few rows and places against the reference, whose cost is quadratic."""
+    short = x[:2, :512]
+    if isinstance(mask, Documents):
+        mask = Documents(tuple(b for b in mask.cu_seqlens if b <= 512))
+        short = x[:, : mask.cu_seqlens[-1]]
+    some = {k: v[:2, :512] if k == "gated" else v for k, v in more.items()}
+    got = ops.aggregate(short, p, mask=mask, **some)
+    wide = {k: v.double() if k == "gated" else v for k, v in some.items()}
+    want = ops.aggregate(short.double(), p, mask=mask, impl="reference", **wide)
+    _same(name, got, want, 2e-2 if x.dtype == torch.bfloat16 else 1e-4)
+
+
+def _same(name: str, got: Tensor, want: Tensor, tolerance: float = 1e-4) -> None:
+    got, want = got.detach().double(), want.detach().double()
+    error = float((got - want).abs().max() / want.abs().max())
+    if not error <= tolerance:
+        raise ValueError(f"{name}: differs from the reference by {error:.1e} of the largest sum")

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import hyperagg
+from research.analysis.figures import draw_cosines, draw_learning_curves
+from research.analysis.orthogonality import BINS, measure, pairwise_cosines, untrained
+
+
+def test_by_hand():
+    cosines = pairwise_cosines(np.array([[1, 0], [0, 2], [3, 3], [0, 0]]))
+    assert (cosines.tokens, cosines.pairs) == (3, 3)
+    root = 0.5**0.5
+    assert cosines.mean == pytest.approx(2 * root / 3)
+    assert cosines.deviation == pytest.approx(np.std([0, root, root]))
+    assert (cosines.least, cosines.greatest) == pytest.approx((0, root))
+
+
+def test_equals_the_plain_formula_across_blocks():
+    rows = np.random.default_rng(0).normal(0.1, 1, (2_345, 12))
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    want = (unit @ unit.T)[np.triu_indices(len(rows), 1)]
+    got = pairwise_cosines(rows)
+    assert got.pairs == len(want)
+    assert (got.mean, got.deviation) == pytest.approx((want.mean(), want.std()), abs=1e-6)
+    assert (got.least, got.greatest) == pytest.approx((want.min(), want.max()), abs=1e-5)
+    counts, _ = np.histogram(want, BINS)
+    # A cosine at a bin's border may fall on either side of it.
+    assert np.abs(np.array(got.histogram) - counts).max() <= 10
+    assert sum(got.histogram) == len(want)
+
+
+@pytest.mark.parametrize("d", [64, 256])
+def test_the_null_is_one_over_root_d(d):
+    cosines = pairwise_cosines(untrained((3_000, d)))
+    assert abs(cosines.mean) < 0.002
+    assert cosines.deviation == pytest.approx(d**-0.5, rel=0.02)
+
+
+def test_large_tables_are_sampled():
+    assert pairwise_cosines(untrained((500, 8)), most=100).tokens == 100
+
+
+def test_pictures(tmp_path):
+    cosines = pairwise_cosines(untrained((50, 8)))
+    draw_cosines({"all": {"aggregation": cosines, "untrained": cosines}}, tmp_path / "c.png")
+    draw_learning_curves({"aggregation": [([0.1, 0.2], [0.5, 0.6])]}, tmp_path / "l.png")
+    for name in ("c.png", "l.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_models_of_unlike_dimension_have_a_null_each():
+    one, two = untrained((50, 8), seed=1), untrained((40, 16), seed=2)
+    (panel,) = {frozenset(models) for models in measure({"a": one, "b": two}).values()}
+    assert panel == {"a", "b", "untrained, d 8", "untrained, d 16"}
+    assert set(measure({"a": one})["all words"]) == {"a", "untrained"}
+    with pytest.raises(ValueError, match="a: it has 1 words"):
+        measure({"a": one[:1]})
+
+
+def test_word_vectors_are_those_of_words():
+    texts = ["crude petroleum rose", "the grain fell"] * 10
+    classifier = hyperagg.TextClassifier(d_model=4, epochs=1).fit(texts, [0, 1] * 10)
+    vocabulary, table = classifier.tokenizer.vocabulary, classifier.model.embedding.detach().numpy()
+    words = [i for i, entry in enumerate(vocabulary) if entry in " ".join(texts).split()]
+    assert len(words) == 6 < len(vocabulary) - 1
+    assert np.array_equal(classifier.word_vectors(), table[words])

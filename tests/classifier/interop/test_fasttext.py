@@ -1,0 +1,339 @@
+"""fastText's files: what its own models say, and what cannot be read."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import hyperagg
+from hyperagg.classifier.interop.fasttext import read_fasttext, read_vectors
+
+# In the order of the file.
+ARGUMENTS = dict(
+    **dict(dim=2, ws=5, epoch=5, min_count=1, neg=5, word_ngrams=2, loss=3, model=3),
+    **dict(bucket=3, minn=1, maxn=1, update_rate=100),
+)
+WORDS, LABELS = [b"a", b"</s>", b"\xff"], [b"__label__no", b"__label__yes"]
+INPUT = np.arange(12, dtype=np.float32).reshape(6, 2)
+OUTPUT = np.array([[1, 0], [0, -1]], np.float32)
+
+
+def matrix(values):
+    return struct.pack("<qq", *values.shape) + values.astype("<f4").tobytes()
+
+
+def build(
+    version=12,
+    words=WORDS,
+    labels=LABELS,
+    pruned=-1,
+    quantized=0,
+    inputs=INPUT,
+    outputs=OUTPUT,
+    **arguments,
+):
+    """The bytes of a .bin, as fastText 0.9.2 writes them."""
+    entries = b"".join(word + b"\0" + struct.pack("<qb", 7, 0) for word in words)
+    entries += b"".join(label + b"\0" + struct.pack("<qb", 3, 1) for label in labels)
+    sizes = len(words) + len(labels), len(words), len(labels)
+    return b"".join(
+        [
+            struct.pack("<ii", 793712314, version),
+            struct.pack("<12id", *{**ARGUMENTS, **arguments}.values(), 1e-4),
+            struct.pack("<3iqq", *sizes, 99, pruned) + entries + bytes(8 * max(pruned, 0)),
+            bytes([quantized]) + matrix(inputs),
+            b"\0" + matrix(outputs),
+        ]
+    )
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(content):
+        file = tmp_path / "model.bin"
+        file.write_bytes(content)
+        return read_fasttext(file)
+
+    return read
+
+
+def test_by_hand(read):
+    model = read(build())
+    assert model.labels == ["no", "yes"]
+    assert (model.dim, model.loss) == (2, "softmax")
+    assert model.input.dtype == model.output.dtype == np.float32
+    assert np.array_equal(model.input, INPUT) and np.array_equal(model.output, OUTPUT)
+    assert model.input.flags.writeable and model.output.flags.writeable
+    # 32-bit FNV-1a of "a" and "</s>", as signed numbers; "a" is its own character n-gram as well.
+    a, end = 0xE40C292C - 2**32, 0xD79C9359 - 2**32
+    pair = (a * 116049371 + end) % 2**64 % 3
+    ids = model.tokenizer.encode(["a"]).token_ids
+    assert ids.tolist() == [0, 3 + (a + 2**32) % 3, 1, 3 + pair]
+    assert model.tokenizer.vocabulary[:4] == ["a", "</s>", "\ufffd", "[bucket 0]"]
+
+
+def test_what_models_may_differ_in(read):
+    assert read(build(loss=4)).loss == "ova"
+    # Version 11 had no character n-grams in supervised models, whatever its arguments say.
+    old = read(build(version=11))
+    assert old.tokenizer.maxn == 0 and len(old.tokenizer.encode(["a"]).token_ids) == 3
+    other = read(build(labels=[b"#nein", "#größer".encode()]))
+    assert other.labels == ["#nein", "#größer"]
+    assert (
+        other.tokenizer.encode(["a #nein"]).token_ids[:3].tolist()
+        == read(build()).tokenizer.encode(["a"]).token_ids[:3].tolist()
+    )
+    one = read(build(labels=LABELS[:1], outputs=OUTPUT[:1]))
+    assert one.labels == ["no"] and one.output.shape == (1, 2)
+    plain = read(build(bucket=0, maxn=0, word_ngrams=1, inputs=INPUT[:3]))
+    assert plain.tokenizer.encode(["a"]).token_ids.tolist() == [0, 1]
+    assert read(build() + b"what follows").labels == ["no", "yes"]
+
+
+NAN = np.where(INPUT == 5, np.nan, INPUT)
+BAD = {
+    "empty": (b"", "not a fastText model"),
+    "text": (b"2 3\na 1 2 3\n", "not a fastText model"),
+    "older": (build(version=10), "version 10; 11 and 12 are read"),
+    "newer": (build(version=13), "version 13"),
+    "word vectors": (build(model=2), r"word vectors \(skipgram\).*supervised one, or the \.vec"),
+    "more word vectors": (build(model=1), "cbow"),
+    "hierarchical softmax": (build(loss=1), r"hs \(hierarchical softmax\); retrain with -loss sof"),
+    "negative sampling": (build(loss=2), r"ns \(negative sampling\); retrain .* -loss ova"),
+    "quantized": (build(quantized=1), r"quantized; give the \.bin that it was made from"),
+    "pruned": (build(pruned=2, quantized=1), "quantized"),
+    "no such loss": (build(loss=9), "damaged"),
+    "no such model": (build(model=0), "damaged"),
+    "no dimension": (build(dim=0), "damaged"),
+    "no labels": (build(labels=[]), "damaged .*3 words and 0 labels"),
+    "a quarter quantized": (build(quantized=2), "damaged"),
+    "a bucket too many": (build(bucket=4), "damaged .*input matrix is 6 x 2 .* ask for 7 x 2"),
+    "no bucket": (build(bucket=0), "damaged .*bucket=0"),
+    "a negative bucket": (build(bucket=-1), "damaged .*bucket=-1"),
+    "another dimension": (build(dim=3), "damaged .*6 x 3"),
+    "a word twice": (build(words=[b"a", b"</s>", b"a"]), "damaged .*'a' is there twice"),
+    "a label that is a word": (build(labels=[b"a", b"b"]), "damaged .*'a'"),
+    "a label that is no text": (build(labels=[b"\xff", b"b"]), "damaged .*label 0 is no UTF-8"),
+    "a row too few": (build(outputs=OUTPUT[:1]), "damaged .*output matrix is 1 x 2 .* for 2 x 2"),
+    "a row that is no number": (build(inputs=NAN), "damaged .*input matrix .* not finite"),
+    "an infinite row": (
+        build(outputs=np.where(OUTPUT == 1, -np.inf, OUTPUT)),
+        "damaged .*output matrix .* not finite",
+    ),
+    "sizes that lie": (
+        build(bucket=2**31 - 9, inputs=INPUT[:0]).replace(
+            struct.pack("<qq", 0, 2), struct.pack("<qq", 2**31 - 6, 2)
+        ),
+        "cut short, it ends in its input matrix",
+    ),
+    "a dictionary that lies": (
+        build().replace(struct.pack("<3i", 5, 3, 2), struct.pack("<3i", 2**30 + 2, 2**30, 2)),
+        "cut short, it ends in its dictionary",
+    ),
+    "words that lie": (
+        build().replace(struct.pack("<3i", 5, 3, 2), struct.pack("<3i", 5, 2, 3)),
+        "damaged .*entry 2 of its dictionary",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_read_is_told(read, case):
+    content, message = BAD[case]
+    with pytest.raises(ValueError, match=message) as error:
+        read(content)
+    assert "model.bin: " in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_cannot_be_opened_is_told(tmp_path):
+    for reader in (read_fasttext, read_vectors):
+        with pytest.raises(ValueError, match=r"none\.bin: cannot be read \(No such file"):
+            reader(tmp_path / "none.bin")
+        with pytest.raises(ValueError, match=f"{tmp_path.name}: cannot be read"):
+            reader(str(tmp_path))
+
+
+def test_every_truncation_is_told(read):
+    whole = build()
+    parts = ["signature", "arguments", "dictionary", "input matrix", "output matrix"]
+    seen = set()
+    for size in range(4, len(whole)):
+        with pytest.raises(ValueError, match=r"model\.bin: cut short") as error:
+            read(whole[:size])
+        seen |= {part for part in parts if f"in its {part} after {size} bytes" in str(error.value)}
+    assert seen == set(parts)
+
+
+@given(st.data())
+def test_no_damage_does_more_than_raise_value_error(tmp_path_factory, data):
+    content = bytearray(build())
+    for _ in range(data.draw(st.integers(1, 2))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] ^= data.draw(st.integers(1, 255))
+    file = tmp_path_factory.mktemp("damaged") / "model.bin"
+    file.write_bytes(content[: data.draw(st.none() | st.integers(0, len(content)))])
+    try:
+        model = read_fasttext(file)
+    except ValueError as error:
+        assert str(error).startswith(f"{file}: ") and "\n" not in str(error)
+        return
+    ids = model.tokenizer.encode(["a", "", "word a </s> __label__no"]).token_ids
+    assert model.input.shape == (len(model.tokenizer), model.dim)
+    assert model.output.shape == (len(model.labels), model.dim)
+    assert len(ids) == 0 or 0 <= ids.min() <= ids.max() < len(model.input)
+    assert np.isfinite(model.input).all() and np.isfinite(model.output).all()
+
+
+def test_vectors_by_hand(tmp_path):
+    file = tmp_path / "words.vec"
+    rows = "the 0.1 -2e-3 3 \n\u00a0 1 2 3\n. . . 4 5 6\r\n\nthe 7 8 9"
+    for header in ("", "4 3\n"):
+        file.write_text(header + rows, encoding="utf-8", newline="")
+        words, vectors = read_vectors(str(file))
+        assert words == ["the", "\u00a0", ". . .", "the"]
+        assert vectors.dtype == np.float32 and vectors.flags.writeable
+        wanted = np.array([[0.1, -2e-3, 3], [1, 2, 3], [4, 5, 6], [7, 8, 9]], np.float32)
+        assert np.array_equal(vectors, wanted)
+
+
+BAD_TABLES = {
+    "nothing": (b"", ": has no vectors"),
+    "a header alone": (b"0 3\n", ": has no vectors"),
+    "cut short": (b"3 2\na 1 2\nb 3 4\n", "promises 3 words and 2 are there"),
+    "a number too few": (
+        b"a 1 2\nb 1\n",
+        r", line 2: 'b' with 1 after it; give a word and 2",
+    ),
+    "a number too many": (b"a 1 2\nb 1 2 3\n", ", line 2: 'b' with 3 after"),
+    "another dimension": (b"1 3\na 1 2\n", ", line 2: 'a' with 2 after it; .* 3 numbers"),
+    "a word for a number": (b"2 2\na 1 2\nb 1 x\n", r", line 3: 'x' is no number"),
+    "a sentence": (b"no table\n", ", line 1: 'table' is no number"),
+    "tabs": (b"a\t1\t2\n", ", line 1: .* with 0 after it; .* separated by spaces"),
+    "no word": (b"a 1 2\n 1 2\n", ", line 2: '' with 2 after"),
+    "no number": (b"a 1 nan\n", ", line 1: holds a number that is not finite"),
+    "too large a number": (b"a 1 2\n\nb 1 -1e39\n", ", line 3: holds a number that is not"),
+    "no dimension": (b"1 0\na\n", ", line 2: 'a' with 0 after"),
+    "a model": (build(), ": a fastText model; give the .vec"),
+    "no text": (b"\x1f\x8b\x08\0\xff\xfe", ", line 1: "),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TABLES)
+def test_tables_that_cannot_be_read_are_told(tmp_path, case):
+    content, message = BAD_TABLES[case]
+    file = tmp_path / "words.vec"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        read_vectors(file)
+    assert str(error.value).startswith(str(file)) and "\n" not in str(error.value)
+
+
+@given(st.binary(max_size=40) | st.text("a1 .-e\n\r", max_size=30).map(str.encode))
+def test_any_table_is_read_or_told(tmp_path_factory, content):
+    file = tmp_path_factory.mktemp("tables") / "words.vec"
+    file.write_bytes(content)
+    try:
+        words, vectors = read_vectors(file)
+    except ValueError as error:
+        assert str(error).startswith(str(file)) and "\n" not in str(error)
+        return
+    assert len(words) == len(vectors) > 0 and np.isfinite(vectors).all()
+
+
+@pytest.fixture(scope="module")
+def fasttext():
+    return pytest.importorskip("fasttext", reason='pip install "hyperagg[rivals]"')
+
+
+@pytest.fixture(scope="module")
+def r8():
+    return hyperagg.load_dataset("r8")
+
+
+def train(fasttext, rows, folder, prefix="__label__", **arguments):
+    """fastText's model of labelled rows, saved as model.bin."""
+    lines = [f"{prefix}{label} {' '.join(text.split())}\n" for text, label in rows]
+    # It learns badly where rows come class by class.
+    lines = [lines[i] for i in np.random.default_rng(0).permutation(len(lines))]
+    (folder / "rows.txt").write_text("".join(lines), encoding="utf-8")
+    arguments = dict(dim=10, lr=0.5, seed=0, thread=1, verbose=0) | arguments
+    model = fasttext.train_supervised(str(folder / "rows.txt"), label=prefix, **arguments)
+    model.save_model(str(folder / "model.bin"))
+    return model
+
+
+def answers(model, texts, labels, prefix="__label__"):
+    """(B, C) what fastText itself says, text for text: with NumPy 2 its arrays of many texts
+    repeat the first number."""
+    columns = {prefix + label: c for c, label in enumerate(labels)}
+    out = np.full((len(texts), len(labels)), np.nan)
+    for row, text in zip(out, texts):
+        for value, name in model.f.predict(text + "\n", -1, 0.0, "strict"):
+            row[columns[name]] = value
+    return out
+
+
+def logits(model, texts):
+    rows = model.tokenizer.encode(texts)
+    sums = np.add.reduceat(model.input[rows.token_ids], rows.cu_seqlens[:-1], axis=0)
+    return sums / rows.lengths[:, None] @ model.output.T
+
+
+def test_real_newswires_get_fasttexts_answers(fasttext, r8, tmp_path):
+    rows = list(zip(r8.train.texts, r8.train.labels))
+    grams = dict(wordNgrams=2, minn=2, maxn=4, bucket=20_000, lr=1.0)
+    theirs = train(fasttext, rows, tmp_path, epoch=10, **grams)
+    ours = read_fasttext(tmp_path / "model.bin")
+    assert sorted(ours.labels) == sorted(set(r8.train.labels))
+    assert np.array_equal(ours.input, np.array(theirs.f.getInputMatrix()))
+    texts = [" ".join(text.split()) for text in r8.test.texts]
+    wanted = answers(theirs, texts, ours.labels)
+    found = logits(ours, texts)
+    found = np.exp(found - found.max(1, keepdims=True))
+    found /= found.sum(1, keepdims=True)
+    assert np.array_equal(found.argmax(1), wanted.argmax(1))
+    # fastText adds 1e-5 to a probability before it takes its logarithm, and that is what it tells.
+    assert np.abs(found + 1e-5 - wanted).max() < 1e-5
+    accuracy = np.mean([ours.labels[c] == y for c, y in zip(found.argmax(1), r8.test.labels)])
+    assert accuracy > 0.9
+
+
+def test_other_settings_get_fasttexts_answers(fasttext, r8, tmp_path):
+    rows = list(zip(r8.train.texts, r8.train.labels))[::10]
+    texts = [" ".join(text.split()) for text in r8.test.texts[::10]]
+    theirs = train(fasttext, rows, tmp_path, prefix="#", epoch=5, loss="ova", minCount=3)
+    ours = read_fasttext(tmp_path / "model.bin")
+    assert ours.loss == "ova" and all(label.startswith("#") for label in ours.labels)
+    assert len(ours.tokenizer) == len(ours.tokenizer.words)
+    # fastText looks the logistic function up, in steps of 1/32.
+    wanted = answers(theirs, texts, ours.labels, prefix="")
+    found = 1 / (1 + np.exp(-logits(ours, texts)))
+    assert np.abs(found - wanted).max() < 0.01
+
+
+@pytest.mark.parametrize("loss", ["hs", "ns"])
+def test_refused_losses_of_real_models(fasttext, r8, tmp_path, loss):
+    rows = list(zip(r8.train.texts, r8.train.labels))[:50]
+    train(fasttext, rows, tmp_path, epoch=1, loss=loss)
+    with pytest.raises(ValueError, match=f"-loss {loss}"):
+        read_fasttext(tmp_path / "model.bin")
+
+
+def test_refused_kinds_of_real_models(fasttext, r8, tmp_path):
+    rows = list(zip(r8.train.texts, r8.train.labels))[:300]
+    model = train(fasttext, rows, tmp_path, epoch=1, wordNgrams=2, bucket=1000)
+    for cutoff in (0, 500):
+        quantized = fasttext.load_model(str(tmp_path / "model.bin"))
+        quantized.quantize(cutoff=cutoff, input=str(tmp_path / "rows.txt"))
+        quantized.save_model(str(tmp_path / "model.ftz"))
+        with pytest.raises(ValueError, match=r"quantized; give the \.bin"):
+            read_fasttext(tmp_path / "model.ftz")
+    arguments = dict(dim=5, epoch=1, minn=0, maxn=0, thread=1, verbose=0)
+    model = fasttext.train_unsupervised(str(tmp_path / "rows.txt"), **arguments)
+    model.save_model(str(tmp_path / "vectors.bin"))
+    with pytest.raises(ValueError, match="word vectors"):
+        read_fasttext(tmp_path / "vectors.bin")

@@ -1,0 +1,69 @@
+"""Texts for language models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hyperagg.data import load_corpus, read_corpus
+from hyperagg.data.datasets import corpora
+
+LINES = [" ", " = Oil = ", " ", " = = Price = = ", " It rose . ", " ", " = Gold = ", " It fell . "]
+
+
+def write_parts(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for part in ("train", "validation", "test"):
+        pq.write_table(pa.table({"text": LINES}), folder / f"{part}.parquet")
+
+
+def test_wikitext_is_articles(tmp_path, monkeypatch):
+    write_parts(tmp_path / "wikitext-2")
+    monkeypatch.setenv("HYPERAGG_DATA", str(tmp_path))
+    corpus = load_corpus("wikitext-2")
+    assert corpus.train == [
+        " = Oil = \n \n = = Price = = \n It rose . \n ",
+        " = Gold = \n It fell . ",
+    ]
+    assert corpus.train == corpus.validation == corpus.test
+
+
+def test_wikitext_comes_from_the_hub(tmp_path, monkeypatch):
+    write_parts(tmp_path / "files")
+    monkeypatch.delenv("HYPERAGG_DATA", raising=False)
+    asked = []
+
+    def download(repository, revision, name):
+        asked.append(name)
+        return tmp_path / "files" / f"{name.rpartition('/')[2].partition('-')[0]}.parquet"
+
+    monkeypatch.setattr(corpora, "download_from_hub", download)
+    corpus = load_corpus("wikitext-2")
+    assert len(corpus.test) == 2 and "hub" in corpus.source
+    assert asked[0] == "wikitext-2-v1/train-00000-of-00001.parquet"
+
+
+def test_all_words_of_wikitext_are_there():
+    shared = os.environ.get("HYPERAGG_DATA")
+    if not shared or not (Path(shared) / "wikitext-2").is_dir():
+        pytest.skip("HYPERAGG_DATA is not set or has no wikitext-2")
+    corpus = load_corpus("wikitext-2")
+    assert sum(len(text.split()) for text in corpus.train) == 2_051_910
+    assert sum(len(text.split()) for text in corpus.test) == 241_211
+
+
+def test_every_fiftieth_text_is_held_out(tmp_path):
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join(f"text {number}" for number in range(100)))
+    corpus = read_corpus(path)
+    assert (len(corpus.train), len(corpus.validation), corpus.test) == (98, 2, [])
+    assert sorted(corpus.train + corpus.validation) == sorted(f"text {n}" for n in range(100))
+
+
+def test_a_name_that_is_not_known():
+    with pytest.raises(ValueError, match=r"no data set 'wikitext'.*wikitext-2 for language models"):
+        load_corpus("wikitext")

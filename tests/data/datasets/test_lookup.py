@@ -1,0 +1,268 @@
+"""Where a data set is looked for, in which order, and what is said of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hyperagg.data import Split, list_datasets, load_dataset
+from hyperagg.data.datasets import catalogue
+from hyperagg.data.datasets.entry import Entry
+from hyperagg.data.readers.errors import DataError
+
+SHARED = os.environ.get("HYPERAGG_DATA")
+needs_shared = pytest.mark.skipif(not SHARED, reason="HYPERAGG_DATA is not set")
+
+TRAIN = Split(["one", "two", "three"], ["x", "y", "x"])
+TEST = Split(["four"], ["y"])
+
+
+class Source:
+    """An official source that counts how often it is asked."""
+
+    def __init__(self, error: DataError | None = None) -> None:
+        self.asked = 0
+        self.error = error
+
+    def __call__(self) -> tuple[Split, Split]:
+        self.asked += 1
+        if self.error:
+            raise self.error
+        return TRAIN, TEST
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No HYPERAGG_DATA and an empty cache."""
+    monkeypatch.delenv("HYPERAGG_DATA", raising=False)
+    monkeypatch.setenv("HYPERAGG_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Source]:
+    def add(rows: tuple[int, int] = (3, 1), error: DataError | None = None) -> Source:
+        source = Source(error)
+        entry = Entry("toy", "a toy", rows, "free", "the toy's source", source)
+        monkeypatch.setitem(catalogue.ENTRIES, "toy", entry)
+        return source
+
+    return add
+
+
+def put(folder: Path, **splits: dict[str, list[object]]) -> None:
+    folder.mkdir(parents=True)
+    for name, columns in splits.items():
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+
+
+def test_source_then_cache(room: Path, register: Callable[..., Source]) -> None:
+    source = register()
+    first, second = load_dataset("toy"), load_dataset("toy")
+    assert source.asked == 1
+    assert first.train == second.train == TRAIN
+    assert first.test == second.test == TEST
+    assert first.source.startswith("the toy's source")
+    assert second.source == f"cache {room / 'cache' / 'toy'}; first from the toy's source"
+    assert second.terms == "free"
+    held = sorted(path.name for path in (room / "cache" / "toy").iterdir())
+    assert held == ["test.parquet", "train.parquet"]
+
+
+def test_own_directory_comes_first(
+    room: Path, register: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = register(rows=(30, 10))
+    rows: dict[str, list[object]] = {"text": ["a"], "label": [7]}
+    put(room / "own" / "toy", train=rows, test=rows, validation=rows)
+    monkeypatch.setenv("HYPERAGG_DATA", str(room / "own"))
+    data = load_dataset("toy")
+    assert source.asked == 0
+    assert data.train.labels == ["7"]
+    assert data.validation == data.train
+    # Fewer rows than the official source has must not go unsaid.
+    assert data.source == (
+        f"HYPERAGG_DATA={room / 'own' / 'toy'} "
+        "(1 train and 1 test rows; the official source has 30 and 10)"
+    )
+
+
+def test_own_directory_without_it_is_said(
+    room: Path, register: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register()
+    monkeypatch.setenv("HYPERAGG_DATA", str(room))
+    for _ in ("source", "cache"):
+        assert load_dataset("toy").source.endswith(f"; HYPERAGG_DATA={room} has no toy")
+
+
+def test_any_folder_of_own_loads_and_is_listed(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(room / "mine", train={"text": ["a"], "label": ["b"]}, test={"text": [], "label": []})
+    monkeypatch.setenv("HYPERAGG_DATA", str(room))
+    assert load_dataset("mine").train.texts == ["a"]
+    (mine,) = (listing for listing in list_datasets() if listing.name == "mine")
+    assert (mine.rows, mine.found) == ((1, 0), "HYPERAGG_DATA")
+
+
+@pytest.mark.parametrize(
+    ("splits", "said"),
+    [
+        ({"train": {"text": ["a"], "label": ["b"]}}, "it has train.parquet"),
+        ({s: {"text": ["a"], "topics": ["b"]} for s in ("train", "test")}, "no column 'label'"),
+        ({s: {"text": ["a"], "labels": [{"b": 1}]} for s in ("train", "test")}, "is no label"),
+        ({s: {"text": ["a"], "labels": [["b", None]]} for s in ("train", "test")}, "label 2"),
+        (
+            {"train": {"text": ["a"], "label": [["b"]]}, "test": {"text": ["a"], "label": ["b"]}},
+            "train.parquet has lists of labels and test.parquet has one label a row: write lists",
+        ),
+        (
+            {
+                "train": {"text": ["a"], "label": ["b"]},
+                "test": {"text": ["a"], "label": ["b"]},
+                "validation": {"text": ["a"], "label": [["b"]]},
+            },
+            "validation.parquet has lists of labels and train.parquet has one label a row",
+        ),
+    ],
+)
+def test_own_folder_that_does_not_fit_is_an_error(
+    room: Path,
+    register: Callable[..., Source],
+    monkeypatch: pytest.MonkeyPatch,
+    splits: dict[str, dict[str, list[object]]],
+    said: str,
+) -> None:
+    source = register()
+    put(room / "toy", **splits)
+    monkeypatch.setenv("HYPERAGG_DATA", str(room))
+    with pytest.raises(ValueError, match=said):
+        load_dataset("toy")
+    assert source.asked == 0
+
+
+@pytest.mark.parametrize("column", ["label", "labels"])
+def test_several_labels_a_document(
+    room: Path, monkeypatch: pytest.MonkeyPatch, column: str
+) -> None:
+    rows: dict[str, list[object]] = {"text": ["a", "b"], column: [["x", "y", "x"], []]}
+    put(room / "mine", train=rows, test={"text": [], column: []})
+    monkeypatch.setenv("HYPERAGG_DATA", str(room))
+    data = load_dataset("mine")
+    assert data.train.multi_label
+    assert data.train.labels == [("x", "y"), ()]
+    assert len(data.test) == 0
+
+
+def test_several_labels_survive_the_cache(
+    room: Path, register: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = register()
+    labels: list[tuple[str, ...]] = [("x", "y"), (), ("z",)]
+    several = Split(TRAIN.texts, labels), Split(TEST.texts, labels[1:2])
+    monkeypatch.setattr(Source, "__call__", lambda self: several)
+    first, second = load_dataset("toy"), load_dataset("toy")
+    assert (first.train, first.test) == (second.train, second.test) == several
+    assert second.source.startswith("cache") and source.asked == 0
+
+
+def test_what_holds_no_labels_is_for_later(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: dict[str, list[object]] = {"text": ["a"]}
+    put(room / "wikitext-2", train=rows, test=rows)
+    monkeypatch.setenv("HYPERAGG_DATA", str(room))
+    with pytest.raises(ValueError, match="it has no labels"):
+        load_dataset("wikitext-2")
+
+
+def test_failing_source_says_what_would_do(room: Path, register: Callable[..., Source]) -> None:
+    register(error=DataError("no answer from\nanywhere"))
+    with pytest.raises(ValueError) as caught:
+        load_dataset("toy")
+    message = str(caught.value)
+    assert "no answer from anywhere" in message
+    assert "Set HYPERAGG_DATA" in message
+    assert "\n" not in message
+    assert not (room / "cache").exists()
+
+
+def test_wrong_number_of_rows_is_not_cached(room: Path, register: Callable[..., Source]) -> None:
+    register(rows=(4, 1))
+    with pytest.raises(ValueError, match="4 train and 1 test rows; what was found has 3 and 1"):
+        load_dataset("toy")
+    assert not (room / "cache").exists()
+
+
+def test_damaged_cache_is_said(room: Path, register: Callable[..., Source]) -> None:
+    register()
+    load_dataset("toy")
+    (room / "cache" / "toy" / "test.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"remove .* to fetch it again"):
+        load_dataset("toy")
+
+
+def test_cache_that_cannot_be_written(
+    room: Path, register: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register()
+    (room / "file").write_text("")
+    monkeypatch.setenv("HYPERAGG_CACHE", str(room / "file"))
+    with pytest.raises(ValueError, match="set HYPERAGG_CACHE"):
+        load_dataset("toy")
+
+
+def test_half_written_cache_is_fetched_again(room: Path, register: Callable[..., Source]) -> None:
+    source = register()
+    load_dataset("toy")
+    (room / "cache" / "toy" / "test.parquet").unlink()
+    assert load_dataset("toy").test == TEST
+    assert source.asked == 2
+
+
+@pytest.mark.parametrize("name", ["R52", "r_52", "", ".", "..", "../own/mine", "own/mine", "a\0b"])
+def test_unknown_names(room: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    rows: dict[str, list[object]] = {"text": ["a"], "label": ["b"]}
+    put(room / "own" / "mine", train=rows, test=rows)
+    monkeypatch.setenv("HYPERAGG_DATA", str(room / "own"))
+    names = "there are r8, r52, 20ng, reuters, reuters-modapte, ag-news, mine"
+    with pytest.raises(ValueError, match=names):
+        load_dataset(name)
+
+
+def test_a_close_name_is_suggested(room: Path) -> None:
+    with pytest.raises(ValueError, match="did you mean ag-news"):
+        load_dataset("AG_News")
+
+
+def test_importing_is_light() -> None:
+    code = "import sys, hyperagg.data.datasets.lookup as _; print(*sys.modules)"
+    # The package above may import what it likes; only what this room adds is of interest here.
+    base = "import sys, hyperagg; print(*sys.modules)"
+    loaded, before = (
+        set(
+            subprocess.run([sys.executable, "-c", c], capture_output=True, text=True).stdout.split()
+        )
+        for c in (code, base)
+    )
+    assert not {"pyarrow", "rich", "huggingface_hub", "numpy"} & (loaded - before)
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    ("name", "train", "test", "classes"),
+    [("r8", 5485, 2189, 8), ("r52", 6532, 2568, 52), ("reuters", 8982, 2246, 46)],
+)
+def test_shared_data(name: str, train: int, test: int, classes: int) -> None:
+    assert SHARED is not None
+    if not (Path(SHARED) / name).is_dir():
+        pytest.skip(f"HYPERAGG_DATA has no {name}")
+    data = load_dataset(name)
+    assert data.source.startswith("HYPERAGG_DATA=")
+    assert (len(data.train), len(data.test)) == (train, test)
+    assert len(set(data.train.labels)) == classes
+    assert set(data.test.labels) <= set(data.train.labels)

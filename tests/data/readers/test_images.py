@@ -1,0 +1,58 @@
+"""Folders of pictures, and what is wrong with them in a line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hyperagg.data.datasets.digits import load_mnist
+from hyperagg.data.readers.images import read_pictures
+
+
+@pytest.fixture
+def folder(tmp_path):
+    digits = load_mnist().test
+    for i in range(12):
+        name = "even" if digits.labels[i] % 2 == 0 else "odd"
+        (tmp_path / name).mkdir(exist_ok=True)
+        Image.fromarray(digits.images[i]).save(tmp_path / name / f"{i:02}.png")
+    (tmp_path / "odd" / "notes.txt").write_text("no picture, and none by its ending")
+    return tmp_path
+
+
+def test_a_folder_is_a_class(folder):
+    digits = load_mnist().test
+    found = read_pictures(folder)
+    assert found.names == ["even", "odd"] and found.images.shape == (12, 28, 28)
+    even = [i for i in range(12) if digits.labels[i] % 2 == 0]
+    assert np.array_equal(found.images[: len(even)], digits.images[even])
+    assert found.labels.tolist() == [0] * len(even) + [1] * (12 - len(even))
+
+
+def test_one_in_colours_makes_all_of_three_channels(folder):
+    Image.new("RGB", (28, 28), (255, 0, 0)).save(folder / "odd" / "99.png")
+    found = read_pictures(folder)
+    assert found.images.shape == (13, 28, 28, 3)
+    assert found.images[-1, 0, 0].tolist() == [255, 0, 0]
+
+
+def test_what_is_wrong_is_named(folder, tmp_path):
+    path = folder / "odd" / "99.png"
+    path.write_bytes((folder / "odd" / "notes.txt").read_bytes())
+    with pytest.raises(ValueError, match=r"odd/99\.png is no picture"):
+        read_pictures(folder)
+    whole = next((folder / "even").iterdir()).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"odd/99\.png is no whole picture"):
+        read_pictures(folder)
+    Image.new("L", (28, 27)).save(path)
+    with pytest.raises(ValueError, match=r"99\.png: is 28 × 27; pictures have to be square"):
+        read_pictures(folder)
+    Image.new("L", (32, 32)).save(path)
+    with pytest.raises(ValueError, match=r"99\.png: is 32 × 32 and .*\.png 28 × 28; make all"):
+        read_pictures(folder)
+    with pytest.raises(ValueError, match="nowhere: there is no such folder of pictures"):
+        read_pictures(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="even: there are no pictures in folders in it"):
+        read_pictures(folder / "even")

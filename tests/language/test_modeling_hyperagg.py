@@ -1,0 +1,320 @@
+"""The language model as a transformers model: states, generation, saving, other people's tools."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from hyperagg.language.configuration_hyperagg import HyperAggConfig
+from hyperagg.language.modeling_hyperagg import (
+    HyperAggForCausalLM,
+    HyperAggForSequenceClassification,
+    HyperAggModel,
+)
+
+V = 40
+KINDS = {
+    "gated": ["gated", "gated"],
+    "decay": ["decay", "decay"],
+    "complex_decay": ["complex_decay", "complex_decay"],
+    "prefix_sum": ["prefix_sum", "prefix_sum"],
+    "hybrid": ["gated", "full_attention"],
+    "feed-forward": ["identity", "gated"],
+    "attention": ["full_attention", "full_attention"],
+}
+
+
+def make(layer_types, kind=HyperAggForCausalLM, **more):
+    torch.manual_seed(0)
+    config = HyperAggConfig(
+        vocab_size=V,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        layer_types=layer_types,
+        pad_token_id=0,
+        **{"conv_kernel_size": 3} | more,
+    )
+    return kind(config).eval()
+
+
+@pytest.fixture(scope="module", params=KINDS.values(), ids=KINDS)
+def model(request):
+    return make(request.param)
+
+
+def texts(*lengths):
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randint(1, V, (n,), generator=generator) for n in lengths]
+
+
+def padded(rows, side):
+    longest = max(map(len, rows))
+    ids = torch.zeros(len(rows), longest, dtype=torch.int64)
+    for row, text in zip(ids, rows):
+        start = longest - len(text) if side == "left" else 0
+        row[start : start + len(text)] = text
+    return ids, (ids != 0).long()
+
+
+@settings(max_examples=10)
+@given(data=st.data())
+def test_whole_cut_padded_and_packed_give_the_same_logits(model, data):
+    """Within 1e-5; logits are of size one."""
+    lengths = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=3), "lengths")
+    rows = texts(*lengths)
+    with torch.no_grad():
+        whole = [model(row[None]).logits[0] for row in rows]
+        ids, mask = padded(rows, "left")
+        cuts = data.draw(st.lists(st.integers(1, ids.shape[1]), max_size=3, unique=True), "cuts")
+        borders = sorted({0, *cuts, ids.shape[1]})
+        places = (mask.cumsum(1) - 1).clamp(min=0)
+        cache, parts = DynamicCache(config=model.config), []
+        for begin, end in zip(borders, borders[1:]):
+            parts.append(
+                model(
+                    ids[:, begin:end],
+                    attention_mask=mask[:, :end],
+                    position_ids=places[:, begin:end],
+                    past_key_values=cache,
+                ).logits
+            )
+        y = torch.cat(parts, 1)
+        for row, expected in enumerate(whole):
+            torch.testing.assert_close(y[row][mask[row] == 1], expected, rtol=0, atol=1e-5)
+        ids, mask = padded(rows, "right")
+        y = model(ids, attention_mask=mask).logits
+        for row, expected in enumerate(whole):
+            torch.testing.assert_close(y[row][mask[row] == 1], expected, rtol=0, atol=1e-5)
+        packed = torch.cat([torch.arange(n) for n in lengths])[None]
+        y = model(torch.cat(rows)[None].repeat(2, 1), position_ids=packed).logits
+        for row in y:
+            torch.testing.assert_close(row, torch.cat(whole), rtol=0, atol=1e-5)
+
+
+def test_greedy_generation_is_the_argmax_step_by_step(model):
+    ids = torch.stack(texts(5, 5))
+    expected = ids
+    with torch.no_grad():
+        for _ in range(8):
+            expected = torch.cat([expected, model(expected).logits[:, -1:].argmax(-1)], 1)
+    generate = dict(max_new_tokens=8, do_sample=False)
+    assert torch.equal(model.generate(ids, **generate), expected)
+    assert torch.equal(model.generate(ids, prefill_chunk_size=2, **generate), expected)
+
+
+def test_a_batch_of_unequal_prompts_generates_what_each_does_alone(model):
+    rows = texts(3, 7, 1)
+    ids, mask = padded(rows, "left")
+    for options in (dict(do_sample=False), dict(num_beams=3)):
+        together = model.generate(ids, attention_mask=mask, max_new_tokens=6, **options)
+        for row, text in enumerate(rows):
+            alone = model.generate(text[None], max_new_tokens=6, **options)
+            assert torch.equal(together[row, -6:], alone[0, -6:])
+
+
+def test_guesses_that_were_wrong_are_taken_back(model):
+    """Looking candidates up in the prompt makes `generate` roll the state back."""
+    ids = texts(6)[0][None].repeat(1, 3)
+    plain = model.generate(ids, max_new_tokens=16, do_sample=False)
+    guessed = model.generate(ids, max_new_tokens=16, do_sample=False, prompt_lookup_num_tokens=4)
+    assert torch.equal(plain, guessed)
+
+
+def test_a_cache_may_be_kept_elsewhere_meanwhile(model):
+    ids = torch.stack(texts(5, 5))
+    cache = DynamicCache(config=model.config)
+    with torch.no_grad():
+        model(ids, past_key_values=cache)
+        for layer in cache.layers:
+            layer.offload()
+            layer.prefetch()
+        cache.batch_repeat_interleave(2)
+        cache.batch_select_indices(torch.tensor([3, 0]))
+        y = model(ids[[1, 0]][:, -1:], past_key_values=cache).logits
+        again = torch.cat([ids, ids[:, -1:]], 1)[[1, 0]]
+        torch.testing.assert_close(y, model(again).logits[:, -1:], rtol=0, atol=1e-5)
+
+
+def test_crop_leaves_no_trace(model):
+    ids = texts(9)[0][None]
+    with torch.no_grad():
+        cache = DynamicCache(config=model.config)
+        model(ids[:, :4], past_key_values=cache)
+        cache.activate_past_recording()
+        model(ids[:, 4:7], past_key_values=cache)
+        model(ids[:, 7:], past_key_values=cache)
+        cache.crop(-4)
+        assert cache.get_seq_length() == 5
+        y = model(ids[:, 5:], past_key_values=cache).logits
+        torch.testing.assert_close(y, model(ids).logits[:, 5:], rtol=0, atol=1e-5)
+
+
+def test_the_state_does_not_grow():
+    model = make("gated")
+
+    def bytes_after(n):
+        cache = DynamicCache(config=model.config)
+        with torch.no_grad():
+            model(torch.ones(1, n, dtype=torch.int64), past_key_values=cache)
+        states = [layer.state for layer in cache.layers]
+        tensors = [(*state.sums, state.recent) for state in states]
+        return sum(t.untyped_storage().nbytes() for state in tensors for t in state)
+
+    assert bytes_after(2000) == bytes_after(5)
+
+
+def test_saved_and_loaded_it_generates_the_same(model, tmp_path):
+    ids = texts(5)[0][None]
+    expected = model.generate(ids, max_new_tokens=6, do_sample=False)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(loaded.generate(ids, max_new_tokens=6, do_sample=False), expected)
+    assert loaded.config.layer_types == model.config.layer_types
+
+
+def test_a_process_that_has_not_imported_us_loads_it(tmp_path):
+    model = make(["gated", "full_attention"])
+    model.save_pretrained(tmp_path / "m")
+    ids = texts(5)[0][None]
+    code = f"""
+import torch
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained({str(tmp_path / "m")!r}, trust_remote_code=True)
+print(model.generate(torch.tensor({ids.tolist()}), max_new_tokens=6, do_sample=False).tolist())
+"""
+    environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "code")}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    expected = model.generate(ids, max_new_tokens=6, do_sample=False).tolist()
+    assert ran.stdout.strip() == str(expected), ran.stderr
+
+
+def test_checkpointed_gradients_are_the_same():
+    ids = torch.stack(texts(9, 9))
+    gradients = []
+    for checkpointing in (False, True):
+        model = make(["gated", "full_attention"]).train()
+        if checkpointing:
+            model.activation_checkpointing_enable()
+        model(ids, labels=ids, use_cache=False).loss.backward()
+        gradients.append([weight.grad for weight in model.parameters()])
+    for a, b in zip(*gradients):
+        torch.testing.assert_close(a, b)
+        assert a.abs().max() > 0
+
+
+def test_the_loss_is_the_same_without_logits():
+    """Training computes it by chunks, evaluation from logits."""
+    ids = torch.stack(texts(9, 9))
+    labels = ids.clone()
+    labels[0, 3] = -100
+    model = make("gated")
+    gradients = []
+    for training in (False, True):
+        output = model.train(training)(ids, labels=labels, use_cache=False)
+        assert (output.logits is None) == training
+        model.zero_grad()
+        output.loss.backward()
+        gradients.append([weight.grad for weight in model.parameters()])
+        known = model.eval()(ids).logits.log_softmax(-1)[:, :-1].gather(2, ids[:, 1:, None])
+        expected = -known[labels[:, 1:, None] != -100].mean()
+        torch.testing.assert_close(output.loss, expected)
+    for a, b in zip(*gradients):
+        torch.testing.assert_close(a, b)
+
+
+def test_half_precision_stays_close(model):
+    ids = torch.stack(texts(12, 12))
+    with torch.no_grad():
+        exact = model(ids).logits
+        half = HyperAggForCausalLM(model.config).eval().bfloat16()
+        half.load_state_dict(model.state_dict())
+        assert (half(ids).logits.float() - exact).abs().max() < 0.1
+
+
+def test_padding_counts_for_nothing_in_a_classifier():
+    model = make("gated", HyperAggForSequenceClassification, num_labels=3)
+    torch.nn.init.normal_(model.score.weight)
+    rows = texts(3, 8)
+    for side in ("left", "right"):
+        ids, mask = padded(rows, side)
+        with torch.no_grad():
+            together = model(ids, attention_mask=mask).logits
+            alone = torch.cat([model(row[None]).logits for row in rows])
+        torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+    assert model(ids, attention_mask=mask, labels=torch.tensor([0, 2])).loss.requires_grad
+
+
+def test_weights_start_so_that_products_are_of_size_one_and_branches_add_up_to_it():
+    torch.manual_seed(0)
+    model = HyperAggForCausalLM(
+        HyperAggConfig(
+            vocab_size=500,
+            hidden_size=64,
+            num_hidden_layers=2,
+            layer_types=["gated", "full_attention"],
+        )
+    )
+    ends = ("mixer.out.weight", "mixer.o_proj.weight", "down.weight")
+    for name, weight in model.named_parameters():
+        if weight.ndim == 2:
+            # Four branches of two layers.
+            terms = weight.shape[1] * (4 if name.endswith(ends) else 1)
+            assert weight.std().item() == pytest.approx(terms**-0.5, rel=0.1), name
+
+
+def test_attention_norms_its_queries_and_keys():
+    model = make("full_attention")
+    (row,) = texts(9)
+    before = model(row[None]).logits
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.mixer.q_proj.weight *= 3
+            layer.mixer.k_proj.weight *= 5
+    torch.testing.assert_close(model(row[None]).logits, before, atol=1e-4, rtol=1e-4)
+
+
+def test_low_rank_adapters_can_be_put_in():
+    peft = pytest.importorskip("peft")
+    model = peft.get_peft_model(make("gated"), peft.LoraConfig(target_modules="all-linear", r=2))
+    ids = torch.stack(texts(6))
+    model(ids, labels=ids).loss.backward()
+    trained = [name for name, weight in model.named_parameters() if weight.grad is not None]
+    assert trained and all("lora" in name for name in trained)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(layer_types=["gated"]), "1 names for num_hidden_layers=2"),
+        (dict(layer_types=["gated", "gates"]), "'gates'; there are sum, decay, rotation, gate"),
+        (
+            dict(layer_types="full_attention", num_attention_heads=3),
+            "num_attention_heads=3: must divide hidden_size=16",
+        ),
+    ],
+)
+def test_what_a_configuration_cannot_be(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        HyperAggConfig(**dict(hidden_size=16, num_hidden_layers=2) | arguments)
+
+
+def test_what_a_call_cannot_be():
+    model = make("gated", HyperAggModel)
+    with pytest.raises(ValueError, match="one of the two"):
+        model()
+    with pytest.raises(ValueError, match="attention_mask: zeros stand between"):
+        model(texts(3)[0][None], attention_mask=torch.tensor([[1, 0, 1]]))
+    with pytest.raises(ValueError, match="no static cache"):
+        make("gated").generate(texts(3)[0][None], cache_implementation="static", max_new_tokens=2)
+    with pytest.raises(ValueError, match="a sequence of 9 tokens"):
+        make("prefix_sum", max_position_embeddings=8)(texts(9)[0][None])
