@@ -3,19 +3,25 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-fast lint clean
 
-# The main job on real data: aggregation beside attention on newswires, with table and pictures.
+# The main job on real data: aggregation beside attention on newswires, with a table and figures.
 demo: $(READY)
 	$(BIN)/hyperagg compare r52 --out runs/demo
 
+# Everything that CI runs.
 test: lint
-	$(BIN)/python -m pytest -q --durations=10
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --durations=10
+
+# What a change is tried on while it is made.
+test-fast: $(READY)
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 -m "not slow and not network"
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 # Set up once, and again when what is to be installed has changed.
 $(READY): pyproject.toml constraints.txt

@@ -1,0 +1,60 @@
+"""Settings of all tests. Without PyTorch only the tests that do without it are collected."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+HAS_TORCH = find_spec("torch") is not None
+ROOT = Path(__file__).parent
+NEEDS_TORCH = [
+    *(ROOT / "tests" / name for name in ("diffusion", "language", "layers", "multimodal", "ops")),
+    ROOT / "tests" / "test_keras.py",
+    ROOT / "research",
+]
+
+# Keras reads this when it is imported; the back end of these tests is the one that is installed.
+os.environ.setdefault("KERAS_BACKEND", "torch")
+
+settings.register_profile("hyperagg", deadline=None, max_examples=60)
+settings.load_profile("hyperagg")
+
+if HAS_TORCH:
+    import torch
+    from jaxtyping import install_import_hook
+
+    # Shapes and types are checked at every call, here only: users do not pay for it.
+    install_import_hook(
+        [
+            "hyperagg.layers",
+            "hyperagg.classifier.interop.torch_module",
+            "hyperagg.multimodal",
+            "hyperagg.diffusion.model",
+        ],
+        "beartype.beartype",
+    )
+    # Triton reads this when it is imported, which transformers may do before tests/ops/test_gpu.py.
+    if not torch.cuda.is_available():
+        os.environ["TRITON_INTERPRET"] = "1"
+
+    @pytest.fixture(autouse=True)
+    def seed() -> None:
+        torch.manual_seed(0)
+
+
+def _needs_torch(path: Path) -> bool:
+    return any(path.is_relative_to(each) for each in NEEDS_TORCH)
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    return True if not HAS_TORCH and _needs_torch(collection_path) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _needs_torch(item.path):
+            item.add_marker(pytest.mark.torch)
