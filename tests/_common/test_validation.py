@@ -1,0 +1,54 @@
+"""Arguments that take numbers or names."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hyperagg._common.validation import check_choice, check_integer, check_number
+
+
+def test_numpy_numbers_are_numbers():
+    assert check_integer("n", np.int32(3), 1) == 3
+    assert type(check_integer("n", np.int64(3), 1)) is int
+    assert check_number("x", np.float32(0.5), minimum=0) == 0.5
+    assert type(check_number("x", 1)) is float
+
+
+@pytest.mark.parametrize(
+    ("value", "error"), [(0, ValueError), (2.0, TypeError), (True, TypeError), ("1", TypeError)]
+)
+def test_integers(value, error):
+    with pytest.raises(error, match=r"^n=.*: expected an integer >= 1$"):
+        check_integer("n", value, 1)
+    with pytest.raises(error, match=r"^n=.*: expected an integer from 3 to 5$"):
+        check_integer("n", value, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (-0.1, ValueError),
+        (1, ValueError),
+        (float("nan"), ValueError),
+        (float("inf"), ValueError),
+        (True, TypeError),
+        (None, TypeError),
+    ],
+)
+def test_numbers(value, error):
+    with pytest.raises(error, match=r"^x=.*: expected a number >= 0 and < 1$"):
+        check_number("x", value, minimum=0, below=1)
+
+
+def test_open_and_closed_bounds():
+    assert check_number("x", 0, minimum=0) == check_number("x", 0, maximum=0) == 0
+    with pytest.raises(ValueError, match="x=0: expected a number > 0"):
+        check_number("x", 0, above=0)
+
+
+def test_choices():
+    assert check_choice("fusion", "sum", ["sum"]) == "sum"
+    for value in ("x", None, ["sum"]):
+        with pytest.raises(ValueError, match=r"fusion=.*: expected one of sum, attention"):
+            check_choice("fusion", value, ["sum", "attention"])
