@@ -67,7 +67,7 @@ class Predictor:
             and isinstance(model, Weights)
             and self.config.max_tokens is None
         ):
-            data = scan.bytes_of(texts[0])
+            data = scan.text_to_bytes(texts[0])
             return scoring.logits_of_text(model, data, tokenizer.table, tokenizer.has_ngrams)
         return self.score(encode(tokenizer, texts, self.config.max_tokens))
 

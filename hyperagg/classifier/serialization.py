@@ -25,7 +25,7 @@ from hyperagg.classifier.config import ClassifierConfig
 from hyperagg.classifier.history import History
 from hyperagg.classifier.pooling import BLOCKS
 from hyperagg.classifier.training.labels import check_classes
-from hyperagg.text import Tokenizer, read_tokenizer
+from hyperagg.text import Tokenizer, read_tokenizer, register_tokenizer
 
 __all__ = ["SCALES", "SMALL", "TABLES", "Saved", "pack", "read", "write"]
 
@@ -194,6 +194,16 @@ def _read_training(path: Path, expected: Mapping[str, int]) -> dict[str, np.ndar
     return found
 
 
+def _read_fasttext_tokenizer(text: str) -> Tokenizer:
+    # Imported here: most models have another tokenizer, and this one has kernels of its own.
+    from hyperagg.classifier.interop.fasttext_tokenizer import FastTextTokenizer
+
+    return FastTextTokenizer.from_json(text)
+
+
+register_tokenizer("hyperagg.FastTextTokenizer", _read_fasttext_tokenizer)
+
+
 @contextmanager
 def _blame(path: Path, name: str) -> Iterator[None]:
     """Whatever goes wrong inside is told of the file `name` of the model folder `path`."""
@@ -201,6 +211,8 @@ def _blame(path: Path, name: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise ValueError(f"{path}: {name} is missing; save the model again") from error
+    except ImportError:  # a missing extra is not damage
+        raise
     except Exception as error:  # this very class is what the tokenizers library raises
         reason = (str(error).splitlines() or [""])[0]
         raise ValueError(

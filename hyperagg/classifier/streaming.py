@@ -8,8 +8,8 @@ import numpy as np
 
 from hyperagg._common.label_decoder import LabelDecoder
 from hyperagg.classifier.kernels.scoring import Weights, add_tokens, score_sums
-from hyperagg.text import WordTokenizer, settled
-from hyperagg.text.term_frequency import forget_uses, new_counts
+from hyperagg.text import WordTokenizer, stable_length
+from hyperagg.text.term_frequency import new_counts, remove_occurrences
 
 __all__ = ["StreamingDocument"]
 
@@ -40,7 +40,7 @@ class StreamingDocument:
         if not isinstance(text, str):
             raise TypeError(f"text: is {type(text).__name__}; give str")
         text = self._open_end + text
-        end = settled(text)
+        end = stable_length(text)
         ids, words, self._last_word = self._add(text[:end], self._sums, self._squares)
         self._tokens, self._words = self._tokens + len(ids), self._words + words
         self._open_end = text[end:]
@@ -48,13 +48,13 @@ class StreamingDocument:
 
     def __len__(self) -> int:
         """Words so far, one that may still go on among them."""
-        return self._words + self._tokenizer.encode_on(self._open_end, self._last_word)[1]
+        return self._words + self._tokenizer.encode_continuation(self._open_end, self._last_word)[1]
 
     def logits(self) -> np.ndarray:
         """(C,) float32."""
         sums, squares = self._sums.copy(), self._squares.copy()
         ids, _, _ = self._add(self._open_end, sums, squares)
-        forget_uses(ids, *self._uses)
+        remove_occurrences(ids, *self._uses)
         out = np.empty(len(self.classes_), dtype=np.float32)
         n, (_, *head, harmonic) = self._tokens + len(ids), self._weights
         score_sums(sums, squares, n, harmonic, *head, out)
@@ -71,7 +71,7 @@ class StreamingDocument:
     def _add(self, text: str, sums: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, int, int]:
         """Adds the tokens of `text`. Their ids, how many words they are, and the hash of the last
         word."""
-        ids, words, last = self._tokenizer.encode_on(text, self._last_word)
+        ids, words, last = self._tokenizer.encode_continuation(text, self._last_word)
         embedding, harmonic = self._weights.embedding, self._weights.harmonic
         add_tokens(ids, self._tokens, embedding, harmonic, sums, squares, *self._uses)
         return ids, words, last

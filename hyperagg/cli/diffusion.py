@@ -159,12 +159,12 @@ def sample(
 def _data(data: str) -> tuple[Any, Any, list[str], str]:
     """Pictures, their classes, the names of those, and where all that is from."""
     from hyperagg.data.datasets.digits import MNIST, load_mnist
-    from hyperagg.data.readers.images import read_pictures
+    from hyperagg.data.readers.images import read_image_folder
 
     if data == MNIST and not Path(data).exists():
         digits = load_mnist()
         return digits.train.images, digits.train.labels, [str(i) for i in range(10)], digits.source
-    found = read_pictures(Path(data))
+    found = read_image_folder(Path(data))
     return found.images, found.labels, found.names, data
 
 

@@ -33,7 +33,7 @@ def predict(
     ] = False,
 ) -> None:
     """Print a label for every text, a line each, in the order of the file."""
-    from hyperagg.data import read_pieces, read_texts
+    from hyperagg.data import read_chunks, read_texts
     from hyperagg.multimodal.serialization import is_multimodal
 
     if is_multimodal(model):
@@ -52,7 +52,7 @@ def predict(
         predictor = load_predictor(model)
     if one_document:
         document = predictor.open()
-        for piece in read_pieces(file):
+        for piece in read_chunks(file):
             document.append(piece)
         if not len(document):
             raise ValueError(f"{file}: has no words")

@@ -1,22 +1,23 @@
-"""Text to token ids: words and grams, their vocabulary, and ragged rows of ids."""
+"""Converts texts to token ids: words and n-grams, their vocabulary, and ragged rows of ids."""
 
 from hyperagg.text.ragged import Ragged
 from hyperagg.text.term_frequency import occurrence_weights
 from hyperagg.text.tokenizers import (
     UNKNOWN,
-    WORDS,
+    WORD_PATTERN,
     Alignment,
     HubTokenizer,
     Tokenizer,
     WordTokenizer,
     is_ngram,
     read_tokenizer,
-    settled,
+    register_tokenizer,
+    stable_length,
 )
 
 __all__ = [
     "UNKNOWN",
-    "WORDS",
+    "WORD_PATTERN",
     "Alignment",
     "HubTokenizer",
     "Ragged",
@@ -25,5 +26,6 @@ __all__ = [
     "is_ngram",
     "occurrence_weights",
     "read_tokenizer",
-    "settled",
+    "register_tokenizer",
+    "stable_length",
 ]

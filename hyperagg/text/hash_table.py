@@ -1,7 +1,8 @@
-"""Tables of 64-bit hashes: which id each has, and how often each comes.
+"""Hash tables from 64-bit hashes to token ids, and counts of hashes.
 
-Open addressing, at most half full, and a hash is sought from the slot of its lowest bits on. Slots
-are fetched some hashes ahead, since in a table larger than the cache each is a wait for memory.
+The tables use open addressing, are at most half full, and probe from the slot that the lowest bits
+of the hash give. Slots are prefetched some hashes ahead, since in a table larger than the cache
+every access waits for memory.
 """
 
 from __future__ import annotations
@@ -11,48 +12,52 @@ from numba import njit
 
 from hyperagg._numba.prefetch import prefetch
 
-__all__ = ["build_table", "find", "tally"]
+__all__ = ["build_table", "count_hashes", "find"]
 
 _CHUNK = 1 << 18
-_AHEAD = 16  # hashes whose slots are on their way while one is dealt with
+_PREFETCH_DISTANCE = 16
 _ONE = np.uint64(1)
 
 
 def build_table(hashes: np.ndarray) -> np.ndarray:
-    """(slots, 2) of hashes and their ids, which count from 1; 0 is an empty slot."""
+    """Return a (slots, 2) table of hashes and their ids; ids start at 1, and 0 is an empty slot."""
     table = np.zeros((1 << max(4, int(2 * len(hashes)).bit_length()), 2), dtype=np.uint64)
     _fill_table(hashes, table)
     return table
 
 
-def tally(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How often each hash but 0 comes, and where first: counts and first places, in that order."""
+def count_hashes(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Count how often each hash occurs, except hash 0, which stands for a missing n-gram.
+
+    Returns:
+        the counts, and the position of the first occurrence of each hash.
+    """
     table, used = _new_counts(1 << 16), 0
     for begin in range(0, len(hashes), _CHUNK):
         part = hashes[begin : begin + _CHUNK]
         if 2 * (used + len(part)) > len(table):
             small, table = table, _new_counts(1 << int(4 * (used + len(part))).bit_length())
             _move(small, table)
-        used += _tally(part, begin, table)
+        used += _count(part, begin, table)
     counts, firsts = (np.empty(used, dtype=np.int64) for _ in range(2))
     _collect(table, counts, firsts)
     return counts, firsts
 
 
 def _new_counts(slots: int) -> np.ndarray:
-    """Slot -> hash, count, first place; 0 of them: empty."""
+    """An empty table of hash, count and first position per slot; count 0 is an empty slot."""
     return np.zeros((slots, 3), dtype=np.uint64)
 
 
 @njit(nogil=True, cache=True, inline="always")
 def find(table, key):
-    """The id of a hash; 0 if there is none."""
+    """Return the id of a hash; 0 if the table does not hold it."""
     return np.int32(table[_slot(table, key), 1])
 
 
 @njit(nogil=True, cache=True, inline="always")
 def _slot(table, key):
-    """Where a hash is, or would be."""
+    """The slot of a hash, or the empty slot where it would be inserted."""
     last = np.uint64(len(table) - 1)
     slot = key & last
     while table[slot, 1] and table[slot, 0] != key:
@@ -64,16 +69,17 @@ def _slot(table, key):
 def _fill_table(hashes, table):
     last = np.uint64(len(table) - 1)
     for i in range(len(hashes)):
-        prefetch(table, hashes[min(i + _AHEAD, len(hashes) - 1)] & last)
+        prefetch(table, hashes[min(i + _PREFETCH_DISTANCE, len(hashes) - 1)] & last)
         slot = _slot(table, hashes[i])
         table[slot, 0], table[slot, 1] = hashes[i], np.uint64(i + 1)
 
 
 @njit(nogil=True, cache=True)
-def _tally(hashes, begin, table):
+def _count(hashes, begin, table):
+    """Count the hashes, the first of which has position `begin`; return the number of new ones."""
     last, fresh = np.uint64(len(table) - 1), 0
     for i in range(len(hashes)):
-        prefetch(table, hashes[min(i + _AHEAD, len(hashes) - 1)] & last)
+        prefetch(table, hashes[min(i + _PREFETCH_DISTANCE, len(hashes) - 1)] & last)
         if hashes[i] == 0:
             continue
         slot = _slot(table, hashes[i])
@@ -97,6 +103,6 @@ def _collect(table, counts, firsts):
 def _move(table, into):
     last = np.uint64(len(into) - 1)
     for i in range(len(table)):
-        prefetch(into, table[min(i + _AHEAD, len(table) - 1), 0] & last)
+        prefetch(into, table[min(i + _PREFETCH_DISTANCE, len(table) - 1), 0] & last)
         if table[i, 1]:
             into[_slot(into, table[i, 0])] = table[i]

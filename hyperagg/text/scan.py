@@ -1,14 +1,15 @@
-"""The compiled scan: bytes to words, words and grams to 64-bit hashes, hashes to ids.
+"""The compiled scan: bytes to words, words and n-grams to 64-bit hashes, hashes to token ids.
 
     words(text)  =  every match of  \\w+|[^\\w\\s]  in the lower-cased text
 
-The regular expression is the definition; the scan is how it is computed, over the UTF-8 bytes of
-whole batches. In ASCII text one byte says what it is. In other text every non-ASCII mark that is
-no letter is first set apart by spaces, after which a byte above 127 can only belong to a word, so
-that the same scan serves all languages.
+The regular expression is the definition. The scan computes it over the UTF-8 bytes of whole
+batches. In ASCII text each byte has one of three kinds: space, word character, punctuation mark. In
+other text every non-ASCII mark that is not a word character is first surrounded with spaces, after
+which a byte above 127 can only belong to a word, so that the same scan serves all languages.
 
-A word may bring grams: itself after the word before it, and, if it has more than five characters,
-its first five and its last three. Each has a hash of its own kind.
+A word can have up to three n-grams: the bigram of the previous word and itself, and, if it has more
+than five characters, its first five and its last three characters. The hashes of each kind of
+n-gram have a salt of their own.
 """
 
 from __future__ import annotations
@@ -26,24 +27,25 @@ from hyperagg._numba.threads import even_borders, parts, run
 from hyperagg.text.hash_table import find
 
 __all__ = [
-    "GRAMS",
-    "bytes_of",
+    "NGRAMS_PER_WORD",
     "entry_texts",
     "find_ids",
     "hash_vocabulary",
     "look_up",
-    "look_up_on",
+    "look_up_continuation",
     "scan",
-    "to_bytes",
+    "text_to_bytes",
+    "texts_to_bytes",
 ]
 
 _NON_ASCII_MARK = re.compile(r"[^\w\s\x00-\x7f]")
 _NON_ASCII_SPACE = re.compile(r"[^\S\x00-\x7f]")
 _SPACE, _WORD, _MARK = 0, 1, 2
 
-# What a word may bring besides itself: the pair it ends, its beginning, its ending.
-GRAMS = 3
-_LONG, _BEGINNING, _ENDING = 5, 5, 3  # characters; the last two are salts of hashes as well
+# The n-grams that a word can have: the bigram that it ends, its prefix, its suffix.
+NGRAMS_PER_WORD = 3
+# In characters; the lengths of prefix and suffix are also the salts of their hashes.
+_MIN_LENGTH, _PREFIX, _SUFFIX = 6, 5, 3
 
 
 def _byte_kinds() -> np.ndarray:
@@ -59,17 +61,17 @@ def _byte_kinds() -> np.ndarray:
 
 _KINDS = _byte_kinds()
 
-_TEXTS_AT_ONCE = 64
-_BYTES_A_PART = 1 << 24
-_WORK_A_BYTE = 4  # in multiply-adds, about
+_TEXTS_PER_JOIN = 64
+_BYTES_PER_PART = 1 << 24
+_WORK_PER_BYTE = 4  # in multiply-adds, approximately
 
 
-def to_bytes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """UTF-8 of the lower-cased texts end to end, and their borders."""
+def texts_to_bytes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the UTF-8 bytes of the lower-cased texts in one array, and their (n + 1,) borders."""
     parts: list[bytes] = []
     lengths: list[int] = []
-    for i in range(0, len(texts), _TEXTS_AT_ONCE):
-        some = texts[i : i + _TEXTS_AT_ONCE]
+    for i in range(0, len(texts), _TEXTS_PER_JOIN):
+        some = texts[i : i + _TEXTS_PER_JOIN]
         together = "".join(some)
         if together.isascii():
             parts.append(together.lower().encode())
@@ -83,8 +85,8 @@ def to_bytes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     return np.frombuffer(b"".join(parts), dtype=np.uint8), borders
 
 
-def bytes_of(text: str) -> np.ndarray:
-    """What `to_bytes` gives for one text."""
+def text_to_bytes(text: str) -> np.ndarray:
+    """Return the bytes that `texts_to_bytes` returns for one text."""
     return np.frombuffer(_lowered(text), dtype=np.uint8)
 
 
@@ -97,47 +99,60 @@ def _lowered(text: str) -> bytes:
 
 
 def scan(
-    data: np.ndarray, borders: np.ndarray, grams: bool
+    data: np.ndarray, borders: np.ndarray, ngrams: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of every word its hash, first byte, last byte + 1; (T, 3) hashes of its grams, 0 for none."""
+    """Split texts into words and hash the words and their n-grams.
+
+    Args:
+        data, borders: from `texts_to_bytes`.
+        ngrams: whether to hash n-grams.
+
+    Returns:
+        for each of the T words its hash, its first byte and its last byte + 1; and (T, 3) the
+        hashes of its n-grams, 0 for those that it does not have, or (0, 3) without n-grams.
+    """
     ranges = _ranges(borders)
     counts = np.zeros(len(borders), dtype=np.int64)
     run(_count_words, ranges, data, borders, counts)
-    places = np.cumsum(counts)
-    hashes = np.empty(places[-1], dtype=np.uint64)
-    starts, ends = (np.empty(places[-1], dtype=np.int64) for _ in range(2))
-    found = np.empty((places[-1] if grams else 0, GRAMS), dtype=np.uint64)
-    run(_hash_words, ranges, data, borders, places, hashes, starts, ends, found)
-    return hashes, starts, ends, found
+    offsets = np.cumsum(counts)
+    total = offsets[-1]
+    hashes = np.empty(total, dtype=np.uint64)
+    starts, ends = (np.empty(total, dtype=np.int64) for _ in range(2))
+    ngram_hashes = np.empty((total if ngrams else 0, NGRAMS_PER_WORD), dtype=np.uint64)
+    run(_hash_words, ranges, data, borders, offsets, hashes, starts, ends, ngram_hashes)
+    return hashes, starts, ends, ngram_hashes
 
 
 def _ranges(borders: np.ndarray) -> np.ndarray:
-    """Borders of ranges of rows: one or more for each thread."""
+    """Borders of ranges of rows, at least one range per thread that is worth starting."""
     size = int(borders[-1])
-    number = max(parts(_WORK_A_BYTE * size), -(-size // _BYTES_A_PART))
+    number = max(parts(_WORK_PER_BYTE * size), -(-size // _BYTES_PER_PART))
     return even_borders(np.diff(borders), number)
 
 
 def entry_texts(
-    data: np.ndarray, starts: np.ndarray, ends: np.ndarray, picked: np.ndarray, grams: bool
+    data: np.ndarray, starts: np.ndarray, ends: np.ndarray, chosen: np.ndarray, ngrams: bool
 ) -> list[str]:
-    """Words as the vocabulary writes them, or grams: "two words", "begin*" or "*end".
+    """Return the vocabulary entries of words, or of n-grams: "two words", "prefix*", "*suffix".
 
-    `picked` are numbers of words, or GRAMS times that number plus the kind of the gram.
+    Args:
+        data, starts, ends: the bytes and words, as `scan` takes and returns them.
+        chosen: indices of words, or of n-grams in the flattened (T, 3) array of their hashes.
+        ngrams: whether `chosen` are indices of n-grams.
     """
-    if not len(picked):
+    if not len(chosen):
         return []
-    last = picked // GRAMS if grams else picked
-    first = np.maximum(last - 1, 0) if grams else last
+    last = chosen // NGRAMS_PER_WORD if ngrams else chosen
+    first = np.maximum(last - 1, 0) if ngrams else last
     longest = (ends[last] - starts[last]).sum() + (ends[first] - starts[first]).sum()
-    out = np.empty(longest + 2 * len(picked), dtype=np.uint8)
-    size = _write_entries(data, starts, ends, picked, grams, out)
-    # No word has a line's end in it.
+    out = np.empty(longest + 2 * len(chosen), dtype=np.uint8)
+    size = _write_entries(data, starts, ends, chosen, ngrams, out)
+    # A word cannot contain a newline.
     return out[:size].tobytes().decode("utf-8", "replace").split("\n")[:-1]
 
 
 def hash_vocabulary(entries: Sequence[str]) -> np.ndarray:
-    """(V,) hashes of words and of grams as `entry_texts` writes them."""
+    """Return the (V,) hashes of words and n-grams, given as `entry_texts` returns them."""
     data = np.frombuffer("".join(entries).encode("utf-8", "replace"), dtype=np.uint8)
     lengths = np.fromiter(map(len, entries), dtype=np.int64, count=len(entries))
     hashes = np.empty(len(entries), dtype=np.uint64)
@@ -146,20 +161,20 @@ def hash_vocabulary(entries: Sequence[str]) -> np.ndarray:
 
 
 def look_up(
-    data: np.ndarray, borders: np.ndarray, table: np.ndarray, grams: bool
+    data: np.ndarray, borders: np.ndarray, table: np.ndarray, ngrams: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of every row's words, each followed by those of its grams that are known.
+    """Look up the ids of every row's words, each followed by the ids of its known n-grams.
 
     Args:
-        data, borders: from `to_bytes`.
-        table: of the vocabulary.
-        grams: whether there are any to look for.
+        data, borders: from `texts_to_bytes`.
+        table: the vocabulary, from `hash_table.build_table`.
+        ngrams: whether the vocabulary has n-grams.
 
     Returns:
         token_ids (T,) int32; cu_seqlens (rows + 1,).
     """
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    run(_look_up_rows, _ranges(borders), found, data, borders, table, grams)
+    run(_look_up_rows, _ranges(borders), found, data, borders, table, ngrams)
     if len(found) == 1:
         return found[0]
     token_ids, counts = [np.empty(0, dtype=np.int32)], [np.zeros(1, dtype=np.int64)]
@@ -170,27 +185,36 @@ def look_up(
 
 
 def _look_up_rows(first: int, last: int, found: dict[int, Any], *args: Any) -> None:
-    looked_up = find_ids(first, last, *args, _NONE, False)
+    result = find_ids(first, last, *args, _NONE, False)
     if first < last:
-        found[first] = looked_up[:2]
+        found[first] = result[:2]
 
 
-def look_up_on(
-    data: np.ndarray, borders: np.ndarray, table: np.ndarray, grams: bool, before: int = 0
+def look_up_continuation(
+    data: np.ndarray, borders: np.ndarray, table: np.ndarray, ngrams: bool, previous: int = 0
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Of one text the ids, (T, 2) the first and last word that each stands for, and the hash of
-    the last word. `before` is the hash of the word that stands before it, 0 for none."""
-    found = find_ids(0, 1, data, borders, table, grams, np.uint64(before), True)
-    token_ids, _, owners, last = found
+    """Look up the ids of one text that continues another one.
+
+    Args:
+        data, borders, table, ngrams: as in `look_up`, of a single text.
+        previous: the hash of the word before the text; 0 if there is none.
+
+    Returns:
+        token_ids (T,) int32; (T, 2) the first and the last word that each token stands for; the
+        hash of the last word.
+    """
+    token_ids, _, owners, last = find_ids(
+        0, 1, data, borders, table, ngrams, np.uint64(previous), True
+    )
     return token_ids, owners, last
 
 
-_WORDS_AT_ONCE = 64
-# The 64-bit FNV-1a hash. With 64 bits two entries of one vocabulary collide with a chance of about
-# V^2 / 2^65: below 1e-7 for two million.
+_WORDS_PER_BLOCK = 64
+# The 64-bit FNV-1a hash. Any two of V entries collide with a probability of about V^2 / 2^65,
+# which is 1e-7 for two million entries.
 _OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 _NONE, _ONE, _SHIFT = np.uint64(0), np.uint64(1), np.uint64(32)
-_BLANK, _STAR, _LINE_END = ord(" "), ord("*"), ord("\n")
+_BLANK, _STAR, _NEWLINE = ord(" "), ord("*"), ord("\n")
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -198,7 +222,7 @@ def _hash(data, start, end, salt):
     value = _OFFSET ^ salt
     for i in range(start, end):
         value = (value ^ np.uint64(data[i])) * _PRIME
-    # FNV mixes its low bits little; the tables index by them. Zero stands for none.
+    # FNV mixes its low bits poorly, and the tables are indexed by them. Hash 0 means "none".
     value ^= value >> _SHIFT
     return value if value else _ONE
 
@@ -212,7 +236,7 @@ def _hash_pair(first, second):
 
 @njit(nogil=True, cache=True, inline="always")
 def _word_end(data, start, end):
-    """Where the word that starts at `start` ends: a mark is one byte, a word is a run."""
+    """The end of the word that starts at `start`: a mark is one byte, a word is a run of them."""
     if _KINDS[data[start]] == _MARK:
         return start + 1
     stop = start + 1
@@ -223,17 +247,17 @@ def _word_end(data, start, end):
 
 @njit(nogil=True, cache=True, inline="always")
 def _affixes(data, start, end):
-    """Where the beginning of a word ends and where its ending starts; -1 if it is too short."""
+    """The end of a word's prefix and the start of its suffix; -1 and -1 if it is too short."""
     characters, head, tail = 0, -1, -1
     for i in range(start, end):
         if data[i] & 0xC0 != 0x80:
-            if characters == _BEGINNING:
+            if characters == _PREFIX:
                 head = i
             characters += 1
-    if characters <= _LONG:
+    if characters < _MIN_LENGTH:
         return -1, -1
     characters, tail = 0, end
-    while characters < _ENDING:
+    while characters < _SUFFIX:
         tail -= 1
         characters += data[tail] & 0xC0 != 0x80
     return head, tail
@@ -241,7 +265,7 @@ def _affixes(data, start, end):
 
 @njit(nogil=True, cache=True)
 def _hash_entries(data, lengths, hashes):
-    """Entries end to end, of so many characters each."""
+    """Hash entries that are joined in `data`; `lengths` are in characters."""
     end = 0
     for entry in range(len(lengths)):
         start, space = end, -1
@@ -256,20 +280,20 @@ def _hash_entries(data, lengths, hashes):
             second = _hash(data, space + 1, end, np.uint64(0))
             hashes[entry] = _hash_pair(first, second)
         elif lengths[entry] > 1 and data[end - 1] == _STAR:
-            hashes[entry] = _hash(data, start, end - 1, np.uint64(_BEGINNING))
+            hashes[entry] = _hash(data, start, end - 1, np.uint64(_PREFIX))
         elif lengths[entry] > 1 and data[start] == _STAR:
-            hashes[entry] = _hash(data, start + 1, end, np.uint64(_ENDING))
+            hashes[entry] = _hash(data, start + 1, end, np.uint64(_SUFFIX))
         else:
             hashes[entry] = _hash(data, start, end if space < 0 else space, np.uint64(0))
 
 
 @njit(nogil=True, cache=True)
-def _write_entries(data, starts, ends, picked, grams, out):
+def _write_entries(data, starts, ends, chosen, ngrams, out):
     n = 0
-    for entry in picked:
-        word, kind = (entry // GRAMS, entry % GRAMS) if grams else (entry, 0)
+    for entry in chosen:
+        word, kind = (entry // NGRAMS_PER_WORD, entry % NGRAMS_PER_WORD) if ngrams else (entry, 0)
         start, end = starts[word], ends[word]
-        if grams:
+        if ngrams:
             head, tail = _affixes(data, start, end)
             if kind == 0:
                 for i in range(starts[word - 1], ends[word - 1]):
@@ -286,17 +310,17 @@ def _write_entries(data, starts, ends, picked, grams, out):
         for i in range(start, end):
             out[n] = data[i]
             n += 1
-        if grams and kind == 1:
+        if ngrams and kind == 1:
             out[n] = _STAR
             n += 1
-        out[n] = _LINE_END
+        out[n] = _NEWLINE
         n += 1
     return n
 
 
 @njit(nogil=True, cache=True)
 def _count_words(first, last, data, borders, counts):
-    """Of each row the number of its words, at the place after its own."""
+    """Write the number of words of each row to counts[row + 1]."""
     for row in range(first, last):
         i, end, count = borders[row], borders[row + 1], 0
         while i < end:
@@ -309,9 +333,9 @@ def _count_words(first, last, data, borders, counts):
 
 
 @njit(nogil=True, cache=True)
-def _hash_words(first, last, data, borders, places, hashes, starts, ends, grams):
+def _hash_words(first, last, data, borders, offsets, hashes, starts, ends, ngram_hashes):
     for row in range(first, last):
-        i, end, before, word = borders[row], borders[row + 1], np.uint64(0), places[row]
+        i, end, previous, word = borders[row], borders[row + 1], np.uint64(0), offsets[row]
         while i < end:
             if _KINDS[data[i]] == _SPACE:
                 i += 1
@@ -319,54 +343,54 @@ def _hash_words(first, last, data, borders, places, hashes, starts, ends, grams)
             stop = _word_end(data, i, end)
             hashes[word] = _hash(data, i, stop, np.uint64(0))
             starts[word], ends[word] = i, stop
-            if len(grams):
-                grams[word] = 0
-                if before:
-                    grams[word, 0] = _hash_pair(before, hashes[word])
+            if len(ngram_hashes):
+                ngram_hashes[word] = 0
+                if previous:
+                    ngram_hashes[word, 0] = _hash_pair(previous, hashes[word])
                 head, tail = _affixes(data, i, stop)
                 if head >= 0:
-                    grams[word, 1] = _hash(data, i, head, np.uint64(_BEGINNING))
-                    grams[word, 2] = _hash(data, tail, stop, np.uint64(_ENDING))
-            before = hashes[word]
+                    ngram_hashes[word, 1] = _hash(data, i, head, np.uint64(_PREFIX))
+                    ngram_hashes[word, 2] = _hash(data, tail, stop, np.uint64(_SUFFIX))
+            previous = hashes[word]
             word += 1
             i = stop
 
 
 @njit(nogil=True, cache=True)
-def find_ids(first, last, data, borders, table, grams, before, owned):
-    """Of these rows what `look_up` finds, and what `look_up_on` does."""
-    # A word of one byte brings two ids, and only one of six or more brings four.
-    most = (borders[last] - borders[first]) * (2 if grams else 1)
-    token_ids = np.empty(most, dtype=np.int32)
-    owners = np.empty((most if owned else 0, 2), dtype=np.int64)
+def find_ids(first, last, data, borders, table, ngrams, previous, with_owners):
+    """Look up the ids of rows first to last - 1; see `look_up` and `look_up_continuation`."""
+    # A word of one byte has at most two ids, and only a word of six or more bytes has four.
+    limit = (borders[last] - borders[first]) * (2 if ngrams else 1)
+    token_ids = np.empty(limit, dtype=np.int32)
+    owners = np.empty((limit if with_owners else 0, 2), dtype=np.int64)
     cu_seqlens = np.zeros(last - first + 1, dtype=np.int64)
-    kinds = 1 + GRAMS if grams else 1
-    keys = np.zeros((_WORDS_AT_ONCE, kinds), dtype=np.uint64)
+    kinds = 1 + NGRAMS_PER_WORD if ngrams else 1
+    keys = np.zeros((_WORDS_PER_BLOCK, kinds), dtype=np.uint64)
     word, n = -1, 0
     for row in range(first, last):
         i, end = borders[row], borders[row + 1]
         if row > first:
-            before = _NONE
+            previous = _NONE
         while i < end:
-            # Where to look is told to the cache for some words before the first is looked up.
+            # Prefetch the slots of a block of words before the first lookup.
             count = 0
-            while i < end and count < _WORDS_AT_ONCE:
+            while i < end and count < _WORDS_PER_BLOCK:
                 if _KINDS[data[i]] == _SPACE:
                     i += 1
                     continue
                 stop = _word_end(data, i, end)
                 key = _hash(data, i, stop, _NONE)
                 keys[count, 0] = key
-                if grams:
-                    keys[count, 1] = _hash_pair(before, key) if before else _NONE
+                if ngrams:
+                    keys[count, 1] = _hash_pair(previous, key) if previous else _NONE
                     keys[count, 2] = keys[count, 3] = _NONE
                     head, tail = _affixes(data, i, stop)
                     if head >= 0:
-                        keys[count, 2] = _hash(data, i, head, np.uint64(_BEGINNING))
-                        keys[count, 3] = _hash(data, tail, stop, np.uint64(_ENDING))
+                        keys[count, 2] = _hash(data, i, head, np.uint64(_PREFIX))
+                        keys[count, 3] = _hash(data, tail, stop, np.uint64(_SUFFIX))
                 for kind in range(kinds):
                     prefetch(table, keys[count, kind] & np.uint64(len(table) - 1))
-                before = key
+                previous = key
                 count += 1
                 i = stop
             for own in range(count):
@@ -376,9 +400,9 @@ def find_ids(first, last, data, borders, table, grams, before, owned):
                     found = find(table, key) if key else np.int32(0)
                     if found or kind == 0:
                         token_ids[n] = found
-                        if owned:
+                        if with_owners:
                             owners[n, 0] = max(0, word - 1) if kind == 1 else word
                             owners[n, 1] = word
                         n += 1
         cu_seqlens[row - first + 1] = n
-    return token_ids[:n], cu_seqlens, owners[:n], before
+    return token_ids[:n], cu_seqlens, owners[:n], previous

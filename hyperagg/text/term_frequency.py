@@ -1,9 +1,10 @@
-"""How much each use of a token counts: the c-th use in a text counts 1/c.
+"""Occurrence weights: the c-th occurrence of a token in a text weighs 1/c.
 
-A text that says a word ten times is not ten times as much about it. The uses of a token together
-count 1 + 1/2 + ... + 1/c, about the logarithm of c, and yet each is known as it is read.
+A text that contains a word ten times is not ten times as much about it. The occurrences of a token
+together weigh 1 + 1/2 + ... + 1/c, which grows like the logarithm of c, and yet the weight of each
+occurrence is known as soon as it is read.
 
-The uses so far are kept in an open-addressing table of two arrays, as long as a power of two.
+The counts are kept in an open-addressing table of two arrays, whose length is a power of two.
 """
 
 from __future__ import annotations
@@ -13,32 +14,50 @@ from numba import njit
 
 from hyperagg.text.ragged import Ragged
 
-__all__ = ["count_use", "forget_uses", "new_counts", "occurrence_weights", "table_size"]
+__all__ = [
+    "count_occurrence",
+    "new_counts",
+    "occurrence_weights",
+    "remove_occurrences",
+    "table_size",
+]
 
 _EMPTY = np.int32(-1)
-_MIXER = np.uint32(2654435769)  # 2^32 / golden ratio: neighbouring ids fall far apart
+_MULTIPLIER = np.uint32(2654435769)  # 2^32 / golden ratio spreads consecutive ids over the table
 
 
-def occurrence_weights(rows: Ragged, vocabulary: int) -> np.ndarray:
-    """(T,) float32: 1 for the first use of an id in its row, 1/2 for the second ... Cost: O(T).
+def occurrence_weights(rows: Ragged, vocabulary_size: int) -> np.ndarray:
+    """Return the weight 1/c of every token, where c counts the occurrences of its id in its row.
 
-    `vocabulary` is how many ids there are.
+    Args:
+        rows: the token ids.
+        vocabulary_size: the number of distinct ids.
+
+    Returns:
+        (T,) float32.
+
+    Cost: O(T).
+
+    Example:
+        >>> rows = Ragged(np.array([3, 5, 3], np.int32), np.array([0, 3]))
+        >>> occurrence_weights(rows, 6).tolist()
+        [1.0, 1.0, 0.5]
     """
     out = np.empty(len(rows.token_ids), dtype=np.float32)
-    keys, counts = new_counts(min(vocabulary, int(rows.lengths.max(initial=0))))
-    _fill(rows.token_ids, rows.cu_seqlens, vocabulary, keys, counts, out)
+    keys, counts = new_counts(min(vocabulary_size, int(rows.lengths.max(initial=0))))
+    _fill(rows.token_ids, rows.cu_seqlens, vocabulary_size, keys, counts, out)
     return out
 
 
 def new_counts(distinct: int) -> tuple[np.ndarray, np.ndarray]:
-    """An empty table that has room for so many ids."""
+    """Return the keys and counts of an empty table for this number of distinct ids."""
     size = table_size(distinct)
     return np.full(size, _EMPTY), np.zeros(size, dtype=np.int64)
 
 
 @njit(nogil=True, cache=True)
 def table_size(distinct):
-    """The least power of two that is at least twice `distinct`, and at least 16."""
+    """Return the smallest power of two that is at least 16 and at least twice `distinct`."""
     size = 16
     while size < 2 * distinct:
         size *= 2
@@ -46,8 +65,8 @@ def table_size(distinct):
 
 
 @njit(nogil=True, cache=True, inline="always")
-def count_use(token, keys, counts):
-    """Counts one more use of a token; returns how many there were with it."""
+def count_occurrence(token, keys, counts):
+    """Count one more occurrence of a token; return the number of its occurrences so far."""
     slot = _slot(token, keys)
     if keys[slot] == _EMPTY:
         keys[slot] = token
@@ -57,28 +76,29 @@ def count_use(token, keys, counts):
 
 
 @njit(nogil=True, cache=True)
-def forget_uses(token_ids, keys, counts):
-    """Takes back the count of one use of each of these tokens."""
+def remove_occurrences(token_ids, keys, counts):
+    """Subtract one occurrence of each of these tokens from the counts."""
     for token in token_ids:
         counts[_slot(token, keys)] -= 1
 
 
 @njit(nogil=True, cache=True, inline="always")
 def _slot(token, keys):
-    """Where a token is counted, or the empty place where it would be."""
+    """The slot of a token, or the empty slot where it would be inserted."""
     last = np.uint32(len(keys) - 1)
-    # The high bits of the product are the mixed ones.
-    slot = ((np.uint32(token) * _MIXER) >> np.uint32(7)) & last
+    # The high bits of the product are the well-mixed ones.
+    slot = ((np.uint32(token) * _MULTIPLIER) >> np.uint32(7)) & last
     while keys[slot] != token and keys[slot] != _EMPTY:
         slot = (slot + np.uint32(1)) & last
     return slot
 
 
 @njit(nogil=True, cache=True)
-def _fill(token_ids, cu_seqlens, vocabulary, keys, counts, out):
+def _fill(token_ids, cu_seqlens, vocabulary_size, keys, counts, out):
     for row in range(len(cu_seqlens) - 1):
         begin, end = cu_seqlens[row], cu_seqlens[row + 1]
-        size = table_size(min(vocabulary, end - begin))
+        size = table_size(min(vocabulary_size, end - begin))
         keys[:size] = _EMPTY
         for t in range(begin, end):
-            out[t] = np.float32(1) / np.float32(count_use(token_ids[t], keys[:size], counts))
+            count = count_occurrence(token_ids[t], keys[:size], counts)
+            out[t] = np.float32(1) / np.float32(count)

@@ -28,7 +28,7 @@ from hyperagg.classifier.training.feature_scaling import row_rates
 from hyperagg.classifier.training.labels import distinct, encode_labels, first_classes
 from hyperagg.classifier.training.train_steps import Labelled
 from hyperagg.data import Dataset, Split
-from hyperagg.text import WORDS, WordTokenizer
+from hyperagg.text import WORD_PATTERN, WordTokenizer
 from research.benchmarks.interleaved import interleaved, item_by_item, torch_threads
 
 __all__ = [
@@ -366,7 +366,7 @@ def _accuracy(split: Split, said: Sequence[Any]) -> float:
 
 def _line(text: str) -> str:
     """A text as fastText wants it."""
-    return " ".join(WORDS.findall(text.lower())) + "\n"
+    return " ".join(WORD_PATTERN.findall(text.lower())) + "\n"
 
 
 def _words_of(line: str) -> int:

@@ -85,7 +85,7 @@ holds up both; those of fastText do not.
 
 ![Times as fast as fastText](ratios.png)
 
-The words are the same on both sides: those of `hyperagg.text.WORDS` in the lower-cased text, marks
+The words are the same on both sides: those of `hyperagg.text.WORD_PATTERN` in lower-cased text, marks
 included. Ours gets texts in memory and cuts them itself. fastText gets its words ready, in a file
 (or, to predict, a line a text) in lower case with a space between them, the rows shuffled, and the
 writing of these is not charged to it.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hyperagg.data.datasets.digits import Images, Sounds
+from hyperagg.data.datasets.digits import AudioClips, Images
 
 __all__ = ["Pairs", "pair"]
 
@@ -31,7 +31,7 @@ class Pairs:
         return len(self.labels)
 
 
-def pair(images: Images, sounds: Sounds, seed: int) -> Pairs:
+def pair(images: Images, sounds: AudioClips, seed: int) -> Pairs:
     """Every picture with a recording of the same digit.
 
     Which one a picture gets, the seed decides; all recordings of a digit are used equally often,
@@ -46,4 +46,4 @@ def pair(images: Images, sounds: Sounds, seed: int) -> Pairs:
         chosen[rows] = order[: len(rows)]
     recordings = [sounds[i] for i in range(len(sounds))]
     heard = [recordings[i] for i in chosen.tolist()]
-    return Pairs(images.images, heard, images.labels, sounds.rate)
+    return Pairs(images.images, heard, images.labels, sounds.sample_rate)

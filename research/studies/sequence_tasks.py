@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hyperagg.data import Split, load_dataset
-from hyperagg.data.datasets.digits import Sounds, load_fsdd
+from hyperagg.data.datasets.digits import AudioClips, load_fsdd
 from hyperagg.text import WordTokenizer
 
 __all__ = ["TASKS", "MadeUp", "Real", "Rows", "expression", "value"]
@@ -184,7 +184,7 @@ def _sounds(n: int) -> tuple[Rows, Rows]:
     """Samples as they were recorded, over their root mean square."""
     data, patch = load_fsdd(), TASKS["fsdd"].patch  # type: ignore[union-attr]
 
-    def rows(split: Sounds) -> Rows:
+    def rows(split: AudioClips) -> Rows:
         sounds = np.zeros((len(split), n // patch * patch), dtype=np.float32)
         for i in range(len(split)):
             sound = split[i][: sounds.shape[1]].astype(np.float32)

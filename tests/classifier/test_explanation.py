@@ -77,7 +77,7 @@ def test_an_unknown_class_is_named(trained):
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=3), st.sampled_from([0, 100]))
 def test_alignment_is_that_of_the_encoded_tokens(texts, grams):
-    tokenizer = WordTokenizer.train([*texts, "oil"], grams=grams)
+    tokenizer = WordTokenizer.train([*texts, "oil"], max_ngrams=grams)
     for text, length in zip(texts, tokenizer.encode(texts).lengths):
         spans, owners = tokenizer.align(text)
         assert owners.shape == (length, 2)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hyperagg
-from hyperagg.text import settled
+from hyperagg.text import stable_length
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,8 @@ def test_any_split_of_any_text(trained, pieces):
     assert np.array_equal(document.predict_proba(), one_shot(trained, "".join(pieces)))
 
 
-def test_what_is_settled():
-    assert [settled(t) for t in ("", "oil", "oil ", "oil. pri", "a ΟΔΟΣ'", "ΟΔΟΣ a.")] == [
+def test_stable_length():
+    assert [stable_length(t) for t in ("", "oil", "oil ", "oil. pri", "a ΟΔΟΣ'", "ΟΔΟΣ a.")] == [
         0, 0, 4, 5, 2, 5,
     ]  # fmt: skip
 

@@ -8,14 +8,14 @@ from tokenizers import Tokenizer as Backend
 
 from hyperagg.text import (
     UNKNOWN,
-    WORDS,
+    WORD_PATTERN,
     HubTokenizer,
     Ragged,
     WordTokenizer,
     read_tokenizer,
     scan,
 )
-from hyperagg.text.hash_table import tally
+from hyperagg.text.hash_table import count_hashes
 
 # Surrogates are no text: UTF-8 cannot hold them.
 texts = st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=6)
@@ -29,7 +29,7 @@ def cut(tokenizer, text):
 def test_the_scan_is_the_regular_expression(given_texts):
     tokenizer = WordTokenizer.train(given_texts)
     for text in given_texts:
-        assert cut(tokenizer, text) == WORDS.findall(text.lower())
+        assert cut(tokenizer, text) == WORD_PATTERN.findall(text.lower())
 
 
 def test_cases_by_hand():
@@ -55,7 +55,7 @@ def test_unknown_words_are_id_0():
 
 @given(texts, st.sampled_from([0, 1000]))
 def test_tokenizer_json_keeps_the_vocabulary(given_texts, grams):
-    tokenizer = WordTokenizer.train(given_texts, grams=grams)
+    tokenizer = WordTokenizer.train(given_texts, max_ngrams=grams)
     again = read_tokenizer(tokenizer.to_json())
     assert isinstance(again, WordTokenizer)
     assert again.vocabulary == tokenizer.vocabulary
@@ -65,7 +65,7 @@ def test_tokenizer_json_keeps_the_vocabulary(given_texts, grams):
 
 def grams_of(text):
     """Words, each followed by its grams, in the plainest Python."""
-    out, words = [], WORDS.findall(text.lower())
+    out, words = [], WORD_PATTERN.findall(text.lower())
     for i, word in enumerate(words):
         out.append(word)
         if i:
@@ -77,24 +77,24 @@ def grams_of(text):
 
 @given(texts)
 def test_grams_are_pairs_beginnings_and_endings(given_texts):
-    tokenizer = WordTokenizer.train(given_texts, grams=10_000)
+    tokenizer = WordTokenizer.train(given_texts, max_ngrams=10_000)
     for text in given_texts:
         assert cut(tokenizer, text) == grams_of(text)
 
 
 def test_unknown_grams_are_left_out():
-    tokenizer = WordTokenizer.train(["crude petroleum rose"], grams=10)
+    tokenizer = WordTokenizer.train(["crude petroleum rose"], max_ngrams=10)
     assert cut(tokenizer, "petrol rose") == ["[UNK]", "petro*", "rose"]
     known = cut(tokenizer, "petroleum rose")
     assert known == ["petroleum", "petro*", "*eum", "rose", "petroleum rose"]
-    few = WordTokenizer.train(["a b c", "a b"], grams=1)
+    few = WordTokenizer.train(["a b c", "a b"], max_ngrams=1)
     assert few.vocabulary == [UNKNOWN, "a", "b", "c", "a b"]
 
 
 def test_a_tally_counts_more_than_one_chunk_of_hashes():
     rng = np.random.default_rng(0)
     hashes = rng.integers(0, 200_000, 700_000).astype(np.uint64)
-    counts, firsts = tally(hashes)
+    counts, firsts = count_hashes(hashes)
     wanted, first, number = np.unique(hashes[hashes > 0], return_index=True, return_counts=True)
     order = np.argsort(hashes[firsts])
     assert np.array_equal(hashes[firsts][order], wanted)
@@ -133,10 +133,10 @@ def test_many_texts_are_cut_by_threads_as_one_by_one(monkeypatch):
     rng = np.random.default_rng(0)
     words = np.array(["petroleum", "a", "été", "rose,", "1986", "İ", "x-y"])
     many = [" ".join(rng.choice(words, n)) for n in rng.integers(0, 9, 500)]
-    alone = WordTokenizer.train(many, grams=1000)
+    alone = WordTokenizer.train(many, max_ngrams=1000)
     rows = [alone.encode([text]).token_ids.tolist() for text in many]
-    monkeypatch.setattr(scan, "_BYTES_A_PART", 1000)
-    parted = WordTokenizer.train(many, grams=1000)
+    monkeypatch.setattr(scan, "_BYTES_PER_PART", 1000)
+    parted = WordTokenizer.train(many, max_ngrams=1000)
     assert parted.vocabulary == alone.vocabulary
     got = parted.encode(many)
     assert [part.tolist() for part in np.split(got.token_ids, got.cu_seqlens[1:-1])] == rows

@@ -25,7 +25,7 @@ from sklearn.svm import LinearSVC
 from hyperagg._common.split import train_validation_split
 from hyperagg.classifier.training.labels import distinct, encode_labels, first_classes
 from hyperagg.data import Dataset, Split
-from hyperagg.text import WORDS
+from hyperagg.text import WORD_PATTERN
 
 __all__ = ["BASELINES", "FastText", "Tfidf", "choose", "make_baseline", "run_baseline"]
 
@@ -41,7 +41,9 @@ class Tfidf:
         self.C = C
 
     def fit(self, split: Split, seed: int) -> None:
-        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORDS.pattern)
+        words = TfidfVectorizer(
+            ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORD_PATTERN.pattern
+        )
         machine: Any = LinearSVC(C=self.C, random_state=0)
         self.several = MultiLabelBinarizer() if split.multi_label else None
         labels: Any = split.labels
@@ -193,4 +195,4 @@ def _rows(split: Split, rows: np.ndarray) -> Split:
 
 
 def _line(text: str) -> str:
-    return " ".join(WORDS.findall(text.lower()))
+    return " ".join(WORD_PATTERN.findall(text.lower()))

@@ -19,7 +19,7 @@ from hyperagg._numba.prefetch import prefetch
 from hyperagg._numba.threads import even_borders, parts, run
 from hyperagg.text import Ragged
 from hyperagg.text.scan import find_ids
-from hyperagg.text.term_frequency import count_use, table_size
+from hyperagg.text.term_frequency import count_occurrence, table_size
 
 __all__ = [
     "AHEAD",
@@ -132,7 +132,7 @@ def logits(weights: Weights, rows: Ragged) -> np.ndarray:
 def logits_of_text(
     weights: Weights, data: np.ndarray, table: np.ndarray, grams: bool
 ) -> np.ndarray:
-    """(1, C) float32 of a text, given as `scan.bytes_of` it: the same as from its ids.
+    """(1, C) float32 of a text, given as `scan.text_to_bytes` it: the same as from its ids.
 
     Of a short text most is the way from Python to a kernel and back, which is here gone once.
     """
@@ -183,7 +183,7 @@ def add_tokens(ids, place, embedding, harmonic, sums, squares, keys, counts):
         for t in range(place - first, last - first):
             if t + AHEAD < len(ids):
                 prefetch(embedding, ids[t + AHEAD])
-            w = _F(1) / _F(count_use(ids[t], keys, counts)) if harmonic else _F(1)
+            w = _F(1) / _F(count_occurrence(ids[t], keys, counts)) if harmonic else _F(1)
             squares[0] += w * w
             row = embedding[ids[t]]
             for j in range(len(total)):

@@ -39,5 +39,5 @@ def row_rates(tokenizer: Tokenizer, data: Labelled) -> np.ndarray:
     mean = (telling * uses).sum() / max(1, len(token_ids))
     rates = np.sqrt(telling / mean) if len(token_ids) else np.ones(words)
     if isinstance(tokenizer, WordTokenizer):
-        rates[tokenizer.grams] /= 2
+        rates[tokenizer.ngram_mask] /= 2
     return rates.astype(np.float32)

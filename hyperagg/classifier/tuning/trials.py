@@ -109,8 +109,8 @@ class Trials:
     def megabytes(self, config: dict[str, Any]) -> float:
         least = config["min_count"]
         if least not in self._counts:
-            tokenizer = WordTokenizer.train(self.texts, min_count=least, grams=GRAMS[-1])
-            grams = int(tokenizer.grams.sum())
+            tokenizer = WordTokenizer.train(self.texts, min_count=least, max_ngrams=GRAMS[-1])
+            grams = int(tokenizer.ngram_mask.sum())
             self._counts[least] = len(tokenizer) - grams, grams
         words, grams = self._counts[least]
         return (words + min(grams, config["max_ngrams"])) * config["d_model"] * 4 / 1e6

@@ -16,7 +16,7 @@ from hyperagg.data.datasets import store
 from hyperagg.data.datasets.download import check_digest, download
 from hyperagg.data.readers.errors import DataError
 
-__all__ = ["FSDD", "MNIST", "Digits", "Images", "Sounds", "load_fsdd", "load_mnist"]
+__all__ = ["FSDD", "MNIST", "AudioClips", "Digits", "Images", "load_fsdd", "load_mnist"]
 
 MNIST, FSDD = "mnist", "fsdd"
 MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
@@ -49,7 +49,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Sounds:
+class AudioClips:
     """Recordings of any length and what is said in them.
 
     Args:
@@ -57,14 +57,14 @@ class Sounds:
         offsets: (rows + 1,) int64 borders of the recordings in `audio`.
         labels: (rows,) int64.
         speakers: (rows,) strings.
-        rate: samples a second.
+        sample_rate: samples per second.
     """
 
     audio: np.ndarray = field(repr=False)
     offsets: np.ndarray = field(repr=False)
     labels: np.ndarray = field(repr=False)
     speakers: np.ndarray = field(repr=False)
-    rate: int
+    sample_rate: int
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -74,7 +74,7 @@ class Sounds:
         return self.audio[self.offsets[row] : self.offsets[row + 1]]
 
 
-Split = TypeVar("Split", Images, Sounds)
+Split = TypeVar("Split", Images, AudioClips)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def load_mnist() -> Digits[Images]:
     return Digits(_images(train), _images(test), source)
 
 
-def load_fsdd() -> Digits[Sounds]:
+def load_fsdd() -> Digits[AudioClips]:
     """The Free Spoken Digit Dataset: 2,700 and 300 recordings at 8 kHz by six speakers.
 
     Takes 0 to 4 of each speaker and digit are the test, as the data set itself has it. From
@@ -143,8 +143,8 @@ def _images(arrays: Arrays) -> Images:
     return Images(arrays["image"], arrays["label"].astype(np.int64))
 
 
-def _sounds(arrays: Arrays) -> Sounds:
-    return Sounds(
+def _sounds(arrays: Arrays) -> AudioClips:
+    return AudioClips(
         arrays["audio"],
         arrays["offsets"].astype(np.int64),
         arrays["label"].astype(np.int64),

@@ -184,7 +184,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         return file.read()
 
 
-def read_pieces(path: str | os.PathLike[str], size: int = 1 << 20) -> Iterator[str]:
+def read_chunks(path: str | os.PathLike[str], size: int = 1 << 20) -> Iterator[str]:
     """The text of a file of any size as it comes, about `size` bytes at a time.
 
     Raises:

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from hyperagg.data.readers.errors import DataError
-from hyperagg.data.readers.media import read_picture
+from hyperagg.data.readers.media import read_image
 
-__all__ = ["Pictures", "read_pictures"]
+__all__ = ["ImageFolder", "read_image_folder"]
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
-class Pictures:
+class ImageFolder:
     """Square pictures of one size, and their classes.
 
     Args:
@@ -33,7 +33,7 @@ class Pictures:
         return len(self.labels)
 
 
-def read_pictures(folder: Path) -> Pictures:
+def read_image_folder(folder: Path) -> ImageFolder:
     """The pictures in the folders of a folder, each of which is a class with the folder's name.
 
     Raises:
@@ -54,7 +54,7 @@ def read_pictures(folder: Path) -> Pictures:
             f"{folder}: there are no pictures in folders in it; put those of each class in a "
             "folder with its name"
         )
-    images = [read_picture(path) for path, _ in files]
+    images = [read_image(path) for path, _ in files]
     first = images[0].shape[:2]
     for (path, _), image in zip(files, images):
         height, width = image.shape[:2]
@@ -68,4 +68,4 @@ def read_pictures(folder: Path) -> Pictures:
     if any(image.ndim == 3 for image in images):
         images = [i if i.ndim == 3 else np.stack([i] * 3, axis=-1) for i in images]
     labels = np.array([label for _, label in files], dtype=np.int64)
-    return Pictures(np.stack(images), labels, names)
+    return ImageFolder(np.stack(images), labels, names)

@@ -9,12 +9,12 @@ import numpy as np
 
 from hyperagg.data.readers.errors import DataError
 
-__all__ = ["read_picture", "read_sound"]
+__all__ = ["read_audio", "read_image"]
 
 LONGEST = 600  # seconds; what is longer is no clip, and its frames would not fit into memory
 
 
-def read_picture(path: Path) -> np.ndarray:
+def read_image(path: Path) -> np.ndarray:
     """(height, width) uint8 of a grey picture, (height, width, 3) of any other.
 
     Raises:
@@ -42,7 +42,7 @@ def read_picture(path: Path) -> np.ndarray:
         raise _unreadable(path, error, "picture") from error
 
 
-def read_sound(path: Path, rate: int) -> np.ndarray:
+def read_audio(path: Path, rate: int) -> np.ndarray:
     """(samples,) float32 between -1 and 1, channels averaged, at `rate` samples a second.
 
     Raises:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from hyperagg.data.readers.media import read_picture, read_sound
+from hyperagg.data.readers.media import read_audio, read_image
 from hyperagg.multimodal.columns.tabular import Place
 from hyperagg.multimodal.modalities.audio import AudioFrames
 from hyperagg.multimodal.modalities.base import Modality
@@ -154,7 +154,7 @@ class AudioColumn:
             path = Path(cell)
             if path not in read:
                 with _row(place, row):
-                    read[path] = read_sound(path, self.rate)
+                    read[path] = read_audio(path, self.rate)
             return read[path]
         samples = np.asarray(cell)
         if samples.ndim != 1 or not len(samples):
@@ -224,7 +224,7 @@ def _pixels(cell: Any, row: int, place: Place) -> np.ndarray:
     """(height, width, channels) uint8, 1 or 3 channels."""
     if isinstance(cell, str | Path):
         with _row(place, row):
-            cell = read_picture(Path(cell))
+            cell = read_image(Path(cell))
     pixels = np.asarray(cell)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]

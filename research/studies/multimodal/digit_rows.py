@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperagg.data.datasets.digits import Sounds
+from hyperagg.data.datasets.digits import AudioClips
 from hyperagg.multimodal.columns.media import add_noise
 from research.data.digit_pairs import Pairs
 
@@ -38,7 +38,7 @@ def some_pairs(pairs: Pairs, end: int | None, begin: int = 0) -> Pairs:
     )
 
 
-def some_sounds(sounds: Sounds, rows: np.ndarray) -> Sounds:
+def some_sounds(sounds: AudioClips, rows: np.ndarray) -> AudioClips:
     own = [sounds[i] for i in rows.tolist()]
     borders = np.cumsum([0, *(len(sound) for sound in own)])
     return replace(

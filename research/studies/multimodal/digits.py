@@ -17,7 +17,7 @@ import torch
 
 from hyperagg._common.report import markdown_table, spread
 from hyperagg._common.runs import Runs
-from hyperagg.data.datasets.digits import Digits, Images, Sounds
+from hyperagg.data.datasets.digits import AudioClips, Digits, Images
 from hyperagg.multimodal.columns.media import AudioColumn, ImageColumn
 from hyperagg.multimodal.encoder import MultimodalNetwork
 from hyperagg.multimodal.estimator import MultimodalModel
@@ -60,7 +60,7 @@ MODEL = "model"  # the folder of the first sum
 
 def compare_fusions(
     written: Digits[Images],
-    spoken: Digits[Sounds],
+    spoken: Digits[AudioClips],
     runs: Runs,
     seeds: int,
     effort: Effort = Effort(),
@@ -79,7 +79,7 @@ class _Study:
     def __init__(
         self,
         written: Digits[Images],
-        spoken: Digits[Sounds],
+        spoken: Digits[AudioClips],
         effort: Effort,
         folder: Path,
         report: Callable[[float, str], None] | None,
@@ -88,7 +88,7 @@ class _Study:
         self.folder = folder
 
     def fusions(self, runs: Runs, seeds: int, say: Callable[[str], None]) -> dict[str, Any]:
-        hidden = {fusion: hidden_of(fusion, self.spoken.train.rate) for fusion in FUSIONS}
+        hidden = {fusion: hidden_of(fusion, self.spoken.train.sample_rate) for fusion in FUSIONS}
         rates = {}
         for fusion in FUSIONS:
             found = {}
@@ -175,7 +175,7 @@ class _Study:
             fusion=fusion,
             d_model=D_MODEL[fusion],
             hidden=hidden,
-            rate=self.spoken.train.rate,
+            rate=self.spoken.train.sample_rate,
             epochs=epochs,
             validation_fraction=0,
             learning_rate=rate,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hyperagg._common.report import markdown_table
-from hyperagg.data.datasets.digits import Digits, Images, Sounds
+from hyperagg.data.datasets.digits import AudioClips, Digits, Images
 from hyperagg.multimodal.estimator import MultimodalModel
 from hyperagg.multimodal.modalities.audio import AudioFrames
 from hyperagg.multimodal.modalities.image import ImagePatches
@@ -19,7 +19,7 @@ __all__ = ["explain_pairs"]
 
 
 def explain_pairs(
-    model: MultimodalModel, written: Digits[Images], spoken: Digits[Sounds], out: Path
+    model: MultimodalModel, written: Digits[Images], spoken: Digits[AudioClips], out: Path
 ) -> str:
     """Draws explanation.png in `out`; returns a table of what each modality adds.
 
@@ -48,7 +48,7 @@ def explain_pairs(
                 f"{title}: {why.label}, {share:.1%}",
                 picture,
                 clip,
-                tests.rate,
+                tests.sample_rate,
                 why,
                 patches.corners().numpy(),
                 patches.patch,

@@ -20,7 +20,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from hyperagg._common.report import markdown_table, spread
 from hyperagg._common.runs import Runs
 from hyperagg.multimodal.estimator import MultimodalModel
-from hyperagg.text import WORDS
+from hyperagg.text import WORD_PATTERN
 from research.data.clothing_reviews import ClothingReviews, Reviews
 
 __all__ = ["TASKS", "compare_reviews", "reviews_table"]
@@ -187,7 +187,9 @@ def _fitted(
         return machine.fit(x.astype(float), wanted).predict(y.astype(float)).tolist()
     blocks = []
     if "text" in parts:
-        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORDS.pattern)
+        words = TfidfVectorizer(
+            ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORD_PATTERN.pattern
+        )
         blocks.append(
             [
                 f([t or "" for t in r.texts()])

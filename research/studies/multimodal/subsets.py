@@ -14,7 +14,7 @@ import numpy as np
 
 from hyperagg._common.report import markdown_table, spread
 from hyperagg._common.runs import Runs
-from hyperagg.data.datasets.digits import Digits, Images, Sounds
+from hyperagg.data.datasets.digits import AudioClips, Digits, Images
 from hyperagg.multimodal.estimator import MultimodalModel
 from research.data.digit_pairs import Pairs, pair
 from research.studies.multimodal.digit_rows import cells_of, some_pairs
@@ -29,7 +29,7 @@ SUBSETS = [subset for size in (1, 2, 3) for subset in itertools.combinations(KIN
 
 def compare_subsets(
     written: Digits[Images],
-    spoken: Digits[Sounds],
+    spoken: Digits[AudioClips],
     runs: Runs,
     seeds: int,
     effort: Effort = Effort(),
@@ -45,7 +45,7 @@ def compare_subsets(
             test = some_pairs(pair(written.test, spoken.test, seed), effort.test_pairs)
             model = MultimodalModel(
                 KINDS,
-                rate=train.rate,
+                rate=train.sample_rate,
                 epochs=effort.epochs[3],
                 validation_fraction=0,
                 learning_rate=effort.rates[-1],

@@ -10,7 +10,7 @@ import numpy as np
 
 from hyperagg._common.report import markdown_table, spread
 from hyperagg._common.runs import Runs
-from hyperagg.data.datasets.digits import Digits, Images, Sounds
+from hyperagg.data.datasets.digits import AudioClips, Digits, Images
 from hyperagg.multimodal.columns.media import AudioColumn
 from hyperagg.multimodal.estimator import MultimodalModel
 from hyperagg.multimodal.modalities.audio import AudioSamples
@@ -63,7 +63,7 @@ class _RawModel(MultimodalModel):
 
 def train_alone(
     written: Digits[Images],
-    spoken: Digits[Sounds],
+    spoken: Digits[AudioClips],
     runs: Runs,
     seeds: int,
     effort: Effort,
@@ -89,7 +89,7 @@ def train_alone(
                     {name: kind},
                     d_model=128,
                     hidden=HIDDEN,
-                    rate=spoken.train.rate,
+                    rate=spoken.train.sample_rate,
                     epochs=effort.epochs[1 if is_picture else 2],
                     validation_fraction=0,
                     learning_rate=rate,

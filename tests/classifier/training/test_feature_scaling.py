@@ -16,7 +16,7 @@ def one_each(classes):
 
 def test_what_one_class_uses_learns_faster_and_a_gram_at_half_the_rate():
     texts = ["oil the ship rose", "gold the ship rose"] * 50
-    tokenizer = WordTokenizer.train(texts, grams=100)
+    tokenizer = WordTokenizer.train(texts, max_ngrams=100)
     data = Labelled(tokenizer.encode(texts), one_each(np.arange(100) % 2))
     rates = dict(zip(tokenizer.vocabulary, row_rates(tokenizer, data)))
     assert rates["oil"] > 2 * rates["the"] > 0

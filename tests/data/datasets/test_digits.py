@@ -39,7 +39,7 @@ def test_local_mnist(shared):
 
 def test_local_fsdd(shared):
     data = digits.load_fsdd()
-    assert (len(data.train), len(data.test), data.train.rate) == (2_700, 300, 8_000)
+    assert (len(data.train), len(data.test), data.train.sample_rate) == (2_700, 300, 8_000)
     assert np.bincount(data.test.labels).tolist() == [30] * 10
     assert sum(len(data.test[row]) for row in range(300)) == len(data.test.audio)
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from hyperagg.data.datasets.digits import load_mnist
-from hyperagg.data.readers.images import read_pictures
+from hyperagg.data.readers.images import read_image_folder
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def folder(tmp_path):
 
 def test_a_folder_is_a_class(folder):
     digits = load_mnist().test
-    found = read_pictures(folder)
+    found = read_image_folder(folder)
     assert found.names == ["even", "odd"] and found.images.shape == (12, 28, 28)
     even = [i for i in range(12) if digits.labels[i] % 2 == 0]
     assert np.array_equal(found.images[: len(even)], digits.images[even])
@@ -32,7 +32,7 @@ def test_a_folder_is_a_class(folder):
 
 def test_one_in_colours_makes_all_of_three_channels(folder):
     Image.new("RGB", (28, 28), (255, 0, 0)).save(folder / "odd" / "99.png")
-    found = read_pictures(folder)
+    found = read_image_folder(folder)
     assert found.images.shape == (13, 28, 28, 3)
     assert found.images[-1, 0, 0].tolist() == [255, 0, 0]
 
@@ -41,18 +41,18 @@ def test_what_is_wrong_is_named(folder, tmp_path):
     path = folder / "odd" / "99.png"
     path.write_bytes((folder / "odd" / "notes.txt").read_bytes())
     with pytest.raises(ValueError, match=r"odd/99\.png is no picture"):
-        read_pictures(folder)
+        read_image_folder(folder)
     whole = next((folder / "even").iterdir()).read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"odd/99\.png is no whole picture"):
-        read_pictures(folder)
+        read_image_folder(folder)
     Image.new("L", (28, 27)).save(path)
     with pytest.raises(ValueError, match=r"99\.png: is 28 × 27; pictures have to be square"):
-        read_pictures(folder)
+        read_image_folder(folder)
     Image.new("L", (32, 32)).save(path)
     with pytest.raises(ValueError, match=r"99\.png: is 32 × 32 and .*\.png 28 × 28; make all"):
-        read_pictures(folder)
+        read_image_folder(folder)
     with pytest.raises(ValueError, match="nowhere: there is no such folder of pictures"):
-        read_pictures(tmp_path / "nowhere")
+        read_image_folder(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="even: there are no pictures in folders in it"):
-        read_pictures(folder / "even")
+        read_image_folder(folder / "even")
