@@ -1,4 +1,4 @@
-"""Model folders on this machine and on the Hugging Face hub."""
+"""Downloads and uploads model folders from and to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -7,90 +7,93 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["model_folder", "push_folder"]
+__all__ = ["locate_model", "push_folder"]
 
-# What a model folder may hold. Nothing else is downloaded.
-PATTERNS = ["*.json", "*.safetensors", "README.md"]
+_FILES = ["*.json", "*.safetensors", "README.md"]
 
 
-def model_folder(
-    folder_or_hub_id: str | Path, *, revision: str | None = None, token: str | bool | None = None
+def locate_model(
+    folder: str | Path, *, revision: str | None = None, token: str | bool | None = None
 ) -> Path:
-    """Return a local folder, downloaded from the hub if there is none of that name.
+    """Return the folder of a saved model; a repository id of the Hub is downloaded first.
 
     Args:
-        folder_or_hub_id: the path of a folder, or an id such as "owner/name".
-        revision: a branch, tag or commit on the hub; None: the default branch.
-        token: an access token; None: the one that is stored on this machine, if any.
+        folder: a folder, or a repository id "owner/name".
+        revision: the branch, tag or commit of the repository (default: the main branch).
+        token: the access token (default: the one that `hf auth login` saved).
 
     Raises:
-        ValueError: there is neither such a folder nor such a model.
-        ImportError: a hub id was given and the extra "hub" is not installed.
+        ValueError: there is no such folder, and no such repository can be downloaded.
+        ImportError: huggingface_hub is not installed.
     """
-    path, name = Path(folder_or_hub_id), str(folder_or_hub_id)
+    path = Path(folder)
     if path.is_dir():
         if revision is not None:
-            raise ValueError(f"revision={revision!r}: {path} is a folder, which has no revisions")
+            raise ValueError(f"revision={revision!r}: {path} is a folder, not a repository id")
         return path
     if path.exists():
         raise ValueError(f"{path}: is a file; expected the folder of a model")
+    name = str(folder)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ValueError(f"{path}: no such folder; expected one that save_pretrained wrote")
-    hub = _import_hub(f"{name}: no such folder, and the Hugging Face hub")
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
+        raise ValueError(f"{path}: not found; expected a folder that save_pretrained wrote")
+    hub = _import_hub(f"{path}: not found")
     try:
-        return Path(
-            hub.snapshot_download(name, revision=revision, token=token, allow_patterns=PATTERNS)
-        )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        at = "" if revision is None else f" at revision {revision!r}"
+        found = hub.snapshot_download(name, revision=revision, token=token, allow_patterns=_FILES)
+    except (hub.errors.HfHubHTTPError, hub.errors.HFValidationError, OSError) as error:
         raise ValueError(
-            f"{name}: no such folder, and the Hugging Face hub returned no such model{at}"
+            f"{name}: neither a folder nor a model that can be downloaded from the Hugging Face Hub"
         ) from error
+    return Path(found)
 
 
 def push_folder(
-    save: Callable[[Path], Any],
+    save: Callable[[Path], None],
     repo_id: str,
     *,
-    private: bool = False,
-    commit_message: str = "Upload a model",
+    revision: str | None = None,
     token: str | bool | None = None,
+    private: bool | None = None,
+    commit_message: str = "Upload model",
 ) -> str:
-    """Upload what `save` writes into an empty folder to a model repository on the hub.
+    """Save a model to a temporary folder and upload it to the Hugging Face Hub.
 
     Args:
-        save: writes the model, usually `save_pretrained`.
-        repo_id: such as "owner/name"; it is created if it does not exist.
-        private: whether a new repository is private.
-        commit_message: the first line of the commit.
-        token: an access token; None: the one that is stored on this machine.
+        save: writes the model to a folder.
+        repo_id: the repository "owner/name"; it is created if it does not exist.
+        revision: the branch to commit to (default: the main branch).
+        token: the access token (default: the one that `hf auth login` saved).
+        private: whether a new repository is private (default: the owner's setting).
+        commit_message: the message of the commit.
 
     Returns:
-        the address of the commit.
+        The URL of the commit.
 
     Raises:
-        ImportError: the extra "hub" is not installed.
+        ImportError: huggingface_hub is not installed.
     """
-    hub = _import_hub("push_to_hub")
-    api = hub.HfApi(token=token)
+    api = _import_hub("push_to_hub").HfApi(token=token)
     with tempfile.TemporaryDirectory() as parent:
-        # The model card is named after the folder.
-        folder = Path(parent) / repo_id.rsplit("/", 1)[-1]
+        # The model card takes its title from the name of the folder.
+        folder = Path(parent) / repo_id.rpartition("/")[2]
         save(folder)
-        created = api.create_repo(repo_id, private=private, exist_ok=True)
+        api.create_repo(repo_id, private=private, exist_ok=True)
         commit = api.upload_folder(
-            repo_id=created.repo_id, folder_path=folder, commit_message=commit_message
+            repo_id=repo_id,
+            folder_path=folder,
+            revision=revision,
+            commit_message=commit_message,
         )
     return str(commit.commit_url)
 
 
-def _import_hub(what: str) -> Any:
+def _import_hub(purpose: str) -> Any:
     try:
         import huggingface_hub
+        import huggingface_hub.errors
     except ImportError as error:
         raise ImportError(
-            f"{what} needs huggingface_hub: pip install 'hyperagg[hub]'", name="huggingface_hub"
+            f"{purpose}: the Hugging Face Hub needs huggingface_hub; "
+            "run pip install 'hyperagg[hub]'",
+            name="huggingface_hub",
         ) from error
     return huggingface_hub

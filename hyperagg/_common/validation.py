@@ -1,97 +1,98 @@
-"""Checks of arguments that take numbers or names.
-
-NumPy scalars are accepted wherever Python numbers are; booleans are not numbers.
-"""
+"""Checks the arguments of estimators."""
 
 from __future__ import annotations
 
-import math
 import numbers
 from collections.abc import Iterable
 from reprlib import repr as shorten
 from typing import Any
 
-__all__ = ["check_choice", "check_integer", "check_number"]
+__all__ = ["check_bool", "check_choice", "check_integer", "check_real", "check_seed"]
 
 
-def check_integer(name: str, value: Any, minimum: int, maximum: int | None = None) -> int:
-    """Return `value` as an int.
+def check_integer(
+    name: str, value: Any, minimum: int | None = None, maximum: int | None = None
+) -> int:
+    """Return an integer of Python or NumPy as an int.
 
     Raises:
-        TypeError: it is not an integer.
-        ValueError: it lies outside `minimum` to `maximum`, both included.
-
-    >>> check_integer("d_model", 0, 1)
-    Traceback (most recent call last):
-    ValueError: d_model=0: expected an integer >= 1
+        TypeError: the value is not an integer (True and False are not).
+        ValueError: the value is out of range.
     """
-    accepted = f">= {minimum}" if maximum is None else f"from {minimum} to {maximum}"
-    message = f"{name}={shorten(value)}: expected an integer {accepted}"
+    expected = "an integer"
+    if minimum is not None:
+        expected += f" >= {minimum}" if maximum is None else f" from {minimum} to {maximum}"
+    message = f"{name}={shorten(value)}: expected {expected}"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(message)
     number = int(value)
-    if number < minimum or (maximum is not None and number > maximum):
+    if (minimum is not None and number < minimum) or (maximum is not None and number > maximum):
         raise ValueError(message)
     return number
 
 
-def check_number(
+def check_real(
     name: str,
     value: Any,
-    *,
     minimum: float | None = None,
-    above: float | None = None,
     maximum: float | None = None,
-    below: float | None = None,
+    *,
+    open_minimum: bool = False,
+    open_maximum: bool = False,
 ) -> float:
-    """Return `value` as a finite float.
+    """Return a finite number of Python or NumPy as a float.
 
     Args:
-        name: the argument.
-        value: what was given for it.
-        minimum, maximum: bounds that are included.
-        above, below: bounds that are excluded.
+        minimum, maximum: bounds of the interval; `open_minimum` and `open_maximum` exclude them.
 
     Raises:
-        TypeError: it is not a real number.
-        ValueError: it is not finite, or lies outside the bounds.
-
-    >>> check_number("validation_fraction", 1, minimum=0, below=1)
-    Traceback (most recent call last):
-    ValueError: validation_fraction=1: expected a number >= 0 and < 1
+        TypeError: the value is not a real number (True and False are not).
+        ValueError: the value is out of range, infinite or NaN.
     """
-    bounds = [
-        f"{sign} {bound:g}"
-        for sign, bound in ((">=", minimum), (">", above), ("<=", maximum), ("<", below))
-        if bound is not None
-    ]
-    accepted = f" {' and '.join(bounds)}" if bounds else ""
-    message = f"{name}={shorten(value)}: expected a number{accepted}"
+    bounds = []
+    if minimum is not None:
+        bounds.append(f"{'>' if open_minimum else '>='} {minimum:g}")
+    if maximum is not None:
+        bounds.append(f"{'<' if open_maximum else '<='} {maximum:g}")
+    expected = f"a finite number {' and '.join(bounds)}".rstrip()
+    message = f"{name}={shorten(value)}: expected {expected}"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(message)
     number = float(value)
-    if (
-        not math.isfinite(number)
-        or (minimum is not None and number < minimum)
-        or (above is not None and number <= above)
-        or (maximum is not None and number > maximum)
-        or (below is not None and number >= below)
-    ):
+    low = minimum is None or (number > minimum if open_minimum else number >= minimum)
+    high = maximum is None or (number < maximum if open_maximum else number <= maximum)
+    if not (low and high and abs(number) < float("inf")):
         raise ValueError(message)
     return number
 
 
+def check_bool(name: str, value: Any) -> bool:
+    """Return a truth value of Python or NumPy as a bool.
+
+    Raises:
+        TypeError: the value is not True or False.
+    """
+    if type(value).__name__ not in ("bool", "bool_"):  # NumPy's type, without importing it
+        raise TypeError(f"{name}={shorten(value)}: expected True or False")
+    return bool(value)
+
+
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
-    """Return `value` if it is one of `choices`.
+    """Return a string if it is one of the choices.
 
     Raises:
         ValueError: it is not.
-
-    >>> check_choice("fusion", "x", ["sum", "attention"])
-    Traceback (most recent call last):
-    ValueError: fusion='x': expected one of sum, attention
     """
-    choices = list(choices)
+    choices = tuple(choices)
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name}={shorten(value)}: expected one of {', '.join(choices)}")
-    return value
+        quoted = ", ".join(f'"{choice}"' for choice in choices)
+        expected = f"one of {quoted}" if len(choices) > 1 else quoted
+        raise ValueError(f"{name}={shorten(value)}: expected {expected}")
+    return str(value)
+
+
+def check_seed(seed: Any) -> int:
+    """Return a seed as an int; it is from 0 to 2^63 - 1."""
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**63:
+        raise ValueError(f"seed={shorten(seed)}: expected an integer from 0 to 2^63 - 1")
+    return int(seed)

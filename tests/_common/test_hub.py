@@ -7,27 +7,27 @@ from types import SimpleNamespace
 
 import pytest
 
-from hyperagg._common.hub import model_folder, push_folder
+from hyperagg._common.hub import locate_model, push_folder
 
 
 def test_a_folder_is_itself(tmp_path):
-    assert model_folder(tmp_path) == model_folder(str(tmp_path)) == tmp_path
-    with pytest.raises(ValueError, match=r"revision='main': .* which has no revisions"):
-        model_folder(tmp_path, revision="main")
+    assert locate_model(tmp_path) == locate_model(str(tmp_path)) == tmp_path
+    with pytest.raises(ValueError, match=r"revision='main': .* not a repository id"):
+        locate_model(tmp_path, revision="main")
 
 
 def test_what_is_neither_a_folder_nor_an_id(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match="is a file; expected the folder of a model"):
-        model_folder(tmp_path / "file")
+        locate_model(tmp_path / "file")
     for name in ("nothing", "./owner/name", "/owner/name", "a/b/c", "~/x"):
-        with pytest.raises(ValueError, match="no such folder; expected one that save_pretrained"):
-            model_folder(name)
+        with pytest.raises(ValueError, match="not found; expected a folder that save_pretrained"):
+            locate_model(name)
 
 
 def test_a_missing_extra_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    for call in (lambda: model_folder("owner/name"), lambda: push_folder(print, "owner/name")):
+    for call in (lambda: locate_model("owner/name"), lambda: push_folder(print, "owner/name")):
         with pytest.raises(ImportError, match=r"pip install 'hyperagg\[hub\]'") as caught:
             call()
         assert len(str(caught.value).splitlines()) == 1
@@ -51,7 +51,7 @@ def test_ids_are_downloaded_and_pushed(monkeypatch, tmp_path):
             asked.update(options)
             return SimpleNamespace(repo_id=repo_id)
 
-        def upload_folder(self, *, repo_id, folder_path, commit_message):
+        def upload_folder(self, *, repo_id, folder_path, **options):
             asked.update(
                 files={path.name for path in folder_path.iterdir()}, title=folder_path.name
             )
@@ -59,11 +59,11 @@ def test_ids_are_downloaded_and_pushed(monkeypatch, tmp_path):
 
     monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
     monkeypatch.setattr(hub, "HfApi", Api)
-    assert model_folder("owner/name", revision="v1", token="t") == tmp_path
+    assert locate_model("owner/name", revision="v1", token="t") == tmp_path
     assert asked["revision"] == "v1" and asked["token"] == "t"
     assert "*.py" not in asked["allow_patterns"]
-    with pytest.raises(ValueError, match=r"owner/name: no such folder, .* at revision 'absent'"):
-        model_folder("owner/name", revision="absent")
+    with pytest.raises(ValueError, match=r"owner/name: neither a folder nor a model"):
+        locate_model("owner/name", revision="absent")
 
     def save(folder):
         folder.mkdir()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hyperagg._common.validation import check_choice, check_integer, check_number
+from hyperagg._common.validation import check_bool, check_choice, check_integer, check_real
 
 
 def test_numpy_numbers_are_numbers():
     assert check_integer("n", np.int32(3), 1) == 3
     assert type(check_integer("n", np.int64(3), 1)) is int
-    assert check_number("x", np.float32(0.5), minimum=0) == 0.5
-    assert type(check_number("x", 1)) is float
+    assert check_real("x", np.float32(0.5), 0) == 0.5
+    assert type(check_real("x", 1)) is float
+    assert check_bool("b", np.True_) is True
 
 
 @pytest.mark.parametrize(
@@ -36,19 +37,21 @@ def test_integers(value, error):
         (None, TypeError),
     ],
 )
-def test_numbers(value, error):
-    with pytest.raises(error, match=r"^x=.*: expected a number >= 0 and < 1$"):
-        check_number("x", value, minimum=0, below=1)
+def test_real_numbers(value, error):
+    with pytest.raises(error, match=r"^x=.*: expected a finite number >= 0 and < 1$"):
+        check_real("x", value, 0, 1, open_maximum=True)
 
 
 def test_open_and_closed_bounds():
-    assert check_number("x", 0, minimum=0) == check_number("x", 0, maximum=0) == 0
-    with pytest.raises(ValueError, match="x=0: expected a number > 0"):
-        check_number("x", 0, above=0)
+    assert check_real("x", 0, 0) == check_real("x", 0, -1, 0) == 0
+    with pytest.raises(ValueError, match="x=0: expected a finite number > 0"):
+        check_real("x", 0, 0, open_minimum=True)
 
 
-def test_choices():
+def test_choices_and_truth_values():
     assert check_choice("fusion", "sum", ["sum"]) == "sum"
     for value in ("x", None, ["sum"]):
-        with pytest.raises(ValueError, match=r"fusion=.*: expected one of sum, attention"):
+        with pytest.raises(ValueError, match=r'fusion=.*: expected one of "sum", "attention"'):
             check_choice("fusion", value, ["sum", "attention"])
+    with pytest.raises(TypeError, match="b=1: expected True or False"):
+        check_bool("b", 1)
