@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hyperagg.ops.masks import Causal, Documents, Full, Mask, Prefix, Window
+from hyperagg.ops import Causal, Documents, Full, Mask, Prefix, Window
 
 try:
     import keras
@@ -247,7 +247,7 @@ class Aggregation(keras.layers.Layer):
         weights = self.attention_mask if weights is None else weights
         batch, n = input_shape[:2]
         if isinstance(weights, Documents) and weights.pooled:
-            return batch, len(weights.cu_seqlens) - 1, self.d_model
+            return batch, weights.num_documents, self.d_model
         return batch, 1 if self._pooled(weights) else n, self.d_model
 
     def compute_output_spec(
@@ -313,8 +313,8 @@ class Aggregation(keras.layers.Layer):
     def _places(self, n: int | Tensor, weights: Mask | Tensor, kept: Tensor | None) -> Tensor:
         """(N, D) position vectors, or (B, N, D) where padding may stand in front."""
         if isinstance(weights, Documents):
-            borders = weights.cu_seqlens
-            place = np.concatenate([np.arange(b - a) for a, b in zip(borders, borders[1:])])
+            lengths: np.ndarray = np.diff(_boundaries(weights))
+            place = np.concatenate([np.arange(length) for length in lengths])
             return ops.take(self.position_vectors, place, axis=0)
         # Where N is known only when the model runs, the reshape is what catches N > max_length.
         p = ops.reshape(self.position_vectors[:n], (n, self.d_model))
@@ -338,10 +338,11 @@ class Aggregation(keras.layers.Layer):
             raise ValueError(
                 f"attention_mask: shape {tuple(weights.shape)}; give (B, N, N) = {(batch, n, n)}"
             )
-        if isinstance(weights, Documents) and not _fits((1, weights.cu_seqlens[-1]), (batch, n)):
+        total = _boundaries(weights)[-1] if isinstance(weights, Documents) else 0
+        if isinstance(weights, Documents) and not _fits((1, total), (batch, n)):
             raise ValueError(
-                f"attention_mask: documents of {weights.cu_seqlens[-1]} tokens in all need x of "
-                f"shape (1, {weights.cu_seqlens[-1]}, D); x is {tuple(x.shape)}"
+                f"attention_mask: documents of {total} tokens in all need x of "
+                f"shape (1, {total}, D); x is {tuple(x.shape)}"
             )
         if self.max_length is not None and self.positions and not _at_most(n, self.max_length):
             raise ValueError(
@@ -400,13 +401,16 @@ def _to_mask(value: Any) -> Mask:
     raise TypeError(f"mask: {value!r}; give 'causal', a mask of hyperagg.ops.masks, or a tensor")
 
 
+def _boundaries(mask: Documents) -> tuple[int, ...]:
+    if mask.boundaries is None:
+        raise ValueError("attention_mask: make the Documents outside of the compiled function")
+    return mask.boundaries
+
+
 def _to_config(mask: Mask) -> dict[str, Any]:
-    fields = dataclasses.asdict(mask)
-    return {
-        "name": type(mask).__name__,
-        # A list comes back from JSON as it was; a tuple does not.
-        **{k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()},
-    }
+    if isinstance(mask, Documents):
+        return {"name": "Documents", "cu_seqlens": list(_boundaries(mask)), "causal": mask.causal}
+    return {"name": type(mask).__name__, **dataclasses.asdict(mask)}
 
 
 def _fits(shape: tuple[int | None, ...], wanted: tuple[int | None, ...]) -> bool:
@@ -446,9 +450,10 @@ def _sum(x: Tensor, mask: Mask) -> Tensor:
             head = ops.sum(x[:, :size], axis=1, keepdims=True)
             in_head = ops.arange(ops.shape(x)[1], dtype="int32")[None, :, None] < size
             return ops.where(in_head, head, ops.cumsum(x, axis=1))
-        case Documents(borders, causal):
-            parts = [x[:, a:b] for a, b in zip(borders, borders[1:]) if b > a or not causal]
-            if causal:
+        case Documents():
+            boundaries = _boundaries(mask)
+            parts = [x[:, a:b] for a, b in zip(boundaries, boundaries[1:]) if b > a or mask.pooled]
+            if mask.causal:
                 return ops.concatenate([ops.cumsum(part, axis=1) for part in parts], axis=1)
             sums = [ops.sum(part, axis=1, keepdims=True) for part in parts]
             return ops.concatenate(sums, axis=1)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from hyperagg.ops import Padding
+from hyperagg.ops import Documents, Padding
 
 __all__ = ["Layout"]
 
@@ -20,14 +20,14 @@ class Layout:
     Args:
         lengths: (B,) tokens of each row; the rest of it is padding.
         padding: the side on which that stands.
-        documents: borders (0, ..., B N) of sequences packed end to end in the flattened batch.
+        documents: the mask of sequences packed end to end in the flattened batch (1, B N).
         places: (B, N) int64, how many tokens of its own sequence stand before each token in this
             batch; goes with `lengths` and with `documents`.
     """
 
     lengths: Tensor | None = None
     padding: Padding = "right"
-    documents: tuple[int, ...] | None = None
+    documents: Documents | None = None
     places: Tensor | None = None
 
     @classmethod
@@ -65,7 +65,9 @@ class Layout:
             raise ValueError(
                 "position_ids: they have to go up by 1, or start again at 0 with a document"
             )
-        borders = starts.flatten().nonzero().flatten().tolist()
+        cu_seqlens = nn.functional.pad(
+            starts.flatten().nonzero().flatten(), (0, 1), value=position_ids.numel()
+        )
         # A row may begin in the middle of a document, whose positions then begin above 0.
         places = position_ids - position_ids[:, :1] * (starts.cumsum(1) == 1)
-        return cls(documents=(*borders, position_ids.numel()), places=places)
+        return cls(documents=Documents(cu_seqlens), places=places)

@@ -19,7 +19,7 @@ from hyperagg.layers.recurrences import (
     InputGate,
     Terms,
 )
-from hyperagg.ops.masks import Causal, Documents
+from hyperagg.ops import Causal
 
 __all__ = ["CausalAggregation", "MixerState", "ShortConvolution", "Trace"]
 
@@ -210,7 +210,7 @@ def _sum(terms: Terms, layout: Layout, state: ops.State | None) -> tuple[Tensor,
         sums, after = ops.aggregate(
             x.flatten(0, 1)[None],
             p,
-            mask=Documents(layout.documents),
+            mask=layout.documents,
             decay=decay,
             gate=None if gate is None else gate.flatten(0, 1)[None],
             return_state=True,
@@ -236,8 +236,9 @@ def _sum(terms: Terms, layout: Layout, state: ops.State | None) -> tuple[Tensor,
 def _places(n: int, layout: Layout, state: MixerState | None) -> int | Tensor:
     """(B, N) places of the tokens in their sequences; how many, where they start at 0 in each."""
     if state is None:
-        borders = layout.documents
-        return n if borders is None else max(b - a for a, b in zip(borders, borders[1:]))
+        if layout.documents is None or layout.documents.max_seqlen is None:
+            return n
+        return layout.documents.max_seqlen
     start = (
         torch.arange(n, device=state.sums.num_tokens.device)
         if layout.places is None

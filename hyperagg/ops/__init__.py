@@ -1,22 +1,48 @@
-"""Sums of token vectors times position vectors: the one operation of this library.
+"""Sums of token vectors times position vectors, as functions on PyTorch tensors.
 
-`aggregate` sums vectors under a mask, `step` does it token by token, `aggregate_tokens` pools rows
-of an embedding straight from token ids, `select_implementation` tells which implementation a call gets.
+`aggregate` sums vectors under a mask, `step` does the same one token at a time, `aggregate_tokens`
+pools embedding rows directly from token ids, and `select_implementation` says which implementation
+a call runs. `hyperagg.ops.reference` defines what each of them computes.
+
+The masks work without PyTorch, for `hyperagg.keras`; everything else needs the extra `torch`.
 """
 
-from hyperagg.ops._validation import Normalize
-from hyperagg.ops.aggregate import Selection, aggregate, select_implementation
-from hyperagg.ops.state import Padding, State
-from hyperagg.ops.step import step
-from hyperagg.ops.tokens import aggregate_tokens
+from __future__ import annotations
+
+from hyperagg.ops.masks import Causal, Documents, Full, Mask, Prefix, Window
 
 __all__ = [
-    "Selection",
+    "Causal",
+    "Documents",
+    "Full",
+    "Mask",
     "Normalize",
     "Padding",
+    "Prefix",
+    "Selection",
     "State",
+    "Window",
     "aggregate",
     "aggregate_tokens",
     "select_implementation",
     "step",
 ]
+
+try:
+    import torch  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+
+    def __getattr__(name: str) -> object:
+        if name in __all__:
+            raise ImportError(
+                f"hyperagg.ops.{name} needs PyTorch: pip install 'hyperagg[torch]'", name="torch"
+            )
+        raise AttributeError(f"module 'hyperagg.ops' has no attribute {name!r}")
+else:
+    from hyperagg.ops._validation import Normalize
+    from hyperagg.ops.aggregate import Selection, aggregate, select_implementation
+    from hyperagg.ops.state import Padding, State
+    from hyperagg.ops.step import step
+    from hyperagg.ops.tokens import aggregate_tokens

@@ -41,7 +41,8 @@ def check(
             raise ValueError(f"{name}: on {tensor.device}; x is on {x.device}")
     longest = n
     if isinstance(mask, Documents):
-        longest = max(b - a for a, b in zip(mask.cu_seqlens, mask.cu_seqlens[1:]))
+        _check_documents(mask, x, lengths)
+        longest = mask.max_seqlen or 0
     if p is not None and (p.ndim != 2 or p.shape[1] != d or p.shape[0] < longest):
         raise ValueError(
             f"p: shape {tuple(p.shape)}; give (P, D) with D = {d} and P at least {longest}, the "
@@ -66,15 +67,21 @@ def check(
             raise ValueError("mask: dense weights go without decay, gate and initial_state")
     if isinstance(mask, Prefix) and (fading or state is not None):
         raise ValueError("mask: Prefix goes without decay, gate and initial_state; use Causal")
-    if isinstance(mask, Documents) and (
-        batch != 1 or mask.cu_seqlens[-1] != n or lengths is not None
-    ):
-        raise ValueError(
-            f"mask: documents of {mask.cu_seqlens[-1]} tokens in all need x of shape "
-            f"(1, {mask.cu_seqlens[-1]}, D) and no lengths; x is {tuple(x.shape)}"
-        )
     if state is not None:
         _check_state(state, mask, batch, d, gate is not None, padding)
+
+
+def _check_documents(mask: Documents, x: Tensor, lengths: Tensor | None) -> None:
+    if mask.cu_seqlens.device != x.device:
+        raise ValueError(
+            f"mask: cu_seqlens is on {mask.cu_seqlens.device}, x on {x.device}; move the mask with "
+            "mask.to(x.device)"
+        )
+    if lengths is not None:
+        raise ValueError("lengths: expected None, since Documents has the lengths of its documents")
+    total = x.shape[1] if mask.boundaries is None else mask.boundaries[-1]
+    if x.shape[0] != 1 or x.shape[1] != total:
+        raise ValueError(f"x: shape {tuple(x.shape)}; expected (1, {total}, D) for {mask}")
 
 
 def _check_decay(decay: Tensor, d: int) -> None:
@@ -95,7 +102,7 @@ def _check_state(
         raise TypeError(
             f"initial_state: {type(state).__name__}; give the State of a call with return_state"
         )
-    rows = len(mask.cu_seqlens) - 1 if isinstance(mask, Documents) else batch
+    rows = mask.num_documents if isinstance(mask, Documents) else batch
     wanted: tuple[int, ...] = (rows, d)
     if isinstance(mask, Window):
         wanted = (rows, mask.size - 1, d)

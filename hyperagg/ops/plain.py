@@ -203,8 +203,10 @@ def _documents(
 ) -> tuple[Tensor, State]:
     """Each document on its own, as a row of one batch entry."""
     own: Mask = Causal() if mask.causal else Full()
+    if mask.boundaries is None:
+        raise ValueError("mask: impl='plain' needs a Documents made outside of the compiled graph")
     parts, carried = [], []
-    for i, (a, b) in enumerate(zip(mask.cu_seqlens, mask.cu_seqlens[1:])):
+    for i, (a, b) in enumerate(zip(mask.boundaries, mask.boundaries[1:])):
         y, after = aggregate(
             x[:, a:b],
             p,

@@ -39,8 +39,7 @@ def find_rows(mask: Mask | Tensor, x: Tensor, lengths: Tensor | None, padding: P
     """The rows of x (B, N, D): documents where the mask has them, else one a batch entry."""
     batch, n, _ = x.shape
     if isinstance(mask, Documents):
-        borders = torch.tensor(mask.cu_seqlens, device=x.device)
-        return Rows(borders[:-1], borders.diff())
+        return Rows(mask.cu_seqlens[:-1], mask.cu_seqlens.diff())
     starts = torch.arange(batch, device=x.device) * n
     if lengths is None:
         return Rows(starts, torch.full((batch,), n, device=x.device))

@@ -266,11 +266,11 @@ def _parity(name: str, x: Tensor, p: Tensor | None, mask: Any, more: dict[str, A
     """A few rows and places against the reference, whose cost is quadratic."""
     short = x[:2, :512]
     if isinstance(mask, Documents):
-        mask = Documents(tuple(b for b in mask.cu_seqlens if b <= 512))
-        short = x[:, : mask.cu_seqlens[-1]]
-    some = {k: v[:2, :512] if k == "gated" else v for k, v in more.items()}
+        mask = Documents([b for b in mask.boundaries or () if b <= 512])
+        short = x[:, : int(mask.cu_seqlens[-1])]
+    some = {k: v[:2, :512] if k == "gate" else v for k, v in more.items()}
     got = ops.aggregate(short, p, mask=mask, **some)
-    wide = {k: v.double() if k == "gated" else v for k, v in some.items()}
+    wide = {k: v.double() if k == "gate" else v for k, v in some.items()}
     want = ops.aggregate(short.double(), p, mask=mask, impl="reference", **wide)
     _same(name, got, want, 2e-2 if x.dtype == torch.bfloat16 else 1e-4)
 

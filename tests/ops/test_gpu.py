@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hyperagg.ops import reference
-from hyperagg.ops.masks import Causal, Documents, Full, Window
+from hyperagg.ops import Causal, Documents, Full, Window, reference
 from hyperagg.ops.state import State, find_rows
 
 INTERPRETED = not torch.cuda.is_available()

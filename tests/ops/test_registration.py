@@ -7,7 +7,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hyperagg import ops
-from hyperagg.ops.masks import Causal, Full, Prefix, Window
+from hyperagg.ops import Causal, Documents, Full, Prefix, Window
 
 MASKS = [Full(), Causal(), Window(3), Prefix(2)]
 
@@ -50,6 +50,38 @@ def test_compiles_whole_with_any_length():
         got, want = layer(x, p), Layer()(x, p)
         torch.testing.assert_close(got, want)
         torch.testing.assert_close(*(torch.autograd.grad(y.sum(), x)[0] for y in (got, want)))
+
+
+class PackedLayer(torch.nn.Module):
+    def forward(self, x, cu_seqlens, causal):
+        return ops.aggregate(x, mask=Documents(cu_seqlens, causal=causal), normalize="mean")
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("inside", [True, False])
+def test_packed_documents_compile_whole(causal, inside):
+    layer = PackedLayer()
+
+    def outside(x, mask):
+        return ops.aggregate(x, mask=mask, normalize="mean")
+
+    call = torch.compile(
+        layer if inside else outside, fullgraph=True, dynamic=True, backend="aot_eager"
+    )
+    for cu_seqlens in ([0, 3, 9], [0, 4, 4, 5], [0, 7]):
+        x = torch.randn(1, cu_seqlens[-1], 4)
+        want = layer(x, torch.tensor(cu_seqlens), causal)
+        mask = Documents(cu_seqlens, causal=causal)
+        got = call(x, torch.tensor(cu_seqlens), causal) if inside else call(x, mask)
+        torch.testing.assert_close(got, want)
+
+
+def test_packed_documents_export_with_any_boundaries():
+    n, r = torch.export.Dim("n", min=2, max=64), torch.export.Dim("r", min=3, max=64)
+    example = (torch.randn(1, 9, 4), torch.tensor([0, 3, 9]), True)
+    exported = torch.export.export(PackedLayer(), example, dynamic_shapes=({1: n}, {0: r}, None))
+    x, cu_seqlens = torch.randn(1, 12, 4), torch.tensor([0, 2, 5, 12])
+    assert torch.equal(exported.module()(x, cu_seqlens, True), PackedLayer()(x, cu_seqlens, True))
 
 
 def test_autocast_keeps_the_type_of_the_tokens():
