@@ -1,1 +1,1 @@
-"""What compiled kernels share: threads, prefetching and SIMD rows."""
+"""What compiled kernels share: the cache, threads, barriers, prefetching and SIMD operations."""

@@ -1,4 +1,4 @@
-"""A place where the threads of a compiled kernel wait for each other."""
+"""A barrier for the threads of a compiled kernel."""
 
 from __future__ import annotations
 
@@ -6,30 +6,35 @@ import sys
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic, overload
+
+from hyperagg._numba.cache import njit
 
 __all__ = ["wait"]
 
-# A wait takes well under a microsecond while all threads have a core; one that has none needs
-# the core of those who wait.
-_TURNS_BEFORE_YIELD = 4000
+# A wait takes well under a microsecond while every thread has a core. A thread without one needs
+# the core of a thread that waits.
+_SPINS_BEFORE_YIELD = 4000
 _ONE = np.int64(1)
 
 
 @njit(nogil=True, cache=True, inline="always")
 def wait(arrivals, threads, passed):
-    """Returns when `threads` threads have called it `passed` times, counting this call.
+    """Return when each of `threads` threads has called it `passed` times, including this call.
 
-    arrivals (1,) int64, 0 before the first call, is shared by all of them.
+    Args:
+        arrivals: (1,) int64, shared by all threads; 0 before the first call.
+        threads: the number of threads.
+        passed: the number of calls that this thread has made, including this one.
     """
     if threads == 1:
         return
     _arrive(arrivals, _ONE)
-    turns = 0
+    spins = 0
     while _arrived(arrivals) < threads * passed:
-        turns += 1
-        if turns > _TURNS_BEFORE_YIELD:
+        spins += 1
+        if spins > _SPINS_BEFORE_YIELD:
             _yield()
 
 

@@ -1,8 +1,7 @@
-"""A row of a table, asked for before it is wanted: memory takes as long as adding up ten.
+"""Prefetch rows of a table: a wait for memory takes as long as adding up ten rows.
 
-A processor fetches ahead by itself, but neither rows in no order nor over the border of a page of
-4 kB, which comes every few rows of a wide tensor. Numba's cache does not see a change of this file:
-after one, delete the __pycache__ of ops, text and training.
+The processor prefetches by itself, but neither rows in random order nor across the border of a 4 kB
+page, which a wide table reaches every few rows.
 """
 
 from __future__ import annotations
@@ -16,19 +15,19 @@ from numba.extending import intrinsic
 
 __all__ = ["prefetch"]
 
-_LINE = 64  # bytes, what memory gives at once
+_CACHE_LINE = 64  # in bytes
 _INDEX = ir.IntType(64)
 
 
 @intrinsic
 def prefetch(typing_context: Any, table: Any, row: Any) -> Any:
-    """Has the cache fetch a row of (V, D); changes nothing, wherever the row is."""
+    """Prefetch a row of a (V, D) table into the cache; any row index is safe."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         array_type, row_type = signature.args
         array = context.make_array(array_type)(context, builder, args[0])
-        places = [context.cast(builder, args[1], row_type, types.intp), _INDEX(0)]
-        first = cgutils.get_item_pointer(context, builder, array_type, array, places)
+        indices = [context.cast(builder, args[1], row_type, types.intp), _INDEX(0)]
+        first = cgutils.get_item_pointer(context, builder, array_type, array, indices)
         item = context.get_abi_sizeof(context.get_data_type(array_type.dtype))
         size = builder.mul(builder.extract_value(array.shape, 1), _INDEX(item))
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -36,8 +35,8 @@ def prefetch(typing_context: Any, table: Any, row: Any) -> Any:
         function = builder.module.declare_intrinsic("llvm.prefetch", [byte], function_type)
         to_read, to_keep, data = number(0), number(3), number(1)
         begin = builder.bitcast(first, byte)
-        # One line after the other, since Numba's own loop takes as long as the row's sum.
-        with cgutils.for_range_slice(builder, _INDEX(0), size, _INDEX(_LINE)) as (i, _):
+        # An LLVM loop, since a loop in Numba takes as long as the sum of the row.
+        with cgutils.for_range_slice(builder, _INDEX(0), size, _INDEX(_CACHE_LINE)) as (i, _):
             builder.call(function, [builder.gep(begin, [i]), to_read, to_keep, data])
         return context.get_dummy_value()
 

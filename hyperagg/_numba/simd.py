@@ -1,12 +1,10 @@
-"""Rows of float32 tables, a cache line of sixteen channels at a time.
+"""SIMD operations on rows of float32 tables, in vectors of one cache line of 16 channels.
 
-A loop over the hundred channels of a row is compiled to what would be good for thousands: what it
-checks beforehand, and the channels that are left over at the end, take longer than all the rest.
-Here a row is a whole number of lines, (rows, lines * VECTOR_WIDTH), and the functions take lines from
-`first` up to `last` of the rows that are named after their tables. What they return depends on
-nothing but these lines. LLVM makes vectors as wide as the machine has them.
-
-Numba's cache does not see a change of this file: after one, delete training/__pycache__.
+LLVM optimises a loop over the hundred channels of a row as if there were thousands: the checks
+before the loop and the channels that remain after it take longer than the loop itself. Here a row
+has a whole number of vectors, (rows, vectors * VECTOR_WIDTH), and each function processes the
+vectors `first` to `last` - 1 of the rows whose indices follow their tables. The result depends on
+nothing but these vectors. LLVM splits a vector into registers as wide as those of the processor.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ __all__ = [
 ]
 
 VECTOR_WIDTH = 16
-_APART = 2 * VECTOR_WIDTH  # processors fetch lines in pairs
+_ALIGNMENT = 2 * VECTOR_WIDTH  # processors prefetch cache lines in pairs
 
 _NUMBER = ir.FloatType()
 _VECTOR = ir.VectorType(_NUMBER, VECTOR_WIDTH)
@@ -44,16 +42,18 @@ _FUSED = ("contract",)
 
 
 def aligned_empty(*shape: int) -> np.ndarray:
-    """An empty float32 array in lines of its own: what a thread writes into a line takes it away
-    from all others."""
+    """Return an empty float32 array that shares no cache line with other arrays.
+
+    A thread that writes to a cache line takes it away from all other threads (false sharing).
+    """
     size = int(np.prod(shape))
-    memory = np.empty(-(-size // _APART) * _APART + _APART, dtype=np.float32)
-    skipped = -memory.ctypes.data // memory.itemsize % _APART
+    memory = np.empty(-(-size // _ALIGNMENT) * _ALIGNMENT + _ALIGNMENT, dtype=np.float32)
+    skipped = -memory.ctypes.data // memory.itemsize % _ALIGNMENT
     return memory[skipped : skipped + size].reshape(shape)
 
 
 def pad_to_vector(table: np.ndarray) -> np.ndarray:
-    """A copy of (rows, D), its rows filled up with zeros to whole lines."""
+    """Return a copy of a (rows, D) table whose rows are padded with zeros to whole vectors."""
     rows, d = table.shape
     out = aligned_empty(rows, -(-d // VECTOR_WIDTH) * VECTOR_WIDTH)
     out[:, :d], out[:, d:] = table, 0
@@ -62,78 +62,82 @@ def pad_to_vector(table: np.ndarray) -> np.ndarray:
 
 @intrinsic
 def clear(_: Any, total: Any, i: Any, first: Any, last: Any) -> Any:
-    """total[i] = 0"""
+    """Compute total[i] = 0."""
 
-    def line(builder: ir.IRBuilder, total: _Line) -> None:
+    def one_vector(builder: ir.IRBuilder, total: _RowVector) -> None:
         total.store(_ZERO)
 
-    return _over_lines(line, total, i, first, last)
+    return _over_vectors(one_vector, total, i, first, last)
 
 
 @intrinsic
 def add(_: Any, total: Any, i: Any, w: Any, x: Any, j: Any, first: Any, last: Any) -> Any:
-    """total[i] += w x[j]"""
+    """Compute total[i] += w x[j]."""
 
-    def line(builder: ir.IRBuilder, total: _Line, w: ir.Value, x: _Line) -> None:
+    def one_vector(builder: ir.IRBuilder, total: _RowVector, w: ir.Value, x: _RowVector) -> None:
         total.store(_multiply_add(builder, w, x.load(), total.load()))
 
-    return _over_lines(line, total, i, w, x, j, first, last)
+    return _over_vectors(one_vector, total, i, w, x, j, first, last)
 
 
 @intrinsic
 def axpy4(_: Any, total: Any, i: Any, a: Any, x: Any, j: Any, b: Any, y: Any, k: Any,
              c: Any, z: Any, m: Any, d: Any, u: Any, n: Any,
              first: Any, last: Any) -> Any:  # fmt: skip
-    """total[i] += a x[j] + b y[k] + c z[m] + d u[n]: `add` four times, but that the total is read
-    and written once."""
+    """Compute total[i] += a x[j] + b y[k] + c z[m] + d u[n].
 
-    def line(builder: ir.IRBuilder, total: _Line, *terms: Any) -> None:
+    The result is that of four calls of `add`, but the total is read and written once.
+    """
+
+    def one_vector(builder: ir.IRBuilder, total: _RowVector, *terms: Any) -> None:
         value = total.load()
         for w, row in zip(terms[::2], terms[1::2]):
             value = _multiply_add(builder, w, row.load(), value)
         total.store(value)
 
     arguments = total, i, a, x, j, b, y, k, c, z, m, d, u, n, first, last
-    return _over_lines(line, *arguments)
+    return _over_vectors(one_vector, *arguments)
 
 
 @intrinsic
 def add_product(_: Any, total: Any, i: Any, x: Any, j: Any, y: Any, k: Any,
                 first: Any, last: Any) -> Any:  # fmt: skip
-    """total[i] += x[j] * y[k]"""
+    """Compute total[i] += x[j] * y[k]."""
 
-    def line(builder: ir.IRBuilder, total: _Line, x: _Line, y: _Line) -> None:
+    def one_vector(builder: ir.IRBuilder, total: _RowVector, x: _RowVector, y: _RowVector) -> None:
         total.store(_multiply_add(builder, x.load(), y.load(), total.load()))
 
-    return _over_lines(line, total, i, x, j, y, k, first, last)
+    return _over_vectors(one_vector, total, i, x, j, y, k, first, last)
 
 
 @intrinsic
 def product(_: Any, out: Any, i: Any, w: Any, x: Any, j: Any, y: Any, k: Any,
             first: Any, last: Any) -> Any:  # fmt: skip
-    """out[i] = w x[j] * y[k]; returns the sum of its squares."""
+    """Compute out[i] = w x[j] * y[k]; return the sum of the squares of out[i]."""
 
-    def line(builder: ir.IRBuilder, out: _Line, w: ir.Value, x: _Line, y: _Line) -> ir.Value:
+    def one_vector(
+        builder: ir.IRBuilder, out: _RowVector, w: ir.Value, x: _RowVector, y: _RowVector
+    ) -> ir.Value:
         value = builder.fmul(builder.fmul(w, x.load()), y.load())
         out.store(value)
         return builder.fmul(value, value, flags=_FUSED)
 
-    return _over_lines(line, out, i, w, x, j, y, k, first, last, returns=types.float32)
+    return _over_vectors(one_vector, out, i, w, x, j, y, k, first, last, returns=types.float32)
 
 
 @intrinsic
 def dot(_: Any, x: Any, i: Any, y: Any, j: Any, first: Any, last: Any) -> Any:
-    """The sum of x[i] * y[j]."""
+    """Return the sum of x[i] * y[j]."""
 
-    def line(builder: ir.IRBuilder, x: _Line, y: _Line) -> ir.Value:
+    def one_vector(builder: ir.IRBuilder, x: _RowVector, y: _RowVector) -> ir.Value:
         return builder.fmul(x.load(), y.load(), flags=_FUSED)
 
-    return _over_lines(line, x, i, y, j, first, last, returns=types.float32)
+    return _over_vectors(one_vector, x, i, y, j, first, last, returns=types.float32)
 
 
 @dataclass
-class _Line:
-    """A line of a row, while the code for it is written."""
+class _RowVector:
+    """One vector of a row, while its LLVM code is generated."""
 
     builder: ir.IRBuilder
     pointer: ir.Value
@@ -145,13 +149,13 @@ class _Line:
         self.builder.store(value, self.pointer, align=4)
 
 
-def _over_lines(
-    of_line: Callable[..., ir.Value | None], *arguments: Any, returns: Any = types.void
+def _over_vectors(
+    of_vector: Callable[..., ir.Value | None], *arguments: Any, returns: Any = types.void
 ) -> Any:
-    """The signature and the code of a loop over lines: `of_line` writes what is done with one.
+    """The signature and code generator of a loop over vectors, whose body `of_vector` generates.
 
-    It is given a vector of equal lanes for a number, and for a table and the number of its row
-    that line of it. What it returns is added up.
+    `of_vector` receives a vector of equal lanes for each number, and a `_RowVector` for each table
+    and row index. The vectors that it returns are summed.
     """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
@@ -164,16 +168,16 @@ def _over_lines(
             if isinstance(own, types.Array):
                 row_type, row = next(given)
                 array = context.make_array(own)(context, builder, value)
-                place = [index(row, row_type), context.get_constant(types.intp, 0)]
-                operands.append(cgutils.get_item_pointer(context, builder, own, array, place))
+                indices = [index(row, row_type), context.get_constant(types.intp, 0)]
+                operands.append(cgutils.get_item_pointer(context, builder, own, array, indices))
             else:
                 number = context.cast(builder, value, own, types.float32)
                 operands.append(_lanes(builder, number))
         first, last = map(index, values[-2:], signature.args[-2:])
         total = cgutils.alloca_once_value(builder, _ZERO)
-        with cgutils.for_range_slice(builder, first, last, first.type(1)) as (line, _):
-            column = builder.mul(line, line.type(VECTOR_WIDTH))
-            found = of_line(builder, *(_line(builder, each, column) for each in operands))
+        with cgutils.for_range_slice(builder, first, last, first.type(1)) as (number, _):
+            column = builder.mul(number, number.type(VECTOR_WIDTH))
+            found = of_vector(builder, *(_operand(builder, each, column) for each in operands))
             if found is not None:
                 builder.store(builder.fadd(builder.load(total), found, flags=_FUSED), total)
         if returns is types.void:
@@ -183,11 +187,11 @@ def _over_lines(
     return returns(*arguments), generate
 
 
-def _line(builder: ir.IRBuilder, operand: ir.Value, column: ir.Value) -> Any:
+def _operand(builder: ir.IRBuilder, operand: ir.Value, column: ir.Value) -> Any:
     if not isinstance(operand.type, ir.PointerType):
         return operand
-    place = builder.gep(operand, [column])
-    return _Line(builder, builder.bitcast(place, _VECTOR.as_pointer()))
+    pointer = builder.gep(operand, [column])
+    return _RowVector(builder, builder.bitcast(pointer, _VECTOR.as_pointer()))
 
 
 def _multiply_add(builder: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
@@ -196,7 +200,7 @@ def _multiply_add(builder: ir.IRBuilder, x: ir.Value, y: ir.Value, z: ir.Value) 
 
 def _lanes(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
     one = builder.insert_element(_UNDEFINED, number, ir.IntType(32)(0))
-    return builder.shuffle_vector(one, _UNDEFINED, _places([0] * VECTOR_WIDTH))
+    return builder.shuffle_vector(one, _UNDEFINED, _lane_indices([0] * VECTOR_WIDTH))
 
 
 def _sum_of_lanes(builder: ir.IRBuilder, vector: ir.Value) -> ir.Value:
@@ -204,13 +208,13 @@ def _sum_of_lanes(builder: ir.IRBuilder, vector: ir.Value) -> ir.Value:
     while width > 1:
         width //= 2
         halves = [
-            builder.shuffle_vector(vector, vector, _places(range(start, start + width)))
+            builder.shuffle_vector(vector, vector, _lane_indices(range(start, start + width)))
             for start in (0, width)
         ]
         vector = builder.fadd(*halves)
     return builder.extract_element(vector, ir.IntType(32)(0))
 
 
-def _places(lanes: Iterable[int]) -> ir.Constant:
+def _lane_indices(lanes: Iterable[int]) -> ir.Constant:
     numbers = list(lanes)
     return ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), numbers)

@@ -1,12 +1,13 @@
-"""Runs compiled kernels on several threads, each on a range of outputs of its own.
+"""Run compiled kernels on several threads, each on ranges of the outputs.
 
-An output is always summed by one thread in one order, so the bits do not depend on how many
-threads there are. The threads are PyTorch's own OpenMP team: it keeps its cores busy for some
-milliseconds after each op, waiting for the next, and other threads would have to fight for them.
-Where that team is not to be had (PyTorch not imported, another OpenMP, a process that was forked),
-a pool takes its place. Numba's default threads may not be entered by two Python threads at once.
+Every output is computed by one thread in one order, so the bits do not depend on the number of
+threads. If PyTorch is imported, the threads are those of its OpenMP team: that team keeps its cores
+busy for some milliseconds after each operation, waiting for the next, and other threads would
+compete with it for them. Otherwise, and in a forked process, in which the team does not exist, the
+threads belong to a pool. Numba's own threads are not used, since two Python threads cannot enter
+its default threading layer at the same time.
 
-PyTorch is asked only if it is there already: what predicts without it shall not wait for it.
+This module never imports PyTorch, so that the classifier neither needs it nor waits for it.
 """
 
 from __future__ import annotations
@@ -14,100 +15,122 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import lru_cache
+from threading import Semaphore
 from typing import Any
 
 import numpy as np
 
 __all__ = ["even_borders", "parts", "run"]
 
-# Below this many multiply-adds a second thread costs more than it saves.
-_WORK_WORTH_A_THREAD = 200_000
-_SECONDS_BEFORE_A_WORD = 1.0
+# In multiply-adds; with less work per thread, starting one costs more than it saves.
+_MIN_WORK_PER_THREAD = 200_000
 _compiled: set[tuple[Any, ...]] = set()
 
 
-def _most() -> int:
-    """How many threads there may be: as many as PyTorch uses, or about as many as it would use."""
-    if ask := _asked_of_torch():
+def _max_threads() -> int:
+    """The number of threads that PyTorch uses, or that it would use by default."""
+    if ask := _torch_num_threads():
         return ask()
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdecimal() and int(wanted) > 0:
-        return int(wanted)
+    requested = os.environ.get("OMP_NUM_THREADS", "")
+    if requested.isdecimal() and int(requested) > 0:
+        return int(requested)
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def parts(work: int) -> int:
-    """How many threads are worth while for so many multiply-adds."""
-    worth = work // _WORK_WORTH_A_THREAD
-    return 1 if worth <= 1 else min(_most(), worth)
+    """Return the number of threads that are worthwhile for this number of multiply-adds."""
+    worthwhile = work // _MIN_WORK_PER_THREAD
+    return 1 if worthwhile <= 1 else min(_max_threads(), worthwhile)
 
 
 def even_borders(costs: np.ndarray, parts: int) -> np.ndarray:
-    """Borders that cut the items into `parts` ranges of about equal total cost."""
+    """Return the borders that divide items into ranges of about equal total cost.
+
+    Args:
+        costs: (n,) the cost of each item.
+        parts: the number of ranges.
+
+    Returns:
+        (parts + 1,) int64 from 0 to n; range i has the items from borders[i] to borders[i + 1] - 1.
+    """
     if parts == 1 or len(costs) == 0:
         return np.array([0, len(costs)])
-    reached = np.cumsum(costs)
-    targets = reached[-1] * np.arange(1, parts) / parts
-    # An item goes to the range that its middle falls into.
-    return np.concatenate([[0], np.searchsorted(reached - costs / 2, targets), [len(costs)]])
+    cumulative = np.cumsum(costs)
+    targets = cumulative[-1] * np.arange(1, parts) / parts
+    # An item belongs to the range that contains its middle.
+    return np.concatenate([[0], np.searchsorted(cumulative - costs / 2, targets), [len(costs)]])
 
 
 def run(kernel: Callable[..., object], borders: np.ndarray, *args: Any) -> None:
-    """kernel(begin, end, *args) for every range between borders, on as many threads as are free."""
+    """Call kernel(begin, end, *args) for every range between borders, on several threads.
+
+    If no thread can be started, the calling thread runs all ranges.
+
+    Raises:
+        Exception: whatever the kernel raises; all ranges have ended by then.
+    """
     ranges = [(int(a), int(b)) for a, b in zip(borders, borders[1:]) if a < b]
     if not ranges:
         return
     key = (kernel, *(a.dtype if isinstance(a, np.ndarray) else type(a) for a in args))
     if key not in _compiled:
-        with _word_when_slow():
-            kernel(0, 0, *args)  # an empty range: compiles, computes nothing
+        kernel(0, 0, *args)  # an empty range: compiles the kernel and computes nothing
         _compiled.add(key)
     if len(ranges) == 1:
         kernel(*ranges[0], *args)
         return
     errors: list[BaseException] = []
-    todo = iter(ranges)  # shared: each range goes to the thread that asks first
+    ended = Semaphore(0)
+    remaining = iter(ranges)  # shared: the thread that asks first gets the next range
 
     def work(_: object = None) -> None:
-        try:
-            for first, last in todo:
-                kernel(first, last, *args)
-        except BaseException as error:  # C code, which calls this, would lose it
-            errors.append(error)
+        for begin, end in remaining:
+            try:
+                kernel(begin, end, *args)
+            except BaseException as error:  # the OpenMP team, which is C code, would lose it
+                errors.append(error)
+            finally:
+                ended.release()
 
     if (team := _team()) is not None:
-        # Another number of threads than PyTorch's would have its team built anew.
-        team(_Callback(work), None, _most(), 0)
+        # With a number of threads other than PyTorch's, the team would be built anew.
+        team(_Callback(work), None, _max_threads(), 0)
     else:
-        waiting = [_pool(os.getpid()).submit(work) for _ in ranges[1:]]
-        work()
-        for future in waiting:
-            future.result()
+        _run_in_pool(work, len(ranges))
+    for _ in ranges:
+        ended.acquire()
     if errors:
         raise errors[0]
+
+
+def _run_in_pool(work: Callable[[], None], ranges: int) -> None:
+    try:
+        for _ in range(ranges - 1):
+            _pool(os.getpid()).submit(work)
+    except RuntimeError:  # no further thread can be started
+        pass
+    work()
 
 
 _Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _forked = False
 
 
-def _asked_of_torch() -> Callable[[], int] | None:
-    # PyTorch may be half imported, by another thread.
+def _torch_num_threads() -> Callable[[], int] | None:
+    # The attribute is missing while another thread imports PyTorch.
     return getattr(sys.modules.get("torch"), "get_num_threads", None)
 
 
 def _team() -> Any:
-    return _find_team() if _asked_of_torch() and not _forked else None
+    return _find_team() if _torch_num_threads() and not _forked else None
 
 
 @lru_cache(maxsize=1)
 def _find_team() -> Any:
-    """GNU OpenMP's way to run a function on all threads of the team, in the copy PyTorch uses."""
+    """The function of GNU OpenMP that runs a callback on the team, in the copy PyTorch loaded."""
     try:
         return getattr(ctypes.CDLL(None), "GOMP_parallel", None)
     except (OSError, TypeError):
@@ -125,17 +148,5 @@ if hasattr(os, "register_at_fork"):
 
 @lru_cache(maxsize=1)
 def _pool(process_id: int) -> ThreadPoolExecutor:
-    # Keyed by the process: the threads of a parent do not survive a fork.
+    # One pool per process: the threads of a parent do not exist in its forked children.
     return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="hyperagg")
-
-
-@contextmanager
-def _word_when_slow() -> Iterator[None]:
-    text = "hyperagg: compiling a kernel for this machine; it is kept for the next time"
-    timer = threading.Timer(_SECONDS_BEFORE_A_WORD, print, (text,), {"file": sys.stderr})
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

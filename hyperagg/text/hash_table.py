@@ -8,8 +8,8 @@ every access waits for memory.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from hyperagg._numba.cache import njit
 from hyperagg._numba.prefetch import prefetch
 
 __all__ = ["build_table", "count_hashes", "find"]

@@ -20,8 +20,8 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from hyperagg._numba.cache import njit
 from hyperagg._numba.prefetch import prefetch
 from hyperagg._numba.threads import even_borders, parts, run
 from hyperagg.text.hash_table import find

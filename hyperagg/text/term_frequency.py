@@ -10,8 +10,8 @@ The counts are kept in an open-addressing table of two arrays, whose length is a
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from hyperagg._numba.cache import njit
 from hyperagg.text.ragged import Ragged
 
 __all__ = [

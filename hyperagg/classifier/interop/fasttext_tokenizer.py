@@ -18,8 +18,8 @@ from reprlib import repr as shorten
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from hyperagg._numba.cache import njit
 from hyperagg.text.ragged import Ragged
 from hyperagg.text.tokenizers import Alignment
 

@@ -13,8 +13,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from hyperagg._numba.cache import njit
 from hyperagg._numba.prefetch import prefetch
 from hyperagg._numba.threads import even_borders, parts, run
 from hyperagg.text import Ragged

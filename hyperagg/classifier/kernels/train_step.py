@@ -25,10 +25,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from hyperagg._numba import simd as lines
 from hyperagg._numba.barrier import wait
+from hyperagg._numba.cache import njit
 from hyperagg._numba.prefetch import prefetch
 from hyperagg._numba.simd import VECTOR_WIDTH
 from hyperagg.classifier.kernels.scoring import AHEAD, block_end, block_of, blocks_of, scale_of

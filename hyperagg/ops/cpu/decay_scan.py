@@ -8,9 +8,10 @@ does not vectorise.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
+from hyperagg._numba.cache import njit
 from hyperagg.ops.cpu.intrinsics import at, narrow, scale_of, stream, widen
 from hyperagg.ops.cpu.prefix_sum import STRETCH
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
+
+from hyperagg._numba.cache import njit
 
 __all__ = ["at", "can_stream", "narrow", "scale_of", "stream", "widen"]
 

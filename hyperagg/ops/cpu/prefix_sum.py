@@ -13,8 +13,8 @@ None, for which Numba compiles a kernel of its own: with both cases in one, neit
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from hyperagg._numba.cache import njit
 from hyperagg._numba.prefetch import prefetch
 from hyperagg.ops.cpu.intrinsics import at, narrow, scale_of, stream, widen
 

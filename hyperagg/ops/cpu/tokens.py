@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
+from hyperagg._numba.cache import njit
 from hyperagg._numba.prefetch import prefetch
 from hyperagg._numba.threads import even_borders, parts, run
 from hyperagg.ops.cpu.intrinsics import at

@@ -8,8 +8,8 @@ Its backward pass is its transpose, and then the gradients of the products by th
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from hyperagg._numba.cache import njit
 from hyperagg._numba.threads import run
 from hyperagg.ops.cpu.chunking import cut_rows, shares, shares_of_places
 from hyperagg.ops.cpu.intrinsics import at, narrow, scale_of, widen
