@@ -1,4 +1,4 @@
-"""What every study writes: results.json, and a table for people."""
+"""Results of measurements: the environment, results.json, and tables for people."""
 
 from __future__ import annotations
 
@@ -6,45 +6,78 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from rich.table import Table
 
 from hyperagg._common.atomic import atomic_write
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = [
     "environment",
     "make_table",
     "markdown_table",
+    "num_threads",
     "spread",
     "times",
     "write_results",
 ]
 
+_PACKAGES = (
+    *("hyperagg", "torch", "numpy", "numba"),
+    *("tokenizers", "scikit-learn", "transformers"),
+)
+
 
 def environment() -> dict[str, Any]:
-    """The machine and the versions that a figure was measured with."""
-    packages = ("hyperagg", "torch", "numpy", "numba", "tokenizers", "scikit-learn")
-    return {
+    """Describe the machine and the installed versions that a result was measured with.
+
+    Returns:
+        "processor", "cores", "threads", "commit" (None outside a checkout), "system", "python",
+        and the version of each package that is installed.
+    """
+    found: dict[str, Any] = {
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": num_threads(),
         "commit": _commit(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        **{package: version(package) for package in packages},
-        **{package: version(package) for package in ("transformers",) if find_spec(package)},
     }
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def num_threads() -> int:
+    """Return PyTorch's number of threads if it is imported, else the number of usable cores.
+
+    OMP_NUM_THREADS limits the latter, as it limits PyTorch.
+    """
+    # Importing PyTorch only to ask it would take seconds; it may also be half imported.
+    if ask := getattr(sys.modules.get("torch"), "get_num_threads", None):
+        return ask()
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    if limit.isdecimal() and int(limit) > 0:
+        return int(limit)
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def spread(values: Sequence[float], scale: float = 100, digits: int = 2) -> str:
-    """mean ± deviation of the seeds; the deviation is of a sample, hence none for one seed."""
+    """Format "mean ± sample standard deviation"; a single value has no deviation.
+
+    >>> spread([0.5, 0.7])
+    '60.00 ± 14.14'
+    """
     mean = f"{scale * float(np.mean(values)):.{digits}f}"
     if len(values) < 2:
         return mean
@@ -52,11 +85,19 @@ def spread(values: Sequence[float], scale: float = 100, digits: int = 2) -> str:
 
 
 def times(ratio: float) -> str:
+    """Format a ratio, with one decimal below 10.
+
+    >>> times(2.54)
+    '2.5 ×'
+    """
     return f"{ratio:.1f} ×" if ratio < 10 else f"{ratio:.0f} ×"
 
 
 def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    # Without frames, so that eight columns fit into a terminal of 80.
+    """Make a rich table for the terminal, the first column aligned left and the others right."""
+    from rich.table import Table
+
+    # Without a frame, eight columns fit into 80 characters.
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left")
@@ -66,13 +107,14 @@ def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Format a Markdown table, the first column aligned left and the others right."""
     lines = ["| " + " | ".join(columns) + " |", "|---" + "|---:" * (len(columns) - 1) + "|"]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
 def write_results(folder: Path, results: Mapping[str, Any]) -> Path:
-    """results.json in `folder`, whole or not at all."""
+    """Write results.json to a folder atomically, and return its path."""
     path = folder / "results.json"
     with atomic_write(path) as draft:
         draft.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", "utf-8")
@@ -80,8 +122,10 @@ def write_results(folder: Path, results: Mapping[str, Any]) -> Path:
 
 
 def _commit() -> str | None:
-    """Of the checkout that runs; None where it is installed without one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    folder = Path(__file__).parent
+    if "site-packages" in folder.parts:  # an enclosing repository is not ours
+        return None
+    command = ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

@@ -1,22 +1,26 @@
-"""Aggregation beside its rivals on one data set: accuracy, size, speed, pictures.
+"""Aggregation beside baselines on one data set: accuracy, size and speed.
 
-"aggregation" is the classifier as it comes. "words" is aggregation in the rivals' skeleton: the
-same words and no grams, the same embedding size, so that the mixers alone differ. All are trained
-by the same loop; the held-out part of the training rows picks the best epoch. The test rows are
-looked at once, at the end. Models take turns seed by seed in one process, with the same number of
-threads.
+"aggregation" is the default `TextClassifier`. "words" is aggregation in the architecture of the
+neural baselines: words only, without n-grams, and their embedding dimension, so that only the way
+of mixing tokens differs. "attention" and "transformer" are trained by PyTorch, "tfidf" is a linear
+support vector machine on TF-IDF features, and "fasttext" is the fastText library.
+
+The validation part of the training rows selects the epoch, and for tfidf and fasttext the
+parameters. The test rows are read once, at the end. Models are trained in turn, seed by seed, in
+one process with the same number of threads.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.table import Table
 
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import (
@@ -28,88 +32,116 @@ from hyperagg._common.report import (
     write_results,
 )
 from hyperagg._common.runs import Runs
-from hyperagg.classifier.baselines.linear_and_fasttext import (
-    BASELINES,
-    choose,
-    make_baseline,
-    run_baseline,
-)
+from hyperagg._common.split import train_validation_split
+from hyperagg._common.validation import check_choice, check_integer, check_real
+from hyperagg.classifier.baselines.scores import classification_scores
+from hyperagg.classifier.baselines.selection import select_parameters
 from hyperagg.classifier.estimator import TextClassifier
-from hyperagg.data import Dataset
-from research.analysis.figures import draw_learning_curves
-from research.studies.cosines import write_cosines
+from hyperagg.classifier.training.labels import distinct, encode_labels, first_classes
+from hyperagg.data import Dataset, Split
 
-__all__ = ["compare", "results_table"]
+if TYPE_CHECKING:
+    from rich.table import Table
 
-VARIANTS: dict[str, dict[str, Any]] = {
+__all__ = ["BASELINES", "DEFAULT_BASELINES", "compare", "dataset_from_rows", "results_table"]
+
+_logger = logging.getLogger("hyperagg")
+
+_VARIANTS: dict[str, dict[str, Any]] = {
     "aggregation": {},
     "words": {"max_ngrams": 0, "d_model": 256},
-    "attention": {"mixer": "attention"},
-    "transformer": {"mixer": "transformer"},
 }
-RIVALS = (*(name for name in VARIANTS if name != "aggregation"), *BASELINES)
+_NEURAL = ("attention", "transformer")
+_EXTERNAL = {
+    "tfidf": ("hyperagg.classifier.baselines.tfidf", "TfidfClassifier"),
+    "fasttext": ("hyperagg.classifier.baselines.fasttext", "FastTextClassifier"),
+}
+BASELINES = ("words", *_NEURAL, *_EXTERNAL)
+DEFAULT_BASELINES = ("words", *_NEURAL)
 
 
 def compare(
     dataset: Dataset,
-    rivals: Sequence[str],
+    baselines: Sequence[str] | None,
     seeds: int,
-    out: Path,
+    out: str | Path,
     *,
     epochs: int | None = None,
     baseline_seeds: int | None = None,
     resume: bool = False,
-    progress: bool = True,
-    say: Callable[[str], None] = print,
+    progress: bool | None = None,
+    callback: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Train and measure every model; write results.json, table.md, pictures and models to `out`.
+    """Train and measure aggregation and the baselines on one data set.
+
+    Writes results.json, table.md, learning_curves.png (if matplotlib is installed) and the
+    classifiers of seed 0 to `out`.
 
     Args:
-        dataset: train and test rows.
-        rivals: names of RIVALS.
-        seeds: how many; 0 ... seeds - 1.
-        out: the folder for everything that is written.
-        epochs: the same for all models; None: what was found best for each.
-        baseline_seeds: as `seeds`, of BASELINES; None: as many.
-        resume: keep the runs that an earlier, interrupted call left in `out`.
-        progress: show bars.
-        say: told in a line what was measured.
+        dataset: training and test rows.
+        baselines: names from `BASELINES`; None: those of `DEFAULT_BASELINES` that are installed.
+        seeds: number of seeds, 0 ... seeds - 1.
+        out: the folder to write to.
+        epochs: the number of epochs of aggregation and the neural baselines; None: the default of
+            each.
+        baseline_seeds: number of seeds of fasttext; None: as many as `seeds`. tfidf does not
+            depend on the seed and is trained once.
+        resume: keep the runs that an interrupted call left in `out`.
+        progress: show progress bars; None: in a terminal or a notebook.
+        callback: called with one line per measured run and per item that is skipped; None: the
+            lines are logged.
 
     Returns:
         the contents of results.json.
+
+    Raises:
+        ValueError: an unknown baseline, or test rows with labels that the training rows lack.
+        ImportError: a baseline that is named is not installed. Nothing was trained then.
+
+    Cost: most of the time trains the baselines; attention takes O(n^2) for a text of n tokens.
+
+    >>> from tempfile import mkdtemp
+    >>> rows = Split(["good film", "bad film"] * 20, ["yes", "no"] * 20)
+    >>> data = dataset_from_rows("films", rows)
+    >>> results = compare(data, ["words"], 1, mkdtemp(), progress=False, callback=lambda line: None)
+    >>> list(results["models"])
+    ['aggregation', 'words']
     """
-    for name in rivals:
-        if name not in RIVALS:
-            raise ValueError(f"rivals: {name!r} is none of {', '.join(RIVALS)}")
-    if seeds < 1:
-        raise ValueError(f"seeds={seeds}: give 1 or more")
-    names = ["aggregation", *rivals]
-    for name in BASELINES.keys() & set(rivals):
-        make_baseline(name)  # one that is not installed is told at once
+    out = Path(out)
+    report = callback or _logger.info
+    check_integer("seeds", seeds, 1)
+    if baseline_seeds is not None:
+        check_integer("baseline_seeds", baseline_seeds, 1)
+    names = ["aggregation", *_installed(baselines, report)]
+    multi_label = dataset.train.multi_label
+    encode_labels(dataset.test.labels, distinct(dataset.train.labels), "test labels")
+    metric = "micro_f1" if multi_label else "accuracy"
+    # Neural baselines learn from the training part only, and so does what they are compared with.
+    refit = not any(name in _NEURAL or name == "words" for name in names)
     runs = Runs(out / "runs.json", f"{dataset.name} {len(dataset.train.texts)}", resume)
-    measure = "micro_f1" if dataset.train.multi_label else "accuracy"
     for seed in range(seeds):
         for name in names:
-            if name in BASELINES:
-                differ = BASELINES[name].seeds_differ
-                if seed >= ((baseline_seeds or seeds) if differ else 1):
-                    continue
             key = f"{name} epochs={epochs} seed={seed}"
-            if key not in runs.done and name in BASELINES:
-                if (chosen := f"{name} chosen") not in runs.done:
-                    runs.add(chosen, choose(name, dataset))
-                runs.add(key, run_baseline(name, dataset, runs.done[chosen], seed))
+            if name in _EXTERNAL:
+                count = (baseline_seeds or seeds) if _external(name).depends_on_seed else 1
+                if seed >= count:
+                    continue
+                if key not in runs.done:
+                    if (selected := f"{name} parameters") not in runs.done:
+                        rows = dataset.train.texts, dataset.train.labels
+                        runs.add(selected, select_parameters(_external(name), *rows))
+                    runs.add(key, _run_external(name, dataset, runs.done[selected], seed))
+            elif key not in runs.done and name in _NEURAL:
+                runs.add(key, _run_neural(name, dataset, epochs, seed, progress))
             elif key not in runs.done:
-                # Beside baselines, which learn all rows, so does it; mixers learn the same rows.
-                alone = not any(rival in VARIANTS for rival in rivals)
-                config = {**VARIANTS[name], "epochs": epochs, "refit": alone}
+                config = {**_VARIANTS[name], "epochs": epochs, "refit": refit}
                 folder = out / "models" / name if seed == 0 else None
-                runs.add(key, _run(dataset, config, seed, folder, progress))
+                runs.add(key, _run_aggregation(dataset, config, seed, folder, progress))
             run = runs.done[key]
-            say(
-                f"{name}, seed {seed}: {measure.replace('_', '-')} {100 * run[measure]:.2f} %, "
-                f"{np.median(run['seconds']):.2f} s an epoch, "
-                f"{run['predict_docs_per_second']:,.0f} documents/s"
+            report(
+                f"{name}, seed {seed}: {metric.replace('_', '-')} {100 * run[metric]:.2f} %, "
+                f"{np.median(run['seconds']):.2f} s per epoch, "
+                f"{run['predict_documents_per_second']:,.0f} documents/s"
             )
     by_model = {
         name: [
@@ -123,33 +155,106 @@ def compare(
         "dataset": dataset.name,
         "source": dataset.source,
         "rows": {"train": len(dataset.train.texts), "test": len(dataset.test.texts)},
-        "measure": measure,
+        "metric": metric,
         "environment": environment(),
-        "models": {name: _summary(own, measure) for name, own in by_model.items()},
+        "models": {name: _summary(own, metric) for name, own in by_model.items()},
     }
     results["ratios"] = _ratios(results["models"])
-    trained = [name for name in names if name in VARIANTS]
-    results["orthogonality"] = _orthogonality(out, trained[1:] if "words" in names else trained)
     curves = {
         name: [(np.cumsum(run["seconds"]).tolist(), run["validation_score"]) for run in own]
         for name, own in by_model.items()
-        if name in VARIANTS
+        if name not in _EXTERNAL
     }
-    draw_learning_curves(curves, out / "learning_curves.png")
+    _draw_learning_curves(curves, out / "learning_curves.png", report)
     write_results(out, results)
     with atomic_write(out / "table.md") as draft:
         draft.write_text(markdown_table(_columns(results), _cells(results)), "utf-8")
     return results
 
 
+def dataset_from_rows(
+    name: str,
+    rows: Split,
+    test: Split | None = None,
+    *,
+    test_fraction: float = 0.2,
+    source: str = "",
+) -> Dataset:
+    """Make a `Dataset` of a user's own rows.
+
+    Args:
+        name: the name of the data set.
+        rows: texts and labels to learn from.
+        test: texts and labels to measure on; None: a fraction of `rows`, a contiguous run of each
+            class. A row with a label that no training row has is learned from instead.
+        test_fraction: that fraction.
+        source: one line on the origin of the rows.
+
+    Raises:
+        ValueError: there are too few rows per class to measure on any.
+
+    >>> data = dataset_from_rows("films", Split(["good", "bad"] * 10, ["yes", "no"] * 10))
+    >>> len(data.train), len(data.test)
+    (16, 4)
+    """
+    if test is not None:
+        return Dataset(name, rows, test, source)
+    check_real("test_fraction", test_fraction, 0, 1, open_minimum=True, open_maximum=True)
+    targets = encode_labels(rows.labels, distinct(rows.labels), "labels")
+    training, measured = train_validation_split(first_classes(targets), test_fraction, 0)
+    known = set(targets.take(training).token_ids.tolist())
+    kept = [
+        int(i) for i in measured if known.issuperset(targets.take(np.array([i])).token_ids.tolist())
+    ]
+    if not kept:
+        raise ValueError(
+            f"{name}: {len(rows):,} rows; expected at least {int(np.ceil(1 / test_fraction))} rows "
+            "of a class, so that some can be measured on"
+        )
+    learned = np.setdiff1d(np.arange(len(rows)), kept).tolist()
+    return Dataset(name, _take(rows, learned), _take(rows, kept), source)
+
+
 def results_table(results: dict[str, Any]) -> Table:
-    """The comparison as a table for the terminal."""
-    title = f"{results['dataset']}, test rows (×: of aggregation's time)"
+    """Make a table of the results of `compare` for the terminal."""
+    title = f"{results['dataset']}, test rows (×: relative to the time of aggregation)"
     return make_table(title, _columns(results), _cells(results))
 
 
-def _run(
-    dataset: Dataset, config: dict[str, Any], seed: int, folder: Path | None, progress: bool
+def _installed(baselines: Sequence[str] | None, report: Callable[[str], None]) -> list[str]:
+    """The baselines to train; of the default ones those that can be imported."""
+    names = list(DEFAULT_BASELINES if baselines is None else baselines)
+    found, missing = [], {}
+    for name in names:
+        check_choice("baselines", name, BASELINES)
+        try:
+            if name in _NEURAL:
+                import_module("hyperagg.classifier.baselines.neural")
+            elif name in _EXTERNAL:
+                _external(name)()
+        except ImportError as error:
+            if baselines is not None:
+                raise
+            missing[name] = str(error)
+        else:
+            found.append(name)
+    for reason in dict.fromkeys(missing.values()):
+        skipped = [name for name in missing if missing[name] == reason]
+        report(f"{', '.join(skipped)} {'are' if len(skipped) > 1 else 'is'} skipped: {reason}")
+    return found
+
+
+def _external(name: str) -> Any:
+    module, attribute = _EXTERNAL[name]
+    return getattr(import_module(module), attribute)
+
+
+def _run_aggregation(
+    dataset: Dataset,
+    config: dict[str, Any],
+    seed: int,
+    folder: Path | None,
+    progress: bool | None,
 ) -> dict[str, Any]:
     classifier = TextClassifier(**config)
     started = time.perf_counter()
@@ -158,11 +263,15 @@ def _run(
     if folder is not None:
         classifier.save_pretrained(folder)
     history = classifier.history_
+    scores = classifier.evaluate(dataset.test.texts, dataset.test.labels)
+    scores["expected_calibration_error"] = scores.pop("calibration_error")
+    counts = classifier.model.count_parameters()
     return {
-        **classifier.evaluate(dataset.test.texts, dataset.test.labels),
-        **classifier.model.count_parameters(),
+        **scores,
+        "parameters": counts["parameters"],
+        "parameters_without_embedding": counts["without_embedding"],
         "max_tokens": classifier.config.max_tokens,
-        "recipe": asdict(
+        "training_config": asdict(
             classifier.config.recipe(
                 len(classifier.classes_), len(dataset.train.texts), dataset.train.multi_label
             )
@@ -171,77 +280,106 @@ def _run(
         "seconds": history.seconds,
         "validation_score": history.validation_score,
         "best_epoch": history.best_epoch + 1,
-        "predict_docs_per_second": _documents_per_second(classifier, dataset.test.texts),
+        "predict_documents_per_second": _documents_per_second(classifier, dataset.test.texts),
     }
 
 
-def _documents_per_second(classifier: TextClassifier, texts: Sequence[str]) -> float:
-    """From text to label: the median of 7 passes, or of as many as 10 seconds hold."""
-    times: list[float] = []
-    while len(times) < 7 and sum(times) < 10:
+def _run_neural(
+    name: str, dataset: Dataset, epochs: int | None, seed: int, progress: bool | None
+) -> dict[str, Any]:
+    from hyperagg.classifier.baselines.neural import NeuralClassifier
+
+    architecture: Any = name
+    classifier = NeuralClassifier(architecture, epochs=epochs)
+    started = time.perf_counter()
+    classifier.fit(dataset.train.texts, dataset.train.labels, seed=seed, progress=progress)
+    fit_seconds = time.perf_counter() - started
+    parameters = classifier.num_parameters()
+    return {
+        **classifier.evaluate(dataset.test.texts, dataset.test.labels),
+        "parameters": parameters,
+        "parameters_without_embedding": parameters - classifier.model_.embedding.numel(),
+        "max_tokens": classifier.max_tokens,
+        "training_config": classifier.training_config(classifier.multi_label_),
+        "fit_seconds": fit_seconds,
+        "seconds": classifier.epoch_seconds_,
+        "validation_score": classifier.validation_scores_,
+        "best_epoch": classifier.best_epoch_ + 1,
+        "predict_documents_per_second": _documents_per_second(classifier, dataset.test.texts),
+    }
+
+
+def _run_external(
+    name: str, dataset: Dataset, parameters: dict[str, Any], seed: int
+) -> dict[str, Any]:
+    classifier = _external(name)(**parameters)
+    started = time.perf_counter()
+    classifier.fit(dataset.train.texts, dataset.train.labels, seed=seed)
+    fit_seconds = time.perf_counter() - started
+    predicted = classifier.predict(dataset.test.texts)
+    return {
+        **classification_scores(dataset.test.labels, predicted),
+        "parameters": classifier.num_parameters(),
+        "parameters_without_embedding": None,
+        "max_tokens": None,
+        "training_config": parameters,
+        "fit_seconds": fit_seconds,
+        "seconds": [fit_seconds / classifier.epochs] * classifier.epochs,
+        "validation_score": [],
+        "best_epoch": classifier.epochs,
+        "predict_documents_per_second": _documents_per_second(classifier, dataset.test.texts),
+    }
+
+
+def _documents_per_second(classifier: Any, texts: Sequence[str]) -> float:
+    """From text to label: the median of 7 passes, or of as many as fit into 10 seconds."""
+    seconds: list[float] = []
+    while len(seconds) < 7 and sum(seconds) < 10:
         started = time.perf_counter()
         classifier.predict(texts)
-        times.append(time.perf_counter() - started)
-    return len(texts) / float(np.median(times))
+        seconds.append(time.perf_counter() - started)
+    return len(texts) / float(np.median(seconds))
 
 
-def _summary(runs: Sequence[dict[str, Any]], measure: str) -> dict[str, Any]:
-    """One model's runs, a list where each seed has its own figure, else a median or the value."""
+def _summary(runs: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
+    """The runs of one model: a list of scores per seed, and medians of times."""
     first = runs[0]
+    error = "expected_calibration_error"
     return {
-        measure: [run[measure] for run in runs],
+        metric: [run[metric] for run in runs],
         "macro_f1": [run["macro_f1"] for run in runs],
-        "calibration_error": [
-            run["calibration_error"] for run in runs if "calibration_error" in run
-        ],
+        error: [run[error] for run in runs if error in run],
         "parameters": first["parameters"],
-        "parameters_without_embedding": first["without_embedding"],
+        "parameters_without_embedding": first["parameters_without_embedding"],
         "max_tokens": first["max_tokens"],
-        "recipe": first["recipe"],
+        "training_config": first["training_config"],
         "best_epoch": [run["best_epoch"] for run in runs],
         "train_seconds_per_epoch": float(np.median([s for run in runs for s in run["seconds"]])),
-        "fit_seconds": float(
-            np.median([run.get("fit_seconds", sum(run["seconds"])) for run in runs])
-        ),
-        "predict_docs_per_second": float(
-            np.median([run["predict_docs_per_second"] for run in runs])
+        "fit_seconds": float(np.median([run["fit_seconds"] for run in runs])),
+        "predict_documents_per_second": float(
+            np.median([run["predict_documents_per_second"] for run in runs])
         ),
     }
 
 
 def _ratios(models: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """How many times faster aggregation is than each rival."""
-    ours = models["aggregation"]
+    """Time of each baseline relative to that of aggregation."""
+    train, predict = "train_seconds_per_epoch", "predict_documents_per_second"
+    reference = models["aggregation"]
     return {
         name: {
-            "train_seconds_per_epoch": rival["train_seconds_per_epoch"]
-            / ours["train_seconds_per_epoch"],
-            "predict_docs_per_second": ours["predict_docs_per_second"]
-            / rival["predict_docs_per_second"],
+            train: model[train] / reference[train],
+            predict: reference[predict] / model[predict],
         }
-        for name, rival in models.items()
+        for name, model in models.items()
         if name != "aggregation"
     }
 
 
-def _orthogonality(out: Path, names: Sequence[str]) -> dict[str, Any]:
-    models = {name: TextClassifier.from_pretrained(out / "models" / name) for name in names}
-    tables = {name: model.word_vectors() for name, model in models.items()}
-    return write_cosines(tables, out / "cosines.png")
-
-
 def _columns(results: dict[str, Any]) -> list[str]:
-    measure = "micro-F1 %" if results["measure"] == "micro_f1" else "accuracy %"
-    return [
-        "model",
-        measure,
-        "macro-F1 %",
-        "parameters",
-        "s/epoch",
-        "docs/s",
-        "train",
-        "predict",
-    ]
+    score = "micro-F1 %" if results["metric"] == "micro_f1" else "accuracy %"
+    timings = ["s per epoch", "documents/s", "training time", "prediction time"]
+    return ["model", score, "macro-F1 %", "parameters", *timings]
 
 
 def _cells(results: dict[str, Any]) -> list[list[str]]:
@@ -251,13 +389,45 @@ def _cells(results: dict[str, Any]) -> list[list[str]]:
         rows.append(
             [
                 name,
-                spread(model[results["measure"]]),
+                spread(model[results["metric"]]),
                 spread(model["macro_f1"]),
                 f"{model['parameters']:,}",
                 f"{model['train_seconds_per_epoch']:.2f}",
-                f"{model['predict_docs_per_second']:,.0f}",
+                f"{model['predict_documents_per_second']:,.0f}",
                 "1 ×" if ratio is None else times(ratio["train_seconds_per_epoch"]),
-                "1 ×" if ratio is None else times(ratio["predict_docs_per_second"]),
+                "1 ×" if ratio is None else times(ratio["predict_documents_per_second"]),
             ]
         )
     return rows
+
+
+def _draw_learning_curves(
+    curves: dict[str, list[tuple[list[float], list[float]]]],
+    path: Path,
+    report: Callable[[str], None],
+) -> None:
+    """Draw the validation score against seconds of training, one line per model and seed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        report(f"{path.name} is not drawn: it needs matplotlib: pip install 'hyperagg[plot]'")
+        return
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axis = figure.subplots()
+    for k, (name, runs) in enumerate(curves.items()):
+        for i, (seconds, scores) in enumerate(runs):
+            if scores:
+                label = name if i == 0 else None
+                percent = [100 * score for score in scores]
+                axis.plot(seconds, percent, ".-", color=f"C{k}", alpha=0.8, label=label)
+    axis.set(xscale="log", xlabel="seconds of training (log scale)", ylabel="validation score (%)")
+    axis.grid(alpha=0.3)
+    if axis.lines:
+        axis.legend()
+    with atomic_write(path) as draft:
+        figure.savefig(draft, dpi=150)
+
+
+def _take(rows: Split, indices: Sequence[int]) -> Split:
+    labels: Any = [rows.labels[i] for i in indices]
+    return Split([rows.texts[i] for i in indices], labels)

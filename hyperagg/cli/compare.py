@@ -1,62 +1,92 @@
-"""hyperagg compare: aggregation beside attention on a data set."""
+"""hyperagg compare: aggregation beside baselines on a data set or on files."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hyperagg.cli.options import Resume, Seeds, output_folder, say, tell
+from hyperagg.cli.options import (
+    Format,
+    Label,
+    LabelSeparator,
+    Resume,
+    Seeds,
+    Text,
+    output_folder,
+    say,
+    tell,
+)
 
-EXAMPLE = "Example: hyperagg compare r52 --rivals attention --seeds 2 --out runs/r52"
+EXAMPLE = "Example: hyperagg compare reviews.csv --text review --label stars --baselines tfidf"
 
 
 def compare(
-    dataset: Annotated[str, typer.Argument(help="A name that `hyperagg data list` shows.")],
-    rivals: Annotated[
-        str, typer.Option(help="Which rivals, separated by commas.")
-    ] = "words,attention,transformer",
+    dataset: Annotated[
+        str, typer.Argument(help="A name from `hyperagg data list`, or a file of texts and labels.")
+    ],
+    baselines: Annotated[
+        str | None,
+        typer.Option(
+            help="Models to train beside aggregation, separated by commas: words, attention, "
+            "transformer, tfidf, fasttext (default: those of words,attention,transformer that "
+            "are installed)."
+        ),
+    ] = None,
+    text: Text = None,
+    label: Label = None,
+    test: Annotated[
+        Path | None,
+        typer.Option(help="File of test rows (default: a fifth of the rows of the file)."),
+    ] = None,
     seeds: Seeds = 1,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="For every model; else what is best for each.")
+        int | None,
+        typer.Option(min=1, help="Epochs of every model (default: the best number for each)."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Else runs/DATASET.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to (default: runs/DATASET).")
+    ] = None,
     resume: Resume = False,
+    format: Format = None,
+    label_separator: LabelSeparator = None,
 ) -> None:
-    """Train aggregation and its rivals; print one table, write results.json and pictures."""
+    """Train aggregation and baselines, print a table of accuracy and speed, and write results.json,
+    table.md and learning_curves.png."""
     from rich.console import Console
 
-    from hyperagg.classifier.compare import RIVALS, results_table
+    from hyperagg._common.validation import check_choice
+    from hyperagg.classifier.compare import BASELINES, dataset_from_rows, results_table
     from hyperagg.classifier.compare import compare as run
-    from hyperagg.data import load_dataset
+    from hyperagg.data import load_dataset, read_file
 
-    out = out or Path("runs") / dataset
-    names = [name.strip() for name in rivals.split(",") if name.strip()]
-    for name in names:
-        if name not in RIVALS:  # said before anything is fetched
-            raise ValueError(
-                f"--rivals {name}: there is no such rival; there are {', '.join(RIVALS)}"
-            )
-    data = load_dataset(dataset)
+    names = None
+    if baselines is not None:
+        names = [name.strip() for name in baselines.split(",") if name.strip()]
+        for name in names:  # before anything is downloaded
+            check_choice("--baselines", name, BASELINES)
+    path = Path(dataset)
+    columns = {"format": format, "label_separator": label_separator}
+    if path.suffix or path.is_file():
+        rows = read_file(dataset, text, label, **columns)
+        measured = None if test is None else read_file(test, text, label, **columns)
+        source = dataset if test is None else f"{dataset}, {test}"
+        data = dataset_from_rows(path.stem, rows, measured, source=source)
+    else:
+        for option, value in (("--text", text), ("--label", label), ("--test", test)):
+            if value is not None:
+                raise ValueError(f"{option} {value}: only for a file; {dataset} is a data set name")
+        data = load_dataset(dataset)
+    out = out or Path("runs") / data.name
     with output_folder(out):
-        print(f"{data.name}: {len(data.train.texts):,} train, {len(data.test.texts):,} test rows")
+        print(f"{data.name}: {len(data.train):,} training rows, {len(data.test):,} test rows")
         print(f"source: {data.source}")
         try:
-            results = run(
-                data,
-                names,
-                seeds,
-                out,
-                epochs=epochs,
-                resume=resume,
-                progress=sys.stderr.isatty(),
-                say=tell,
-            )
+            results = run(data, names, seeds, out, epochs=epochs, resume=resume, callback=tell)
         except KeyboardInterrupt:
             if (out / "runs.json").exists():
-                say(f"stopped; what is measured is in {out}, go on with this command and --resume")
+                say(f"interrupted; repeat the command with --resume to continue from {out}")
             raise
     Console().print(results_table(results))
-    print(f"results.json, table.md, learning_curves.png, cosines.png and models in {out}")
+    print(f"results.json, table.md and models in {out}")

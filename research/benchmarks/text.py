@@ -22,7 +22,7 @@ import torch
 
 from hyperagg._common.report import environment
 from hyperagg._common.split import train_validation_split
-from hyperagg.classifier.baselines.linear_and_fasttext import FastText
+from hyperagg.classifier.baselines.fasttext import FastTextClassifier
 from hyperagg.classifier.estimator import TextClassifier
 from hyperagg.classifier.training.feature_scaling import row_rates
 from hyperagg.classifier.training.labels import distinct, encode_labels, first_classes
@@ -154,7 +154,7 @@ class _Rival:
     """fastText, and the file of a split that it learns from."""
 
     def __init__(self, split: Split, folder: Path, buckets: int = Effort.buckets) -> None:
-        self.library = FastText(lr=0.5, epoch=5).library
+        self.library = FastTextClassifier().library
         self.classes = {f"__label__{i}": label for i, label in enumerate(distinct(split.labels))}
         names = {label: name for name, label in self.classes.items()}
         self.file, self.words, self.buckets = folder / "train.txt", 0, buckets

@@ -185,14 +185,14 @@ def accuracy(
     resume: Resume = False,
 ) -> None:
     """The classifier as it comes beside tuned fastText and TF-IDF + LinearSVC, on many sets."""
-    from hyperagg.classifier.compare import RIVALS, compare
+    from hyperagg.classifier.compare import BASELINES, compare
     from hyperagg.data import load_dataset
     from research.studies.accuracy import accuracy_table, write_accuracy
 
     names = [name.strip() for name in rivals.split(",") if name.strip()]
     for name in names:
-        if name not in RIVALS:
-            raise ValueError(f"--rivals {name}: there are {', '.join(RIVALS)}")
+        if name not in BASELINES:
+            raise ValueError(f"--rivals {name}: there are {', '.join(BASELINES)}")
     datasets = [load_dataset(name.strip()) for name in sets.split(",") if name.strip()]
     if not datasets:
         raise ValueError("--sets: name at least one")
@@ -207,7 +207,7 @@ def accuracy(
                 out / data.name,
                 baseline_seeds=baseline_seeds,
                 resume=resume,
-                say=tell,
+                callback=tell,
             )
         write_accuracy(out, results)
     print(accuracy_table(results))

@@ -68,7 +68,7 @@ def reuters(
     """
     if protocol == "honest":
         results = compare(
-            dataset, ["words", "attention"], seeds, out, epochs=epochs, resume=resume, say=say
+            dataset, ["words", "attention"], seeds, out, epochs=epochs, resume=resume, callback=say
         )
     else:
         results = _source(dataset, seeds, out, epochs or EPOCHS, resume, say)
@@ -178,7 +178,9 @@ def _source(
             "macro_f1": [run["macro_f1"] for run in own],
             "parameters": own[0]["parameters"],
             "train_seconds_per_epoch": float(np.median([s for run in own for s in run["seconds"]])),
-            "predict_docs_per_second": float(np.median([run["docs_per_second"] for run in own])),
+            "predict_documents_per_second": float(
+                np.median([run["docs_per_second"] for run in own])
+            ),
         }
     ours, rival = models["aggregation"], models["attention"]
     return {
@@ -190,8 +192,8 @@ def _source(
             "attention": {
                 "train_seconds_per_epoch": rival["train_seconds_per_epoch"]
                 / ours["train_seconds_per_epoch"],
-                "predict_docs_per_second": ours["predict_docs_per_second"]
-                / rival["predict_docs_per_second"],
+                "predict_documents_per_second": ours["predict_documents_per_second"]
+                / rival["predict_documents_per_second"],
             }
         },
     }

@@ -159,7 +159,7 @@ ARGUMENT_CASES = {
     "no such command": ("tran good.csv", ["'tran'", "'train'"]),
     "compare: unknown data set": ("compare r53", ["'r53'", "did you mean r5"]),
     "compare: a path": ("compare ../folder", ["'../folder'"]),
-    "compare: unknown rival": ("compare mine --rivals lstm", ["lstm", "attention", "transformer"]),
+    "compare: unknown baseline": ("compare mine --baselines lstm", ["lstm", "attention", "transformer"]),
     "compare: no seeds": ("compare mine --seeds 0", ["--seeds"]),
     "compare: --out is a file": ("compare mine --out good.csv", ["--out good.csv"]),
     "compare: half a data set": ("compare half", ["half"]),

@@ -1,1 +1,1 @@
-"""What `hyperagg compare` trains beside aggregation."""
+"""The models that `hyperagg compare` trains beside aggregation."""

@@ -1,72 +1,71 @@
-"""The rivals: attention and a transformer block, in the classifier's skeleton.
+"""Mixers of the neural baselines: one attention layer, and one transformer block.
 
-Both use PyTorch's fused attention with the padding masked, add sinusoidal positions to the token
-vectors and pool by the mean over a row's own tokens.
+Both use PyTorch's fused attention with padding masked, add sinusoidal positions to the token
+vectors, and pool by the mean over the tokens of a document.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hyperagg.layers.attention import SelfAttention
 from hyperagg.layers.positions import SinusoidalPositions
 
-__all__ = ["AttentionMixer", "TransformerMixer"]
+__all__ = ["AttentionMixer", "PaddedMixer", "TransformerMixer"]
 
 
-class _PaddedMixer(nn.Module):
-    """Pads ragged rows, embeds them with positions, and pools what `mix` makes of them."""
+class PaddedMixer(nn.Module):
+    """Pads ragged rows, embeds them with positions, and pools the result of `mix`."""
+
+    # Embeddings are initialized within 0.05, so positions of unit size would dominate them.
+    position_scale = 0.05
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
         self.d_model = d_model
 
-    def forward(
-        self,
-        embedding: Float[Tensor, "V D"],
-        token_ids: Int[Tensor, " T"],
-        cu_seqlens: Int[Tensor, " borders"],
-    ) -> Float[Tensor, "B D"]:
+    def forward(self, embedding: Tensor, token_ids: Tensor, cu_seqlens: Tensor) -> Tensor:
+        """Pool the rows token_ids[cu_seqlens[b] : cu_seqlens[b + 1]] of the embedding (V, D).
+
+        Returns:
+            (B, D) one vector per row.
+        """
         lengths = cu_seqlens.diff()
         n = max(1, int(lengths.max())) if len(lengths) else 1
-        kept = torch.arange(n) < lengths[:, None]
+        mask = torch.arange(n) < lengths[:, None]
         ids = torch.zeros(len(lengths), n, dtype=torch.int64)
-        ids[kept] = token_ids.long()
+        ids[mask] = token_ids.long()
         x = F.embedding(ids, embedding, sparse=True)
         x = x + SinusoidalPositions(self.d_model, n, trainable=False)(n) * self.position_scale
-        # A row of padding alone would give attention nothing to look at, hence NaN.
-        seen = kept | (lengths == 0)[:, None]
-        y = self.mix(x, seen)
-        return (y * kept[..., None]).sum(1) / lengths.clamp(min=1)[:, None]
+        # Attention over a row of padding only would be NaN.
+        y = self.mix(x, mask | (lengths == 0)[:, None])
+        return (y * mask[..., None]).sum(1) / lengths.clamp(min=1)[:, None]
 
-    # Embeddings start within 0.05, so positions of size one would drown them.
-    position_scale = 0.05
-
-    def mix(self, x: Tensor, kept: Tensor) -> Tensor:
+    def mix(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Map x (B, N, D) to (B, N, D); mask (B, N) is False at padding."""
         raise NotImplementedError
 
 
-class AttentionMixer(_PaddedMixer):
-    """One attention layer with a residual: x + attention(x), then the mean."""
+class AttentionMixer(PaddedMixer):
+    """One attention layer with a residual connection, x + attention(x)."""
 
-    def __init__(self, d_model: int, heads: int = 4) -> None:
+    def __init__(self, d_model: int, num_heads: int = 4) -> None:
         super().__init__(d_model)
-        self.attention = SelfAttention(d_model, heads)
+        self.attention = SelfAttention(d_model, num_heads)
 
-    def mix(self, x: Tensor, kept: Tensor) -> Tensor:
-        return x + self.attention(x, kept)
+    def mix(self, x: Tensor, mask: Tensor) -> Tensor:
+        return x + self.attention(x, mask)
 
 
-class TransformerMixer(_PaddedMixer):
-    """One pre-norm transformer block (attention, feed-forward of 4 D), then the mean."""
+class TransformerMixer(PaddedMixer):
+    """One pre-norm transformer block: attention, then a feed-forward layer of width 4 D."""
 
-    def __init__(self, d_model: int, heads: int = 4) -> None:
+    def __init__(self, d_model: int, num_heads: int = 4) -> None:
         super().__init__(d_model)
         self.attention_norm = nn.LayerNorm(d_model)
-        self.attention = SelfAttention(d_model, heads)
+        self.attention = SelfAttention(d_model, num_heads)
         self.feed_forward = nn.Sequential(
             nn.LayerNorm(d_model),
             nn.Linear(d_model, 4 * d_model),
@@ -75,6 +74,6 @@ class TransformerMixer(_PaddedMixer):
         )
         self.final_norm = nn.LayerNorm(d_model)
 
-    def mix(self, x: Tensor, kept: Tensor) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), kept)
+    def mix(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), mask)
         return self.final_norm(x + self.feed_forward(x))
