@@ -1,10 +1,7 @@
-"""hyperagg diffusion: train models that draw pictures, and draw with them."""
+"""hyperagg diffusion: train a denoiser on labeled images, and generate images with it."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,54 +9,61 @@ import typer
 
 from hyperagg.cli.options import Resume, output_folder, say
 
-app = typer.Typer(no_args_is_help=True, help="Diffusion models: train, and draw pictures.")
+app = typer.Typer(
+    no_args_is_help=True, help="Train diffusion models and generate images (experimental)."
+)
 
 
 @app.callback()
 def group() -> None:
-    """Diffusion models are a group of commands."""
+    """Train diffusion models and generate images (experimental)."""
 
 
 @app.command(epilog="Example: hyperagg diffusion train mnist --out digits")
 def train(
     data: Annotated[
         str,
-        typer.Argument(metavar="mnist|FOLDER", help="mnist, or a folder with a folder a class."),
+        typer.Argument(
+            metavar="mnist|FOLDER",
+            help="The data set mnist, or a folder with one subfolder of images per class.",
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write the model to.")] = Path("diffusion"),
-    mixer: Annotated[str, typer.Option(help="aggregation or attention.")] = "aggregation",
-    patch_size: Annotated[int, typer.Option(min=1, help="Pixels of a patch's side.")] = 4,
-    d_model: Annotated[int, typer.Option(min=2, help="Dimension of the vectors.")] = 64,
-    layers: Annotated[int, typer.Option(min=1, help="How many blocks.")] = 6,
-    heads: Annotated[int, typer.Option(min=1, help="Of attention.")] = 4,
-    steps: Annotated[int, typer.Option(min=1, help="Of the optimizer.")] = 3000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 32,
-    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 8e-3,
-    bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16.")] = False,
-    save_steps: Annotated[int, typer.Option(min=1, help="How often to write a state.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, pictures and noise.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the model.")] = Path("diffusion"),
+    mixer: Annotated[
+        str, typer.Option(help="How patches are mixed: aggregation or attention.")
+    ] = "aggregation",
+    patch_size: Annotated[
+        int, typer.Option(min=1, help="Height and width of a patch, in pixels.")
+    ] = 4,
+    d_model: Annotated[int, typer.Option(min=2, help="Model dimension.")] = 64,
+    layers: Annotated[int, typer.Option(min=1, help="Number of blocks.")] = 6,
+    heads: Annotated[
+        int, typer.Option(min=1, help="Number of attention heads, with --mixer attention.")
+    ] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Number of optimizer steps.")] = 3000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 8e-3,
+    bf16: Annotated[
+        bool, typer.Option("--bf16", help="Compute in bfloat16; parameters stay in float32.")
+    ] = False,
+    save_steps: Annotated[
+        int, typer.Option(min=1, help="Number of steps between two checkpoints.")
+    ] = 100,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of initial parameters, images and noise.")
+    ] = 0,
     resume: Resume = False,
 ) -> None:
-    """Train a model that draws pictures of given classes."""
+    """Train a model that generates images of given classes.
+
+    Ctrl-C writes a checkpoint; the same command with --resume continues from it.
+    """
     import torch
 
-    quiet()
-    from hyperagg.diffusion.model import Denoiser
-    from hyperagg.diffusion.trainer import Recipe, checkpoint_of, complete, train_denoiser
+    from hyperagg.diffusion import Denoiser, TrainingConfig, train_denoiser
+    from hyperagg.diffusion.trainer import checkpoint_path, write_metadata
 
-    images, labels, names, source = _data(data)
-    torch.manual_seed(seed)
-    denoiser = Denoiser(
-        sample_size=images.shape[1],
-        in_channels=images.shape[3] if images.ndim == 4 else 1,
-        patch_size=patch_size,
-        num_classes=len(names),
-        d_model=d_model,
-        num_layers=layers,
-        mixer=mixer,
-        num_heads=heads,
-    )
-    recipe = Recipe(
+    config = TrainingConfig(
         steps=steps,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -67,128 +71,115 @@ def train(
         save_steps=save_steps,
         seed=seed,
     )
-    say(f"{source}: {len(images):,} pictures, {len(names)} classes")
+    images, labels, class_names, source = _load_images(data)
+    torch.manual_seed(seed)
+    denoiser = Denoiser(
+        sample_size=images.shape[1],
+        in_channels=images.shape[3] if images.ndim == 4 else 1,
+        patch_size=patch_size,
+        num_classes=len(class_names),
+        d_model=d_model,
+        num_layers=layers,
+        mixer=mixer,
+        num_heads=heads,
+    )
+    say(f"{source}: {len(images):,} images, {len(class_names)} classes")
     say(f"{denoiser.num_parameters():,} parameters")
     with output_folder(out):
-        if resume and not checkpoint_of(out).exists():
-            say(f"no interrupted training in {out}: starting from the beginning")
+        if resume and not checkpoint_path(out).exists():
+            say(f"{out} does not contain a checkpoint: starting from the beginning")
         try:
-            trained = train_denoiser(
-                denoiser,
-                images,
-                labels,
-                out,
-                recipe,
-                names=names,
-                resume=resume,
-                shown=_watched(),
+            result = train_denoiser(
+                denoiser, images, labels, out, config, class_names=class_names, resume=resume
             )
         except KeyboardInterrupt:
-            if checkpoint_of(out).exists():
-                say(f"stopped; the state is in {out}, go on with the same command and --resume")
+            if checkpoint_path(out).exists():
+                say(f"interrupted; repeat the command with --resume to continue from {out}")
             raise
-        complete(out, trained, recipe, source)
-        say(f"{trained.steps:,} steps in {trained.seconds:,.0f} s, loss {trained.loss[-1][1]:.4f}")
-        say(f"-> {out}; `hyperagg diffusion sample {out}` draws with it")
+        write_metadata(out, result, config, source)
+        loss = result.loss[-1][1]
+        say(f"{result.steps:,} steps in {result.seconds:,.0f} s, loss {loss:.4f}")
+        say(f"saved {out}; generate images with `hyperagg diffusion sample {out}`")
 
 
 @app.command(epilog="Example: hyperagg diffusion sample digits --label 3 --gif denoising.gif")
 def sample(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A folder that `train` wrote.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Folder that `diffusion train` wrote.")
+    ],
     label: Annotated[
-        str | None, typer.Option(help="The class to draw; else all of them in turn.")
+        str | None, typer.Option(help="Class to generate (default: all classes in alternation).")
     ] = None,
-    number: Annotated[int, typer.Option(min=1, help="How many pictures.")] = 16,
+    number: Annotated[int, typer.Option(min=1, help="Number of images.")] = 16,
     guidance: Annotated[
-        float, typer.Option(help="1: as learned; more: more typical of the class, less various.")
+        float,
+        typer.Option(
+            help="Guidance scale: 1 disables guidance, larger values give more typical and less "
+            "varied images."
+        ),
     ] = 2.0,
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="Of denoising.")] = 50,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same pictures.")] = 0,
-    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("samples.png"),
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Number of denoising steps.")] = 50,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    out: Annotated[Path, typer.Option(help="Image file to write.")] = Path("samples.png"),
     gif: Annotated[
-        Path | None, typer.Option(help="And how they came out of the noise, as an animation.")
+        Path | None, typer.Option(help="GIF file for an animation of the denoising steps.")
     ] = None,
 ) -> None:
-    """Draw pictures, into one file as a grid."""
+    """Generate images and write them to one file, arranged as a grid."""
     import math
 
     import torch
 
-    quiet()
+    from hyperagg._common.progress import progress_bar
+    from hyperagg.diffusion import load_pipeline
     from hyperagg.diffusion.image_grid import (
-        check_path,
-        picture_grid,
+        check_image_path,
+        image_grid,
         write_animation,
-        write_picture,
+        write_image,
     )
-    from hyperagg.diffusion.pipeline import as_images, load_pipeline
+    from hyperagg.diffusion.pipeline import to_images
 
-    check_path(out)
+    check_image_path(out)
     if gif is not None:
-        check_path(gif, animated=True)
+        check_image_path(gif, animated=True)
     pipeline = load_pipeline(model)
     classes = list(pipeline.labels)
     if label is not None and label not in pipeline.labels:
-        raise ValueError(f"--label {label}: {model} knows {', '.join(classes)}")
-    wanted = [label] if label is not None else classes
-    numbers = [pipeline.labels[wanted[i % len(wanted)]] for i in range(number)]
+        raise ValueError(f"--label {label}: expected one of {', '.join(classes)}")
+    selected = [label] if label is not None else classes
+    class_labels = [pipeline.labels[selected[i % len(selected)]] for i in range(number)]
     columns = len(classes) if label is None else math.ceil(math.sqrt(number))
     frames = []
-    with _bar(steps) as moved:
+    with progress_bar("denoising") as update:
 
-        def after(step: int, x: torch.Tensor) -> None:
-            moved(step + 1)
+        def after_step(step: int, x: torch.Tensor) -> None:
+            update((step + 1) / steps, f"step {step + 1}/{steps}")
             if gif is not None and (step % max(1, steps // 25) == 0 or step == steps - 1):
-                frames.append(picture_grid(as_images(x, "np"), columns))
+                frames.append(image_grid(to_images(x, "np"), columns))
 
-        drawn = pipeline(
-            numbers,
+        images = pipeline(
+            class_labels,
             guidance_scale=guidance,
             num_inference_steps=steps,
             generator=torch.Generator().manual_seed(seed),
             output_type="np",
-            callback=after,
-        )
-    write_picture(picture_grid(drawn.images, columns), out)
-    say(f"{number} pictures in {out}")
+            callback=after_step,
+        ).images
+    write_image(image_grid(images, columns), out)
+    say(f"wrote {number} images to {out}")
     if gif is not None:
         write_animation(frames, gif)
-        say(f"how they came to be in {gif}")
+        say(f"wrote the denoising steps to {gif}")
 
 
-def _data(data: str) -> tuple[Any, Any, list[str], str]:
-    """Pictures, their classes, the names of those, and where all that is from."""
+def _load_images(data: str) -> tuple[Any, Any, list[str], str]:
+    """Images, class numbers, class names, and the name of their source."""
     from hyperagg.data.datasets.digits import MNIST, load_mnist
     from hyperagg.data.readers.images import read_image_folder
 
     if data == MNIST and not Path(data).exists():
         digits = load_mnist()
         return digits.train.images, digits.train.labels, [str(i) for i in range(10)], digits.source
-    found = read_image_folder(Path(data))
-    return found.images, found.labels, found.names, data
-
-
-def quiet() -> None:
-    """Of what diffusers has to say, warnings; and a line where it is absent."""
-    import hyperagg.diffusion.pipeline  # noqa: F401
-
-    if not _watched():
-        from diffusers.utils import logging
-
-        logging.disable_progress_bar()
-
-
-def _watched() -> bool:
-    return sys.stderr.isatty()
-
-
-@contextmanager
-def _bar(steps: int) -> Iterator[Callable[[int], None]]:
-    """What to call with the number of steps that are done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TimeRemainingColumn
-
-    columns = ("{task.description}", BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not _watched()) as bar:
-        task = bar.add_task("denoising", total=steps)
-        yield lambda done: bar.update(task, completed=done)
+    folder = read_image_folder(Path(data))
+    return folder.images, folder.labels, folder.names, data

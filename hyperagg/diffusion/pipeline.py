@@ -1,58 +1,75 @@
-"""From noise to pictures: the denoiser and a scheduler as a pipeline of diffusers."""
+"""The denoiser and its noise scheduler as a pipeline of diffusers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import DDIMScheduler, DiffusionPipeline, ImagePipelineOutput
 from safetensors import SafetensorError
 from torch import Tensor
 
-try:
-    import diffusers
-    from diffusers import DDIMScheduler, DiffusionPipeline, ImagePipelineOutput
-    from diffusers.utils import logging
-except ImportError as error:
-    raise ImportError(
-        "diffusion needs diffusers; pip install 'hyperagg[diffusion]' brings it"
-    ) from error
-
 from hyperagg._common.atomic import atomic_write
+from hyperagg._common.validation import check_choice, check_integer
 from hyperagg.diffusion.model import Denoiser
 
-__all__ = ["DenoiserPipeline", "as_images", "load_pipeline"]
+__all__ = ["DenoiserPipeline", "load_pipeline", "make_scheduler", "to_images"]
 
-# In every saved folder, for processes that have not imported hyperagg.
-_CODE = '''"""Lets DiffusionPipeline.from_pretrained(FOLDER, custom_pipeline=FOLDER,
-trust_remote_code=True) find the pipeline of this folder; hyperagg has to be installed."""
+# Written to every saved folder, for processes that have not imported hyperagg.
+_CODE = '''"""Defines the pipeline of this folder; requires hyperagg. Load it by
 
-from hyperagg.diffusion.pipeline import DenoiserPipeline  # noqa: F401
+    DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
+"""
+
+from hyperagg.diffusion import DenoiserPipeline  # noqa: F401
 '''
 
 
 class DenoiserPipeline(DiffusionPipeline):
-    """Draws pictures of given classes.
+    """Generates images of given classes from noise.
 
-    Where this is imported, `DiffusionPipeline.from_pretrained` knows the folders that it saves.
+    `DenoiserPipeline.from_pretrained` loads a saved folder. `DiffusionPipeline.from_pretrained`
+    needs `custom_pipeline=folder, trust_remote_code=True`, since diffusers looks up the classes
+    that a folder names in its own modules only.
 
     Args:
-        denoiser: what predicts.
-        scheduler: how to get from noise to a picture with it; of diffusers, as it was trained with.
-        id2label: names of the classes, by their numbers; as strings, since JSON has no other keys.
+        denoiser: the trained model.
+        scheduler: the sampler, with the noise schedule that the model was trained with.
+        id2label: names of the classes by their numbers, which are strings as in JSON. Classes that
+            it leaves out are named by their numbers.
+
+    Attributes:
+        labels: numbers of the classes by name.
+
+    Raises:
+        ValueError: `id2label` names a class that the model does not have, or two classes alike.
+
+    >>> pipeline = DenoiserPipeline(Denoiser(d_model=16, num_layers=2), make_scheduler())
+    >>> pipeline.set_progress_bar_config(disable=True)
+    >>> pipeline([3], num_inference_steps=2, output_type="np").images.shape
+    (1, 28, 28, 1)
     """
 
     def __init__(
         self,
         denoiser: Denoiser,
         scheduler: DDIMScheduler,
-        id2label: dict[str, str] | None = None,
+        id2label: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(denoiser=denoiser, scheduler=scheduler)
-        names = {str(i): str(i) for i in range(denoiser.config.num_classes)} | (id2label or {})
+        names = {str(i): str(i) for i in range(denoiser.config.num_classes)}
+        if unknown := [key for key in id2label or {} if key not in names]:
+            raise ValueError(
+                f"id2label[{unknown[0]!r}]: expected a class number from '0' to '{len(names) - 1}'"
+            )
+        names |= id2label or {}
         self.labels = {name: int(i) for i, name in names.items()}
+        if len(self.labels) < len(names):
+            raise ValueError("id2label: expected a different name for each class")
         self.register_to_config(id2label=names)
 
     @torch.no_grad()
@@ -65,30 +82,38 @@ class DenoiserPipeline(DiffusionPipeline):
         output_type: str = "pil",
         callback: Callable[[int, Tensor], None] | None = None,
     ) -> ImagePipelineOutput:
-        """A picture of each class given.
+        """Generate one image for each of the given classes.
 
-        prediction = any + guidance_scale (class - any), where "any" is the prediction for no class.
+        With classifier-free guidance, the prediction is
+
+            none + guidance_scale (class - none)
+
+        where "none" is the prediction for no class.
 
         Args:
-            class_labels: numbers in 0 ... C; C is "any".
-            guidance_scale: 1 takes the prediction for the class as it is; more of it, more typical
-                pictures and less variety.
-            num_inference_steps: of the scheduler.
-            generator: of the noise.
-            output_type: "pil" pictures; "np" (B, height, width, channels) or "pt" (B, channels,
-                height, width), from 0 to 1.
-            callback: called with the number of each step that is done, and the pictures so far,
-                (B, channels, height, width) from -1 to 1 and beyond.
+            class_labels: class numbers from 0 to C, where C is "no class".
+            guidance_scale: 1 disables guidance; larger values give more typical and less varied
+                images.
+            num_inference_steps: number of denoising steps.
+            generator: source of the initial noise; None: the global one of PyTorch.
+            output_type: "pil" for PIL images, "np" for an array (B, height, width, channels), "pt"
+                for a tensor (B, channels, height, width); the latter two from 0 to 1.
+            callback: called after each step with its index and the images so far, a tensor (B,
+                channels, height, width) whose final range is -1 to 1.
 
         Returns:
-            `images` in it.
+            an object with the attribute `images`.
 
         Raises:
-            ValueError: a class that is not there.
+            ValueError: an unknown class or output type.
+
+        Cost: one prediction per step and image, two with guidance.
+        Source: Ho and Salimans 2022, "Classifier-free diffusion guidance".
         """
         config, device = self.denoiser.config, self._execution_device
-        if wrong := [i for i in class_labels if not 0 <= i <= config.num_classes]:
-            raise ValueError(f"class_labels: {wrong[0]} is not in 0 ... {config.num_classes}")
+        for i, label in enumerate(class_labels):
+            check_integer(f"class_labels[{i}]", label, 0, config.num_classes)
+        check_choice("output_type", output_type, ("pil", "np", "pt"))
         shape = (len(class_labels), config.in_channels, config.sample_size, config.sample_size)
         noise_device = device if generator is None else generator.device
         x = torch.randn(shape, generator=generator, device=noise_device, dtype=self.denoiser.dtype)
@@ -102,22 +127,48 @@ class DenoiserPipeline(DiffusionPipeline):
             inputs = self.scheduler.scale_model_input(torch.cat([x, x]) if guided else x, t)
             prediction = self.denoiser(inputs, t, labels)
             if guided:
-                wanted, any_class = prediction.chunk(2)
-                prediction = any_class + guidance_scale * (wanted - any_class)
+                with_class, without = prediction.chunk(2)
+                prediction = without + guidance_scale * (with_class - without)
             x = self.scheduler.step(prediction, t, x).prev_sample
             if callback is not None:
                 callback(i, x)
-        return ImagePipelineOutput(images=as_images(x, output_type))
+        return ImagePipelineOutput(images=to_images(x, output_type))
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
-        """The folder that `from_pretrained` reads: model, scheduler, and where their code is."""
+        """Write the folder that `from_pretrained` loads: model, scheduler and a loader script."""
         super().save_pretrained(save_directory, *args, **kwargs)
         with atomic_write(Path(save_directory) / "pipeline.py") as draft:
             draft.write_text(_CODE, "utf-8")
 
 
-def as_images(x: Tensor, output_type: str = "pil") -> Any:
-    """Pictures (B, channels, height, width) from -1 to 1 as `DenoiserPipeline` gives them."""
+def make_scheduler(kind: type = DDIMScheduler) -> Any:
+    """Return the noise schedule of all denoisers: 1,000 timesteps, cosine, v-prediction.
+
+    The model predicts v = sqrt(a) noise - sqrt(1 - a) image for the noisy image
+    sqrt(a) image + sqrt(1 - a) noise. Predicted images are not clipped, because the noise that
+    belongs to a clipped image would not match the model's prediction.
+
+    Args:
+        kind: scheduler class of diffusers: DDIMScheduler to sample, DDPMScheduler to train.
+
+    Source: Nichol and Dhariwal 2021 (cosine schedule); Salimans and Ho 2022 (v-prediction).
+    """
+    return kind(
+        num_train_timesteps=1000,
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        clip_sample=False,
+        timestep_spacing="trailing",
+    )
+
+
+def to_images(x: Tensor, output_type: str = "pil") -> Any:
+    """Convert model output to the images that `DenoiserPipeline` returns.
+
+    Args:
+        x: (B, channels, height, width) from -1 to 1; values beyond are clipped.
+        output_type: "pil", "np" or "pt", as in `DenoiserPipeline.__call__`.
+    """
     x = (x / 2 + 0.5).clamp(0, 1).float()
     if output_type == "pt":
         return x
@@ -126,25 +177,33 @@ def as_images(x: Tensor, output_type: str = "pil") -> Any:
 
 
 def load_pipeline(folder: Path) -> DenoiserPipeline:
-    """The pipeline that was saved in `folder`, without progress bars.
+    """Load the pipeline that was saved in a local folder, with its progress bar switched off.
+
+    The classes of the model and the scheduler are fixed; what the folder names is not imported.
 
     Raises:
-        ValueError: the folder is not there, or holds no such pipeline.
+        ValueError: the folder does not exist or does not hold a valid pipeline.
     """
-    if not (folder / "model_index.json").is_file():
-        what = (
-            "there is no model_index.json in it" if folder.is_dir() else "there is no such folder"
-        )
-        raise ValueError(f"{folder}: {what}; name one that `diffusion train` wrote")
-    logging.disable_progress_bar()
+    index = folder / "model_index.json"
+    if not index.is_file():
+        reason = "does not contain model_index.json" if folder.is_dir() else "no such folder"
+        raise ValueError(f"{folder}: {reason}; expected a folder that `diffusion train` wrote")
     try:
-        pipeline = DenoiserPipeline.from_pretrained(folder)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        id2label = json.loads(index.read_text("utf-8"))["id2label"]
+        denoiser = Denoiser.from_pretrained(folder, subfolder="denoiser", use_safetensors=True)
+        scheduler = DDIMScheduler.from_pretrained(folder, subfolder="scheduler")
+        pipeline = DenoiserPipeline(denoiser, scheduler, id2label)
+    except (
+        AttributeError,
+        LookupError,
+        OSError,
+        RecursionError,
+        RuntimeError,
+        SafetensorError,
+        TypeError,
+        ValueError,
+    ) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{folder}: no denoiser can be read from it ({reason})") from error
+        raise ValueError(f"{folder}: cannot load a denoiser ({reason})") from error
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-# DiffusionPipeline.from_pretrained looks for the class that a folder names in diffusers alone.
-diffusers.DenoiserPipeline = DenoiserPipeline

@@ -1,36 +1,91 @@
-"""Training a denoiser, by Accelerate on whatever is there, and the folder it is kept in."""
+"""Training of a denoiser, and the folder that it is saved in."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from accelerate import Accelerator
-from diffusers import DDIMScheduler
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TimeRemainingColumn
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler
+from torch import Tensor, nn
 
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.checkpoint import remove_checkpoint
+from hyperagg._common.progress import progress_bar
+from hyperagg._common.torch_trainer import TorchTrainer, isolated_accelerator, warmup_cosine
+from hyperagg._common.validation import check_bool, check_integer, check_real
 from hyperagg.diffusion.model import Denoiser
-from hyperagg.diffusion.pipeline import DenoiserPipeline
-from hyperagg.diffusion.training_run import DenoiserRun, Recipe, config_of, new_scheduler
+from hyperagg.diffusion.pipeline import DenoiserPipeline, make_scheduler
 
-__all__ = ["Recipe", "Trained", "checkpoint_of", "complete", "train_denoiser"]
+__all__ = [
+    "TrainingConfig",
+    "TrainingResult",
+    "checkpoint_path",
+    "train_denoiser",
+    "write_metadata",
+]
+
+LOG_STEPS = 50
+WARMUP = 20  # one step in twenty
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a training was.
+class TrainingConfig:
+    """How a denoiser is trained: AdamW with a short warm-up and a cosine schedule.
 
     Args:
-        pipeline: with the running mean of the weights.
-        steps: of the optimizer.
-        seconds: of wall clock, over all calls.
-        loss: [(step, mean loss since the one before)].
+        steps: number of optimizer steps.
+        batch_size: images per step, over all processes.
+        learning_rate: highest learning rate.
+        ema_decay: decay of the running mean of the parameters, which is what is saved.
+        label_dropout: fraction of images whose label is dropped, for classifier-free guidance.
+        bf16: whether to compute under autocast to bfloat16; parameters stay in float32.
+        save_steps: number of steps between two checkpoints.
+        seed: seed of images, label dropout, timesteps and noise.
+
+    Raises:
+        TypeError: a value that is not a number, or `bf16` not a boolean.
+        ValueError: a value that is out of range.
+    """
+
+    steps: int = 3000
+    batch_size: int = 32
+    learning_rate: float = 8e-3
+    ema_decay: float = 0.995
+    label_dropout: float = 0.1
+    bf16: bool = False
+    save_steps: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        values: dict[str, int | float | bool] = {
+            "steps": check_integer("steps", self.steps, 1),
+            "batch_size": check_integer("batch_size", self.batch_size, 1),
+            "learning_rate": check_real("learning_rate", self.learning_rate, 0, open_minimum=True),
+            "ema_decay": check_real("ema_decay", self.ema_decay, 0, 1, open_maximum=True),
+            "label_dropout": check_real("label_dropout", self.label_dropout, 0, 1),
+            "bf16": check_bool("bf16", self.bf16),
+            "save_steps": check_integer("save_steps", self.save_steps, 1),
+            "seed": check_integer("seed", self.seed, 0, 2**32 - 1),
+        }
+        for name, value in values.items():  # NumPy numbers become Python's, which JSON can hold
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The result of `train_denoiser`.
+
+    Attributes:
+        pipeline: the pipeline with the trained model, whose parameters are the running mean.
+        steps: number of optimizer steps.
+        seconds: wall-clock time of training, over all calls.
+        loss: pairs (step, mean loss since the previous pair).
     """
 
     pipeline: DenoiserPipeline
@@ -39,8 +94,8 @@ class Trained:
     loss: list[tuple[int, float]]
 
 
-def checkpoint_of(out: Path) -> Path:
-    """Where the state of an interrupted training is."""
+def checkpoint_path(out: Path) -> Path:
+    """Return the file in `out` that holds the state of an interrupted run."""
     return out / "training.safetensors"
 
 
@@ -49,84 +104,191 @@ def train_denoiser(
     images: np.ndarray,
     labels: np.ndarray,
     out: Path,
-    recipe: Recipe = Recipe(),
+    config: TrainingConfig = TrainingConfig(),
     *,
-    names: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
     resume: bool = False,
-    shown: bool = True,
-) -> Trained:
-    """Train a denoiser in place and save a `DenoiserPipeline` with it in `out`.
+    progress: bool | None = None,
+    callbacks: Sequence[Callable[[TorchTrainer], None]] = (),
+) -> TrainingResult:
+    """Train a denoiser in place and save it as a `DenoiserPipeline`.
 
-    Everything random in a step comes from the seed and the number of the step, so a training that
-    was stopped and resumed ends with the same weights. Runs in one process, or in each of those
-    that `accelerate launch` starts.
+    Everything random in a step is drawn from the seed and the index of the step, so a run that was
+    stopped resumes to the same weights. Training uses the device that Accelerate selects, and all
+    processes that `accelerate launch` starts.
 
     Args:
-        denoiser: with new weights.
-        images: (rows, height, width) or (rows, height, width, channels) uint8.
-        labels: (rows,) class numbers.
-        out: the folder to save it in, and the state to resume from while it trains.
-        recipe: how.
-        names: of the classes.
-        resume: go on from the state in `out`, if there is one.
-        shown: a progress bar.
+        denoiser: an untrained model. It is moved to the device.
+        images: (N, height, width) or (N, height, width, channels) uint8.
+        labels: (N,) class numbers from 0 to C - 1.
+        out: folder for the pipeline, and for the checkpoint during training.
+        config: hyperparameters.
+        class_names: C names, one for each class; None: their numbers.
+        resume: whether to continue from the checkpoint in `out`, if there is one.
+        progress: whether to show a progress bar; None: in a terminal or notebook.
+        callbacks: functions that are called after every step with the trainer, whose attributes
+            `step`, `steps`, `recent_loss` and `history` tell how far it is.
+
+    Returns:
+        the pipeline and the measurements of the run.
 
     Raises:
-        ValueError: a rate that is none, a batch that does not divide among the processes, or a
-            state that comes of another model or recipe.
+        ValueError: images or labels that do not fit the model, a batch that is not divisible by the
+            number of processes, a loss that is not finite, or a checkpoint of another run.
+        KeyboardInterrupt: after Ctrl-C, once the step has ended and a checkpoint is written.
+
+    >>> import tempfile
+    >>> images, labels = np.zeros((4, 8, 8), np.uint8), np.array([0, 1, 0, 1])
+    >>> denoiser = Denoiser(sample_size=8, num_classes=2, d_model=8, num_layers=1)
+    >>> config = TrainingConfig(steps=2, batch_size=4)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = train_denoiser(denoiser, images, labels, Path(folder), config)
+    >>> result.steps
+    2
     """
-    if not 0 < recipe.learning_rate < float("inf"):
-        raise ValueError(f"learning_rate={recipe.learning_rate}: give a number above 0")
-    accelerator = Accelerator(mixed_precision="bf16" if recipe.bf16 else "no")
-    if recipe.batch_size % accelerator.num_processes:
-        raise ValueError(
-            f"batch_size={recipe.batch_size}: does not divide among "
-            f"{accelerator.num_processes} processes"
+    images = _check_data(denoiser, images, labels, class_names)
+    with isolated_accelerator() as accelerator:
+        if config.batch_size % accelerator.num_processes:
+            raise ValueError(
+                f"batch_size={config.batch_size}: expected a multiple of the number of processes, "
+                f"{accelerator.num_processes}"
+            )
+        denoiser.to(accelerator.device)
+        optimizer = torch.optim.AdamW(
+            denoiser.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
         )
-    run = DenoiserRun(denoiser, images, labels, recipe, accelerator)
-    path = checkpoint_of(out)
-    if resume and path.exists():
-        run.load(path)
-    columns = ("{task.description}", BarColumn(), "{task.fields[state]}", TimeRemainingColumn())
-    shown = shown and accelerator.is_main_process
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
-        task = bar.add_task("training", total=recipe.steps, completed=run.step, state="")
-        while run.step < recipe.steps:
-            run.advance()
-            loss = f"  loss {run.log[-1][1]:.4f}" if run.log else ""
-            state = f"step {run.step}/{recipe.steps}{loss}"
-            bar.update(task, completed=run.step, state=state)
-            if run.step % recipe.save_steps == 0 and accelerator.is_main_process:
-                run.save(path)
-    run.take_mean()
-    id2label = {str(i): name for i, name in enumerate(names or ())}
-    scheduler = new_scheduler(DDIMScheduler)
-    pipeline = DenoiserPipeline(denoiser.eval(), scheduler, id2label)
-    if accelerator.is_main_process:
-        pipeline.save_pretrained(out)
-        remove_checkpoint(path)
-    return Trained(pipeline, run.step, run.seconds, run.log)
+        enabled = progress if accelerator.is_main_process else False
+        with progress_bar("training", enabled) as update:
+
+            def show(trainer: TorchTrainer) -> None:
+                status = f"step {trainer.step}/{trainer.steps}  loss {trainer.recent_loss:.4f}"
+                update(trainer.step / trainer.steps, status)
+
+            history = TorchTrainer(
+                denoiser,
+                [optimizer],
+                _Loss(denoiser, images, labels, config),
+                accelerator,
+                steps=config.steps,
+                steps_per_epoch=LOG_STEPS,  # rows are drawn with replacement: there are no epochs
+                schedule=warmup_cosine(config.steps, config.steps // WARMUP),
+                clip=denoiser.parameters(),
+                identity=_identity(denoiser, config, len(images)),
+                ema_decay=config.ema_decay,
+                bf16=config.bf16,
+                checkpoint=checkpoint_path(out),
+                checkpoint_steps=config.save_steps,
+                callbacks=(show, *callbacks),
+            ).run(resume)
+        id2label = {str(i): name for i, name in enumerate(class_names or ())}
+        pipeline = DenoiserPipeline(denoiser, make_scheduler(), id2label)
+        if accelerator.is_main_process:
+            pipeline.save_pretrained(out)
+            remove_checkpoint(checkpoint_path(out))
+    ends = (min((i + 1) * LOG_STEPS, config.steps) for i in range(len(history.loss)))
+    return TrainingResult(pipeline, config.steps, history.seconds, list(zip(ends, history.loss)))
 
 
-def complete(folder: Path, trained: Trained, recipe: Recipe, source: str) -> None:
-    """Write README.md and results.json beside a pipeline; results.json is the last to be there."""
-    denoiser = trained.pipeline.denoiser
+class _Loss:
+    """The mean squared error of the prediction in one step."""
+
+    def __init__(
+        self, denoiser: Denoiser, images: np.ndarray, labels: np.ndarray, config: TrainingConfig
+    ) -> None:
+        self.images = torch.from_numpy(images)
+        self.labels = torch.from_numpy(labels.astype(np.int64))
+        self.config, self.no_class = config, denoiser.config.num_classes
+        self.device = denoiser.device
+        self.scheduler = make_scheduler(DDPMScheduler)
+
+    def __call__(self, model: nn.Module, step: int, part: slice) -> Tensor:
+        images, labels, timesteps, noise = (each[part].to(self.device) for each in self.batch(step))
+        noisy = self.scheduler.add_noise(images, noise, timesteps)
+        target = self.scheduler.get_velocity(images, noise, timesteps)
+        return F.mse_loss(model(noisy, timesteps, labels).float(), target)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images from -1 to 1, class labels, timesteps and noise of a step."""
+        size = self.config.batch_size
+        generator = torch.Generator().manual_seed(self.config.seed * 2**32 + step)
+        rows = torch.randint(len(self.images), (size,), generator=generator)
+        images = self.images[rows].permute(0, 3, 1, 2) / 127.5 - 1
+        dropped = torch.rand(size, generator=generator) < self.config.label_dropout
+        labels = self.labels[rows].where(~dropped, self.no_class)
+        num_timesteps = self.scheduler.config.num_train_timesteps
+        timesteps = torch.randint(num_timesteps, (size,), generator=generator)
+        return images, labels, timesteps, torch.randn(images.shape, generator=generator)
+
+
+def _check_data(
+    denoiser: Denoiser,
+    images: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str] | None,
+) -> np.ndarray:
+    """Check the arguments of `train_denoiser`; return images with an axis of channels."""
+    model = denoiser.config
+    images = images if images.ndim == 4 else images[..., None]
+    expected = (model.sample_size, model.sample_size, model.in_channels)
+    if images.shape[1:] != expected or images.dtype != np.uint8 or not len(images):
+        raise ValueError(
+            f"images: {images.dtype} of shape {images.shape}; expected uint8 of shape "
+            f"(N, {', '.join(map(str, expected))}), N >= 1"
+        )
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels: {labels.dtype} of shape {labels.shape}; expected integers of shape "
+            f"({len(images)},)"
+        )
+    if labels.min() < 0 or labels.max() >= model.num_classes:
+        raise ValueError(
+            f"labels: {labels.min()} to {labels.max()}; expected 0 to {model.num_classes - 1}"
+        )
+    if class_names is not None and len(class_names) != model.num_classes:
+        raise ValueError(f"class_names: {len(class_names)}; expected {model.num_classes}")
+    return images
+
+
+def _identity(denoiser: Denoiser, config: TrainingConfig, rows: int) -> dict[str, Any]:
+    """What must not change when a run is resumed."""
+    settings = asdict(config)
+    del settings["save_steps"]
+    return {"model": _model_config(denoiser), "config": settings, "rows": rows}
+
+
+def _model_config(denoiser: Denoiser) -> dict[str, Any]:
+    """The constructor's arguments."""
+    return {name: value for name, value in denoiser.config.items() if not name.startswith("_")}
+
+
+def write_metadata(
+    folder: Path, result: TrainingResult, config: TrainingConfig, source: str
+) -> None:
+    """Write README.md and results.json beside a saved pipeline; results.json is written last.
+
+    Args:
+        folder: the folder of the pipeline.
+        result: the result of the run.
+        config: the hyperparameters of the run.
+        source: name of the data.
+    """
+    denoiser = result.pipeline.denoiser
     card = (
         "---\nlibrary_name: diffusers\npipeline_tag: unconditional-image-generation\n---\n\n"
-        f"Draws pictures of {len(trained.pipeline.labels)} classes: a denoiser of "
-        f"{denoiser.num_parameters():,} parameters, its patches mixed by {denoiser.config.mixer}, "
+        f"Generates images of {len(result.pipeline.labels)} classes. A denoiser with "
+        f"{denoiser.num_parameters():,} parameters and the mixer {denoiser.config.mixer}, "
         f"trained with hyperagg on {source}.\n\n"
-        "```python\nfrom hyperagg.diffusion.pipeline import DenoiserPipeline\n\n"
+        "```python\nfrom hyperagg.diffusion import DenoiserPipeline\n\n"
         'pipeline = DenoiserPipeline.from_pretrained("FOLDER")\n'
         "pipeline([0, 1, 2]).images[0].show()\n```\n"
     )
     results = {
         "data": source,
-        "denoiser": config_of(denoiser),
+        "model": _model_config(denoiser),
         "parameters": denoiser.num_parameters(),
-        "recipe": asdict(recipe),
-        "seconds": trained.seconds,
-        "loss": trained.loss,
+        "training_config": asdict(config),
+        "seconds": result.seconds,
+        "loss": result.loss,
     }
     with atomic_write(folder / "README.md") as draft:
         draft.write_text(card, "utf-8")

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import environment, markdown_table, times, write_results
 from hyperagg.diffusion.model import MIXERS, Denoiser
-from hyperagg.diffusion.pipeline import DenoiserPipeline
-from hyperagg.diffusion.training_run import new_scheduler
+from hyperagg.diffusion.pipeline import DenoiserPipeline, make_scheduler
 from research.benchmarks.interleaved import interleaved, torch_threads
 
 __all__ = ["bench_denoisers", "speed_table"]
@@ -101,8 +100,6 @@ def _step(model: Denoiser) -> Callable[[], None]:
 
 
 def _sample(model: Denoiser) -> Callable[[], None]:
-    from diffusers import DDIMScheduler
-
-    pipeline = DenoiserPipeline(model, new_scheduler(DDIMScheduler))
+    pipeline = DenoiserPipeline(model, make_scheduler())
     pipeline.set_progress_bar_config(disable=True)
     return lambda: pipeline([3], num_inference_steps=STEPS, output_type="np") and None

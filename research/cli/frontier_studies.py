@@ -119,11 +119,9 @@ def diffusion(
     resume: Resume = False,
 ) -> None:
     """Written digits drawn by aggregation and by attention, judged by a classifier of real ones."""
-    from hyperagg.cli.diffusion import quiet
 
-    quiet()
     from hyperagg.data.datasets.digits import load_mnist
-    from hyperagg.diffusion.trainer import Recipe
+    from hyperagg.diffusion.trainer import TrainingConfig
     from research.benchmarks.diffusion import bench_denoisers, speed_table
     from research.studies.diffusion import compare_denoisers, denoisers_table
 
@@ -137,7 +135,7 @@ def diffusion(
                 patch_size=patch_size,
                 d_model=d_model,
                 layers=layers,
-                recipe=Recipe(steps=steps),
+                recipe=TrainingConfig(steps=steps),
                 learning_rate=learning_rate,
                 samples=samples,
                 seeds=seeds,

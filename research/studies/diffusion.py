@@ -26,10 +26,10 @@ from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import environment, markdown_table, spread, write_results
 from hyperagg._common.runs import Runs
 from hyperagg.data.datasets.digits import Digits, Images
-from hyperagg.diffusion.image_grid import picture_grid, write_animation, write_picture
+from hyperagg.diffusion.image_grid import image_grid, write_animation, write_image
 from hyperagg.diffusion.model import MIXERS, Denoiser
-from hyperagg.diffusion.pipeline import DenoiserPipeline, as_images, load_pipeline
-from hyperagg.diffusion.trainer import Recipe, complete, train_denoiser
+from hyperagg.diffusion.pipeline import DenoiserPipeline, load_pipeline, to_images
+from hyperagg.diffusion.trainer import TrainingConfig, train_denoiser, write_metadata
 from research.analysis.generated import frechet_distance, nearest_pictures
 from research.studies.digit_classifier import trained_digit_classifier
 from research.studies.generation_metrics import GenerationMetrics, scaled
@@ -55,7 +55,7 @@ def compare_denoisers(
     patch_size: int = 4,
     d_model: int = 64,
     layers: int = 6,
-    recipe: Recipe = Recipe(),
+    recipe: TrainingConfig = TrainingConfig(),
     learning_rate: float | None = None,
     guidance: float = 2.0,
     samples: int = 500,
@@ -184,7 +184,7 @@ class _Study:
         digits: Digits[Images],
         out: Path,
         sizes: dict[str, int],
-        recipe: Recipe,
+        recipe: TrainingConfig,
         guidance: float,
         samples: int,
         runs: Runs,
@@ -285,8 +285,8 @@ class _Study:
             self.runs.add(key, run)
         return run
 
-    def trained(self, mixer: str, recipe: Recipe, folder: Path) -> dict[str, Any]:
-        """What `complete` wrote of a training."""
+    def trained(self, mixer: str, recipe: TrainingConfig, folder: Path) -> dict[str, Any]:
+        """What `write_metadata` wrote of a training."""
         torch.manual_seed(recipe.seed)
         denoiser = Denoiser(**self.sizes, mixer=mixer)
         path = folder / "results.json"
@@ -298,9 +298,9 @@ class _Study:
                 folder,
                 recipe,
                 resume=self.resume,
-                shown=self.progress,
+                progress=self.progress,
             )
-            complete(folder, trained, recipe, self.source)
+            write_metadata(folder, trained, recipe, self.source)
         return json.loads(path.read_text("utf-8"))
 
     def nearest(self, drawn: dict[str, np.ndarray], folder: Path) -> dict[str, Any]:
@@ -314,9 +314,9 @@ class _Study:
         ]
         columns = np.stack([each.reshape(-1, *each.shape[2:]) for each in for_each], 1)
         pairs = columns.reshape(-1, *columns.shape[2:])
-        write_picture(picture_grid(pairs, CLASSES), folder / "nearest.png")
+        write_image(image_grid(pairs, CLASSES), folder / "nearest.png")
         shown = pictures[: GRID_ROWS * CLASSES]
-        write_picture(picture_grid(shown, CLASSES), folder / "samples.png")
+        write_image(image_grid(shown, CLASSES), folder / "samples.png")
         return {
             "frechet_train": frechet_distance(self.judge.judge(pictures)[0], self.others),
             "nearest_ratio": float(np.median(nearest.distances) / np.median(self.usual)),
@@ -350,11 +350,11 @@ class _Study:
             num_inference_steps=DENOISING_STEPS,
             generator=torch.Generator().manual_seed(i),
             output_type="np",
-            callback=lambda step, x: frames.append(as_images(x[: 2 * CLASSES], "np")),
+            callback=lambda step, x: frames.append(to_images(x[: 2 * CLASSES], "np")),
         ).images
         seconds = (time.perf_counter() - began) / len(labels)
         if animation is not None:
-            grids = [picture_grid(frame, CLASSES) for frame in (*frames[:-1:2], frames[-1])]
+            grids = [image_grid(frame, CLASSES) for frame in (*frames[:-1:2], frames[-1])]
             write_animation(grids, animation)
         return {
             "pictures": np.rint(255 * images[..., 0]).astype(np.uint8),

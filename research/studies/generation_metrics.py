@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import DDPMScheduler
 
 from hyperagg.data.datasets.digits import Images
 from hyperagg.diffusion.model import Denoiser
-from hyperagg.diffusion.training_run import new_scheduler
+from hyperagg.diffusion.pipeline import make_scheduler
 from research.analysis.generated import frechet_distance
 from research.studies.digit_classifier import DigitClassifier
 
@@ -41,7 +42,7 @@ class GenerationMetrics:
     def loss(self, denoiser: Denoiser) -> float:
         """Of the prediction, with classes, the same times and noise for all."""
         generator = torch.Generator().manual_seed(0)
-        scheduler = new_scheduler()
+        scheduler = make_scheduler(DDPMScheduler)
         rows = min(MAX_ROWS, len(self.labels))
         pictures = 2 * torch.from_numpy(self.pictures[:rows])[:, None] - 1
         labels = torch.from_numpy(self.labels[:rows])

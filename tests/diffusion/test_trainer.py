@@ -1,16 +1,16 @@
-"""Training a denoiser: it learns, stopped and resumed it is the same, and it leaves a model."""
+"""Training a denoiser: it learns, resumes to the same weights, and saves a pipeline."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import pytest
 import torch
 
 from hyperagg.data.datasets.digits import load_mnist
-from hyperagg.diffusion import trainer as diffusion
-from hyperagg.diffusion.model import Denoiser
-from hyperagg.diffusion.pipeline import load_pipeline
-from hyperagg.diffusion.trainer import Recipe, checkpoint_of, train_denoiser
+from hyperagg.diffusion import Denoiser, TrainingConfig, load_pipeline, train_denoiser
+from hyperagg.diffusion.trainer import checkpoint_path, write_metadata
 
 
 @pytest.fixture(scope="module")
@@ -18,45 +18,44 @@ def digits():
     return load_mnist().train
 
 
-def model():
+def make_denoiser():
     torch.manual_seed(0)
     return Denoiser(patch_size=7, d_model=32, num_layers=2, num_heads=2)
 
 
-def train(digits, out, steps, denoiser=None, **options):
-    recipe = Recipe(steps=steps, batch_size=32, save_steps=10, learning_rate=3e-3, ema=0.9)
+def train(digits, out, steps, denoiser=None, bf16=False, **options):
+    config = TrainingConfig(
+        steps=steps, batch_size=32, save_steps=10, learning_rate=3e-3, ema_decay=0.9, bf16=bf16
+    )
+    denoiser = denoiser or make_denoiser()
     return train_denoiser(
-        denoiser or model(), digits.images, digits.labels, out, recipe, shown=False, **options
+        denoiser, digits.images, digits.labels, out, config, progress=False, **options
     )
 
 
-def test_it_learns(digits, tmp_path):
-    trained = train(digits, tmp_path, 100)
-    assert [step for step, _ in trained.loss] == [50, 100]
-    # Predicting nothing has 0.96, the mean square of v.
-    assert trained.loss[-1][1] < min(0.95 * trained.loss[0][1], 0.68)
-    assert not checkpoint_of(tmp_path).exists()
+def test_the_loss_falls_and_the_pipeline_is_saved(digits, tmp_path):
+    result = train(digits, tmp_path, 100)
+    assert [step for step, _ in result.loss] == [50, 100]
+    # The mean square of v, the loss of predicting zero, is 0.96.
+    assert result.loss[-1][1] < min(0.95 * result.loss[0][1], 0.68)
+    assert not checkpoint_path(tmp_path).exists()
     loaded = load_pipeline(tmp_path)
-    for own, kept in zip(
-        trained.pipeline.denoiser.parameters(), loaded.denoiser.parameters(), strict=True
+    for trained, saved in zip(
+        result.pipeline.denoiser.parameters(), loaded.denoiser.parameters(), strict=True
     ):
-        assert torch.equal(own, kept)
+        assert torch.equal(trained, saved)
 
 
-def test_stopped_and_resumed_it_is_the_same(digits, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path):
     whole = train(digits, tmp_path / "whole", 60)
 
-    class Stopped(diffusion.DenoiserRun):
-        def advance(self):
-            if self.step == 37:
-                raise KeyboardInterrupt
-            super().advance()
+    def interrupt(trainer):
+        if trainer.step == 37:
+            raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(diffusion, "DenoiserRun", Stopped)
-        with pytest.raises(KeyboardInterrupt):
-            train(digits, tmp_path / "parts", 60)
-    assert checkpoint_of(tmp_path / "parts").exists()
+    with pytest.raises(KeyboardInterrupt):
+        train(digits, tmp_path / "parts", 60, callbacks=[interrupt])
+    assert checkpoint_path(tmp_path / "parts").exists()
     resumed = train(digits, tmp_path / "parts", 60, resume=True)
     assert resumed.loss == whole.loss
     for a, b in zip(
@@ -65,39 +64,89 @@ def test_stopped_and_resumed_it_is_the_same(digits, tmp_path, monkeypatch):
         assert torch.equal(a, b)
 
 
-def test_a_state_of_another_training_is_refused(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(diffusion, "remove_checkpoint", lambda path: None)
-    train(digits, tmp_path, 10)
-    with pytest.raises(ValueError, match="comes of another model, data or recipe"):
-        train(digits, tmp_path, 11, resume=True)
-    checkpoint_of(tmp_path).write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="not a checkpoint of hyperagg"):
-        train(digits, tmp_path, 10, resume=True)
+def test_runs_with_and_without_bf16_work_in_one_process(digits, tmp_path):
+    losses = [
+        train(digits, tmp_path / str(i), 2, bf16=bf16).loss[-1][1]
+        for i, bf16 in enumerate((False, True, False))
+    ]
+    assert losses[0] == losses[2] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
 
 
-def test_classes_are_left_out_now_and_then(digits, tmp_path):
+def test_checkpoints_of_other_runs_are_refused(digits, tmp_path):
+    def interrupt(trainer):
+        if trainer.step == 11:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(digits, tmp_path, 20, callbacks=[interrupt])
+    with pytest.raises(ValueError, match="belongs to a run with other data or settings"):
+        train(digits, tmp_path, 21, resume=True)
+    checkpoint_path(tmp_path).write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"training\.safetensors: .* checkpoint"):
+        train(digits, tmp_path, 20, resume=True)
+
+
+def test_a_tenth_of_the_labels_is_dropped(digits, tmp_path):
     seen = []
 
-    class Watching(Denoiser):
+    class RecordingDenoiser(Denoiser):
         def forward(self, sample, timestep, class_labels=None):
             seen.append(class_labels)
             return super().forward(sample, timestep, class_labels)
 
     torch.manual_seed(0)
-    watching = Watching(patch_size=14, d_model=8, num_layers=1, num_heads=1)
-    train(digits, tmp_path, 40, watching)
+    denoiser = RecordingDenoiser(patch_size=14, d_model=8, num_layers=1, num_heads=1)
+    train(digits, tmp_path, 40, denoiser)
     labels = torch.cat(seen)
     assert 0.05 < (labels == 10).float().mean() < 0.15
     assert set(labels.unique().tolist()) == set(range(11))
 
 
-def test_colours_and_a_rate_that_is_none(tmp_path):
+@pytest.fixture
+def color():
     images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
-    labels = np.arange(12) % 2
     denoiser = Denoiser(sample_size=8, in_channels=3, num_classes=2, d_model=8, num_layers=1)
-    trained = train_denoiser(
-        denoiser, images, labels, tmp_path, Recipe(steps=2), names=["x", "y"], shown=False
-    )
-    assert trained.pipeline.labels == {"x": 0, "y": 1}
-    with pytest.raises(ValueError, match="learning_rate=0: give a number above 0"):
-        train_denoiser(denoiser, images, labels, tmp_path, Recipe(learning_rate=0))
+    return denoiser, images, np.arange(12) % 2
+
+
+def test_color_images_class_names_and_metadata(color, tmp_path):
+    config = TrainingConfig(steps=np.int64(2), learning_rate=np.float32(1e-3))
+    result = train_denoiser(*color, tmp_path, config, class_names=["x", "y"], progress=False)
+    assert result.pipeline.labels == {"x": 0, "y": 1}
+    write_metadata(tmp_path, result, config, "noise")
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["training_config"]["steps"] == 2 and results["loss"][-1][0] == 2
+    assert "Generates images of 2 classes" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(images=np.zeros((12, 8, 8), np.uint8)), r"images: uint8 of shape \(12, 8, 8, 1\)"),
+        (dict(images=np.zeros((12, 8, 8, 3))), r"images: float64 .* expected uint8 of shape"),
+        (dict(labels=np.arange(11)), r"labels: int64 of shape \(11,\); expected integers"),
+        (dict(labels=np.arange(12)), "labels: 0 to 11; expected 0 to 1"),
+        (dict(class_names=["x"]), "class_names: 1; expected 2"),
+    ],
+)
+def test_data_that_does_not_fit_the_model_is_refused(color, tmp_path, change, message):
+    denoiser, images, labels = color
+    arguments = dict(images=images, labels=labels, class_names=None) | change
+    with pytest.raises(ValueError, match=message):
+        train_denoiser(denoiser, out=tmp_path, progress=False, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(learning_rate=0), "learning_rate=0: expected a finite number > 0"),
+        (dict(learning_rate=float("nan")), "learning_rate=nan: expected a finite number > 0"),
+        (dict(steps=0), "steps=0: expected an integer >= 1"),
+        (dict(ema_decay=1), "ema_decay=1: expected a finite number >= 0 and < 1"),
+        (dict(seed=2**32), "seed=4294967296: expected an integer from 0 to 4294967295"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(**settings)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hyperagg.data.datasets.digits import Digits, Images, load_mnist
-from hyperagg.diffusion.trainer import Recipe
+from hyperagg.diffusion.trainer import TrainingConfig
 from research.studies import diffusion
 from research.studies.diffusion import compare_denoisers
 
@@ -25,7 +25,7 @@ def digits():
 
 def run(digits, out, **options):
     sizes = dict(patch_size=14, d_model=16, layers=1)
-    rest = dict(recipe=Recipe(steps=20, batch_size=16), samples=50, progress=False)
+    rest = dict(recipe=TrainingConfig(steps=20, batch_size=16), samples=50, progress=False)
     rest |= dict(learning_rate=2e-3)
     return compare_denoisers(digits, out, **sizes | rest | options, say=lambda line: None)
 
