@@ -1,26 +1,20 @@
 """Language models of causal aggregation, as transformers models.
 
-Importing this registers them with the Auto classes, so that `AutoModelForCausalLM.from_pretrained`,
-`generate`, `pipeline`, the Trainer and PEFT treat them as any other model.
+Importing this package registers them with the Auto classes of transformers, so that
+`AutoModelForCausalLM.from_pretrained`, `generate`, `pipeline`, the Trainer and PEFT treat them as
+any other model.
 """
 
 from __future__ import annotations
 
 try:
-    import transformers as _transformers  # noqa: F401
+    import transformers as _transformers
 except ImportError as error:
     raise ImportError(
-        "language models need transformers; pip install 'hyperagg[language]' brings it"
+        "language models need transformers: pip install 'hyperagg[language]'"
     ) from error
 
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-)
-
-from hyperagg.language.cache import AggregationCacheLayer
+from hyperagg.language.cache import HyperAggCache
 from hyperagg.language.configuration_hyperagg import LAYER_TYPES, HyperAggConfig
 from hyperagg.language.modeling_hyperagg import (
     HyperAggForCausalLM,
@@ -31,7 +25,7 @@ from hyperagg.language.modeling_hyperagg import (
 
 __all__ = [
     "LAYER_TYPES",
-    "AggregationCacheLayer",
+    "HyperAggCache",
     "HyperAggConfig",
     "HyperAggForCausalLM",
     "HyperAggForSequenceClassification",
@@ -39,13 +33,23 @@ __all__ = [
     "HyperAggPreTrainedModel",
 ]
 
-AutoConfig.register(HyperAggConfig.model_type, HyperAggConfig)
-# Saved models say where their code is, for a process that has not imported this.
-HyperAggConfig.register_for_auto_class()
-for _auto, _model in (
-    (AutoModel, HyperAggModel),
-    (AutoModelForCausalLM, HyperAggForCausalLM),
-    (AutoModelForSequenceClassification, HyperAggForSequenceClassification),
-):
-    _auto.register(HyperAggConfig, _model)
-    _model.register_for_auto_class(_auto.__name__)
+
+def _register_auto_classes() -> None:
+    """Make the models known to the Auto classes, in this process and in the folders they save.
+
+    `register` maps the model type "hyperagg" to our classes in this process.
+    `register_for_auto_class` makes `save_pretrained` copy the code of a model into its folder, for
+    a process that has not imported this package (`trust_remote_code=True`).
+    """
+    _transformers.AutoConfig.register(HyperAggConfig.model_type, HyperAggConfig)
+    HyperAggConfig.register_for_auto_class()
+    for auto_class, model_class in (
+        (_transformers.AutoModel, HyperAggModel),
+        (_transformers.AutoModelForCausalLM, HyperAggForCausalLM),
+        (_transformers.AutoModelForSequenceClassification, HyperAggForSequenceClassification),
+    ):
+        auto_class.register(HyperAggConfig, model_class)
+        model_class.register_for_auto_class(auto_class.__name__)
+
+
+_register_auto_classes()

@@ -1,25 +1,28 @@
-"""What a layer remembers while decoding: a state of fixed size, in transformers' cache."""
+"""The decoding cache: a state of fixed size per aggregation layer, keys and values per attention."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import CacheLayerMixin
+from transformers import DynamicCache, PreTrainedConfig
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
 
-from hyperagg.layers import FORMS, MixerState
-from hyperagg.layers.causal import Trace
+from hyperagg.layers import MixerState, StateHistory
 from hyperagg.ops import State
 
-__all__ = ["AggregationCacheLayer"]
+__all__ = ["AggregationCacheLayer", "HyperAggCache", "prepare_cache"]
 
 
 class AggregationCacheLayer(CacheLayerMixin):
-    """The state of one aggregation layer: its sums and K - 1 inputs a row, however long the text.
+    """Hold the state of one aggregation layer: its sums and K - 1 inputs per row, for any length.
 
-    `crop` takes tokens back exactly. It needs the states after each of them, which are kept from
-    `activate_past_recording` on, until the next `crop`.
+    `crop` restores an earlier state exactly. It needs the states after each of the removed tokens,
+    which are recorded from `activate_past_recording` until the next `crop`.
+
+    Cost: E sums in float32 or better, and (K - 1) D inputs of the convolution, per row.
     """
 
     is_croppable = True
@@ -28,88 +31,154 @@ class AggregationCacheLayer(CacheLayerMixin):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__()
         self.state: MixerState | None = None
-        self.places = 0
+        self.seq_length = 0
         self.device = torch.device("cpu")
         self.record_past = False
 
-    def remember(self, state: MixerState | None, places: int) -> None:
-        """The state after `places` more places of the batch, padding included."""
-        if state is not None and self.state is not None and self.state.trace and state.trace:
-            state = state._replace(trace=_joined(self.state, state.trace))
+    def update_state(self, state: MixerState | None, num_tokens: int) -> None:
+        """Replace the state after `num_tokens` more positions of the batch, padding included.
+
+        Args:
+            state: the new state; None for a layer without a mixer.
+            num_tokens: N of the batch that was processed.
+        """
+        if state is not None and self.state is not None and self.state.history and state.history:
+            state = state._replace(history=_joined_history(self.state, state.history))
         self.state = state
         if state is not None:
             self.device = state.sums.sums.device
-        self.places += places
+        self.seq_length += num_tokens
         self.is_initialized = True
 
     def get_seq_length(self) -> int:
-        return self.places
+        return self.seq_length
 
     def get_max_length(self) -> int:
         return -1
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.places + query_length, 0
+        return self.seq_length + query_length, 0
 
     def activate_past_recording(self) -> None:
         self.record_past = True
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Take the last |tokens_to_remove| tokens back (a number of at most 0, as elsewhere)."""
+        """Remove the last |tokens_to_remove| tokens.
+
+        Args:
+            tokens_to_remove: an integer <= 0, as in the other cache layers of transformers.
+
+        Raises:
+            ValueError: if the number is positive, or if the states were not recorded.
+        """
         if tokens_to_remove > 0:
-            raise ValueError(f"crop({tokens_to_remove}): give how many tokens to remove, negative")
+            raise ValueError(f"tokens_to_remove={tokens_to_remove}: expected an integer <= 0")
         if self.state is not None:
             if tokens_to_remove:
-                self.state = self.state.back(-tokens_to_remove)
+                self.state = self.state.rollback(-tokens_to_remove)
             else:
-                self.state = self.state._replace(trace=None)
-        self.places += tokens_to_remove
+                self.state = self.state._replace(history=None)
+        self.seq_length += tokens_to_remove
 
     def reset(self) -> None:
-        self.state, self.places = None, 0
+        self.state, self.seq_length = None, 0
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        self._each(lambda tensor: tensor.index_select(0, beam_idx.to(tensor.device)))
+        self._apply(lambda tensor: tensor.index_select(0, beam_idx.to(tensor.device)))
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        self._each(lambda tensor: tensor.repeat_interleave(repeats, 0))
+        self._apply(lambda tensor: tensor.repeat_interleave(repeats, 0))
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        self._each(lambda tensor: tensor[indices])
+        self._apply(lambda tensor: tensor[indices])
 
     def offload(self) -> None:
-        self._each(lambda tensor: tensor.to("cpu", non_blocking=True))
+        self._apply(lambda tensor: tensor.to("cpu", non_blocking=True))
 
     def prefetch(self) -> None:
-        self._each(lambda tensor: tensor.to(self.device, non_blocking=True))
+        self._apply(lambda tensor: tensor.to(self.device, non_blocking=True))
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        raise TypeError("an aggregation layer keeps a state, no keys and values")
+        raise TypeError("an aggregation layer has a state and not keys and values")
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        raise TypeError("an aggregation layer keeps a state, no keys and values; use remember")
+        raise TypeError(
+            "an aggregation layer has a state and not keys and values; use update_state"
+        )
 
-    def _each(self, change: Any) -> None:
+    def _apply(self, function: Callable[[Tensor], Tensor]) -> None:
+        """Replace every tensor of the state by `function` of it."""
         if self.state is None:
             return
-        (carried, seen), recent, trace = self.state
-        if trace is not None:
-            inputs = None if trace.inputs is None else change(trace.inputs)
-            trace = Trace(change(trace.sums), inputs)
-        recent = None if recent is None else change(recent)
-        self.state = MixerState(State(change(carried), change(seen)), recent, trace)
+        (sums, num_tokens), conv_state, history = self.state
+        if history is not None:
+            inputs = history.conv_inputs
+            inputs = None if inputs is None else function(inputs)
+            history = StateHistory(function(history.sums), inputs)
+        conv_state = None if conv_state is None else function(conv_state)
+        self.state = MixerState(State(function(sums), function(num_tokens)), conv_state, history)
 
 
-def _joined(before: MixerState, trace: Trace) -> Trace:
-    """The trace of the tokens before and of these."""
-    assert before.trace is not None
-    sums = torch.cat([before.trace.sums, trace.sums[:, 1:]], 1)
-    if before.recent is None or trace.inputs is None or before.trace.inputs is None:
-        return Trace(sums, None)
-    new = trace.inputs[:, before.recent.shape[1] :]
-    return Trace(sums, torch.cat([before.trace.inputs, new], 1))
+class HyperAggCache(DynamicCache):
+    """Hold what a language model keeps of the preceding tokens while it decodes.
+
+    The model creates one itself if it is called with `use_cache=True`, and so does `generate`.
+    Create one to fill it chunk by chunk.
+
+    Args:
+        config: the `HyperAggConfig` of the model.
+        offloading: whether attention layers move their keys and values to CPU memory between
+            uses (default: False).
+
+    Example:
+        >>> import torch
+        >>> from hyperagg.language import HyperAggCache, HyperAggConfig, HyperAggForCausalLM
+        >>> config = HyperAggConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1)
+        >>> model, cache = HyperAggForCausalLM(config).eval(), HyperAggCache(config)
+        >>> _ = model(torch.tensor([[1, 2, 3]]), past_key_values=cache)
+        >>> cache.get_seq_length()
+        3
+    """
+
+    def __init__(self, config: PreTrainedConfig, offloading: bool = False) -> None:
+        # DynamicCache would look the layer types up in a table that all models share.
+        Cache.__init__(
+            self,
+            layers=_make_layers(config),
+            offloading=offloading,
+            offload_only_non_sliding=False,
+        )
 
 
-# transformers makes a cache from a configuration's layer types by these names.
-for _name in (*FORMS, "none"):
-    type(f"{_name.title()}CacheLayer", (AggregationCacheLayer,), {"_layer_type": _name})
+def prepare_cache(cache: Cache, config: PreTrainedConfig) -> None:
+    """Fill an empty cache with the layers of a model, or check the layers of one that is not empty.
+
+    Raises:
+        TypeError: if the layers of the cache are those of another kind of model.
+    """
+    if not cache.layers:
+        cache.layers.extend(_make_layers(config))
+    for layer, layer_type in zip(cache.layers, config.layer_types):
+        if layer_type != "full_attention" and not hasattr(layer, "update_state"):
+            raise TypeError(
+                f"past_key_values: the layer for {layer_type!r} is a {type(layer).__name__}; "
+                "expected a HyperAggCache(config) or an empty DynamicCache()"
+            )
+
+
+def _make_layers(config: PreTrainedConfig) -> list[Any]:
+    return [
+        DynamicLayer() if layer_type == "full_attention" else AggregationCacheLayer()
+        for layer_type in config.layer_types
+    ]
+
+
+def _joined_history(before: MixerState, history: StateHistory) -> StateHistory:
+    """The history of the preceding tokens, followed by that of the new ones."""
+    assert before.history is not None
+    sums = torch.cat([before.history.sums, history.sums[:, 1:]], 1)
+    inputs = before.history.conv_inputs
+    if before.conv_state is None or history.conv_inputs is None or inputs is None:
+        return StateHistory(sums, None)
+    new = history.conv_inputs[:, before.conv_state.shape[1] :]
+    return StateHistory(sums, torch.cat([inputs, new], 1))

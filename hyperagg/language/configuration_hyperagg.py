@@ -1,4 +1,4 @@
-"""The configuration of a language model: how many layers, and what each one mixes tokens with."""
+"""The configuration of a language model: its size, and what mixes the tokens in each layer."""
 
 from __future__ import annotations
 
@@ -12,31 +12,48 @@ __all__ = ["LAYER_TYPES", "HyperAggConfig"]
 
 LAYER_TYPES = (*FORMS, "full_attention", "identity")
 
+DEFAULT_MAX_POSITION_EMBEDDINGS = 1024
+
 
 @strict
 class HyperAggConfig(PreTrainedConfig):
-    """Configuration of `HyperAggModel`.
+    """Store the configuration of a `HyperAggModel`.
 
     Args:
-        vocab_size: V.
-        hidden_size: D.
-        intermediate_size: width of the feed-forward layers; None: 2 D, and 4 D with expand=1.
-        num_hidden_layers: L.
-        layer_types: what each of the L layers mixes tokens with, or one name for all of them:
-            "gated", "decay", "complex_decay" and "prefix_sum" are forms of `hyperagg.layers.CausalAggregation`,
-            "full_attention" is rotary attention with normed queries and keys, "identity" no mixing at
-            all. A list with both kinds is a hybrid. None: "gated" everywhere.
-        expand, output_gate: of every sum's layer, as in `CausalAggregation`. With the two defaults
-            a block with gates has 12 D^2 weights, as many as one with attention and 4 D.
-        conv_kernel_size: of a short convolution before each sum; 0: none.
-        num_attention_heads: of the attention layers; must divide D.
-        max_position_embeddings: places that the "prefix_sum" form has vectors for, 1024 unless named.
-            The other forms have no end, and with them alone it stays None.
-        rms_norm_eps, tie_word_embeddings, use_cache, and the ids of special tokens: as elsewhere
-            in transformers.
+        vocab_size: V (default: 32,000).
+        hidden_size: D (default: 256).
+        intermediate_size: width of the feed-forward layers. None (default): 2 D, or 4 D with
+            expand=1.
+        num_hidden_layers: L (default: 4).
+        layer_types: the mixer of each of the L layers, or one name for all of them (default:
+            "gated"). "gated", "decay", "complex_decay" and "prefix_sum" are the forms of
+            `hyperagg.layers.CausalAggregation`; "full_attention" is rotary attention with
+            normalized queries and keys; "identity" does not mix tokens. A list with sums and
+            attention gives a hybrid model.
+        expand: channels per dimension of each sum, as in `CausalAggregation` (default: 2).
+        output_gate: whether each sum has an output gate (default: True). With the defaults of
+            `expand` and `output_gate`, a "gated" block has 12 D^2 parameters, as many as an
+            attention block with a feed-forward layer of width 4 D.
+        conv_kernel_size: K of a short convolution before each sum; 0 (default) omits it.
+        num_attention_heads: H of the attention layers, a divisor of D (default: 4).
+        max_position_embeddings: number of position vectors of "prefix_sum" layers; None (default)
+            is 1,024 with such a layer. The other layer types accept sequences of any length.
+        rms_norm_eps: epsilon of RMSNorm (default: 1e-6).
+        tie_word_embeddings: whether the output layer shares the embedding (default: True).
+        use_cache: whether the model returns a cache in evaluation mode (default: True).
+        pad_token_id: id of the padding token, or None.
+        bos_token_id: id of the token that begins a text, or None.
+        eos_token_id: id, or ids, of the token that ends a text, or None.
+        rope_parameters: parameters of the rotary position embedding of attention layers, or None
+            for the defaults of transformers.
 
     Raises:
-        ValueError: a layer type that is not known, or not one for each layer.
+        ValueError: if a size is below 1, if a layer type is unknown, if the number of layer types
+            is not L, or if H does not divide D in a model with attention.
+
+    Example:
+        >>> HyperAggConfig(num_hidden_layers=2, layer_types=["gated", "full_attention"]).layer_types
+        ['gated', 'full_attention']
     """
 
     model_type = "hyperagg"
@@ -69,19 +86,31 @@ class HyperAggConfig(PreTrainedConfig):
         if isinstance(self.layer_types, str):
             self.layer_types = [self.layer_types] * self.num_hidden_layers
         if "prefix_sum" in self.layer_types and self.max_position_embeddings is None:
-            self.max_position_embeddings = 1024
+            self.max_position_embeddings = DEFAULT_MAX_POSITION_EMBEDDINGS
         self._check()
         super().__post_init__(**kwargs)
 
     def _check(self):
         assert isinstance(self.layer_types, list)
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "expand",
+            "num_attention_heads",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: expected an integer >= 1")
         unknown = [name for name in self.layer_types if name not in LAYER_TYPES]
         if unknown:
-            raise ValueError(f"layer_types: {unknown[0]!r}; there are {', '.join(LAYER_TYPES)}")
+            raise ValueError(
+                f"layer_types={unknown[0]!r}: expected one of {', '.join(LAYER_TYPES)}"
+            )
         if len(self.layer_types) != self.num_hidden_layers:
             raise ValueError(
                 f"layer_types: {len(self.layer_types)} names for "
-                f"num_hidden_layers={self.num_hidden_layers}; give one for each layer"
+                f"num_hidden_layers={self.num_hidden_layers}; expected one name per layer"
             )
         if "full_attention" in self.layer_types and self.hidden_size % self.num_attention_heads:
             raise ValueError(
@@ -89,7 +118,7 @@ class HyperAggConfig(PreTrainedConfig):
                 f"hidden_size={self.hidden_size}"
             )
 
-    # What transformers' attention layer asks for besides.
+    # Read by the attention layer of transformers.
     attention_bias = False
     attention_dropout = 0.0
 
@@ -102,7 +131,11 @@ class HyperAggConfig(PreTrainedConfig):
         return self.hidden_size // self.num_attention_heads
 
     def to_dict(self):
-        """As saved: `layer_types` has names that all of transformers knows, `mixers` has ours."""
+        """Return the dictionary that is saved as config.json.
+
+        Its `layer_types` are names that every model of transformers shares; `mixers` has the names
+        of `LAYER_TYPES`.
+        """
         saved = super().to_dict()
         assert isinstance(self.layer_types, list)
         saved["mixers"] = list(self.layer_types)
@@ -112,4 +145,4 @@ class HyperAggConfig(PreTrainedConfig):
         return saved
 
     def validate_layer_type(self):
-        """Nothing: ours are more than the names that transformers knows, and checked above."""
+        """Accept the names of `LAYER_TYPES`, which are checked at construction."""

@@ -1,4 +1,4 @@
-"""How well a language model knows texts: perplexity per token, and bits per byte."""
+"""Evaluation of a language model on texts: perplexity, and bits per byte."""
 
 from __future__ import annotations
 
@@ -11,43 +11,55 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["Perplexity", "measure_perplexity"]
 
-# Places whose logits are made at once; with 10,000 words they are 160 MB.
-PLACES = 4096
+# Positions whose logits are computed at once: 160 MB with a vocabulary of 10,000 words.
+POSITIONS_PER_CHUNK = 4096
 
 
 @dataclass(frozen=True)
 class Perplexity:
-    """What a model makes of texts.
+    """Hold the negative log-likelihood of texts, and what it is normalized by.
 
     Args:
-        nats: -sum log P(token | all before it in its document), the end of each document included.
-        tokens: how many were predicted.
-        words: white-space separated, and one end a document.
-        bytes: of the texts in UTF-8.
+        nats: -sum log P(token | the preceding tokens of its document), including the token that
+            ends each document.
+        num_tokens: number of predicted tokens.
+        num_words: number of words that are separated by white space, plus one per document for
+            its end.
+        num_bytes: number of bytes of the texts in UTF-8.
+
+    Example:
+        >>> result = Perplexity(nats=2.0794415, num_tokens=3, num_words=2, num_bytes=10)
+        >>> round(result.perplexity, 3), round(result.bits_per_byte, 3)
+        (2.0, 0.3)
     """
 
     nats: float
-    tokens: int
-    words: int
-    bytes: int
+    num_tokens: int
+    num_words: int
+    num_bytes: int
 
     @property
-    def per_token(self) -> float:
-        return math.exp(self.nats / self.tokens)
+    def perplexity(self) -> float:
+        """Return exp(nats / num_tokens), which depends on the tokenizer."""
+        return math.exp(self.nats / self.num_tokens)
 
     @property
-    def per_word(self) -> float:
-        """Comparable between tokenizers, unless one of them has an unknown word."""
-        return math.exp(min(self.nats / self.words, 700))
+    def perplexity_per_word(self) -> float:
+        """Return exp(nats / num_words).
+
+        It is comparable between tokenizers that have no unknown word. The exponent is capped at
+        700, so that the result is finite.
+        """
+        return math.exp(min(self.nats / self.num_words, 700))
 
     @property
     def bits_per_byte(self) -> float:
-        """Comparable between tokenizers that can write any text."""
-        return self.nats / math.log(2) / max(1, self.bytes)
+        """Return nats / (num_bytes ln 2), comparable between tokenizers that encode any text."""
+        return self.nats / math.log(2) / max(1, self.num_bytes)
 
 
 @torch.no_grad()
@@ -58,32 +70,45 @@ def measure_perplexity(
     *,
     window: int | None = None,
     stride: int | None = None,
-    shown: bool = False,
+    progress: bool = False,
 ) -> Perplexity:
-    """Perplexity of a causal language model on texts, each a document of its own.
+    """Measure the perplexity of a causal language model on texts, each a document of its own.
 
     Args:
-        model: of this library, or any causal model of transformers.
-        tokenizer: its tokenizer; its eos_token stands before and after every text.
-        texts: as they are.
-        window: None streams: a token is predicted from all of its document, read in chunks with
-            the state (or cache) carried on. A number predicts from windows of so many tokens.
-        stride: how far a window moves, half of it unless named; the tokens that stood in the
-            window before are context only.
-        shown: a progress bar on standard error.
+        model: a model of this package, or any causal language model of transformers.
+        tokenizer: its tokenizer; `eos_token` precedes and follows every text.
+        texts: the texts, at least one.
+        window: None (default) predicts each token from all preceding tokens of its document, which
+            is read in chunks with the cache carried over. An integer >= 2 predicts from windows of
+            that many tokens.
+        stride: number of tokens by which a window moves, 1 to window - 1 (default: window // 2).
+            The tokens that the previous window contained are context only.
+        progress: whether to show a progress bar on standard error (default: False).
+
+    Returns:
+        A `Perplexity`.
 
     Raises:
-        ValueError: no text, or a window or stride that cannot be.
+        ValueError: if there are no texts, or if `window` or `stride` is out of range.
 
+    Numerics: the logits are converted to float32 before the softmax.
     Cost: one pass over the tokens; window / stride passes with windows.
+
+    Example:
+        >>> from hyperagg.language import HyperAggConfig, HyperAggForCausalLM
+        >>> from hyperagg.language.tokenizer import train_tokenizer
+        >>> tokenizer = train_tokenizer(["one two", "two"], "words", 10)
+        >>> config = HyperAggConfig(len(tokenizer), hidden_size=8, num_hidden_layers=1)
+        >>> measure_perplexity(HyperAggForCausalLM(config), tokenizer, ["two one"]).num_tokens
+        3
     """
     if not texts:
-        raise ValueError("there is no text to measure perplexity on")
+        raise ValueError("texts: expected at least one text, and got none")
     if window is not None and window < 2:
-        raise ValueError(f"window={window}: give at least 2 tokens, one to predict the next from")
+        raise ValueError(f"window={window}: expected an integer >= 2")
+    if window is not None and stride is not None and not 0 < stride < window:
+        raise ValueError(f"stride={stride}: expected 1 to {window - 1}, less than the window")
     stride = stride or max(1, (window or 2) // 2)
-    if window is not None and not 0 < stride < window:
-        raise ValueError(f"stride={stride}: give 1 to {window - 1}, less than the window")
     end = tokenizer.eos_token_id
     documents = [
         [end, *ids, end] for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]
@@ -91,26 +116,33 @@ def measure_perplexity(
     was_training = model.training
     model.eval()
     batches = list(_by_length(documents) if window is None else _windows(documents, window, stride))
-    if shown:
-        bar = track(batches, "measuring perplexity", console=Console(stderr=True), transient=True)
-    nats = sum(_nats(model, rows, firsts) for rows, firsts in (bar if shown else batches))
+    bar = track(
+        batches,
+        "measuring perplexity",
+        console=Console(stderr=True),
+        transient=True,
+        disable=not progress,
+    )
+    nats = sum(_nats(model, rows, first_predicted) for rows, first_predicted in bar)
     model.train(was_training)
     return Perplexity(
         nats,
-        sum(len(document) - 1 for document in documents),
-        sum(len(text.split()) + 1 for text in texts),
-        sum(len(text.encode()) for text in texts),
+        num_tokens=sum(len(document) - 1 for document in documents),
+        num_words=sum(len(text.split()) + 1 for text in texts),
+        num_bytes=sum(len(text.encode()) for text in texts),
     )
 
 
+# Rows of token ids, and the index of the first token to predict in each.
 Batch = tuple[list[list[int]], list[int]]
 
 
 def _by_length(documents: list[list[int]]) -> Iterator[Batch]:
-    """Documents of about the same length, as many as fit; all their tokens but the first count."""
+    """Batches of whole documents of similar length, up to POSITIONS_PER_CHUNK tokens each."""
     rows: list[list[int]] = []
     for document in sorted(documents, key=len):
-        if rows and (len(rows) + 1) * min(len(document), PLACES) > PLACES:
+        length = min(len(document), POSITIONS_PER_CHUNK)
+        if rows and (len(rows) + 1) * length > POSITIONS_PER_CHUNK:
             yield rows, [1] * len(rows)
             rows = []
         rows.append(document)
@@ -118,49 +150,53 @@ def _by_length(documents: list[list[int]]) -> Iterator[Batch]:
 
 
 def _windows(documents: list[list[int]], window: int, stride: int) -> Iterator[Batch]:
-    """Windows of documents, and the first token in each that the one before has not predicted."""
+    """Batches of windows; each predicts the tokens that the previous window did not."""
     rows: list[list[int]] = []
-    firsts: list[int] = []
+    first_predicted: list[int] = []
     for document in documents:
         predicted = 1
         for start in range(0, max(1, len(document) - 1), stride):
             end = min(start + window, len(document))
             rows.append(document[start:end])
-            firsts.append(predicted - start)
+            first_predicted.append(predicted - start)
             predicted = end
-            if len(rows) * window >= PLACES:
-                yield rows, firsts
-                rows, firsts = [], []
+            if len(rows) * window >= POSITIONS_PER_CHUNK:
+                yield rows, first_predicted
+                rows, first_predicted = [], []
             if end == len(document):
                 break
     if rows:
-        yield rows, firsts
+        yield rows, first_predicted
 
 
-def _nats(model: PreTrainedModel, rows: list[list[int]], firsts: list[int]) -> float:
-    """-sum log P of the tokens from `firsts` on, read in chunks of PLACES with the state kept."""
+def _nats(model: PreTrainedModel, rows: list[list[int]], first_predicted: list[int]) -> float:
+    """-sum log P of the tokens from `first_predicted` on, read in chunks with the cache kept."""
     longest = max(map(len, rows))
     ids = torch.zeros(len(rows), longest, dtype=torch.int64)
     mask = torch.zeros_like(ids)
-    counted = torch.zeros_like(ids, dtype=torch.bool)
-    for index, (row, first) in enumerate(zip(rows, firsts)):
+    predicted = torch.zeros_like(ids, dtype=torch.bool)
+    for index, (row, first) in enumerate(zip(rows, first_predicted)):
         ids[index, : len(row)] = torch.tensor(row)
         mask[index, : len(row)] = 1
-        counted[index, first : len(row)] = True
-    ids, mask, counted = (each.to(model.device) for each in (ids, mask, counted))
-    inputs = longest - 1
-    chunk = max(1, PLACES // len(rows))
-    cache = DynamicCache(config=model.config) if chunk < inputs else None
+        predicted[index, first : len(row)] = True
+    ids, mask, predicted = (tensor.to(model.device) for tensor in (ids, mask, predicted))
+    num_inputs = longest - 1
+    chunk = max(1, POSITIONS_PER_CHUNK // len(rows))
+    use_cache = chunk < num_inputs
+    cache = None
     total = 0.0
-    for start in range(0, inputs, chunk):
-        end = min(start + chunk, inputs)
-        logits: Tensor = model(
+    for start in range(0, num_inputs, chunk):
+        end = min(start + chunk, num_inputs)
+        output = model(
             ids[:, start:end],
             attention_mask=None if len(rows) == 1 else mask[:, :end],
             past_key_values=cache,
-            use_cache=cache is not None,
-        ).logits
-        wanted = counted[:, start + 1 : end + 1]
-        targets = ids[:, start + 1 : end + 1][wanted]
-        total += F.cross_entropy(logits[wanted].float(), targets, reduction="sum").item()
+            use_cache=use_cache,
+        )
+        cache = output.past_key_values if use_cache else None
+        targets_mask = predicted[:, start + 1 : end + 1]
+        targets = ids[:, start + 1 : end + 1][targets_mask]
+        logits: Tensor = output.logits
+        nll = F.cross_entropy(logits[targets_mask].float(), targets, reduction="sum")
+        total += nll.item()
     return total

@@ -1,9 +1,11 @@
-"""Layers: the source's `Aggregation`, and the mixers of deep models, causal and both ways."""
+"""PyTorch modules on `hyperagg.ops`: the aggregation layer, and causal and bidirectional mixers."""
 
 from hyperagg.layers.aggregation import Aggregation
+from hyperagg.layers.attention import SelfAttention
 from hyperagg.layers.batch_layout import Layout
 from hyperagg.layers.bidirectional import BidirectionalAggregation
-from hyperagg.layers.causal import CausalAggregation, MixerState
+from hyperagg.layers.causal import CausalAggregation, MixerState, StateHistory
+from hyperagg.layers.pooling import PooledAggregation
 from hyperagg.layers.recurrences import FORMS
 
 __all__ = [
@@ -13,4 +15,7 @@ __all__ = [
     "CausalAggregation",
     "Layout",
     "MixerState",
+    "PooledAggregation",
+    "SelfAttention",
+    "StateHistory",
 ]

@@ -14,28 +14,39 @@ __all__ = ["Aggregation"]
 
 
 class Aggregation(nn.Module):
-    """Sum of projected token vectors times position vectors.
+    """Sum projected token vectors that are multiplied by position vectors.
 
     y_i = sum_t w_it (W x_t) * p_t / n_i^a  +  noise
 
+    w_it in {0, 1} is the mask and n_i = sum_t w_it.
+
     Args:
-        d_model: D, the dimension of the tokens in and out.
-        projection: a bias-free linear map W. Without positions it stands after the sum when that
-            is the cheaper side: W (sum x_t) = sum W x_t.
-        noise_stddev: deviation of the Gaussian noise added to the sum, in training only.
-        positions: "learned" around one, "sinusoidal" (trainable), or None. With positions,
-            `max_length` says how many places there are.
-        normalize: divide each sum by 1 ("none"), the root of the number of its tokens ("sqrt"),
-            or that number ("mean").
-        count_padding: sum padding as if it were text, as the source's benchmarks do. Otherwise the
-            tokens past `lengths` are never summed.
+        d_model: D, the dimension of the tokens in and out, an integer >= 1.
+        projection: whether to apply a linear map W without bias (default: True). When there are no
+            positions and the output is pooled, W is applied after the sum, where it is cheaper and
+            gives the same result: W (sum x_t) = sum W x_t.
+        noise_stddev: standard deviation of the Gaussian noise that is added to the sum in training
+            mode (default: 0).
+        positions: "learned", "sinusoidal" (trainable) or None (default).
+        max_length: number of position vectors; required if `positions` is not None.
+        normalize: "none" (default), "sqrt" or "mean": divide each sum by 1, by the square root of
+            the number of its tokens, or by that number.
+        count_padding: whether to sum padding as if it were text, as the benchmarks of Ekin (2025)
+            do. By default the positions beyond `lengths` are never summed.
 
     Raises:
-        ValueError: positions without max_length, or a name that is not known.
+        ValueError: if an argument is out of range or unknown, or if `max_length` is missing.
 
-    Numerics: sums in float32 or better. Cost: O(n d + d^2) pooled without positions, O(n d^2) with
-        a projection before the sum, O(n d) without projection; O(n^2 d) only for a dense mask.
-    Source: the source document's `Aggregation` layer, whose behaviour and defaults these are.
+    Numerics: sums in float32 or better.
+    Cost: O(n d + d^2) for a pooled output without positions, O(n d^2) with a projection before the
+        sum, O(n d) without a projection; O(n^2 d) only for a dense mask.
+    Source: the `Aggregation` layer of Ekin (2025), with its behavior and defaults.
+
+    Example:
+        >>> layer = Aggregation(d_model=8, positions="learned", max_length=16)
+        >>> x = torch.randn(2, 5, 8)
+        >>> layer(x).shape, layer(x, mask="causal").shape
+        (torch.Size([2, 1, 8]), torch.Size([2, 5, 8]))
     """
 
     def __init__(
@@ -51,15 +62,17 @@ class Aggregation(nn.Module):
     ) -> None:
         super().__init__()
         if d_model < 1:
-            raise ValueError(f"d_model={d_model}: give at least 1")
-        if noise_stddev < 0:
-            raise ValueError(f"noise_stddev={noise_stddev}: a deviation cannot be negative")
+            raise ValueError(f"d_model={d_model}: expected an integer >= 1")
+        if not noise_stddev >= 0:
+            raise ValueError(f"noise_stddev={noise_stddev}: expected a number >= 0")
+        if normalize not in ("none", "sqrt", "mean"):
+            raise ValueError(f"normalize={normalize!r}: expected one of none, sqrt, mean")
         self.d_model = d_model
         self.noise_stddev = noise_stddev
         self.normalize = normalize
         self.count_padding = count_padding
         self.projection = nn.Linear(d_model, d_model, bias=False) if projection else None
-        self.positions = _positions(positions, d_model, max_length)
+        self.positions = _make_positions(positions, d_model, max_length)
 
     def forward(
         self,
@@ -67,27 +80,30 @@ class Aggregation(nn.Module):
         mask: Mask | Float[Tensor, "_ N N"] | str | None = None,
         lengths: Int[Tensor, " B"] | None = None,
     ) -> Float[Tensor, "B _ D"]:
-        """Aggregate (B, N, D) tokens.
+        """Aggregate a batch of token vectors.
 
         Args:
             x: (B, N, D), floating point.
-            mask: None sums all tokens into one place; "causal", a mask of `hyperagg.ops.masks` or a
-                dense (B, N, N) tensor says what each place sums.
-            lengths: (B,) tokens of each row; what follows is padding.
+            mask: None sums all tokens of a row into one vector. "causal", a mask of
+                `hyperagg.ops.masks` or a dense (B, N, N) tensor selects what each position sums.
+            lengths: (B,) number of tokens per row; the rest of a row is padding.
 
         Returns:
-            (B, 1, D) without a mask (or with a pooled one), (B, N, D) with one.
+            (B, 1, D) without a mask or with a pooled one, else (B, N, D).
+
+        Raises:
+            ValueError: if `mask` is an unknown name, or if an argument has the wrong shape.
         """
         if isinstance(mask, str) and mask != "causal":
-            raise ValueError(f"mask={mask!r}: the only mask with a name is 'causal'")
+            raise ValueError(f"mask={mask!r}: expected 'causal', a Mask, a tensor or None")
         if mask is None:
             mask = Full()
         elif isinstance(mask, str):
             mask = Causal()
         p = None if self.positions is None else self.positions(x.shape[1])
-        # Linear maps and sums commute; element-wise factors in between do not.
-        after = p is None and isinstance(mask, Mask) and mask.pooled
-        if self.projection is not None and not after:
+        # Linear maps and sums commute; the element-wise factors p do not commute with W.
+        project_sum = p is None and isinstance(mask, Mask) and mask.pooled
+        if self.projection is not None and not project_sum:
             x = self.projection(x)
         y = ops.aggregate(
             x,
@@ -96,7 +112,7 @@ class Aggregation(nn.Module):
             lengths=None if self.count_padding else lengths,
             normalize=self.normalize,
         )
-        if self.projection is not None and after:
+        if self.projection is not None and project_sum:
             y = self.projection(y)
         if self.training and self.noise_stddev:
             y = y + self.noise_stddev * torch.randn_like(y)
@@ -106,15 +122,15 @@ class Aggregation(nn.Module):
         return f"d_model={self.d_model}, noise_stddev={self.noise_stddev}"
 
 
-def _positions(
-    kind: str | None, d_model: int, max_length: int | None
+def _make_positions(
+    name: str | None, d_model: int, max_length: int | None
 ) -> LearnedPositions | SinusoidalPositions | None:
-    if kind is None:
+    if name is None:
         return None
+    if name not in ("learned", "sinusoidal"):
+        raise ValueError(f"positions={name!r}: expected one of learned, sinusoidal or None")
     if max_length is None:
-        raise ValueError(f"max_length: positions={kind!r} need to know how many places there are")
-    if kind == "learned":
+        raise ValueError(f"max_length=None: expected an integer >= 1 for positions={name!r}")
+    if name == "learned":
         return LearnedPositions(d_model, max_length)
-    if kind == "sinusoidal":
-        return SinusoidalPositions(d_model, max_length)
-    raise ValueError(f"positions={kind!r}: there are 'learned', 'sinusoidal' and None")
+    return SinusoidalPositions(d_model, max_length)

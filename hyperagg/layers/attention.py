@@ -1,4 +1,4 @@
-"""Multi-head self-attention, which sums of bound vectors are compared with."""
+"""Multi-head self-attention, the baseline that aggregation is compared with."""
 
 from __future__ import annotations
 
@@ -10,30 +10,50 @@ __all__ = ["SelfAttention"]
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention over all tokens of a row, fused, padding masked.
+    """Apply bidirectional multi-head attention to all tokens of a row.
+
+    y = W_o concat_h softmax(Q_h K_h^T / sqrt(D / H)) V_h
 
     Args:
-        d_model: D, shared out among the heads.
-        heads: how many; must divide D.
+        d_model: D, an integer >= 1.
+        num_heads: H, a divisor of D.
 
-    Cost: O(n^2 D + n D^2).
+    Raises:
+        ValueError: if `num_heads` does not divide `d_model`.
+
+    Numerics: PyTorch's fused scaled dot-product attention.
+    Cost: O(n^2 D + n D^2) time; 4 D^2 parameters.
+    Source: Vaswani et al. 2017, "Attention is all you need".
+
+    Example:
+        >>> import torch
+        >>> SelfAttention(d_model=8, num_heads=2)(torch.randn(1, 5, 8)).shape
+        torch.Size([1, 5, 8])
     """
 
-    def __init__(self, d_model: int, heads: int) -> None:
+    def __init__(self, d_model: int, num_heads: int) -> None:
         super().__init__()
-        if d_model % heads:
-            raise ValueError(f"heads={heads}: must divide d_model={d_model}")
-        self.heads = heads
+        if num_heads < 1 or d_model % num_heads:
+            raise ValueError(f"num_heads={num_heads}: must divide d_model={d_model}")
+        self.num_heads = num_heads
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
         self.out = nn.Linear(d_model, d_model, bias=False)
 
     def forward(
-        self, x: Float[Tensor, "B N D"], kept: Bool[Tensor, "B N"] | None = None
+        self, x: Float[Tensor, "B N D"], mask: Bool[Tensor, "B N"] | None = None
     ) -> Float[Tensor, "B N D"]:
-        """(B, N, D) from x (B, N, D) and kept (B, N), true where a token is no padding; None: all
-        are none."""
+        """Mix the tokens of each row.
+
+        Args:
+            x: (B, N, D).
+            mask: (B, N), true for a token and false for padding, which is not attended to. None:
+                every position holds a token.
+
+        Returns:
+            (B, N, D).
+        """
         batch, n, d = x.shape
-        q, k, v = self.qkv(x).view(batch, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        mask = None if kept is None else kept[:, None, None, :]
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        q, k, v = self.qkv(x).view(batch, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        attended = None if mask is None else mask[:, None, None, :]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=attended)
         return self.out(y.transpose(1, 2).reshape(batch, n, d))

@@ -1,4 +1,4 @@
-"""The causal mixer of language models: a running sum of token vectors, and what it remembers."""
+"""The causal mixer of language models: a running sum of token vectors, and its state."""
 
 from __future__ import annotations
 
@@ -11,84 +11,104 @@ from torch import Tensor, nn
 
 from hyperagg import ops
 from hyperagg.layers.batch_layout import Layout
-from hyperagg.layers.recurrences import (
-    FORMS,
-    AbsolutePositions,
-    ComplexDecay,
-    ConstantDecay,
-    InputGate,
-    Terms,
-)
-from hyperagg.ops import Causal
+from hyperagg.layers.recurrences import ScanInputs, make_recurrence
+from hyperagg.ops.masks import Causal
 
-__all__ = ["CausalAggregation", "MixerState", "ShortConvolution", "Trace"]
+__all__ = ["CausalAggregation", "MixerState", "ShortConvolution", "StateHistory"]
 
 
-class Trace(NamedTuple):
-    """The states after each of the last tokens, for going back.
+class StateHistory(NamedTuple):
+    """Hold the states after each of the latest N tokens, for `MixerState.rollback`.
 
     Args:
-        sums: (B, 1 + N, E) in float32 or better: before the first token, and after each.
-        inputs: (B, K - 1 + N, D) of the convolution of K tokens; None without one.
+        sums: (B, 1 + N, E), in float32 or better: the sums before the first token and after each.
+        conv_inputs: (B, K - 1 + N, D) inputs of the convolution over K tokens, or None without a
+            convolution.
     """
 
     sums: Tensor
-    inputs: Tensor | None
+    conv_inputs: Tensor | None
 
 
 class MixerState(NamedTuple):
-    """All that a mixer keeps of the tokens before: E sums and K - 1 inputs a row.
+    """Hold what a mixer keeps of the preceding tokens: E sums and (K - 1) D inputs per row.
 
     Args:
-        sums: the running sums, in float32 or better, and how many tokens they hold.
-        recent: (B, K - 1, D) the newest inputs of the convolution; None without one.
-        trace: only when asked for.
+        sums: the running sums in float32 or better, and the number of tokens that they contain.
+        conv_state: (B, K - 1, D) the latest inputs of the convolution, or None without one.
+        history: the states after each of the latest tokens, if they were requested.
     """
 
     sums: ops.State
-    recent: Tensor | None
-    trace: Trace | None = None
+    conv_state: Tensor | None
+    history: StateHistory | None = None
 
-    def back(self, tokens: int) -> MixerState:
-        """The state before the last `tokens` tokens, which the trace has to hold."""
-        if self.trace is None or not 0 <= tokens < self.trace.sums.shape[1]:
-            held = 0 if self.trace is None else self.trace.sums.shape[1] - 1
-            raise ValueError(f"{tokens} tokens to take back: the trace holds {held}")
-        left = self.trace.sums.shape[1] - 1 - tokens
-        sums = ops.State(self.trace.sums[:, left].clone(), self.sums.num_tokens - tokens)
-        if self.recent is None or self.trace.inputs is None:
+    def rollback(self, num_tokens: int) -> MixerState:
+        """Return the state before the last `num_tokens` tokens.
+
+        Args:
+            num_tokens: an integer from 0 to the number of tokens in `history`.
+
+        Raises:
+            ValueError: if the history does not hold that many tokens.
+
+        Cost: a copy of one state.
+        """
+        available = 0 if self.history is None else self.history.sums.shape[1] - 1
+        if self.history is None or not 0 <= num_tokens <= available:
+            raise ValueError(
+                f"num_tokens={num_tokens}: expected 0 to {available}, the number of tokens in the "
+                "state history"
+            )
+        index = available - num_tokens
+        sums = ops.State(self.history.sums[:, index].clone(), self.sums.num_tokens - num_tokens)
+        if self.conv_state is None or self.history.conv_inputs is None:
             return MixerState(sums, None)
-        return MixerState(sums, self.trace.inputs[:, left : left + self.recent.shape[1]].clone())
+        kept = slice(index, index + self.conv_state.shape[1])
+        return MixerState(sums, self.history.conv_inputs[:, kept].clone())
 
 
 class CausalAggregation(nn.Module):
-    """Every place's sum of the tokens up to it, each times what it weighs there.
+    """Sum the tokens up to each position, weighted by p(t, i).
 
     context_i = sum_{t <= i} (W_v u_t) * p(t, i),   y_i = W_o (RMSNorm(context_i) * r_i)
 
-    r_i, what place i reads of its sum, is SiLU(W_r u_i) with an output gate and 1 without.
+    r_i = SiLU(W_r u_i) with an output gate, and 1 without.
 
     Args:
-        d_model: D.
-        form: what p(t, i) is made of. "prefix_sum": p_t, a vector a place (the source's form); "decay": a
-            power of a constant for every channel; "complex_decay": of a complex one for every pair;
-            "gated": the product of gates that the tokens between set.
-        expand: E / D, sums of how many channels; W_v makes E of D and W_o D of E.
-        output_gate: whether a place chooses what it reads.
-        conv_kernel_size: K, u is replaced by a weighted sum of its K newest before all else; 0
-            leaves that out.
-        max_length: places that "prefix_sum" has vectors for; the others have no end.
-        norm_eps: of RMSNorm.
+        d_model: D, an integer >= 1.
+        form: the form of p(t, i).
+            "gated" (default): the product of gates that the tokens between t and i compute, a gated
+            linear recurrence (the family of HGRN, minGRU and QRNN).
+            "decay": a power of a constant per channel.
+            "complex_decay": a power of a complex constant per pair of channels.
+            "prefix_sum": p_t, a free vector per position, the form of Ekin (2025).
+        expand: E / D, an integer >= 1 (default: 1). W_v maps D to E channels and W_o maps E to D.
+        output_gate: whether to multiply the sum by r_i (default: False).
+        conv_kernel_size: K. u is first replaced by a learned weighted sum of its latest K tokens;
+            0 (default) omits the convolution.
+        max_length: number of position vectors; required for "prefix_sum". The other forms accept
+            sequences of any length.
+        norm_eps: epsilon of RMSNorm (default: 1e-6).
 
     Raises:
-        ValueError: an unknown form, or "prefix_sum" without max_length.
+        ValueError: if an argument is out of range or unknown, or if `max_length` is missing.
 
-    Numerics: sums in float32 or better, whatever the type of u. Cost: O(n d^2) for the linear maps,
-        O(n d) for the sum; a step of decoding O(d^2) and E + (K - 1) D numbers of state. Weights
-        with gates: 3 E D, and E D for the output gate.
-    Source: "prefix_sum" is the source document's layer. Gates between 0 and 1 made by the input: Martin
-        and Cundy 2018, "Parallelizing linear recurrent neural nets over sequence length". Expanded
-        channels read by an output gate: Gu and Dao 2023, "Mamba".
+    Numerics: sums in float32 or better, whatever the type of u.
+    Cost: O(n d^2) for the linear maps and O(n d) for the sum. A decoding step costs O(d^2) with a
+        state of E + (K - 1) D numbers. The form "gated" has 3 E D parameters, and E D more with an
+        output gate.
+    Source: "prefix_sum": Ekin (2025). Gates between 0 and 1 that depend on the input: Martin and
+        Cundy 2018, "Parallelizing linear recurrent neural nets over sequence length". Expanded
+        channels with an output gate: Gu and Dao 2023, "Mamba".
+
+    Example:
+        >>> mixer = CausalAggregation(d_model=8)
+        >>> u = torch.randn(1, 6, 8)
+        >>> y, state = mixer(u[:, :4])
+        >>> z, state = mixer(u[:, 4:], state=state)
+        >>> torch.allclose(torch.cat([y, z], 1), mixer(u)[0], atol=1e-5)
+        True
     """
 
     def __init__(
@@ -103,12 +123,16 @@ class CausalAggregation(nn.Module):
         norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
+        if d_model < 1:
+            raise ValueError(f"d_model={d_model}: expected an integer >= 1")
         if expand < 1:
-            raise ValueError(f"expand={expand}: give at least 1")
+            raise ValueError(f"expand={expand}: expected an integer >= 1")
+        if conv_kernel_size < 0:
+            raise ValueError(f"conv_kernel_size={conv_kernel_size}: expected an integer >= 0")
         channels = expand * d_model
         self.convolution = ShortConvolution(d_model, conv_kernel_size) if conv_kernel_size else None
         self.value = nn.Linear(d_model, channels, bias=False)
-        self.relation = _relation(form, d_model, channels, max_length)
+        self.recurrence = make_recurrence(form, d_model, channels, max_length)
         self.norm = nn.RMSNorm(channels, eps=norm_eps)
         self.output_gate = nn.Linear(d_model, channels, bias=False) if output_gate else None
         self.out = nn.Linear(channels, d_model, bias=False)
@@ -118,53 +142,70 @@ class CausalAggregation(nn.Module):
         u: Float[Tensor, "B N D"],
         layout: Layout = Layout(),
         state: MixerState | None = None,
-        trace: bool = False,
+        return_history: bool = False,
     ) -> tuple[Float[Tensor, "B N D"], MixerState]:
-        """(y, state) of tokens u (B, N, D), going on from `state`.
+        """Mix tokens, continuing from `state`.
 
         Args:
             u: (B, N, D).
-            layout: padding or packed documents; the latter neither take nor leave a state that
-                is of use.
-            state: what the call for the tokens before returned.
-            trace: keep the states after each of these tokens, for `MixerState.back`.
+            layout: padding or packed documents. Packed documents accept no state, and the state
+                that they return is not meaningful.
+            state: the state that the call for the preceding tokens returned, or None.
+            return_history: whether to keep the state after each of these tokens, for
+                `MixerState.rollback`.
+
+        Returns:
+            y, (B, N, D), and the state after the last token of each row.
+
+        Raises:
+            ValueError: if packed documents are given a state, or if a sequence is too long for the
+                form "prefix_sum".
         """
-        recent, inputs = None, None
+        conv_state, conv_inputs = None, None
         if self.convolution is not None:
-            u, inputs = self.convolution(u, layout, state)
-            recent = self.convolution.newest(inputs, layout)
-        terms = self.relation(u, self.value(u), _places(u.shape[1], layout, state))
-        if trace:
-            terms = terms._replace(x=terms.x.to(torch.promote_types(u.dtype, torch.float32)))
-        sums, after = _sum(terms, layout, None if state is None else state.sums)
-        steps = None
-        if trace:
+            u, conv_inputs = self.convolution(u, layout, state)
+            conv_state = self.convolution.next_state(conv_inputs, layout)
+        inputs = self.recurrence(u, self.value(u), _positions(u.shape[1], layout, state))
+        if return_history:
+            inputs = inputs._replace(x=inputs.x.to(torch.promote_types(u.dtype, torch.float32)))
+        sums, after = _running_sums(inputs, layout, None if state is None else state.sums)
+        history = None
+        if return_history:
             first = torch.zeros_like(after.sums) if state is None else state.sums.sums
-            steps = Trace(torch.cat([first[:, None], sums.to(first.dtype)], 1), inputs)
+            all_sums = torch.cat([first[:, None], sums.to(first.dtype)], 1)
+            history = StateHistory(all_sums, conv_inputs)
         y = self.norm(sums.to(u.dtype))
         if self.output_gate is not None:
             y = y * F.silu(self.output_gate(u))
-        return self.out(y), MixerState(after, recent, steps)
+        return self.out(y), MixerState(after, conv_state, history)
 
 
 class ShortConvolution(nn.Module):
-    """A weighted sum of each token and the K - 1 before it, channel by channel.
+    """Replace each token by a weighted sum of itself and the K - 1 tokens before it, per channel.
 
-    y_t = sum_{j < K} w_j * u_{t - j}; tokens of other sequences count as zero.
+    y_t = sum_{j < K} w_j * u_{t - j}
+
+    Tokens of other sequences count as zero.
 
     Args:
         d_model: D.
-        size: K, at least 1. w_0 starts at one and the others near zero.
+        kernel_size: K, an integer >= 1. w_0 starts at N(1, 0.02^2) and the others at N(0, 0.02^2).
 
-    Cost: O(K n d).
+    Cost: O(K n d) time, K D parameters.
+
+    Example:
+        >>> y, inputs = ShortConvolution(d_model=8, kernel_size=3)(torch.randn(1, 5, 8), Layout())
+        >>> y.shape, inputs.shape
+        (torch.Size([1, 5, 8]), torch.Size([1, 7, 8]))
     """
 
-    def __init__(self, d_model: int, size: int) -> None:
+    def __init__(self, d_model: int, kernel_size: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(size, d_model))
+        self.weight = nn.Parameter(torch.empty(kernel_size, d_model))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Draw the initial values of the weights."""
         nn.init.normal_(self.weight, 0.0, 0.02)
         with torch.no_grad():
             self.weight[0] += 1
@@ -173,40 +214,50 @@ class ShortConvolution(nn.Module):
         self,
         u: Float[Tensor, "B N D"],
         layout: Layout,
-        state: MixerState | None,
+        state: MixerState | None = None,
     ) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B joined D"]]:
-        """(y, inputs): inputs (B, K - 1 + N, D) are the newest of before and these."""
-        before = len(self.weight) - 1
-        if state is None or state.recent is None:
-            inputs = nn.functional.pad(u, (0, 0, before, 0))
+        """Convolve tokens, continuing from `state`.
+
+        Returns:
+            y, (B, N, D), and the inputs, (B, K - 1 + N, D): those of the state, then u.
+        """
+        preceding = len(self.weight) - 1
+        if state is None or state.conv_state is None:
+            inputs = nn.functional.pad(u, (0, 0, preceding, 0))
         else:
-            inputs = torch.cat([state.recent.to(u.dtype), u], 1)
+            inputs = torch.cat([state.conv_state.to(u.dtype), u], 1)
         y = self.weight[0] * u
-        for j in range(1, before + 1):
-            y = y + self.weight[j] * _shifted(inputs, u.shape[1], j, layout.places, state)
+        for j in range(1, preceding + 1):
+            y = y + self.weight[j] * _shifted(inputs, u.shape[1], j, layout.position_ids, state)
         return y, inputs
 
-    def newest(
+    def next_state(
         self, inputs: Float[Tensor, "B joined D"], layout: Layout
-    ) -> Float[Tensor, "B recent D"]:
-        """(B, K - 1, D): the last inputs of every row, padding left out."""
-        before = len(self.weight) - 1
-        n = inputs.shape[1] - before
+    ) -> Float[Tensor, "B kept D"]:
+        """Return the last K - 1 inputs of every row, (B, K - 1, D), without padding."""
+        preceding = len(self.weight) - 1
+        n = inputs.shape[1] - preceding
         if layout.lengths is None:
             # A view would keep all of the inputs in memory.
             return inputs[:, n:].clone()
         lengths = layout.lengths[:, None]
-        place = lengths + torch.arange(-before, 0, device=inputs.device)
+        position = lengths + torch.arange(-preceding, 0, device=inputs.device)
         first = n - lengths if layout.padding == "left" else 0
-        return _rows(inputs, before + torch.where(place >= 0, first + place, place))
+        index = preceding + torch.where(position >= 0, first + position, position)
+        return _take(inputs, index)
 
 
-def _sum(terms: Terms, layout: Layout, state: ops.State | None) -> tuple[Tensor, ops.State]:
-    """(B, N, E) running sums in every sequence, and the state after them."""
-    x, p, decay, gate = terms
+def _running_sums(
+    inputs: ScanInputs, layout: Layout, state: ops.State | None
+) -> tuple[Tensor, ops.State]:
+    """The running sums of every sequence, (B, N, E), and the state after them."""
+    x, p, decay, gate = inputs
     if layout.documents is not None:
         if state is not None:
-            raise ValueError("state: packed documents start anew; give a row a document")
+            raise ValueError(
+                "state: packed documents start with an empty state; to continue documents, pass "
+                "each one as a row of its own"
+            )
         sums, after = ops.aggregate(
             x.flatten(0, 1)[None],
             p,
@@ -233,49 +284,35 @@ def _sum(terms: Terms, layout: Layout, state: ops.State | None) -> tuple[Tensor,
     )
 
 
-def _places(n: int, layout: Layout, state: MixerState | None) -> int | Tensor:
-    """(B, N) places of the tokens in their sequences; how many, where they start at 0 in each."""
+def _positions(n: int, layout: Layout, state: MixerState | None) -> int | Tensor:
+    """The position of each token, (B, N), or the number of positions if all sequences start at 0."""
+    position_ids = layout.position_ids
     if state is None:
-        if layout.documents is None or layout.documents.max_seqlen is None:
+        if layout.documents is None:
             return n
-        return layout.documents.max_seqlen
-    start = (
-        torch.arange(n, device=state.sums.num_tokens.device)
-        if layout.places is None
-        else layout.places
-    )
-    return start + state.sums.num_tokens[:, None]
+        # Under torch.compile the longest document is not known.
+        return position_ids if layout.documents.max_seqlen is None else layout.documents.max_seqlen
+    if position_ids is None:
+        position_ids = torch.arange(n, device=state.sums.num_tokens.device)
+    return position_ids + state.sums.num_tokens[:, None]
 
 
 def _shifted(
-    inputs: Tensor, n: int, j: int, places: Tensor | None, state: MixerState | None
+    inputs: Tensor, n: int, j: int, position_ids: Tensor | None, state: MixerState | None
 ) -> Tensor:
-    """(B, N, D): for each token the input j tokens before it in its sequence, zero if none."""
-    before = inputs.shape[1] - n
-    if places is None:
-        return inputs[:, before - j : before - j + n]
+    """For each token the input j tokens before it in its sequence, or zero; (B, N, D)."""
+    preceding = inputs.shape[1] - n
+    if position_ids is None:
+        return inputs[:, preceding - j : preceding - j + n]
     if state is None:
-        return inputs[:, before - j : before - j + n] * (places >= j)[..., None]
-    # Padding may stand between these tokens and those of the state.
+        return inputs[:, preceding - j : preceding - j + n] * (position_ids >= j)[..., None]
+    # Padding may lie between these tokens and those of the state.
     token = torch.arange(n, device=inputs.device)
-    known = places + state.sums.num_tokens[:, None] >= j
-    index = before - j + torch.where(places >= j, token, places)
-    return _rows(inputs, index) * known[..., None]
+    exists = position_ids + state.sums.num_tokens[:, None] >= j
+    index = preceding - j + torch.where(position_ids >= j, token, position_ids)
+    return _take(inputs, index) * exists[..., None]
 
 
-def _rows(inputs: Tensor, index: Int[Tensor, "B M"]) -> Tensor:
-    """(B, M, D): inputs[b, index[b, m]]."""
+def _take(inputs: Tensor, index: Int[Tensor, "B M"]) -> Tensor:
+    """inputs[b, index[b, m]], (B, M, D)."""
     return inputs.gather(1, index[..., None].expand(-1, -1, inputs.shape[2]))
-
-
-def _relation(form: str, d_model: int, channels: int, max_length: int | None) -> nn.Module:
-    if form == "prefix_sum":
-        if max_length is None:
-            raise ValueError("max_length: form='sum' needs to know how many places there are")
-        return AbsolutePositions(channels, max_length)
-    if form == "gated":
-        return InputGate(d_model, channels)
-    relations = {"decay": ConstantDecay, "complex_decay": ComplexDecay}
-    if form not in relations:
-        raise ValueError(f"form={form!r}: there are {', '.join(FORMS)}")
-    return relations[form](channels)

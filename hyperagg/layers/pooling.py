@@ -1,4 +1,4 @@
-"""Pooling of ragged rows of tokens by aggregation."""
+"""Pooling of ragged token rows by aggregation."""
 
 from __future__ import annotations
 
@@ -13,23 +13,37 @@ from hyperagg.layers.positions import BlockPositions, position_blocks
 
 __all__ = ["PooledAggregation", "occurrence_weights"]
 
-BLOCKS = 16
+NUM_BLOCKS = 16
 
 
 class PooledAggregation(nn.Module):
-    """context = sum_t w_t e_t * p_t / |w|, a position vector for each block of doubling length.
+    """Pool each row of tokens into one vector, with block positions and occurrence weights.
+
+    context = sum_t w_t e_t * p_t / |w|
 
     Args:
-        d_model: D.
-        pooling: "harmonic": the c-th use of a token in its row has the weight 1/c, and |w| is
-            sqrt(sum_t w_t^2); or "mean": all weights are 1, and |w| is their number.
+        d_model: D, an integer >= 1.
+        pooling: "harmonic" (default): the c-th occurrence of a token in its row weighs 1/c, and
+            |w| = sqrt(sum_t w_t^2). "mean": all weights are 1, and |w| is the number of tokens.
 
-    Cost: O(n D), and a sort of the ids if harmonic; no (B, N, D) tensor is made.
+    Raises:
+        ValueError: if `pooling` is unknown or `d_model` is below 1.
+
+    Numerics: sums in float32 or better.
+    Cost: O(n D), and a sort of the token ids with "harmonic". No (B, N, D) tensor is built.
+
+    Example:
+        >>> pool = PooledAggregation(d_model=8)
+        >>> token_ids, cu_seqlens = torch.tensor([3, 1, 3, 0]), torch.tensor([0, 3, 4])
+        >>> pool(torch.randn(5, 8), token_ids, cu_seqlens).shape
+        torch.Size([2, 8])
     """
 
     def __init__(self, d_model: int, pooling: Literal["harmonic", "mean"] = "harmonic") -> None:
         super().__init__()
-        self.positions = BlockPositions(d_model, BLOCKS)
+        if pooling not in ("harmonic", "mean"):
+            raise ValueError(f"pooling={pooling!r}: expected one of harmonic, mean")
+        self.positions = BlockPositions(d_model, NUM_BLOCKS)
         self.pooling = pooling
 
     def forward(
@@ -38,7 +52,16 @@ class PooledAggregation(nn.Module):
         token_ids: Int[Tensor, " T"],
         cu_seqlens: Int[Tensor, " borders"],
     ) -> Float[Tensor, "B D"]:
-        """(B, D) from the embedding (V, D), ids (T,) and borders (B + 1,)."""
+        """Pool B rows that are stored end to end.
+
+        Args:
+            embedding: (V, D).
+            token_ids: (T,) ids of all rows.
+            cu_seqlens: (B + 1,) offsets of the rows in `token_ids`, from 0 to T.
+
+        Returns:
+            (B, D), one vector per row; zero for an empty row.
+        """
         lengths = cu_seqlens.diff()
         longest = int(lengths.max()) if len(lengths) else 0
         table = self.positions.weight
@@ -60,12 +83,27 @@ class PooledAggregation(nn.Module):
         return context / norms[:, None]
 
 
-def occurrence_weights(token_ids: Tensor, rows: Tensor, vocabulary: int) -> Tensor:
-    """(T,) 1/c for the c-th use of an id in its row; `rows` (T,) tells the row of each id."""
-    keys = rows * vocabulary + token_ids
+def occurrence_weights(token_ids: Tensor, rows: Tensor, vocab_size: int) -> Tensor:
+    """Weigh the c-th occurrence of a token in its row by 1/c.
+
+    Args:
+        token_ids: (T,) integers in [0, vocab_size).
+        rows: (T,) the row index of each token.
+        vocab_size: V.
+
+    Returns:
+        (T,) float32.
+
+    Cost: O(T log T), a stable sort.
+
+    Example:
+        >>> occurrence_weights(torch.tensor([7, 2, 7, 7]), torch.tensor([0, 0, 0, 1]), 10)
+        tensor([1.0000, 1.0000, 0.5000, 1.0000])
+    """
+    keys = rows * vocab_size + token_ids
     order = keys.argsort(stable=True)
-    _, uses = keys[order].unique_consecutive(return_counts=True)
-    firsts = torch.repeat_interleave(uses.cumsum(0) - uses, uses)
+    _, counts = keys[order].unique_consecutive(return_counts=True)
+    first = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
     weights = torch.empty(len(keys))
-    weights[order] = 1 / (torch.arange(1, len(keys) + 1) - firsts)
+    weights[order] = 1 / (torch.arange(1, len(keys) + 1) - first)
     return weights

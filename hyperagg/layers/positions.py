@@ -1,7 +1,7 @@
-"""Position vectors p_t: what a token's vector is multiplied by to say where it stood.
+"""Position vectors p_t: the factors that mark where a token stands.
 
-All of them start near one, so that e_t * p_t starts near e_t. (Multiplying two small tables
-instead gives products near 1e-3 and a slow start.)
+All of them except the sinusoids start near one, so that e_t * p_t starts near e_t. The product of
+two small tables would start near 1e-3 and train slowly.
 """
 
 from __future__ import annotations
@@ -14,45 +14,72 @@ __all__ = ["BlockPositions", "LearnedPositions", "SinusoidalPositions", "positio
 
 
 class LearnedPositions(nn.Module):
-    """One free vector a place: p_t = 1 + delta_t, delta_t ~ N(0, init_stddev^2).
+    """Learn one free vector per position.
+
+    p_t = 1 + delta_t,  delta_t ~ N(0, init_stddev^2) at initialization
 
     Args:
-        d_model: D, the dimension of the tokens.
-        max_length: places there are vectors for; asking for more raises ValueError.
-        init_stddev: deviation of delta at the start.
+        d_model: D, the dimension of the tokens, an integer >= 1.
+        max_length: number of positions, an integer >= 1.
+        init_stddev: standard deviation of delta_t at initialization (default: 0.02).
+
+    Raises:
+        ValueError: if `d_model` or `max_length` is below 1.
+
+    Cost: max_length * D parameters.
+
+    Example:
+        >>> LearnedPositions(d_model=8, max_length=16)(5).shape
+        torch.Size([5, 8])
     """
 
     def __init__(self, d_model: int, max_length: int, init_stddev: float = 0.02) -> None:
         super().__init__()
+        _check_sizes(d_model, max_length)
         self.weight = nn.Parameter(1 + init_stddev * torch.randn(max_length, d_model))
 
     def forward(self, n: int) -> Float[Tensor, "{n} D"]:
-        """(n, D): the vectors of the first n places."""
+        """Return the vectors of the first n positions, (n, D).
+
+        Raises:
+            ValueError: if n exceeds `max_length`.
+        """
         _check_length(n, len(self.weight))
         return self.weight[:n]
 
 
 class SinusoidalPositions(nn.Module):
-    """Sines and cosines of falling frequency, as in transformers, used as factors.
+    """Use sines and cosines of decreasing frequency as multiplicative position vectors.
 
     p_{t, 2k} = sin(t / 10000^(2k/D)),  p_{t, 2k+1} = cos(t / 10000^(2k/D))
 
     Args:
-        d_model: D.
-        max_length: places there are vectors for.
-        trainable: the table is only a start and is learned on, as in the source's benchmarks.
+        d_model: D, an integer >= 1.
+        max_length: number of positions, an integer >= 1.
+        trainable: whether the table is a parameter, which starts at the sinusoids (default), or a
+            constant buffer.
 
-    Source: Vaswani et al. 2017, "Attention is all you need", section 3.5; used as a factor and
-    trained by the source document.
+    Raises:
+        ValueError: if `d_model` or `max_length` is below 1.
+
+    Numerics: the table is computed in float64 and stored in float32.
+    Cost: max_length * D numbers.
+    Source: Vaswani et al. 2017, "Attention is all you need", section 3.5. Ekin (2025) multiplies
+        by the table instead of adding it, and trains it.
+
+    Example:
+        >>> SinusoidalPositions(d_model=4, max_length=16)(1)
+        tensor([[0., 1., 0., 1.]], grad_fn=<SliceBackward0>)
     """
 
     weight: Tensor
 
     def __init__(self, d_model: int, max_length: int, trainable: bool = True) -> None:
         super().__init__()
-        place = torch.arange(max_length, dtype=torch.float64)[:, None]
+        _check_sizes(d_model, max_length)
+        position = torch.arange(max_length, dtype=torch.float64)[:, None]
         channel = torch.arange(d_model)
-        angle = place / 10_000 ** (2 * (channel // 2) / d_model)
+        angle = position / 10_000 ** (2 * (channel // 2) / d_model)
         table = torch.where(channel % 2 == 0, angle.sin(), angle.cos()).float()
         if trainable:
             self.weight = nn.Parameter(table)
@@ -60,45 +87,86 @@ class SinusoidalPositions(nn.Module):
             self.register_buffer("weight", table)
 
     def forward(self, n: int) -> Float[Tensor, "{n} D"]:
-        """(n, D): the vectors of the first n places."""
+        """Return the vectors of the first n positions, (n, D).
+
+        Raises:
+            ValueError: if n exceeds `max_length`.
+        """
         _check_length(n, len(self.weight))
         return self.weight[:n]
 
 
 class BlockPositions(nn.Module):
-    """Blocks of doubling length share a vector: p_t = 1 + delta_{floor(log2(t + 1))}.
+    """Learn one vector per block of positions, where each block is twice as long as the last.
 
-    Place 0 is a block, places 1-2 the next, then 3-6, 7-14 and so on; the last of `blocks` has no
-    end. The block of a token is known when the token arrives, however long the document will be,
-    and 16 vectors tell the places of any document apart to a factor of two, so that few documents
-    are enough to learn them.
+    p_t = 1 + delta_k,  k = min(floor(log2(t + 1)), num_blocks - 1)
+
+    The blocks are the positions 0, 1-2, 3-6, 7-14 and so on; the last block has no end. The block
+    of a token is known when the token arrives, whatever the length of the document. Sixteen
+    vectors distinguish the positions of any document to within a factor of two, and few documents
+    suffice to learn them.
 
     Args:
-        d_model: D.
-        blocks: how many vectors there are.
+        d_model: D, an integer >= 1.
+        num_blocks: number of vectors, an integer >= 1 (default: 16).
+
+    Raises:
+        ValueError: if `d_model` or `num_blocks` is below 1.
+
+    Cost: num_blocks * D parameters.
+
+    Example:
+        >>> BlockPositions(d_model=8)(1000).shape
+        torch.Size([1000, 8])
     """
 
-    def __init__(self, d_model: int, blocks: int = 16) -> None:
+    def __init__(self, d_model: int, num_blocks: int = 16) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(blocks, d_model))
+        if d_model < 1:
+            raise ValueError(f"d_model={d_model}: expected an integer >= 1")
+        if num_blocks < 1:
+            raise ValueError(f"num_blocks={num_blocks}: expected an integer >= 1")
+        self.weight = nn.Parameter(torch.ones(num_blocks, d_model))
 
     def forward(self, n: int) -> Float[Tensor, "{n} D"]:
-        """(n, D): the vectors of the first n places; any n."""
+        """Return the vectors of the first n positions, (n, D), for any n."""
         return self.weight[position_blocks(n, len(self.weight))]
 
 
-def position_blocks(n: int, blocks: int) -> Int[Tensor, " {n}"]:
-    """(n,) int64: min(floor(log2(t + 1)), blocks - 1) for t = 0 ... n - 1.
+def position_blocks(n: int, num_blocks: int) -> Int[Tensor, " {n}"]:
+    """Return the block of each of the first n positions.
 
-    Whole-number doubling rather than a logarithm, which may round the wrong way at a power of two.
+    block_t = min(floor(log2(t + 1)), num_blocks - 1)
+
+    Args:
+        n: number of positions.
+        num_blocks: number of blocks.
+
+    Returns:
+        (n,) int64.
+
+    Numerics: the blocks are built from integer powers of two, because a floating-point logarithm
+        may round to the wrong side of a power of two.
+    Cost: O(n).
+
+    Example:
+        >>> position_blocks(9, num_blocks=16)
+        tensor([0, 1, 1, 2, 2, 2, 2, 3, 3])
     """
     lengths = torch.tensor([1 << k for k in range(max(1, n.bit_length()))])
-    return torch.arange(len(lengths)).repeat_interleave(lengths)[:n].clamp(max=blocks - 1)
+    return torch.arange(len(lengths)).repeat_interleave(lengths)[:n].clamp(max=num_blocks - 1)
+
+
+def _check_sizes(d_model: int, max_length: int) -> None:
+    if d_model < 1:
+        raise ValueError(f"d_model={d_model}: expected an integer >= 1")
+    if max_length < 1:
+        raise ValueError(f"max_length={max_length}: expected an integer >= 1")
 
 
 def _check_length(n: int, max_length: int) -> None:
     if n > max_length:
         raise ValueError(
-            f"n={n}: there are positions for {max_length} places only; raise max_length, "
-            "or use BlockPositions, which have no end"
+            f"n={n}: expected at most max_length={max_length} positions; increase max_length, or "
+            "use BlockPositions, which accept any length"
         )

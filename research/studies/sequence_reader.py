@@ -90,7 +90,7 @@ def _weights(body: nn.Module) -> int:
     return sum(
         weight.numel()
         for name, weight in body.named_parameters()
-        if "embed_tokens" not in name and not (name.endswith("relation.weight"))
+        if "embed_tokens" not in name and not (name.endswith("recurrence.weight"))
     )
 
 

@@ -1,4 +1,4 @@
-"""The language model as a transformers model: states, generation, saving, other people's tools."""
+"""The language model as a transformers model: states, generation, saving, other libraries."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import AutoModelForCausalLM, DynamicCache, cache_utils
 
-from hyperagg.language.configuration_hyperagg import HyperAggConfig
-from hyperagg.language.modeling_hyperagg import (
+from hyperagg.language import (
+    HyperAggCache,
+    HyperAggConfig,
     HyperAggForCausalLM,
     HyperAggForSequenceClassification,
     HyperAggModel,
 )
+from hyperagg.layers import batch_layout
+from hyperagg.ops import Documents
 
 V = 40
-KINDS = {
+LAYER_TYPES = {
     "gated": ["gated", "gated"],
     "decay": ["decay", "decay"],
     "complex_decay": ["complex_decay", "complex_decay"],
@@ -31,7 +34,7 @@ KINDS = {
 }
 
 
-def make(layer_types, kind=HyperAggForCausalLM, **more):
+def make(layer_types, model_class=HyperAggForCausalLM, **options):
     torch.manual_seed(0)
     config = HyperAggConfig(
         vocab_size=V,
@@ -40,12 +43,12 @@ def make(layer_types, kind=HyperAggForCausalLM, **more):
         num_attention_heads=2,
         layer_types=layer_types,
         pad_token_id=0,
-        **{"conv_kernel_size": 3} | more,
+        **{"conv_kernel_size": 3} | options,
     )
-    return kind(config).eval()
+    return model_class(config).eval()
 
 
-@pytest.fixture(scope="module", params=KINDS.values(), ids=KINDS)
+@pytest.fixture(scope="module", params=LAYER_TYPES.values(), ids=LAYER_TYPES)
 def model(request):
     return make(request.param)
 
@@ -66,23 +69,23 @@ def padded(rows, side):
 
 @settings(max_examples=10)
 @given(data=st.data())
-def test_whole_cut_padded_and_packed_give_the_same_logits(model, data):
-    """Within 1e-5; logits are of size one."""
+def test_splitting_padding_and_packing_give_the_same_logits(model, data):
+    """To within 1e-5; logits have variance one."""
     lengths = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=3), "lengths")
     rows = texts(*lengths)
     with torch.no_grad():
         whole = [model(row[None]).logits[0] for row in rows]
         ids, mask = padded(rows, "left")
-        cuts = data.draw(st.lists(st.integers(1, ids.shape[1]), max_size=3, unique=True), "cuts")
-        borders = sorted({0, *cuts, ids.shape[1]})
-        places = (mask.cumsum(1) - 1).clamp(min=0)
-        cache, parts = DynamicCache(config=model.config), []
+        splits = data.draw(st.lists(st.integers(1, ids.shape[1]), max_size=3, unique=True), "splits")
+        borders = sorted({0, *splits, ids.shape[1]})
+        position_ids = (mask.cumsum(1) - 1).clamp(min=0)
+        cache, parts = HyperAggCache(model.config), []
         for begin, end in zip(borders, borders[1:]):
             parts.append(
                 model(
                     ids[:, begin:end],
                     attention_mask=mask[:, :end],
-                    position_ids=places[:, begin:end],
+                    position_ids=position_ids[:, begin:end],
                     past_key_values=cache,
                 ).logits
             )
@@ -99,7 +102,7 @@ def test_whole_cut_padded_and_packed_give_the_same_logits(model, data):
             torch.testing.assert_close(row, torch.cat(whole), rtol=0, atol=1e-5)
 
 
-def test_greedy_generation_is_the_argmax_step_by_step(model):
+def test_greedy_generation_takes_the_argmax_of_each_step(model):
     ids = torch.stack(texts(5, 5))
     expected = ids
     with torch.no_grad():
@@ -110,27 +113,27 @@ def test_greedy_generation_is_the_argmax_step_by_step(model):
     assert torch.equal(model.generate(ids, prefill_chunk_size=2, **generate), expected)
 
 
-def test_a_batch_of_unequal_prompts_generates_what_each_does_alone(model):
+def test_padded_prompts_generate_the_same_as_single_prompts(model):
     rows = texts(3, 7, 1)
     ids, mask = padded(rows, "left")
     for options in (dict(do_sample=False), dict(num_beams=3)):
-        together = model.generate(ids, attention_mask=mask, max_new_tokens=6, **options)
+        batch = model.generate(ids, attention_mask=mask, max_new_tokens=6, **options)
         for row, text in enumerate(rows):
-            alone = model.generate(text[None], max_new_tokens=6, **options)
-            assert torch.equal(together[row, -6:], alone[0, -6:])
+            single = model.generate(text[None], max_new_tokens=6, **options)
+            assert torch.equal(batch[row, -6:], single[0, -6:])
 
 
-def test_guesses_that_were_wrong_are_taken_back(model):
-    """Looking candidates up in the prompt makes `generate` roll the state back."""
+def test_prompt_lookup_decoding_generates_the_same(model):
+    """Prompt lookup makes `generate` roll the state back after rejected candidates."""
     ids = texts(6)[0][None].repeat(1, 3)
     plain = model.generate(ids, max_new_tokens=16, do_sample=False)
-    guessed = model.generate(ids, max_new_tokens=16, do_sample=False, prompt_lookup_num_tokens=4)
-    assert torch.equal(plain, guessed)
+    assisted = model.generate(ids, max_new_tokens=16, do_sample=False, prompt_lookup_num_tokens=4)
+    assert torch.equal(plain, assisted)
 
 
-def test_a_cache_may_be_kept_elsewhere_meanwhile(model):
+def test_the_cache_can_be_offloaded_repeated_and_selected(model):
     ids = torch.stack(texts(5, 5))
-    cache = DynamicCache(config=model.config)
+    cache = HyperAggCache(model.config)
     with torch.no_grad():
         model(ids, past_key_values=cache)
         for layer in cache.layers:
@@ -143,10 +146,10 @@ def test_a_cache_may_be_kept_elsewhere_meanwhile(model):
         torch.testing.assert_close(y, model(again).logits[:, -1:], rtol=0, atol=1e-5)
 
 
-def test_crop_leaves_no_trace(model):
+def test_crop_restores_the_earlier_state(model):
     ids = texts(9)[0][None]
     with torch.no_grad():
-        cache = DynamicCache(config=model.config)
+        cache = HyperAggCache(model.config)
         model(ids[:, :4], past_key_values=cache)
         cache.activate_past_recording()
         model(ids[:, 4:7], past_key_values=cache)
@@ -157,21 +160,21 @@ def test_crop_leaves_no_trace(model):
         torch.testing.assert_close(y, model(ids).logits[:, 5:], rtol=0, atol=1e-5)
 
 
-def test_the_state_does_not_grow():
+def test_the_state_does_not_grow_with_the_context():
     model = make("gated")
 
     def bytes_after(n):
-        cache = DynamicCache(config=model.config)
+        cache = HyperAggCache(model.config)
         with torch.no_grad():
             model(torch.ones(1, n, dtype=torch.int64), past_key_values=cache)
         states = [layer.state for layer in cache.layers]
-        tensors = [(*state.sums, state.recent) for state in states]
+        tensors = [(*state.sums, state.conv_state) for state in states]
         return sum(t.untyped_storage().nbytes() for state in tensors for t in state)
 
     assert bytes_after(2000) == bytes_after(5)
 
 
-def test_saved_and_loaded_it_generates_the_same(model, tmp_path):
+def test_a_saved_and_loaded_model_generates_the_same(model, tmp_path):
     ids = texts(5)[0][None]
     expected = model.generate(ids, max_new_tokens=6, do_sample=False)
     model.save_pretrained(tmp_path)
@@ -180,7 +183,7 @@ def test_saved_and_loaded_it_generates_the_same(model, tmp_path):
     assert loaded.config.layer_types == model.config.layer_types
 
 
-def test_a_process_that_has_not_imported_us_loads_it(tmp_path):
+def test_a_process_without_our_import_loads_the_model(tmp_path):
     model = make(["gated", "full_attention"])
     model.save_pretrained(tmp_path / "m")
     ids = texts(5)[0][None]
@@ -198,7 +201,7 @@ print(model.generate(torch.tensor({ids.tolist()}), max_new_tokens=6, do_sample=F
     assert ran.stdout.strip() == str(expected), ran.stderr
 
 
-def test_checkpointed_gradients_are_the_same():
+def test_activation_checkpointing_gives_the_same_gradients():
     ids = torch.stack(texts(9, 9))
     gradients = []
     for checkpointing in (False, True):
@@ -212,8 +215,8 @@ def test_checkpointed_gradients_are_the_same():
         assert a.abs().max() > 0
 
 
-def test_the_loss_is_the_same_without_logits():
-    """Training computes it by chunks, evaluation from logits."""
+def test_the_chunked_loss_equals_the_loss_of_the_logits():
+    """Training computes the loss by chunks, evaluation from logits."""
     ids = torch.stack(texts(9, 9))
     labels = ids.clone()
     labels[0, 3] = -100
@@ -225,14 +228,14 @@ def test_the_loss_is_the_same_without_logits():
         model.zero_grad()
         output.loss.backward()
         gradients.append([weight.grad for weight in model.parameters()])
-        known = model.eval()(ids).logits.log_softmax(-1)[:, :-1].gather(2, ids[:, 1:, None])
-        expected = -known[labels[:, 1:, None] != -100].mean()
+        log_probs = model.eval()(ids).logits.log_softmax(-1)[:, :-1].gather(2, ids[:, 1:, None])
+        expected = -log_probs[labels[:, 1:, None] != -100].mean()
         torch.testing.assert_close(output.loss, expected)
     for a, b in zip(*gradients):
         torch.testing.assert_close(a, b)
 
 
-def test_half_precision_stays_close(model):
+def test_bfloat16_stays_close_to_float32(model):
     ids = torch.stack(texts(12, 12))
     with torch.no_grad():
         exact = model(ids).logits
@@ -241,20 +244,20 @@ def test_half_precision_stays_close(model):
         assert (half(ids).logits.float() - exact).abs().max() < 0.1
 
 
-def test_padding_counts_for_nothing_in_a_classifier():
+def test_padding_has_no_effect_on_a_classifier():
     model = make("gated", HyperAggForSequenceClassification, num_labels=3)
     torch.nn.init.normal_(model.score.weight)
     rows = texts(3, 8)
     for side in ("left", "right"):
         ids, mask = padded(rows, side)
         with torch.no_grad():
-            together = model(ids, attention_mask=mask).logits
-            alone = torch.cat([model(row[None]).logits for row in rows])
-        torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+            batch = model(ids, attention_mask=mask).logits
+            single = torch.cat([model(row[None]).logits for row in rows])
+        torch.testing.assert_close(batch, single, rtol=0, atol=1e-5)
     assert model(ids, attention_mask=mask, labels=torch.tensor([0, 2])).loss.requires_grad
 
 
-def test_weights_start_so_that_products_are_of_size_one_and_branches_add_up_to_it():
+def test_initial_weights_keep_products_and_sums_of_branches_at_variance_one():
     torch.manual_seed(0)
     model = HyperAggForCausalLM(
         HyperAggConfig(
@@ -264,15 +267,15 @@ def test_weights_start_so_that_products_are_of_size_one_and_branches_add_up_to_i
             layer_types=["gated", "full_attention"],
         )
     )
-    ends = ("mixer.out.weight", "mixer.o_proj.weight", "down.weight")
+    residual_outputs = ("mixer.out.weight", "mixer.o_proj.weight", "down.weight")
     for name, weight in model.named_parameters():
         if weight.ndim == 2:
-            # Four branches of two layers.
-            terms = weight.shape[1] * (4 if name.endswith(ends) else 1)
-            assert weight.std().item() == pytest.approx(terms**-0.5, rel=0.1), name
+            # Two layers have four branches.
+            num_terms = weight.shape[1] * (4 if name.endswith(residual_outputs) else 1)
+            assert weight.std().item() == pytest.approx(num_terms**-0.5, rel=0.1), name
 
 
-def test_attention_norms_its_queries_and_keys():
+def test_attention_normalizes_its_queries_and_keys():
     model = make("full_attention")
     (row,) = texts(9)
     before = model(row[None]).logits
@@ -283,7 +286,8 @@ def test_attention_norms_its_queries_and_keys():
     torch.testing.assert_close(model(row[None]).logits, before, atol=1e-4, rtol=1e-4)
 
 
-def test_low_rank_adapters_can_be_put_in():
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_low_rank_adapters_can_be_trained():
     peft = pytest.importorskip("peft")
     model = peft.get_peft_model(make("gated"), peft.LoraConfig(target_modules="all-linear", r=2))
     ids = torch.stack(texts(6))
@@ -292,29 +296,91 @@ def test_low_rank_adapters_can_be_put_in():
     assert trained and all("lora" in name for name in trained)
 
 
+def test_importing_the_package_registers_no_cache_layers():
+    """The table of cache layers is shared by all models of transformers."""
+    code = """
+from transformers.cache_utils import DYNAMIC_LAYER_TYPE_MAPPING as table
+before = dict(table)
+import hyperagg.language
+print(table == before)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.stdout.strip() == "True", ran.stderr
+    assert "gated" not in cache_utils.DYNAMIC_LAYER_TYPE_MAPPING
+
+
+def test_an_empty_dynamic_cache_is_accepted(model):
+    ids = texts(9)[0][None]
+    cache = DynamicCache()
+    with torch.no_grad():
+        model(ids[:, :5], past_key_values=cache)
+        y = model(ids[:, 5:], past_key_values=cache).logits
+        torch.testing.assert_close(y, model(ids).logits[:, 5:], rtol=0, atol=1e-5)
+
+
+def test_the_model_returns_a_cache_to_continue_from(model):
+    ids = texts(9)[0][None]
+    with torch.no_grad():
+        first = model(ids[:, :5], use_cache=True)
+        assert first.past_key_values.get_seq_length() == 5
+        y = model(ids[:, 5:], past_key_values=first.past_key_values).logits
+        torch.testing.assert_close(y, model(ids).logits[:, 5:], rtol=0, atol=1e-5)
+
+
+def test_an_assistant_model_generates_the_same(model):
+    ids = texts(6)[0][None]
+    plain = model.generate(ids, max_new_tokens=8, do_sample=False)
+    assisted = model.generate(ids, max_new_tokens=8, do_sample=False, assistant_model=make("gated"))
+    assert torch.equal(plain, assisted)
+
+
+def test_one_forward_pass_builds_the_mask_of_packed_documents_once(monkeypatch):
+    built = []
+
+    def build(*arguments):
+        built.append(Documents(*arguments))
+        return built[-1]
+
+    monkeypatch.setattr(batch_layout, "Documents", build)
+    model = make(["gated", "decay"])
+    model(torch.cat(texts(3, 5))[None], position_ids=torch.tensor([[0, 1, 2, 0, 1, 2, 3, 4]]))
+    assert len(built) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(layer_types=["gated"]), "1 names for num_hidden_layers=2"),
-        (dict(layer_types=["gated", "gates"]), "'gates'; there are sum, decay, rotation, gate"),
+        (dict(layer_types=["gated"]), "1 names for num_hidden_layers=2; expected one name per"),
+        (
+            dict(layer_types=["gated", "gates"]),
+            "layer_types='gates': expected one of prefix_sum, decay, complex_decay, gated, "
+            "full_attention, identity",
+        ),
         (
             dict(layer_types="full_attention", num_attention_heads=3),
             "num_attention_heads=3: must divide hidden_size=16",
         ),
+        (dict(hidden_size=0), "hidden_size=0: expected an integer >= 1"),
+        (dict(expand=0), "expand=0: expected an integer >= 1"),
     ],
 )
-def test_what_a_configuration_cannot_be(arguments, message):
+def test_invalid_configurations_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         HyperAggConfig(**dict(hidden_size=16, num_hidden_layers=2) | arguments)
 
 
-def test_what_a_call_cannot_be():
+def test_invalid_calls_are_refused():
     model = make("gated", HyperAggModel)
-    with pytest.raises(ValueError, match="one of the two"):
+    ids = texts(3)[0][None]
+    with pytest.raises(ValueError, match="expected exactly one of the two"):
         model()
-    with pytest.raises(ValueError, match="attention_mask: zeros stand between"):
-        model(texts(3)[0][None], attention_mask=torch.tensor([[1, 0, 1]]))
-    with pytest.raises(ValueError, match="no static cache"):
-        make("gated").generate(texts(3)[0][None], cache_implementation="static", max_new_tokens=2)
-    with pytest.raises(ValueError, match="a sequence of 9 tokens"):
+    with pytest.raises(ValueError, match="attention_mask: zeros lie between"):
+        model(ids, attention_mask=torch.tensor([[1, 0, 1]]))
+    with pytest.raises(ValueError, match="cache_implementation='static': expected None"):
+        make("gated").generate(ids, cache_implementation="static", max_new_tokens=2)
+    with pytest.raises(ValueError, match="sequence of 9 tokens: expected at most 8"):
         make("prefix_sum", max_position_embeddings=8)(texts(9)[0][None])
+    attention = make("full_attention")
+    cache = attention(ids, use_cache=True).past_key_values
+    with pytest.raises(TypeError, match=r"past_key_values: .* expected a HyperAggCache"):
+        model(ids, past_key_values=cache)

@@ -1,4 +1,4 @@
-"""Perplexity, by hand and in every way of reading the same text."""
+"""Perplexity against its definition, for every way of reading the same texts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import math
 import pytest
 import torch
 
-from hyperagg.language import perplexity
-from hyperagg.language.configuration_hyperagg import HyperAggConfig
-from hyperagg.language.modeling_hyperagg import HyperAggForCausalLM
+from hyperagg.language import HyperAggConfig, HyperAggForCausalLM, perplexity
 from hyperagg.language.perplexity import measure_perplexity
-from hyperagg.language.tokenizer import END, train_tokenizer
+from hyperagg.language.tokenizer import END_OF_TEXT, train_tokenizer
 
 TEXTS = ["oil prices rose again", "gold fell", "", "oil fell and gold rose and oil fell again"]
 
@@ -35,40 +33,40 @@ def model(request, tokenizer):
     return HyperAggForCausalLM(config).eval()
 
 
-def by_hand(model, tokenizer):
-    nats, tokens = 0.0, 0
+def by_definition(model, tokenizer):
+    nats, num_tokens = 0.0, 0
     for text in TEXTS:
-        ids = tokenizer(END + text + END, return_tensors="pt")["input_ids"]
+        ids = tokenizer(END_OF_TEXT + text + END_OF_TEXT, return_tensors="pt")["input_ids"]
         with torch.no_grad():
             logits = model(ids).logits[0]
-        known = logits.log_softmax(-1)[:-1].gather(1, ids[0, 1:, None])
-        nats -= known.sum().item()
-        tokens += len(known)
-    return nats, tokens
+        log_probs = logits.log_softmax(-1)[:-1].gather(1, ids[0, 1:, None])
+        nats -= log_probs.sum().item()
+        num_tokens += len(log_probs)
+    return nats, num_tokens
 
 
-def test_streaming_is_what_each_text_gives_alone(model, tokenizer, monkeypatch):
-    nats, tokens = by_hand(model, tokenizer)
-    for places in (4096, 7, 1):
-        monkeypatch.setattr(perplexity, "PLACES", places)
-        result = measure_perplexity(model, tokenizer, TEXTS)
-        assert result.tokens == tokens
-        assert result.nats == pytest.approx(nats, rel=1e-5)
-    assert result.per_token == pytest.approx(math.exp(nats / tokens), rel=1e-5)
-    assert result.words == sum(len(text.split()) + 1 for text in TEXTS)
-    assert result.bytes == sum(map(len, TEXTS))
+@pytest.mark.parametrize("positions_per_chunk", [4096, 7, 1])
+def test_streaming_equals_each_text_by_itself(model, tokenizer, monkeypatch, positions_per_chunk):
+    nats, num_tokens = by_definition(model, tokenizer)
+    monkeypatch.setattr(perplexity, "POSITIONS_PER_CHUNK", positions_per_chunk)
+    result = measure_perplexity(model, tokenizer, TEXTS)
+    assert result.num_tokens == num_tokens
+    assert result.nats == pytest.approx(nats, rel=1e-5)
+    assert result.perplexity == pytest.approx(math.exp(nats / num_tokens), rel=1e-5)
+    assert result.num_words == sum(len(text.split()) + 1 for text in TEXTS)
+    assert result.num_bytes == sum(map(len, TEXTS))
 
 
 def test_windows_predict_every_token_once(model, tokenizer):
-    nats, tokens = by_hand(model, tokenizer)
+    nats, num_tokens = by_definition(model, tokenizer)
     wide = measure_perplexity(model, tokenizer, TEXTS, window=50, stride=7)
-    assert (wide.nats, wide.tokens) == (pytest.approx(nats, rel=1e-5), tokens)
+    assert (wide.nats, wide.num_tokens) == (pytest.approx(nats, rel=1e-5), num_tokens)
     narrow = measure_perplexity(model, tokenizer, TEXTS, window=3, stride=1)
-    assert narrow.tokens == tokens
-    # A window of 2 sees one token, so this is the model's bigram.
+    assert narrow.num_tokens == num_tokens
+    # A window of 2 has one token of context, so this is the bigram model that the model implies.
     bigram = 0.0
     for text in TEXTS:
-        ids = tokenizer(END + text + END)["input_ids"]
+        ids = tokenizer(END_OF_TEXT + text + END_OF_TEXT)["input_ids"]
         for before, token in zip(ids, ids[1:]):
             with torch.no_grad():
                 logits = model(torch.tensor([[before]])).logits[0, -1]
@@ -77,10 +75,15 @@ def test_windows_predict_every_token_once(model, tokenizer):
     assert shortest.nats == pytest.approx(bigram, rel=1e-5)
 
 
-def test_what_cannot_be_measured(model, tokenizer):
-    with pytest.raises(ValueError, match="no text"):
-        measure_perplexity(model, tokenizer, [])
-    with pytest.raises(ValueError, match="window=1"):
-        measure_perplexity(model, tokenizer, TEXTS, window=1)
-    with pytest.raises(ValueError, match="stride=9"):
-        measure_perplexity(model, tokenizer, TEXTS, window=9, stride=9)
+@pytest.mark.parametrize(
+    ("texts", "options", "message"),
+    [
+        ([], {}, "texts: expected at least one text"),
+        (TEXTS, dict(window=1), "window=1: expected an integer >= 2"),
+        (TEXTS, dict(window=9, stride=9), "stride=9: expected 1 to 8"),
+        (TEXTS, dict(window=9, stride=0), "stride=0: expected 1 to 8"),
+    ],
+)
+def test_invalid_arguments_are_refused(model, tokenizer, texts, options, message):
+    with pytest.raises(ValueError, match=message):
+        measure_perplexity(model, tokenizer, texts, **options)

@@ -1,4 +1,4 @@
-"""The causal mixer: what its forms mean, and that no way of cutting a text up changes them."""
+"""The causal mixer: its forms match their formulas, however a text is split, padded or packed."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from hyperagg.layers import FORMS, CausalAggregation, Layout
 
 D = 6
 
-
+# conv_kernel_size, and whether the channels are expanded and read by an output gate.
 PLAIN, EXPANDED = (0, False), (3, True)
 
 
 @pytest.fixture(
-    scope="module", params=[(form, *more) for form in FORMS for more in (PLAIN, EXPANDED)], ids=str
+    scope="module",
+    params=[(form, *options) for form in FORMS for options in (PLAIN, EXPANDED)],
+    ids=str,
 )
 def mixer(request):
-    form, conv_kernel_size, wide = request.param
+    form, conv_kernel_size, expanded = request.param
     torch.manual_seed(0)
     mixer = CausalAggregation(
         D,
         form,
-        expand=1 + wide,
-        output_gate=wide,
+        expand=1 + expanded,
+        output_gate=expanded,
         conv_kernel_size=conv_kernel_size,
         max_length=32,
     ).double()
@@ -44,30 +46,30 @@ def by_definition(mixer: CausalAggregation, u: torch.Tensor) -> torch.Tensor:
         w = mixer.convolution.weight
         u = torch.stack([sum(w[j] * u[t - j] for j in range(min(t + 1, 3))) for t in range(n)])
     v = u @ mixer.value.weight.T
-    relation = mixer.relation
-    name = type(relation).__name__
+    recurrence = mixer.recurrence
+    name = type(recurrence).__name__
 
     def p(t: int, i: int) -> torch.Tensor:
         if name == "AbsolutePositions":
-            return relation.weight[t]
+            return recurrence.weight[t]
         if name == "InputGate":
-            a = torch.sigmoid(relation.linear(u))
+            a = torch.sigmoid(recurrence.linear(u))
             return (1 - a[t]) * a[t + 1 : i + 1].prod(0)
-        size = torch.exp(-relation.log_rate.exp())
+        modulus = torch.exp(-recurrence.log_decay_rate.exp())
         if name == "ConstantDecay":
-            return (1 - size**2).sqrt() * size ** (i - t)
-        turned = torch.polar(size, relation.frequency) ** (i - t)
-        return (1 - size**2).sqrt() * turned
+            return (1 - modulus**2).sqrt() * modulus ** (i - t)
+        power = torch.polar(modulus, recurrence.frequency) ** (i - t)
+        return (1 - modulus**2).sqrt() * power
 
-    places = []
+    sums = []
     for i in range(n):
         if name == "ComplexDecay":
             pairs = torch.view_as_complex(v.view(n, -1, 2))
             total = sum(pairs[t] * p(t, i) for t in range(i + 1))
-            places.append(torch.view_as_real(total).flatten())
+            sums.append(torch.view_as_real(total).flatten())
         else:
-            places.append(sum(v[t] * p(t, i) for t in range(i + 1)))
-    y = torch.stack(places)
+            sums.append(sum(v[t] * p(t, i) for t in range(i + 1)))
+    y = torch.stack(sums)
     y = y * (y.square().mean(-1, keepdim=True) + 1e-6).rsqrt() * mixer.norm.weight
     if mixer.output_gate is not None:
         r = u @ mixer.output_gate.weight.T
@@ -75,7 +77,7 @@ def by_definition(mixer: CausalAggregation, u: torch.Tensor) -> torch.Tensor:
     return y @ mixer.out.weight.T
 
 
-def test_forms_are_what_their_formula_says(mixer):
+def test_forms_match_their_formula(mixer):
     u = torch.randn(2, 7, D, dtype=torch.float64)
     y, _ = mixer(u)
     expected = torch.stack([by_definition(mixer, row) for row in u])
@@ -83,7 +85,7 @@ def test_forms_are_what_their_formula_says(mixer):
     torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_no_place_sees_a_later_token(mixer):
+def test_no_position_depends_on_a_later_token(mixer):
     u = torch.randn(1, 9, D, dtype=torch.float64)
     changed = u.clone()
     changed[0, 5:] += 1
@@ -94,7 +96,7 @@ def test_no_place_sees_a_later_token(mixer):
 
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
-def test_any_cut_any_padding_any_packing_gives_the_same(mixer, data):
+def test_splitting_padding_and_packing_give_the_same_output(mixer, data):
     lengths = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=3), "lengths")
     torch.manual_seed(1)
     texts = [torch.randn(1, n, D, dtype=torch.float64) for n in lengths]
@@ -109,86 +111,98 @@ def test_any_cut_any_padding_any_packing_gives_the_same(mixer, data):
         padded[row, start : start + lengths[row]] = text[0]
         mask[row, start : start + lengths[row]] = 1
 
-    cuts = data.draw(st.lists(st.integers(0, longest), max_size=3), "cuts")
-    borders = [0, *sorted(cuts), longest]
+    splits = data.draw(st.lists(st.integers(0, longest), max_size=3), "splits")
+    borders = [0, *sorted(splits), longest]
     state, parts = None, []
     for begin, end in zip(borders, borders[1:]):
         if end > begin:
-            layout = Layout.padded(mask[:, begin:end])
+            layout = Layout.from_attention_mask(mask[:, begin:end])
             y, state = mixer(padded[:, begin:end], layout, state)
             parts.append(y)
     y = torch.cat(parts, 1)
     for row, (expected, after) in enumerate(whole):
         torch.testing.assert_close(y[row][mask[row] == 1], expected[0], rtol=0, atol=1e-10)
         torch.testing.assert_close(state.sums.sums[row], after.sums.sums[0])
-        if state.recent is not None:
+        if state.conv_state is not None:
             torch.testing.assert_close(
-                state.recent[row][-lengths[row] :], after.recent[0][-lengths[row] :]
+                state.conv_state[row][-lengths[row] :], after.conv_state[0][-lengths[row] :]
             )
 
-    places = torch.cat([torch.arange(n) for n in lengths])[None]
-    y, _ = mixer(torch.cat(texts, 1), Layout.packed(places))
+    position_ids = torch.cat([torch.arange(n) for n in lengths])[None]
+    y, _ = mixer(torch.cat(texts, 1), Layout.from_position_ids(position_ids))
     torch.testing.assert_close(
         y, torch.cat([expected for expected, _ in whole], 1), rtol=0, atol=1e-10
     )
 
 
-@pytest.mark.parametrize("tokens", [0, 1, 4])
-def test_tokens_are_taken_back_exactly(mixer, tokens):
+@pytest.mark.parametrize("num_tokens", [0, 1, 4])
+def test_rollback_restores_the_earlier_state(mixer, num_tokens):
     u = torch.randn(2, 9, D, dtype=torch.float64)
     _, start = mixer(u[:, :5])
-    _, state = mixer(u[:, 5:], state=start, trace=True)
-    back = state.back(tokens)
-    _, expected = mixer(u[:, 5 : 9 - tokens], state=start) if tokens < 4 else (None, start)
+    _, state = mixer(u[:, 5:], state=start, return_history=True)
+    restored = state.rollback(num_tokens)
+    _, expected = mixer(u[:, 5 : 9 - num_tokens], state=start) if num_tokens < 4 else (None, start)
     # Linear maps of fewer tokens at once may round differently.
-    torch.testing.assert_close(back.sums.sums, expected.sums.sums, rtol=0, atol=1e-12)
-    assert torch.equal(back.sums.num_tokens, expected.sums.num_tokens)
-    if back.recent is not None:
-        assert torch.equal(back.recent, expected.recent)
-    with pytest.raises(ValueError, match="trace holds 4"):
-        state.back(5)
+    torch.testing.assert_close(restored.sums.sums, expected.sums.sums, rtol=0, atol=1e-12)
+    assert torch.equal(restored.sums.num_tokens, expected.sums.num_tokens)
+    if restored.conv_state is not None:
+        assert torch.equal(restored.conv_state, expected.conv_state)
 
 
-def test_constant_decay_keeps_the_size_of_noise():
+def test_rollback_beyond_the_history_is_refused():
+    mixer = CausalAggregation(D)
+    _, state = mixer(torch.randn(1, 4, D), return_history=True)
+    with pytest.raises(ValueError, match="num_tokens=5: expected 0 to 4"):
+        state.rollback(5)
+    _, state = mixer(torch.randn(1, 4, D))
+    with pytest.raises(ValueError, match="num_tokens=0: expected 0 to 0"):
+        state.rollback(0)
+
+
+def test_constant_decay_preserves_the_variance_of_noise():
     torch.manual_seed(0)
     mixer = CausalAggregation(64, "decay")
-    terms = mixer.relation(torch.empty(1, 1, 64), torch.randn(1, 1, 64), 1)
-    shares = terms.x.square() / (1 - terms.decay**2)
-    assert math.isclose(shares.mean().item(), 1, rel_tol=0.5)
+    inputs = mixer.recurrence(torch.empty(1, 1, 64), torch.randn(1, 1, 64), 1)
+    variances = inputs.x.square() / (1 - inputs.decay**2)
+    assert math.isclose(variances.mean().item(), 1, rel_tol=0.5)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(form="sums"), "form='sums': there are sum, decay, rotation, gate"),
-        (dict(form="prefix_sum"), "max_length"),
-        (dict(expand=0), "expand=0: give at least 1"),
+        (
+            dict(form="sums"),
+            "form='sums': expected one of prefix_sum, decay, complex_decay, gated",
+        ),
+        (dict(form="prefix_sum"), "max_length=None: expected an integer >= 1 for 'prefix_sum'"),
+        (dict(expand=0), "expand=0: expected an integer >= 1"),
+        (dict(conv_kernel_size=-1), "conv_kernel_size=-1: expected an integer >= 0"),
+        (dict(d_model=0), "d_model=0: expected an integer >= 1"),
+        (dict(d_model=5, form="complex_decay"), "channels=5: expected an even number"),
     ],
 )
-def test_wrong_arguments_are_named(arguments, message):
+def test_invalid_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        CausalAggregation(D, **arguments)
-    with pytest.raises(ValueError, match="even D"):
-        CausalAggregation(5, "complex_decay")
+        CausalAggregation(**{"d_model": D} | arguments)
 
 
-def test_absolute_positions_end():
+def test_sequences_beyond_the_absolute_positions_are_refused():
     mixer = CausalAggregation(D, "prefix_sum", max_length=4)
     _, state = mixer(torch.randn(1, 4, D))
-    with pytest.raises(ValueError, match="a sequence of 5 tokens"):
+    with pytest.raises(ValueError, match="sequence of 5 tokens: expected at most 4"):
         mixer(torch.randn(1, 1, D), state=state)
-    with pytest.raises(ValueError, match="a sequence of 5 tokens"):
+    with pytest.raises(ValueError, match="sequence of 5 tokens: expected at most 4"):
         mixer(torch.randn(1, 5, D))
 
 
-def test_layouts_that_cannot_be_are_refused():
-    with pytest.raises(ValueError, match="zeros stand between"):
-        Layout.padded(torch.tensor([[1, 0, 1]]))
+def test_invalid_layouts_are_refused():
+    with pytest.raises(ValueError, match="zeros lie between the tokens"):
+        Layout.from_attention_mask(torch.tensor([[1, 0, 1]]))
     with pytest.raises(ValueError, match="different sides"):
-        Layout.padded(torch.tensor([[1, 1, 0], [0, 1, 1]]))
-    with pytest.raises(ValueError, match="go up by 1"):
-        Layout.packed(torch.tensor([[0, 1, 5]]))
+        Layout.from_attention_mask(torch.tensor([[1, 1, 0], [0, 1, 1]]))
+    with pytest.raises(ValueError, match="expected ids that increase by 1"):
+        Layout.from_position_ids(torch.tensor([[0, 1, 5]]))
     mixer = CausalAggregation(D)
     _, state = mixer(torch.randn(1, 2, D))
-    with pytest.raises(ValueError, match="start anew"):
-        mixer(torch.randn(1, 2, D), Layout.packed(torch.tensor([[0, 0]])), state)
+    with pytest.raises(ValueError, match="packed documents start with an empty state"):
+        mixer(torch.randn(1, 2, D), Layout.from_position_ids(torch.tensor([[0, 0]])), state)

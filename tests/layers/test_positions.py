@@ -13,22 +13,21 @@ from hyperagg.layers.positions import (
 )
 
 
-def test_blocks_double():
+def test_blocks_double_in_length():
     assert position_blocks(9, 16).tolist() == [0, 1, 1, 2, 2, 2, 2, 3, 3]
     assert position_blocks(9, 3).tolist() == [0, 1, 1, 2, 2, 2, 2, 2, 2]
     assert position_blocks(0, 3).tolist() == []
-    ids = position_blocks(70_000, 32)
-    want = [(t + 1).bit_length() - 1 for t in range(70_000)]
-    assert ids.tolist() == want
+    blocks = position_blocks(70_000, 32)
+    assert blocks.tolist() == [(t + 1).bit_length() - 1 for t in range(70_000)]
 
 
-def test_a_places_block_does_not_depend_on_the_length():
+def test_the_block_of_a_position_does_not_depend_on_the_length():
     long = position_blocks(5_000, 16)
     for n in (1, 2, 3, 100, 4_095, 4_096):
         assert torch.equal(position_blocks(n, 16), long[:n])
 
 
-def test_sinusoids_are_vaswanis():
+def test_sinusoids_match_the_formula():
     table = SinusoidalPositions(6, 10)(10)
     for t in (0, 3, 9):
         for k in range(3):
@@ -42,10 +41,18 @@ def test_sinusoids_are_vaswanis():
 def test_learned_positions_start_near_one():
     p = LearnedPositions(64, 100)(100)
     assert abs(p.mean().item() - 1) < 0.01 and abs(p.std().item() - 0.02) < 0.005
-    assert torch.equal(BlockPositions(4)(50), torch.ones(50, 4))
+    assert torch.equal(BlockPositions(4)(9), torch.ones(9, 4))
 
 
-def test_too_long_a_row_is_refused_not_cut():
-    for positions in (LearnedPositions(4, 10), SinusoidalPositions(4, 10)):
-        with pytest.raises(ValueError, match="n=11"):
-            positions(11)
+@pytest.mark.parametrize("positions", [LearnedPositions(4, 10), SinusoidalPositions(4, 10)])
+def test_a_length_beyond_the_table_is_refused(positions):
+    with pytest.raises(ValueError, match="n=11: expected at most max_length=10"):
+        positions(11)
+
+
+@pytest.mark.parametrize("make", [LearnedPositions, SinusoidalPositions])
+def test_invalid_sizes_are_refused(make):
+    with pytest.raises(ValueError, match="d_model=0: expected an integer >= 1"):
+        make(0, 10)
+    with pytest.raises(ValueError, match="max_length=0: expected an integer >= 1"):
+        make(4, 0)
