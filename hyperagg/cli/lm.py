@@ -1,4 +1,4 @@
-"""hyperagg lm: train, evaluate and use language models."""
+"""hyperagg lm: train, sample from and evaluate language models."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ from typing import Annotated, Any
 
 import typer
 
-from hyperagg.cli.options import Format, Model, Resume, Text, output_folder, say
+from hyperagg.cli.options import Format, Resume, Text, output_folder, say
 
-app = typer.Typer(no_args_is_help=True, help="Language models: train, generate, evaluate.")
+app = typer.Typer(
+    no_args_is_help=True, help="Train, sample from and evaluate causal language models."
+)
 
 Data = Annotated[
     str,
     typer.Argument(
-        metavar="DATA|FILE",
-        help="wikitext-2, a name that `hyperagg data list` shows, or a file with a text a row.",
+        metavar="DATA",
+        help="Name of a data set (see `hyperagg data list`), or a file with one text per row.",
     ),
 ]
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="Folder that `hyperagg lm train` wrote.")
+]
+PROMPTS_PER_BATCH = 32
 
 
 @app.command(epilog="Example: hyperagg lm train ag-news --out headlines --max-steps 2000")
@@ -31,68 +37,78 @@ def train(
     layer_types: Annotated[
         str,
         typer.Option(
-            help="gate, decay, rotation, sum, full_attention or none; one, or one a layer with "
-            "commas between."
+            help="Mixer of all layers, or one per layer, separated by commas: gated, decay, "
+            "complex_decay, prefix_sum, full_attention or identity."
         ),
     ] = "gated",
-    layers: Annotated[int, typer.Option(min=1, help="How many blocks.")] = 4,
-    d_model: Annotated[int, typer.Option(min=1, help="Dimension of the vectors.")] = 256,
+    layers: Annotated[int, typer.Option(min=1, help="Number of layers.")] = 4,
+    d_model: Annotated[int, typer.Option(min=1, help="Dimension of the token vectors.")] = 256,
     conv_kernel_size: Annotated[
-        int, typer.Option(min=0, help="Tokens that a convolution before each sum takes; 0: none.")
+        int,
+        typer.Option(
+            min=0,
+            help="Number of tokens of a convolution before each sum; 0 omits the convolution.",
+        ),
     ] = 0,
     tokenizer: Annotated[
-        str, typer.Option(help="bpe or words to learn one, or the folder of a model.")
+        str,
+        typer.Option(
+            help="Train a tokenizer of this type, bpe or words; or load the tokenizer of this "
+            "model folder."
+        ),
     ] = "bpe",
-    vocab_size: Annotated[int, typer.Option(min=2, help="Of the tokenizer to learn.")] = 8192,
-    sequence_length: Annotated[int, typer.Option(min=2, help="Tokens of a packed row.")] = 256,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows a step, over all processes.")] = 8,
-    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 4e-3,
-    epochs: Annotated[float, typer.Option(min=0.001, help="Passes over the texts.")] = 1.0,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="In place of epochs.")] = None,
+    vocab_size: Annotated[
+        int, typer.Option(min=2, help="Maximum number of tokens of a trained tokenizer.")
+    ] = 8192,
+    sequence_length: Annotated[
+        int, typer.Option(min=2, help="Number of tokens per packed row.")
+    ] = 256,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Number of rows per step, over all processes.")
+    ] = 8,
+    learning_rate: Annotated[float, typer.Option(help="Maximum learning rate.")] = 4e-3,
+    epochs: Annotated[
+        float, typer.Option(min=0.001, help="Number of passes over the texts.")
+    ] = 1.0,
+    max_steps: Annotated[
+        int | None, typer.Option(min=1, help="Number of steps; overrides --epochs.")
+    ] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16.")] = False,
     activation_checkpointing: Annotated[
-        bool, typer.Option("--activation-checkpointing", help="Less memory, more time.")
+        bool,
+        typer.Option(
+            "--activation-checkpointing",
+            help="Recompute activations in the backward pass: less memory, more time.",
+        ),
     ] = False,
-    save_steps: Annotated[int, typer.Option(min=1, help="How often to write a state.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Of the weights and the order of rows.")] = 0,
+    save_steps: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 200,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the initial weights and of the order of the rows.")
+    ] = 0,
     text: Text = None,
     format: Format = None,
     resume: Resume = False,
 ) -> None:
-    """Train a language model on texts; with torchrun or accelerate launch in several processes."""
+    """Train a language model on texts.
+
+    To train in several processes, start the command with torchrun or `accelerate launch`.
+    """
     quiet()
     from transformers import set_seed
 
-    from hyperagg.language.configuration_hyperagg import HyperAggConfig
-    from hyperagg.language.modeling_hyperagg import HyperAggForCausalLM
+    from hyperagg.language import HyperAggConfig, HyperAggForCausalLM
     from hyperagg.language.packing import pack
-    from hyperagg.language.serialization import complete, load, measured
-    from hyperagg.language.tokenizer import KINDS, load_tokenizer, train_tokenizer
-    from hyperagg.language.trainer import Recipe, last_checkpoint, remove_checkpoints, train_model
-
-    corpus = _corpus(data, text, format)
-    main = int(os.environ.get("RANK", "0")) == 0
-    if tokenizer in KINDS:
-        words = train_tokenizer(corpus.train, tokenizer, vocab_size)
-    else:
-        words = load_tokenizer(Path(tokenizer))
-    kinds = layer_types.split(",")
-    config = HyperAggConfig(
-        vocab_size=len(words),
-        hidden_size=d_model,
-        num_hidden_layers=layers,
-        layer_types=kinds[0] if len(kinds) == 1 else kinds,
-        conv_kernel_size=conv_kernel_size,
-        max_position_embeddings=sequence_length if "prefix_sum" in kinds else None,
-        bos_token_id=words.bos_token_id,
-        eos_token_id=words.eos_token_id,
-        pad_token_id=words.pad_token_id,
+    from hyperagg.language.serialization import compute_metrics, load_model, write_metadata
+    from hyperagg.language.tokenizer import TOKENIZER_TYPES, load_tokenizer, train_tokenizer
+    from hyperagg.language.trainer import (
+        TrainingConfig,
+        find_last_checkpoint,
+        remove_checkpoints,
+        train_model,
     )
-    set_seed(seed)
-    model = HyperAggForCausalLM(config)
-    token_ids = words(corpus.train, add_special_tokens=False)["input_ids"]
-    rows = pack(token_ids, words.eos_token_id, sequence_length)
-    recipe = Recipe(
+
+    # The options are checked before the texts are read.
+    training_config = TrainingConfig(
         batch_size=batch_size,
         learning_rate=learning_rate,
         epochs=epochs,
@@ -102,73 +118,120 @@ def train(
         save_steps=save_steps,
         seed=seed,
     )
-    if main:
-        say(f"{corpus.source}: {len(corpus.train):,} texts, {rows.token_ids.size:,} tokens")
-        say(f"{model.num_parameters():,} parameters, {len(words):,} of them words or parts")
+    names = [name.strip() for name in layer_types.split(",")]
+    config = HyperAggConfig(
+        vocab_size=vocab_size,
+        hidden_size=d_model,
+        num_hidden_layers=layers,
+        layer_types=names[0] if len(names) == 1 else names,
+        conv_kernel_size=conv_kernel_size,
+        max_position_embeddings=sequence_length if "prefix_sum" in names else None,
+    )
+    corpus = _load_corpus(data, text, format)
+    is_main_process = _is_main_process()
+    progress = None if is_main_process else False
+    if tokenizer in TOKENIZER_TYPES:
+        text_tokenizer = train_tokenizer(corpus.train, tokenizer, vocab_size)
+    else:
+        text_tokenizer = load_tokenizer(Path(tokenizer))
+    config.vocab_size = len(text_tokenizer)
+    config.bos_token_id = text_tokenizer.bos_token_id
+    config.eos_token_id = text_tokenizer.eos_token_id
+    config.pad_token_id = text_tokenizer.pad_token_id
+    set_seed(seed)
+    model = HyperAggForCausalLM(config)
+    token_ids = text_tokenizer(corpus.train, add_special_tokens=False)["input_ids"]
+    dataset = pack(token_ids, text_tokenizer.eos_token_id, sequence_length)
+    if is_main_process:
+        say(f"{corpus.source}: {len(corpus.train):,} texts, {dataset.input_ids.size:,} tokens")
+        say(f"{model.num_parameters():,} parameters, vocabulary of {len(text_tokenizer):,} tokens")
     with output_folder(out):
-        if resume and main and last_checkpoint(out) is None:
-            say(f"no interrupted training in {out}: starting from the beginning")
+        if resume and is_main_process and find_last_checkpoint(out) is None:
+            say(f"{out}: no checkpoint found; training starts from the beginning")
         try:
-            trained = train_model(model, rows, out, recipe, resume=resume, shown=_watched())
+            training = train_model(
+                model, dataset, out, training_config, resume=resume, progress=progress
+            )
         except KeyboardInterrupt:
-            if main and last_checkpoint(out):
-                say(f"stopped; the state is in {out}, go on with the same command and --resume")
+            if is_main_process and find_last_checkpoint(out):
+                say(f"interrupted; to continue from the checkpoint in {out}, add --resume")
             raise
-        if main:
-            words.save_pretrained(out)
-            saved, _ = load(out)
+        if is_main_process:
+            text_tokenizer.save_pretrained(out)
+            saved, _ = load_model(out)
+            validation = compute_metrics(
+                saved, text_tokenizer, corpus.validation, progress=progress
+            )
             results = {
                 "data": corpus.source,
                 "config": config.to_diff_dict(),
-                "recipe": asdict(recipe),
-                "trained": asdict(trained),
-                "validation": measured(saved, words, corpus.validation, shown=_watched()),
+                "training_config": asdict(training_config),
+                "training": asdict(training),
+                "validation": validation,
             }
-            complete(out, saved, results)
+            write_metadata(out, saved, results)
             remove_checkpoints(out)
-            say(f"{trained.steps:,} steps, {trained.tokens_per_second:,.0f} tokens/s -> {out}")
-            if results["validation"]:
-                _tell(results["validation"], len(corpus.validation))
+            say(f"{training.steps:,} steps, {training.tokens_per_second:,.0f} tokens/s -> {out}")
+            if validation:
+                _print_metrics(validation, len(corpus.validation))
 
 
 @app.command(epilog='Example: hyperagg lm generate headlines --prompt "Oil prices" --samples 3')
 def generate(
     model: Model,
     prompt: Annotated[
-        str, typer.Option(help="What the text begins with; - reads a prompt a line.")
+        str,
+        typer.Option(help="Beginning of the text; - reads one prompt per line of standard input."),
     ] = "",
-    samples: Annotated[int, typer.Option(min=1, help="Texts for each prompt.")] = 1,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Where to stop at the latest.")] = 100,
+    samples: Annotated[int, typer.Option(min=1, help="Number of texts per prompt.")] = 1,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, help="Maximum number of tokens to generate per text.")
+    ] = 100,
     temperature: Annotated[
-        float, typer.Option(min=0.0, help="0 always takes the most probable token.")
+        float,
+        typer.Option(
+            min=0.0,
+            help="Divide the logits by this value before sampling; 0 takes the most probable "
+            "token.",
+        ),
     ] = 0.8,
     top_p: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Of the most probable tokens, so much.")
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Nucleus sampling: keep the smallest set of tokens whose total probability "
+            "reaches this value.",
+        ),
     ] = 0.95,
-    beams: Annotated[int, typer.Option(min=1, help="Beam search, in place of sampling.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same texts.")] = 0,
+    beams: Annotated[
+        int, typer.Option(min=1, help="Number of beams; more than 1 replaces sampling.")
+    ] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the sampling; the same seed gives the same texts.")
+    ] = 0,
 ) -> None:
-    """Write texts, one a line."""
+    """Generate texts, one per line."""
     quiet()
     from transformers import set_seed
 
-    from hyperagg.language.serialization import load
+    from hyperagg.language.serialization import load_model
 
-    network, words = load(model)
+    language_model, tokenizer = load_model(model)
     prompts = [line.rstrip("\n") for line in sys.stdin] if prompt == "-" else [prompt]
-    sampled = temperature > 0 and beams == 1
-    options: dict[str, Any] = dict(do_sample=sampled, max_new_tokens=max_new_tokens)
-    if sampled:
+    do_sample = temperature > 0 and beams == 1
+    options: dict[str, Any] = dict(do_sample=do_sample, max_new_tokens=max_new_tokens)
+    if do_sample:
         options |= dict(temperature=temperature, top_p=top_p, top_k=0)
     set_seed(seed)
-    start = words.eos_token
-    for begin in range(0, len(prompts), 32):
-        texts = [start + text for text in prompts[begin : begin + 32] for _ in range(samples)]
-        inputs = words(texts, add_special_tokens=False, padding=True, return_tensors="pt")
-        written = network.generate(  # type: ignore[operator]
+    for start in range(0, len(prompts), PROMPTS_PER_BATCH):
+        batch = prompts[start : start + PROMPTS_PER_BATCH]
+        texts = [tokenizer.eos_token + text for text in batch for _ in range(samples)]
+        inputs = tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
+        generated = language_model.generate(  # type: ignore[operator]
             inputs["input_ids"], attention_mask=inputs["attention_mask"], num_beams=beams, **options
         )
-        for text in words.batch_decode(written, skip_special_tokens=True):
+        for text in tokenizer.batch_decode(generated, skip_special_tokens=True):
             print(" ".join(text.split()))
 
 
@@ -178,26 +241,39 @@ def evaluate(
     data: Data,
     window: Annotated[
         int | None,
-        typer.Option(min=2, help="Predict from windows of so many tokens; else from all before."),
+        typer.Option(
+            min=2,
+            help="Predict from windows of this many tokens (default: from all preceding tokens).",
+        ),
     ] = None,
-    stride: Annotated[int | None, typer.Option(min=1, help="How far a window moves.")] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Number of tokens by which a window moves (default: half of --window)."
+        ),
+    ] = None,
     text: Text = None,
     format: Format = None,
 ) -> None:
-    """Perplexity per token and word, and bits per byte; of a data set on its test split."""
+    """Measure perplexity, perplexity per word and bits per byte, and print them as JSON.
+
+    A data set is evaluated on its test split.
+    """
     quiet()
-    from hyperagg.language.serialization import load, measured
+    from hyperagg.language.serialization import compute_metrics, load_model
 
-    network, words = load(model)
-    corpus = _corpus(data, text, format)
+    if stride is not None and window is None:
+        raise ValueError(f"--stride {stride}: expected together with --window")
+    language_model, tokenizer = load_model(model)
+    corpus = _load_corpus(data, text, format)
     texts = corpus.test or corpus.train + corpus.validation
-    result = measured(network, words, texts, window=window, stride=stride, shown=_watched())
-    assert result is not None
-    _tell(result, len(texts))
-    print(json.dumps(result))
+    metrics = compute_metrics(language_model, tokenizer, texts, window=window, stride=stride)
+    assert metrics is not None
+    _print_metrics(metrics, len(texts))
+    print(json.dumps(metrics))
 
 
-def _corpus(data: str, text: str | None, format: str | None) -> Any:
+def _load_corpus(data: str, text: str | None, format: str | None) -> Any:
     from hyperagg.data import load_corpus, read_corpus
     from hyperagg.data.readers.files import display_name
 
@@ -205,29 +281,29 @@ def _corpus(data: str, text: str | None, format: str | None) -> Any:
         return load_corpus(data)
     corpus = read_corpus(data, text, format=format)
     if not any(each.strip() for each in corpus.train):
-        raise ValueError(f"{display_name(data)}: there is no text in it")
+        raise ValueError(f"{display_name(data)}: expected at least one text that is not empty")
     return corpus
 
 
-def _tell(result: dict[str, float], texts: int) -> None:
+def _print_metrics(metrics: dict[str, float], num_texts: int) -> None:
     say(
-        f"{texts:,} texts: perplexity {result['perplexity']:.2f} a token, "
-        f"{result['perplexity_per_word']:.2f} a word; {result['bits_per_byte']:.3f} bits a byte"
+        f"{num_texts:,} texts: perplexity {metrics['perplexity']:.2f}, perplexity per word "
+        f"{metrics['perplexity_per_word']:.2f}, {metrics['bits_per_byte']:.3f} bits per byte"
     )
 
 
-def _watched() -> bool:
-    return sys.stderr.isatty() and int(os.environ.get("RANK", "0")) == 0
+def _is_main_process() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def quiet() -> None:
-    """Of what transformers has to say, what a user of the command line can do something about."""
+    """Silence messages of transformers that a user of the command line cannot act on."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         import transformers
     except ImportError as error:
         raise ImportError(
-            "language models need transformers; pip install 'hyperagg[language]' brings it"
+            "language models need transformers: pip install 'hyperagg[language]'"
         ) from error
     transformers.logging.set_verbosity_error()
     if not sys.stderr.isatty():

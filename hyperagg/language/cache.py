@@ -1,4 +1,4 @@
-"""The decoding cache: a state of fixed size per aggregation layer, keys and values per attention."""
+"""The decoding cache: states of fixed size for sums, keys and values for attention."""
 
 from __future__ import annotations
 

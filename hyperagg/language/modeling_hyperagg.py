@@ -351,7 +351,12 @@ class HyperAggForCausalLM(HyperAggPreTrainedModel, GenerationMixin):
         )
         x = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
         loss, logits = None, None
-        if labels is not None and self.training and _HAS_CHUNKED_LOSS and type(self.lm_head) is nn.Linear:
+        if (
+            labels is not None
+            and self.training
+            and _HAS_CHUNKED_LOSS
+            and type(self.lm_head) is nn.Linear
+        ):
             loss = _chunked_loss(x, self.lm_head.weight, labels, kwargs.get("num_items_in_batch"))
         else:
             logits = self.lm_head(x)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hyperagg._common.progress import progress_bar
 
 __all__ = ["Perplexity", "measure_perplexity"]
 
@@ -70,7 +70,7 @@ def measure_perplexity(
     *,
     window: int | None = None,
     stride: int | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Perplexity:
     """Measure the perplexity of a causal language model on texts, each a document of its own.
 
@@ -83,7 +83,8 @@ def measure_perplexity(
             that many tokens.
         stride: number of tokens by which a window moves, 1 to window - 1 (default: window // 2).
             The tokens that the previous window contained are context only.
-        progress: whether to show a progress bar on standard error (default: False).
+        progress: whether to show a progress bar on standard error; None (default) shows it in a
+            terminal and in a notebook.
 
     Returns:
         A `Perplexity`.
@@ -98,7 +99,7 @@ def measure_perplexity(
         >>> from hyperagg.language import HyperAggConfig, HyperAggForCausalLM
         >>> from hyperagg.language.tokenizer import train_tokenizer
         >>> tokenizer = train_tokenizer(["one two", "two"], "words", 10)
-        >>> config = HyperAggConfig(len(tokenizer), hidden_size=8, num_hidden_layers=1)
+        >>> config = HyperAggConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1)
         >>> measure_perplexity(HyperAggForCausalLM(config), tokenizer, ["two one"]).num_tokens
         3
     """
@@ -116,14 +117,11 @@ def measure_perplexity(
     was_training = model.training
     model.eval()
     batches = list(_by_length(documents) if window is None else _windows(documents, window, stride))
-    bar = track(
-        batches,
-        "measuring perplexity",
-        console=Console(stderr=True),
-        transient=True,
-        disable=not progress,
-    )
-    nats = sum(_nats(model, rows, first_predicted) for rows, first_predicted in bar)
+    nats = 0.0
+    with progress_bar("measuring perplexity", progress) as update:
+        for index, (rows, first_predicted) in enumerate(batches, 1):
+            nats += _nats(model, rows, first_predicted)
+            update(index / len(batches), f"batch {index}/{len(batches)}")
     model.train(was_training)
     return Perplexity(
         nats,

@@ -1,4 +1,4 @@
-"""The folder of a language model: model, tokenizer, what it was measured at, and a card."""
+"""The folder of a language model: weights, tokenizer, metrics and a model card."""
 
 from __future__ import annotations
 
@@ -10,87 +10,112 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-import hyperagg.language  # noqa: F401  (registers our models with the Auto classes)
 from hyperagg._common.atomic import atomic_write
 from hyperagg.language.perplexity import measure_perplexity
 from hyperagg.language.tokenizer import load_tokenizer
 
-__all__ = ["complete", "load", "measured"]
+__all__ = ["compute_metrics", "load_model", "write_metadata"]
 
 
-def measured(
+def compute_metrics(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     **options: Any,
 ) -> dict[str, float] | None:
-    """Perplexity and bits per byte as numbers to be written down; None where there is no text."""
+    """Evaluate a causal language model on texts.
+
+    Args:
+        model, tokenizer, texts: see `measure_perplexity`.
+        options: `window`, `stride` and `progress` of `measure_perplexity`.
+
+    Returns:
+        {"perplexity", "perplexity_per_word", "bits_per_byte", "num_tokens"}, or None if there are
+        no texts.
+    """
     if not texts:
         return None
     result = measure_perplexity(model, tokenizer, texts, **options)
     return {
-        "perplexity": result.per_token,
-        "perplexity_per_word": result.per_word,
+        "perplexity": result.perplexity,
+        "perplexity_per_word": result.perplexity_per_word,
         "bits_per_byte": result.bits_per_byte,
-        "tokens": result.tokens,
+        "num_tokens": result.num_tokens,
     }
 
 
-def complete(folder: Path, model: PreTrainedModel, results: Mapping[str, Any]) -> None:
-    """Write README.md and results.json beside a model; results.json is the last to be there."""
+def write_metadata(folder: Path, model: PreTrainedModel, results: Mapping[str, Any]) -> None:
+    """Write README.md and then results.json beside a saved model, each of them atomically.
+
+    Args:
+        folder: the folder of the model.
+        model: the model.
+        results: what to write as JSON; "data" is the source of the texts, and "validation" the
+            metrics on held-out texts or None.
+    """
     with atomic_write(folder / "README.md") as draft:
-        draft.write_text(_card(model, results), "utf-8")
+        draft.write_text(_model_card(model, results), "utf-8")
     with atomic_write(folder / "results.json") as draft:
         draft.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
 
 
-def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model and its tokenizer.
+def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a causal language model and its tokenizer.
+
+    Args:
+        folder: a folder that `hyperagg lm train`, or `save_pretrained`, wrote.
+
+    Returns:
+        The model, in evaluation mode, and the tokenizer.
 
     Raises:
-        ValueError: the folder is not there, or holds no language model, or not all of its weights.
+        ValueError: if the folder does not exist, does not hold a language model, or does not hold
+            exactly the weights of the model in its config.json.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder}: there is no such folder; name one that `lm train` wrote")
+        raise ValueError(f"{folder}: folder not found; expected a folder that `lm train` wrote")
     if not (folder / "config.json").is_file():
         raise ValueError(
-            f"{folder}: there is no config.json in it; name a folder that `lm train` wrote"
+            f"{folder}: config.json not found; expected a folder that `lm train` wrote"
         )
     try:
-        found: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
     except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if "ignore_mismatched_sizes" in reason:
-            reason = "its weights have other shapes than its config.json says"
-        raise ValueError(f"{folder}: no language model can be read from it ({reason})") from error
-    model, loading = found
-    # transformers begins anew with what is missing and leaves out what it does not know.
-    amiss = sorted(loading["missing_keys"]) + sorted(loading["unexpected_keys"])
-    if amiss:
+            reason = "the shapes of its weights differ from its config.json"
         raise ValueError(
-            f"{folder}: its weights are not those of the model in its config.json: "
-            f"{len(loading['missing_keys'])} are missing and {len(loading['unexpected_keys'])} too "
-            f"many ({amiss[0]}); it was saved by another version, or not as a whole"
+            f"{folder}: cannot be read as a language model ({reason}); train the model again"
+        ) from error
+    model, loading_info = loaded
+    # transformers initializes missing weights and ignores unexpected ones.
+    missing = sorted(loading_info["missing_keys"])
+    unexpected = sorted(loading_info["unexpected_keys"])
+    if missing or unexpected:
+        raise ValueError(
+            f"{folder}: {len(missing)} weights of the model in config.json are missing and "
+            f"{len(unexpected)} are unexpected ({(missing + unexpected)[0]}); the folder is "
+            "incomplete or was written by another version; train the model again"
         )
     return model.eval(), load_tokenizer(folder)
 
 
-def _card(model: PreTrainedModel, results: Mapping[str, Any]) -> str:
+def _model_card(model: PreTrainedModel, results: Mapping[str, Any]) -> str:
     validation = results.get("validation") or {}
-    kinds = ", ".join(dict.fromkeys(model.config.layer_types))
-    line = ""
+    layer_types = ", ".join(dict.fromkeys(model.config.layer_types))
+    metrics = ""
     if validation:
-        line = (
-            f"On held-out texts: perplexity {validation['perplexity']:.2f} a token, "
-            f"{validation['bits_per_byte']:.3f} bits a byte.\n\n"
+        metrics = (
+            f"On held-out texts, it has a perplexity of {validation['perplexity']:.2f} and "
+            f"{validation['bits_per_byte']:.3f} bits per byte.\n\n"
         )
     return (
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\n---\n\n"
-        f"A language model of {model.num_parameters():,} parameters in "
-        f"{model.config.num_hidden_layers} layers ({kinds}), trained with hyperagg on "
-        f"{results['data']}.\n\n{line}"
+        f"A causal language model with {model.num_parameters():,} parameters in "
+        f"{model.config.num_hidden_layers} layers ({layer_types}), trained with hyperagg on "
+        f"{results['data']}.\n\n{metrics}"
         "```python\nimport hyperagg.language\n"
         "from transformers import pipeline\n\n"
-        'write = pipeline("text-generation", "FOLDER")\n'
-        'print(write("The")[0]["generated_text"])\n```\n'
+        'generator = pipeline("text-generation", "FOLDER")\n'
+        'print(generator("The")[0]["generated_text"])\n```\n'
     )

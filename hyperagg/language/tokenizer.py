@@ -1,4 +1,4 @@
-"""A tokenizer of a corpus's own: byte pairs, or words."""
+"""Training and loading of the tokenizer of a language model: byte pairs, or words."""
 
 from __future__ import annotations
 
@@ -8,41 +8,58 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-__all__ = ["END", "KINDS", "load_tokenizer", "train_tokenizer"]
+__all__ = ["END_OF_TEXT", "TOKENIZER_TYPES", "load_tokenizer", "train_tokenizer"]
 
-END = "<|endoftext|>"
+END_OF_TEXT = "<|endoftext|>"
 UNKNOWN = "<unk>"
-KINDS = ("bpe", "words")
+TOKENIZER_TYPES = ("bpe", "words")
 
 
 def train_tokenizer(
-    texts: Iterable[str], kind: str = "bpe", vocab_size: int = 8192
+    texts: Iterable[str], tokenizer_type: str = "bpe", vocab_size: int = 8192
 ) -> PreTrainedTokenizerFast:
-    """Learn a tokenizer.
+    """Train a tokenizer on texts.
 
     Args:
-        texts: what it is for.
-        kind: "bpe" merges bytes and can write any text; "words" knows the most frequent words and
-            signs in lower case, and calls the others <unk>.
-        vocab_size: V at most. One of them, `END`, begins and ends every document and pads.
+        texts: the texts.
+        tokenizer_type: "bpe" (default) merges pairs of bytes and can encode any text. "words"
+            keeps the most frequent words and punctuation marks in lower case, and maps all others
+            to <unk>.
+        vocab_size: maximum number of tokens (default: 8192). One of them, `END_OF_TEXT`, begins
+            and ends every document and is the padding token.
+
+    Returns:
+        A tokenizer that pads on the left, as generation requires.
 
     Raises:
-        ValueError: an unknown kind, or a vocab_size that does not even hold the bytes.
+        ValueError: if the type is unknown, or if "bpe" has fewer tokens than there are bytes.
+
+    Source: byte-level BPE, Radford et al. 2019, "Language models are unsupervised multitask
+        learners".
+
+    Example:
+        >>> tokenizer = train_tokenizer(["oil rose", "oil fell"], "words", vocab_size=10)
+        >>> tokenizer.tokenize("Oil sank")
+        ['oil', '<unk>']
     """
-    if kind not in KINDS:
-        raise ValueError(f"tokenizer={kind!r}: there are {', '.join(KINDS)}, or name a folder")
-    if kind == "bpe":
+    if tokenizer_type not in TOKENIZER_TYPES:
+        raise ValueError(
+            f"tokenizer={tokenizer_type!r}: expected one of {', '.join(TOKENIZER_TYPES)}, or the "
+            "folder of a model"
+        )
+    if tokenizer_type == "bpe":
         alphabet = pre_tokenizers.ByteLevel.alphabet()
         if vocab_size <= len(alphabet):
             raise ValueError(
-                f"vocab_size={vocab_size}: bytes alone are {len(alphabet)}; give more, or words"
+                f"vocab_size={vocab_size}: expected an integer > {len(alphabet)}, the number of "
+                "bytes, for the tokenizer 'bpe'"
             )
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
         trainer: trainers.Trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,
-            special_tokens=[END],
+            special_tokens=[END_OF_TEXT],
             initial_alphabet=alphabet,
             show_progress=False,
         )
@@ -53,35 +70,38 @@ def train_tokenizer(
             Regex(rf"{UNKNOWN}|\w+|[^\w\s]"), "removed", invert=True
         )
         trainer = trainers.WordLevelTrainer(
-            vocab_size=vocab_size, special_tokens=[END, UNKNOWN], show_progress=False
+            vocab_size=vocab_size, special_tokens=[END_OF_TEXT, UNKNOWN], show_progress=False
         )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token=END,
-        eos_token=END,
-        pad_token=END,
-        unk_token=UNKNOWN if kind == "words" else None,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        pad_token=END_OF_TEXT,
+        unk_token=UNKNOWN if tokenizer_type == "words" else None,
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of a saved model.
+    """Load the tokenizer of a saved model.
+
+    Args:
+        folder: a folder with tokenizer.json.
 
     Raises:
-        ValueError: it is absent or damaged, or names no token for the end of a text.
+        ValueError: if the tokenizer is missing or damaged, or has no token for the end of a text.
     """
     if not (folder / "tokenizer.json").is_file():
-        raise ValueError(f"{folder}: there is no tokenizer.json in it; name a model's folder")
+        raise ValueError(f"{folder}: tokenizer.json not found; expected the folder of a model")
     try:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     # The tokenizers library raises plain Exceptions.
     except Exception as error:
         raise ValueError(
-            f"{folder}: its tokenizer cannot be read ({error}); copy the folder again"
+            f"{folder}: tokenizer.json cannot be read ({error}); copy the folder again"
         ) from error
     if tokenizer.eos_token_id is None:
-        raise ValueError(f"{folder}: its tokenizer names no eos_token, which ends a document")
+        raise ValueError(f"{folder}: the tokenizer has no eos_token, which must end a document")
     return tokenizer

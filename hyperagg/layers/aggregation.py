@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hyperagg import ops
 from hyperagg.layers.positions import LearnedPositions, SinusoidalPositions
-from hyperagg.ops.masks import Causal, Full, Mask
+from hyperagg.ops import Causal, Full, Mask
 
 __all__ = ["Aggregation"]
 

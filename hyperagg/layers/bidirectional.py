@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hyperagg import ops
 from hyperagg.layers.recurrences import FORMS, ScanInputs, make_recurrence
-from hyperagg.ops.masks import Causal
+from hyperagg.ops import Causal
 
 __all__ = ["BidirectionalAggregation"]
 

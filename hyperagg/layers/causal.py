@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hyperagg import ops
 from hyperagg.layers.batch_layout import Layout
 from hyperagg.layers.recurrences import ScanInputs, make_recurrence
-from hyperagg.ops.masks import Causal
+from hyperagg.ops import Causal
 
 __all__ = ["CausalAggregation", "MixerState", "ShortConvolution", "StateHistory"]
 
@@ -285,13 +285,13 @@ def _running_sums(
 
 
 def _positions(n: int, layout: Layout, state: MixerState | None) -> int | Tensor:
-    """The position of each token, (B, N), or the number of positions if all sequences start at 0."""
-    position_ids = layout.position_ids
+    """The position of each token, (B, N), or their number if all sequences start at 0."""
     if state is None:
-        if layout.documents is None:
+        # Under torch.compile the longest document is unknown; it has at most n tokens.
+        if layout.documents is None or layout.documents.max_seqlen is None:
             return n
-        # Under torch.compile the longest document is not known.
-        return position_ids if layout.documents.max_seqlen is None else layout.documents.max_seqlen
+        return layout.documents.max_seqlen
+    position_ids = layout.position_ids
     if position_ids is None:
         position_ids = torch.arange(n, device=state.sums.num_tokens.device)
     return position_ids + state.sums.num_tokens[:, None]

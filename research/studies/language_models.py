@@ -21,10 +21,10 @@ from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import environment, markdown_table, spread, write_results
 from hyperagg._common.runs import Runs
 from hyperagg.data import Corpus
-from hyperagg.language.packing import PackedRows, pack
-from hyperagg.language.serialization import load, measured
+from hyperagg.language.packing import PackedDataset, pack
+from hyperagg.language.serialization import compute_metrics, load_model
 from hyperagg.language.tokenizer import train_tokenizer
-from hyperagg.language.trainer import Recipe, train_model
+from hyperagg.language.trainer import TrainingConfig, train_model
 from hyperagg.text import Ragged
 from research.studies.cosines import write_cosines
 from research.studies.language_mixers import (
@@ -95,7 +95,7 @@ def compare_language_models(
     packed = pack(_ids(words, corpus.train), words.eos_token_id, sequence_length)
     what = f"{corpus.name}, {size}, {tokenizer} {len(words)}, {sequence_length}, {tokens}"
     runs = Runs(out / "runs.json", what + ", bf16" * bf16, resume)
-    say(f"{corpus.source}: {packed.token_ids.size:,} tokens of {len(words):,} kinds")
+    say(f"{corpus.source}: {packed.input_ids.size:,} tokens of {len(words):,} kinds")
     study = _Study(
         corpus, out, SIZES[size], words, packed, sequence_length, tokens, bf16, runs, progress
     )
@@ -137,7 +137,7 @@ class _Study:
         out: Path,
         size: Size,
         words: PreTrainedTokenizerBase,
-        packed: PackedRows,
+        packed: PackedDataset,
         length: int,
         tokens: int,
         bf16: bool,
@@ -172,7 +172,7 @@ class _Study:
             "parameters": runs[0]["parameters"],
             "parameters_besides_the_embedding": runs[0]["besides"],
             "train_seconds_per_epoch": runs[0]["seconds"]
-            * self.packed.token_ids.size
+            * self.packed.input_ids.size
             / self.tokens,
             "tokens_per_second": [run["tokens_per_second"] for run in runs],
         }
@@ -185,7 +185,7 @@ class _Study:
             set_seed(seed)
             model = build_model(name, self.size, self.words, self.length)
             steps = max(1, round(self.tokens / self.length / _batch(self.length)))
-            recipe = Recipe(
+            recipe = TrainingConfig(
                 batch_size=_batch(self.length),
                 learning_rate=rate,
                 max_steps=steps,
@@ -193,7 +193,9 @@ class _Study:
                 save_steps=None,
                 seed=seed,
             )
-            trained = train_model(model, self.packed, self.folder(key), recipe, shown=self.progress)
+            trained = train_model(
+                model, self.packed, self.folder(key), recipe, progress=self.progress
+            )
             self.words.save_pretrained(self.folder(key))
             run: dict[str, Any] = {
                 "seconds": trained.seconds,
@@ -212,10 +214,10 @@ class _Study:
     def test(self, name: str, rate: float, seed: int) -> dict[str, Any]:
         run, key = self.run(name, rate, seed, None), _key(name, rate, seed)
         if "test" not in run:
-            model, _ = load(self.folder(key))
+            model, _ = load_model(self.folder(key))
             run = {**run, "test": self.measured(model, self.corpus.test)}
             if name in MIXERS and MIXERS[name].endless:
-                run["streamed"] = measured(model, self.words, self.corpus.test)
+                run["streamed"] = compute_metrics(model, self.words, self.corpus.test)
             self.runs.add(key, run)
         return run
 
@@ -225,7 +227,7 @@ class _Study:
         for name, model in models.items():
             if "learning_rate" in model:
                 folder = self.folder(_key(name, model["learning_rate"], 0))
-                embedding = load(folder)[0].get_input_embeddings().weight
+                embedding = load_model(folder)[0].get_input_embeddings().weight
                 assert isinstance(embedding, Tensor)
                 tables[name] = embedding.detach().numpy()
         return write_cosines(tables, self.out / "cosines.png") if tables else {}
@@ -233,7 +235,7 @@ class _Study:
     def measured(self, model: PreTrainedModel, texts: Sequence[str]) -> dict[str, float] | None:
         """In windows of the length of training, half of each for context alone."""
         window = self.length
-        return measured(model, self.words, texts, window=window, stride=window // 2)
+        return compute_metrics(model, self.words, texts, window=window, stride=window // 2)
 
     def folder(self, key: str) -> Path:
         return self.out / "models" / key.replace("|", "-").replace(" ", "-")

@@ -76,7 +76,9 @@ def test_splitting_padding_and_packing_give_the_same_logits(model, data):
     with torch.no_grad():
         whole = [model(row[None]).logits[0] for row in rows]
         ids, mask = padded(rows, "left")
-        splits = data.draw(st.lists(st.integers(1, ids.shape[1]), max_size=3, unique=True), "splits")
+        splits = data.draw(
+            st.lists(st.integers(1, ids.shape[1]), max_size=3, unique=True), "splits"
+        )
         borders = sorted({0, *splits, ids.shape[1]})
         position_ids = (mask.cumsum(1) - 1).clamp(min=0)
         cache, parts = HyperAggCache(model.config), []

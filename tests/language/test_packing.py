@@ -11,24 +11,24 @@ documents = st.lists(st.lists(st.integers(1, 9), max_size=12), max_size=8)
 
 
 @given(documents, st.integers(1, 7))
-def test_rows_hold_the_documents_and_say_where_each_begins(documents, length):
+def test_rows_hold_the_documents_and_their_positions(documents, sequence_length):
     stream = [token for document in documents for token in (0, *document)] + [0]
-    if len(stream) < length:
-        with pytest.raises(ValueError, match="less than one sequence"):
-            pack(documents, 0, length)
+    if len(stream) < sequence_length:
+        with pytest.raises(ValueError, match=f"sequence_length={sequence_length}: expected at"):
+            pack(documents, 0, sequence_length)
         return
-    rows = pack(documents, 0, length)
-    whole = len(stream) // length * length
-    assert rows.token_ids.flatten().tolist() == stream[:whole]
-    for row, places in zip(rows.token_ids, rows.position_ids):
-        expected, place = [], -1
+    dataset = pack(documents, 0, sequence_length)
+    num_tokens = len(stream) // sequence_length * sequence_length
+    assert dataset.input_ids.flatten().tolist() == stream[:num_tokens]
+    for row, position_ids in zip(dataset.input_ids, dataset.position_ids):
+        expected, position = [], -1
         for token in row:
-            place = 0 if token == 0 else place + 1
-            expected.append(place)
-        assert places.tolist() == expected
+            position = 0 if token == 0 else position + 1
+            expected.append(position)
+        assert position_ids.tolist() == expected
 
 
-def test_an_item_is_what_the_model_is_called_with():
+def test_an_item_holds_the_arguments_of_the_model():
     item = pack([[5, 6], [7]], 0, 3)[1]
     assert {name: value.tolist() for name, value in item.items()} == {
         "input_ids": [0, 7, 0],
