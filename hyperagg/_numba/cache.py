@@ -50,6 +50,10 @@ _logger = logging.getLogger("hyperagg")
 def njit(function: Callable[..., Any] | None = None, *, cache: bool = False, **options: Any) -> Any:
     """Compile a function as `numba.njit` does, with the cache of this module.
 
+    A function that only kernels call compiles faster with `no_cpython_wrapper=True`; calling it
+    from Python then crashes the process. If it is small and called in several places, it also
+    compiles faster with `forceinline=True` than with `inline="always"`.
+
     Args:
         function: the function; None where the decorator is written with options.
         cache: whether to keep the machine code between processes.
@@ -57,7 +61,8 @@ def njit(function: Callable[..., Any] | None = None, *, cache: bool = False, **o
     """
     if function is None:
         return lambda one: njit(one, cache=cache, **options)
-    dispatcher = numba.njit(**options)(function)
+    # The wrapper for C callers, which there are none of, would be a tenth of the compile time.
+    dispatcher = numba.njit(no_cfunc_wrapper=True, **options)(function)
     if cache and hasattr(dispatcher, "_cache"):  # it has none if NUMBA_DISABLE_JIT is set
         dispatcher._cache = _KernelCache(function)
     return dispatcher

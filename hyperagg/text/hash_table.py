@@ -105,4 +105,6 @@ def _move(table, into):
     for i in range(len(table)):
         prefetch(into, table[min(i + _PREFETCH_DISTANCE, len(table) - 1), 0] & last)
         if table[i, 1]:
-            into[_slot(into, table[i, 0])] = table[i]
+            slot = _slot(into, table[i, 0])
+            for column in range(3):  # compiling the assignment of a row takes two seconds
+                into[slot, column] = table[i, column]

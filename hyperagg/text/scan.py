@@ -217,7 +217,7 @@ _NONE, _ONE, _SHIFT = np.uint64(0), np.uint64(1), np.uint64(32)
 _BLANK, _STAR, _NEWLINE = ord(" "), ord("*"), ord("\n")
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
 def _hash(data, start, end, salt):
     value = _OFFSET ^ salt
     for i in range(start, end):
@@ -227,14 +227,14 @@ def _hash(data, start, end, salt):
     return value if value else _ONE
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
 def _hash_pair(first, second):
     value = (first * _PRIME + second) * _PRIME
     value ^= value >> _SHIFT
     return value if value else _ONE
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
 def _word_end(data, start, end):
     """The end of the word that starts at `start`: a mark is one byte, a word is a run of them."""
     if _KINDS[data[start]] == _MARK:
@@ -245,7 +245,7 @@ def _word_end(data, start, end):
     return stop
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
 def _affixes(data, start, end):
     """The end of a word's prefix and the start of its suffix; -1 and -1 if it is too short."""
     characters, head, tail = 0, -1, -1

@@ -143,10 +143,14 @@ def logits_of_text(
 
 @njit(nogil=True, cache=True)
 def _score_text(data, table, grams, embedding, positions, weight, bias, harmonic, out):
+    # Constants would have types of their own, and the kernels would be compiled once more.
+    first, last, with_owners = np.int64(0), np.int64(1), np.bool_(False)
     borders = np.zeros(2, dtype=np.int64)
     borders[1] = len(data)
-    ids, borders, _, _ = find_ids(0, 1, data, borders, table, grams, np.uint64(0), False)
-    _score_documents(0, 1, ids, borders, embedding, positions, weight, bias, harmonic, out)
+    ids, borders, _, _ = find_ids(
+        first, last, data, borders, table, grams, np.uint64(0), with_owners
+    )
+    _score_documents(first, last, ids, borders, embedding, positions, weight, bias, harmonic, out)
 
 
 @njit(nogil=True, cache=True)
@@ -166,7 +170,7 @@ def _score_documents(
         keys[:size] = -1
         sums[:] = 0.0
         squares[:] = 0.0
-        add_tokens(ids, 0, embedding, harmonic, sums, squares, keys[:size], counts)
+        add_tokens(ids, np.int64(0), embedding, harmonic, sums, squares, keys[:size], counts)
         score_sums(sums, squares, len(ids), harmonic, positions, weight, bias, out[document])
 
 
