@@ -29,7 +29,7 @@ class TrainingHistory:
     """What a run measured.
 
     Attributes:
-        loss: mean training loss of each epoch.
+        loss: mean training loss per row of each epoch.
         score: validation score of each epoch, higher is better; empty without validation.
         best_epoch: index of the epoch whose weights the model has in the end, from 0.
         seconds: wall-clock time of training, over all calls of a run that was resumed.
@@ -52,7 +52,8 @@ class TorchTrainer:
         model: the module, with parameters in float32 or float64.
         optimizers: optimizers of its parameters, at their highest learning rates.
         loss: maps the module, the index of the step and the slice of the batch that this process
-            computes to a scalar, the mean loss. The slice is everything in a single process.
+            computes (everything in a single process) to the mean loss, a scalar, and the number of
+            rows in the whole batch.
         accelerator: the one that `isolated_accelerator` yields.
         steps: total number of steps.
         steps_per_epoch: number of steps after which the mean loss is logged and `validate` runs.
@@ -78,7 +79,7 @@ class TorchTrainer:
         self,
         model: nn.Module,
         optimizers: Sequence[torch.optim.Optimizer],
-        loss: Callable[[nn.Module, int, slice], Tensor],
+        loss: Callable[[nn.Module, int, slice], tuple[Tensor, int]],
         accelerator: Accelerator,
         *,
         steps: int,
@@ -106,7 +107,7 @@ class TorchTrainer:
         self.device = next(model.parameters()).device
         self.step, self.recent_loss = 0, math.nan
         self.history = TrainingHistory()
-        self._epoch_loss = 0.0
+        self._epoch_loss, self._epoch_rows = 0.0, 0
         self._ema: list[Tensor] = []
         if ema_decay is not None:
             self._ema = [p.detach().clone() for p in model.parameters()]
@@ -161,7 +162,7 @@ class TorchTrainer:
         accelerator = self.accelerator
         part = slice(accelerator.process_index, None, accelerator.num_processes)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            loss = self.loss(self._wrapped, self.step, part)
+            loss, rows = self.loss(self._wrapped, self.step, part)
         value = float(accelerator.reduce(loss.detach(), "mean"))
         factor = self.schedule(self.step)
         if not math.isfinite(value):
@@ -181,14 +182,16 @@ class TorchTrainer:
         self._update_ema()
         smoothed = 0.98 * self.recent_loss + 0.02 * value
         self.recent_loss = value if math.isnan(self.recent_loss) else smoothed
-        self._epoch_loss += value
+        self._epoch_loss, self._epoch_rows = (
+            self._epoch_loss + rows * value,
+            self._epoch_rows + rows,
+        )
         if self.step % self.steps_per_epoch == 0 or self.step == self.steps:
             self._end_epoch()
 
     def _end_epoch(self) -> None:
-        begin = len(self.history.loss) * self.steps_per_epoch
-        self.history.loss.append(self._epoch_loss / (self.step - begin))
-        self._epoch_loss = 0.0
+        self.history.loss.append(self._epoch_loss / self._epoch_rows)
+        self._epoch_loss, self._epoch_rows = 0.0, 0
         if self.validate is None:
             self.history.best_epoch = self.epoch
             return
@@ -234,6 +237,7 @@ class TorchTrainer:
             "run": self.identity,
             "step": self.step,
             "epoch_loss": self._epoch_loss,
+            "epoch_rows": self._epoch_rows,
             "recent_loss": self.recent_loss,
             "history": asdict(self.history),
         }
@@ -247,7 +251,8 @@ class TorchTrainer:
                 f"{path}: the checkpoint belongs to a run with other data or settings; repeat "
                 "those, or delete the file to start from the beginning"
             )
-        self.step, self._epoch_loss = record["step"], record["epoch_loss"]
+        self.step = record["step"]
+        self._epoch_loss, self._epoch_rows = record["epoch_loss"], record["epoch_rows"]
         self.recent_loss, self.history = record["recent_loss"], TrainingHistory(**record["history"])
         self.model.load_state_dict(_with_prefix("model.", tensors))
         self._best = _with_prefix("best.", tensors)

@@ -201,11 +201,12 @@ class _Loss:
         self.device = denoiser.device
         self.scheduler = make_scheduler(DDPMScheduler)
 
-    def __call__(self, model: nn.Module, step: int, part: slice) -> Tensor:
+    def __call__(self, model: nn.Module, step: int, part: slice) -> tuple[Tensor, int]:
         images, labels, timesteps, noise = (each[part].to(self.device) for each in self.batch(step))
         noisy = self.scheduler.add_noise(images, noise, timesteps)
         target = self.scheduler.get_velocity(images, noise, timesteps)
-        return F.mse_loss(model(noisy, timesteps, labels).float(), target)
+        loss = F.mse_loss(model(noisy, timesteps, labels).float(), target)
+        return loss, self.config.batch_size
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Images from -1 to 1, class labels, timesteps and noise of a step."""

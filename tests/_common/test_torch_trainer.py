@@ -42,7 +42,7 @@ class Model(nn.Module):
 def loss(model, step, part):
     generator = torch.Generator().manual_seed(step)
     ids = torch.randint(50, (16,), generator=generator)
-    return nn.functional.mse_loss(model(ids[part]), ids[part] / 25 - 1)
+    return nn.functional.mse_loss(model(ids[part]), ids[part] / 25 - 1), len(ids)
 
 
 def train(model=None, resume=False, loss=loss, learning_rate=1e-2, **options):
@@ -178,7 +178,7 @@ def test_a_loss_that_is_not_finite_is_refused_before_the_step():
     model, reference = Model(), Model()
     message = "learning_rate=0.01: the loss is nan after 0 steps; give a smaller learning rate"
     with pytest.raises(ValueError, match=message):
-        train(model, loss=lambda model, step, part: loss(model, step, part) * float("nan"))
+        train(model, loss=lambda model, step, part: (model.linear.weight.sum() * float("nan"), 16))
     assert torch.equal(model.linear.weight, reference.linear.weight)
 
 
@@ -243,3 +243,11 @@ def test_runs_in_several_threads_do_not_disturb_each_other(no_accelerator):
     assert not AcceleratorState._shared_state
     for bf16 in (False, True):
         assert_equal(expected[bf16], models[bf16])
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_rows():
+    def uneven_loss(model, step, part):
+        return 0 * model.linear.weight.sum() + step, 1 + step
+
+    _, history = train(loss=uneven_loss, steps=3, steps_per_epoch=2)
+    assert history.loss == [2 / 3, 2.0]
