@@ -32,7 +32,9 @@ if HAS_TORCH:
         [
             "hyperagg.layers",
             "hyperagg.classifier.interop.torch_module",
-            "hyperagg.multimodal",
+            "hyperagg.multimodal.encoder",
+            "hyperagg.multimodal.fusion",
+            "hyperagg.multimodal.modalities",
             "hyperagg.diffusion.model",
         ],
         "beartype.beartype",

@@ -1,13 +1,15 @@
-"""From logits to probabilities and labels."""
+"""Decodes logits into probabilities and labels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from hyperagg._common.calibration import sigmoid, softmax
+from hyperagg._common.validation import check_integer, check_real
 
 __all__ = ["Label", "LabelDecoder"]
 
@@ -16,12 +18,16 @@ Label = str | int
 
 @dataclass(frozen=True)
 class LabelDecoder:
-    """What the columns of logits stand for.
+    """Decodes the columns of logits.
 
     Args:
         classes: the labels, in the order of the columns.
-        multi_label: whether a document may have any number of labels, and not exactly one.
-        threshold: the probability above which it then has a label.
+        multi_label: whether a row may have any number of labels instead of exactly one.
+        threshold: the probability above which a row of a multi-label problem has a label.
+
+    Example:
+        >>> LabelDecoder(["no", "yes"]).labels(np.array([[0.0, 2.0]]))
+        ['yes']
     """
 
     classes: Sequence[Label]
@@ -29,12 +35,54 @@ class LabelDecoder:
     threshold: float = 0.5
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Of each class, in the shape of the logits (..., C); they add up to 1 unless multi_label."""
+        """Return the probability of every class, in the shape of the logits (..., C).
+
+        They sum to 1 over the classes unless `multi_label`.
+        """
         return sigmoid(logits) if self.multi_label else softmax(logits)
 
-    def labels(self, logits: np.ndarray) -> list[Label] | list[tuple[Label, ...]]:
-        """The most probable label of each row of (B, C), or those above the threshold."""
-        if not self.multi_label:
+    def decide(self, logits: np.ndarray) -> np.ndarray:
+        """Return the predicted classes of each row, (B, C) bool."""
+        if self.multi_label:
+            return self.probabilities(logits) > self.threshold
+        predicted = np.zeros(logits.shape, dtype=bool)
+        predicted[np.arange(len(logits)), logits.argmax(1)] = True
+        return predicted
+
+    def labels(
+        self, logits: np.ndarray, top_k: int | None = None, threshold: float | None = None
+    ) -> list[Any]:
+        """Return the prediction for each row of the logits (B, C).
+
+        Args:
+            logits: (B, C).
+            top_k: the number of classes to return per row.
+            threshold: the probability above which a class is returned, from 0 to 1.
+
+        Returns:
+            One entry per row. With neither argument it is the most probable label, or, if
+            `multi_label`, the tuple of the labels whose probability is above the fitted threshold,
+            in the order of `classes`. With `threshold` alone it is the list of the labels whose
+            probability is above it, the most probable first, or, if `multi_label`, a tuple as
+            before. With `top_k` it is a list of at most `top_k` pairs (label, probability), the
+            most probable first; with both, only of those above the threshold.
+        """
+        top_k = None if top_k is None else check_integer("top_k", top_k, 1)
+        if threshold is not None:
+            threshold = check_real("threshold", threshold, 0, 1)
+        if top_k is None and threshold is None and not self.multi_label:
             return [self.classes[c] for c in logits.argmax(1).tolist()]
-        rows = self.probabilities(logits) > self.threshold
-        return [tuple(self.classes[int(c)] for c in np.flatnonzero(row)) for row in rows]
+        probabilities = self.probabilities(logits)
+        if top_k is None and self.multi_label:
+            rows = probabilities > (self.threshold if threshold is None else threshold)
+            return [tuple(self.classes[int(c)] for c in np.flatnonzero(row)) for row in rows]
+        ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+        found = []
+        for row, columns in zip(probabilities, ranked):
+            pairs = [
+                (self.classes[c], float(row[c]))
+                for c in columns.tolist()
+                if threshold is None or row[c] > threshold
+            ]
+            found.append([label for label, _ in pairs] if top_k is None else pairs)
+        return found

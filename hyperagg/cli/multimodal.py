@@ -1,8 +1,9 @@
-"""What train, predict, evaluate and explain do with a table of more than texts."""
+"""What `train`, `predict`, `evaluate` and `explain` do with tables of more than text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +14,9 @@ from hyperagg.data.readers.errors import quote
 from hyperagg.data.readers.table import Table, read_table
 
 if TYPE_CHECKING:
-    from hyperagg.multimodal.estimator import MultimodalModel
+    from hyperagg.multimodal import Explanation, MultimodalClassifier, MultimodalRegressor
 
-READERS: dict[str, Callable[[Table, str], list[Any]]] = {
-    "text": Table.texts,
-    "number": Table.numbers,
-    "category": Table.categories,
-    "image": Table.paths,
-    "audio": Table.paths,
-}
+NUM_STRONGEST_TOKENS = 5
 
 
 def train(
@@ -30,115 +25,128 @@ def train(
     label: str | None,
     out: Path,
     *,
+    regression: bool,
     format: str | None,
     seed: int,
     resume: bool,
-    **settings: Any,
+    **arguments: Any,
 ) -> None:
-    """`kinds` has the columns of each kind; `settings` are those of `MultimodalModel`."""
-    from hyperagg._common.progress import share_bar
-    from hyperagg.multimodal.estimator import MultimodalModel
+    """Train on a table and save the model.
 
-    columns = _columns(kinds, label or "label")
+    Args:
+        file: the table.
+        kinds: the names of the columns of each kind.
+        label: the column of the targets; None: "label".
+        out: the folder of the model.
+        regression: whether the target is continuous.
+        format, seed, resume: as the options of `train`.
+        arguments: further arguments of the estimator.
+    """
+    from hyperagg.multimodal import MultimodalClassifier, MultimodalRegressor
+
+    label = label or "label"
+    # Before the files are read, which may take minutes.
+    estimator = MultimodalRegressor if regression else MultimodalClassifier
+    model = estimator(_columns(kinds, label), **arguments)
     table = read_table(file, format)
-    cells = {name: READERS[kind](table, name) for name, kind in columns.items()}
-    targets = _targets(table, label or "label", settings["regression"])
-    if not settings["regression"] and len(set(targets)) < 2:
+    targets = _targets(table, label, regression)
+    if not regression and len(set(targets)) < 2:
         raise ValueError(
             f"{table.name}: all labels are {targets[0]!r}; a classifier needs at least two classes"
         )
-    model = MultimodalModel(columns, **settings)
     checkpoint = out / "checkpoint.safetensors"
     if resume and not checkpoint.exists():
-        say(f"no interrupted training in {out}: starting from the beginning")
+        say(f"{out} has no interrupted training; starting from the beginning")
     with output_folder(out):
         try:
-            with share_bar("reading and training") as report:
-                model.fit(
-                    cells,
-                    targets,
-                    seed=seed,
-                    place=_place(table),
-                    checkpoint=checkpoint,
-                    resume=resume,
-                    report=report,
-                )
+            model.fit(table, targets, seed=seed, checkpoint=checkpoint, resume=resume)
         except KeyboardInterrupt:
             if checkpoint.exists():
-                say(f"stopped; the state is in {out}, go on with the same command and --resume")
+                say(f"interrupted; repeat the command with --resume to continue from {out}")
             raise
         model.save_pretrained(out)
-    what = "numbers" if model.regression else f"{len(model.classes_)} classes"
-    say(f"{count(len(table), 'row')}, {what} -> {out}")
+    classes = "" if regression else f", {len(set(targets))} classes"
+    say(f"{count(len(table), 'row')}{classes} -> {out}")
     history = model.history_
     if history.score:
         best = history.score[history.best_epoch]
-        told = f"R² on held-out rows: {best:.4f}"
-        if not model.regression:
-            told = f"accuracy on held-out rows: {100 * best:.2f} %"
-        say(f"{told} (epoch {history.best_epoch + 1} of {len(history.score)})")
+        score = f"R² on held-out rows: {best:.4f}"
+        if not regression:
+            score = f"accuracy on held-out rows: {100 * best:.2f} %"
+        say(f"{score} (epoch {history.best_epoch + 1} of {len(history.score)})")
 
 
 def predict(folder: Path, file: str, format: str | None, probabilities: bool) -> None:
-    model, table, cells = _read(folder, file, format)
-    if model.regression:
+    """Print one label or value per row, or JSON lines with the probabilities of all classes."""
+    model, table = _load(folder, file, format)
+    if not _is_classifier(model):
         if probabilities:
-            raise ValueError("--probabilities: the model foretells a number, which has none")
-        for number in model.predict(cells, _place(table)):
-            print(f"{number:.6g}")
+            raise ValueError(f"--probabilities: {folder} predicts a continuous target")
+        for value in model.predict(table):
+            print(f"{value:.6g}")
         return
-    logits = model.logits(cells, _place(table))
-    labels, shares = model.answers.labels(logits), model.answers.probabilities(logits)
-    for label, row in zip(labels, shares):
+    logits = model.logits(table)
+    rows = zip(model.decoder.labels(logits), model.decoder.probabilities(logits))
+    for label, row in rows:
         if probabilities:
             named = {str(c): round(float(p), 6) for c, p in zip(model.classes_, row)}
             print(dumps({"label": label, "probabilities": named}, ensure_ascii=False))
         else:
+            # A label with a line break would look like two answers.
             print(" ".join(str(label).splitlines()))
 
 
 def evaluate(folder: Path, file: str, label: str | None, format: str | None, as_json: bool) -> None:
-    model, table, cells = _read(folder, file, format)
-    targets = _targets(table, label or "label", model.regression)
-    for i, target in enumerate(targets):
-        if not model.regression and target not in model.classes_:
-            raise table.error(i, f"label {quote(target)} was not there in training")
-    scores = model.evaluate(cells, targets, _place(table))
+    """Print the scores of a model on a table with labels."""
+    model, table = _load(folder, file, format)
+    is_classifier = _is_classifier(model)
+    targets = _targets(table, label or "label", not is_classifier)
+    if is_classifier:
+        classes = set(model.classes_)
+        for i, target in enumerate(targets):
+            if target not in classes:
+                listed = ", ".join(quote(str(name)) for name in model.classes_[:10])
+                raise table.error(
+                    i, f"label {quote(target)} is not one of the model's labels {listed}"
+                )
+    scores = model.evaluate(table, targets)
     if as_json:
         print(dumps({"rows": len(table), **scores}))
         return
-    print(f"{'rows':17}  {len(table):,}")
+    width = max(map(len, scores))
+    print(f"{'rows':{width}}  {len(table):,}")
     for name, score in scores.items():
-        shown = f"{score:.4f}" if model.regression else f"{100 * score:.2f} %"
-        print(f"{name.replace('_f1', '-F1').replace('_', ' '):17}  {shown}")
+        shown = f"{100 * score:.2f} %" if is_classifier else f"{score:.4f}"
+        print(f"{name.replace('_f1', '-F1').replace('_', ' '):{width}}  {shown}")
 
 
-def explain(folder: Path, file: str, format: str | None, first: int, as_json: bool) -> None:
-    model, table, cells = _read(folder, file, format)
-    for i in range(min(first, len(table))):
-        row = {name: column[i] for name, column in cells.items()}
-        if all(cell is None for cell in row.values()):
-            raise table.error(i, f"has nothing in any of {', '.join(map(quote, row))}")
-        why = model.explain(row)
+def explain(folder: Path, file: str, format: str | None, limit: int, as_json: bool) -> None:
+    """Print what each column and its strongest tokens add to the output of the first rows."""
+    model, table = _load(folder, file, format)
+    first = {name: column[:limit] for name, column in table.cells.items()}
+    for explanation in model.explain(replace(table, cells=first)):
         if as_json:
-            print(_json(why))
+            print(_to_json(explanation))
             continue
-        c = int(why.logits.argmax())
-        sums = {name: parts[c] for name, parts in why.by_modality().items()}
+        c = int(explanation.logits.argmax())
+        head = f"{explanation.logits[c]:.4g}"
+        if _is_classifier(model):
+            probability = model.decoder.probabilities(explanation.logits)[c]
+            head = f"{explanation.label} {probability:.1%}: logit {explanation.logits[c]:+.2f}"
         terms = "".join(
-            f" {'+' if x >= 0 else '-'} {name} {abs(x):.2f}" for name, x in sums.items()
+            f" {'+' if parts[c] >= 0 else '-'} {name} {abs(parts[c]):.2f}"
+            for name, parts in explanation.by_modality().items()
         )
-        head = f"{why.logits[c]:.4g}"
-        if not model.regression:
-            share = model.answers.probabilities(why.logits)[c]
-            head = f"{why.label} {share:.1%}: logit {why.logits[c]:+.2f}"
-        print(f"{head} = {why.bias[c]:+.2f}{terms}")
-        for name, parts in why.contributions.items():
-            strongest = sorted(range(len(parts)), key=lambda t: -abs(parts[t, c]))[:5]
-            told = ", ".join(f"{why.tokens[name][t]} {parts[t, c]:+.2f}" for t in strongest)
-            print(f"  {name}: {told}")
-    if len(table) > first:
-        say(f"the first {first} of {len(table)} rows; --first {len(table)} explains them all")
+        print(f"{head} = {explanation.bias[c]:+.2f}{terms}")
+        for name, parts in explanation.contributions.items():
+            strongest = sorted(range(len(parts)), key=lambda t: -abs(parts[t, c]))
+            tokens = ", ".join(
+                f"{explanation.tokens[name][t]} {parts[t, c]:+.2f}"
+                for t in strongest[:NUM_STRONGEST_TOKENS]
+            )
+            print(f"  {name}: {tokens}")
+    if len(table) > limit:
+        say(f"the first {limit} of {len(table)} rows; --limit {len(table)} explains all of them")
 
 
 def _columns(kinds: Mapping[str, list[str]], label: str) -> dict[str, str]:
@@ -146,9 +154,9 @@ def _columns(kinds: Mapping[str, list[str]], label: str) -> dict[str, str]:
     for kind, names in kinds.items():
         for name in names:
             if name in columns:
-                raise ValueError(f"--{kind} {name}: is given as --{columns[name]} as well")
+                raise ValueError(f"--{kind} {name}: the column is given as --{columns[name]} too")
             if name == label:
-                raise ValueError(f"--{kind} {name}: is the column of the labels")
+                raise ValueError(f"--{kind} {name}: the column holds the labels")
             columns[name] = kind
     return columns
 
@@ -157,46 +165,48 @@ def _targets(table: Table, label: str, regression: bool) -> list[Any]:
     targets: list[Any] = table.numbers(label) if regression else table.categories(label)
     for i, target in enumerate(targets):
         if target is None:
-            missing = sum(one is None for one in targets)
+            missing = count(sum(one is None for one in targets), "row")
             raise table.error(
                 i,
-                f"{quote(label)} is empty ({count(missing, 'row')} of {len(table):,}): give it "
-                "a label, or remove the row",
+                f"{quote(label)} is empty ({missing} of {len(table):,}); give it a label, or "
+                "remove the row",
             )
     return targets
 
 
-def _read(
-    folder: Path, file: str, format: str | None
-) -> tuple[MultimodalModel, Table, dict[str, list[Any]]]:
-    from hyperagg.multimodal.estimator import MultimodalModel
+def _load(folder: Path, file: str, format: str | None) -> tuple[Any, Table]:
+    from hyperagg.multimodal import load_multimodal
 
-    model, table = MultimodalModel.from_pretrained(folder), read_table(file, format)
-    absent = [name for name in model.kinds if name not in table.columns]
-    if len(absent) == len(model.kinds):
-        raise ValueError(
-            f"{table.name}: has none of the model's columns {', '.join(map(quote, absent))}"
-        )
-    if absent:
-        say(f"{table.name} has no {', '.join(map(quote, absent))}: missing in every row")
-    known = {name: kind for name, kind in model.kinds.items() if name not in absent}
-    return model, table, {name: READERS[kind](table, name) for name, kind in known.items()}
+    model, table = load_multimodal(folder), read_table(file, format)
+    missing = [name for name in model.columns if name not in table.columns]
+    listed = ", ".join(map(quote, missing))
+    if len(missing) == len(model.columns):
+        raise ValueError(f"{table.name}: has none of the model's columns {listed}")
+    if missing:
+        say(f"{table.name} has no columns {listed}; they are missing in every row")
+    return model, table
 
 
-def _place(table: Table) -> Callable[[int], str]:
-    return lambda row: f"{table.name}: {table.place(row)}"
+def _is_classifier(model: MultimodalClassifier | MultimodalRegressor) -> bool:
+    from hyperagg.multimodal import MultimodalClassifier
+
+    return isinstance(model, MultimodalClassifier)
 
 
-def _json(why: Any) -> str:
+def _to_json(explanation: Explanation) -> str:
+    is_class = explanation.classes != ["value"]
     return dumps(
         {
-            "label": None if why.classes == ["value"] else why.label,
-            "classes": why.classes,
-            "logits": why.logits.round(6).tolist(),
-            "bias": why.bias.round(6).tolist(),
+            "label": explanation.label if is_class else None,
+            "classes": explanation.classes,
+            "logits": explanation.logits.round(6).tolist(),
+            "bias": explanation.bias.round(6).tolist(),
             "modalities": {
-                name: {"tokens": why.tokens[name], "contributions": parts.round(6).tolist()}
-                for name, parts in why.contributions.items()
+                name: {
+                    "tokens": explanation.tokens[name],
+                    "contributions": parts.round(6).tolist(),
+                }
+                for name, parts in explanation.contributions.items()
             },
         },
         ensure_ascii=False,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hyperagg.multimodal.columns.tabular import Cells
-from hyperagg.multimodal.encoder import Given
+from hyperagg.multimodal.columns.base import EncodedColumn
+from hyperagg.multimodal.encoder import ModalityInput
 
 __all__ = ["Rows"]
 
@@ -19,20 +19,20 @@ class Rows:
     """Encoded rows.
 
     Args:
-        cells: by column.
-        number: how many rows there are.
+        columns: the encoded cells by column.
+        num_rows: the number of rows.
     """
 
-    cells: Mapping[str, Cells]
-    number: int
+    columns: Mapping[str, EncodedColumn]
+    num_rows: int
 
     def __len__(self) -> int:
-        return self.number
+        return self.num_rows
 
     @property
     def present(self) -> np.ndarray:
         """(rows, M) bool: which modalities each row has."""
-        return np.stack([cells.present for cells in self.cells.values()], 1)
+        return np.stack([column.present for column in self.columns.values()], 1)
 
     def batch(
         self,
@@ -40,7 +40,7 @@ class Rows:
         rng: np.random.Generator | None = None,
         dropout: float = 0.0,
         augment: bool = True,
-    ) -> dict[str, Given]:
+    ) -> dict[str, ModalityInput]:
         """What the named rows have.
 
         Args:
@@ -49,15 +49,15 @@ class Rows:
             dropout: the share of modalities that is dropped; every row keeps one.
             augment: whether pictures and sounds are varied.
         """
-        kept = np.stack([cells.present[rows] for cells in self.cells.values()], 1)
+        kept = np.stack([column.present[rows] for column in self.columns.values()], 1)
         if rng is not None and dropout:
             kept = dropped(kept, dropout, rng)
         given = {}
-        for own, (name, cells) in zip(kept.T, self.cells.items()):
+        for own, (name, column) in zip(kept.T, self.columns.items()):
             at = np.flatnonzero(own)
             if len(at):
-                values = cells.batch(rows[at], rng if augment else None)
-                given[name] = Given(torch.from_numpy(at), values)
+                values = column.batch(rows[at], rng if augment else None)
+                given[name] = ModalityInput(torch.from_numpy(at), values)
         return given
 
 

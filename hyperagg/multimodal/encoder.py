@@ -1,4 +1,4 @@
-"""The encoder: one sum for everything that a row has."""
+"""The sum over the tokens of all modalities of a row, and the linear head on it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from hyperagg.multimodal.modalities.base import Modality
 
-__all__ = ["Given", "MultimodalEncoder", "MultimodalNetwork"]
+__all__ = ["ModalityInput", "MultimodalEncoder", "MultimodalNetwork"]
 
 
-class Given(NamedTuple):
-    """What a batch has of one modality.
+class ModalityInput(NamedTuple):
+    """The values of one modality in a batch of B rows.
 
     Args:
-        rows: (R,) the rows of the batch that have it, R of its B.
-        values: of these rows, what the modality's `tokens` takes.
+        rows: (R,) indices of the rows that have this modality, R <= B.
+        values: what the modality's `tokens` takes, for these rows.
     """
 
     rows: Int[Tensor, " R"]
@@ -27,85 +27,126 @@ class Given(NamedTuple):
 
 
 class MultimodalEncoder(nn.Module):
-    """Any number of modalities in one space, each with places and a vector of its own.
+    """Sums the tokens of any number of modalities into one vector per row.
 
     context = sum_m sum_t s_m e_mt * p_mt * v_m
 
-    The sum runs over the modalities that a row has, so any of them may be missing in any row; one
-    that is missing adds nothing. It is linear in the tokens: a linear map of the context is the sum
-    of what it makes of each token.
+    The sum runs over the modalities that a row has, so any of them may be missing in any row; a
+    missing modality adds nothing. The sum is linear in the tokens: a linear map of the context is
+    the sum of that map over the tokens.
 
     Args:
-        d_model: D.
-        modalities: by name, what makes tokens of each, all of them of dimension D.
+        d_model: dimension D of the tokens and of the context.
+        modalities: by name, the modules that make tokens of dimension D.
 
-    Numerics: sums in float32 or better. Cost: O(n d) after the tokens, for n tokens in all.
+    Raises:
+        ValueError: there is not a single modality.
+
+    Numerics: sums in float32 or better.
+    Cost: O(n d) after the tokens, for n tokens in all.
+
+    >>> from hyperagg.multimodal import Category, Number
+    >>> encoder = MultimodalEncoder(8, {"age": Number(8, [0.0, 99.0]), "kind": Category(8, 3)})
+    >>> ages = ModalityInput(torch.tensor([0, 1]), (torch.tensor([3.0, 40.0]),))
+    >>> kinds = ModalityInput(torch.tensor([1]), (torch.tensor([2]),))
+    >>> encoder({"age": ages, "kind": kinds}, num_rows=2).shape
+    torch.Size([2, 8])
     """
 
     def __init__(self, d_model: int, modalities: Mapping[str, Modality]) -> None:
         super().__init__()
         if not modalities:
-            raise ValueError("modalities: there are none; give at least one")
+            raise ValueError("modalities={}: expected at least one")
         self.out_features = d_model
         self.names = list(modalities)
-        self.modalities = nn.ModuleList(modalities.values())  # names may have dots in them
-        self.vectors = nn.Parameter(1 + 0.02 * torch.randn(len(modalities), d_model))
+        # Not a ModuleDict, because names may contain dots.
+        self.modalities = nn.ModuleList(modalities.values())
+        self.modality_vectors = nn.Parameter(1 + 0.02 * torch.randn(len(modalities), d_model))
 
-    def forward(self, given: Mapping[str, Given], rows: int) -> Float[Tensor, "{rows} D"]:
-        """(B, D) of a batch of B = `rows` rows; what a modality's `given` leaves out has none.
+    def forward(
+        self, inputs: Mapping[str, ModalityInput], num_rows: int
+    ) -> Float[Tensor, "{num_rows} D"]:
+        """Return the context of each row.
+
+        Args:
+            inputs: by name, the modalities of the batch; one that is left out is missing in every
+                row.
+            num_rows: number of rows B of the batch.
+
+        Returns:
+            (B, D).
 
         Raises:
-            ValueError: a modality that is not known.
+            ValueError: `inputs` has an unknown name.
         """
-        self.check(given)
-        context = self.vectors.new_zeros(rows, self.out_features)
-        for name, modality, vector in zip(self.names, self.modalities, self.vectors):
-            if name in given and len(given[name].rows):
-                own = given[name]
-                context = context.index_add(0, own.rows, modality(*own.values) * vector)
+        self._check_names(inputs)
+        context = self.modality_vectors.new_zeros(num_rows, self.out_features)
+        for name, modality, vector in zip(self.names, self.modalities, self.modality_vectors):
+            if name in inputs and len(inputs[name].rows):
+                rows, values = inputs[name]
+                context = context.index_add(0, rows, modality(*values) * vector)
         return context
 
-    def addends(self, given: Mapping[str, Given]) -> dict[str, Float[Tensor, "N D"]]:
-        """Of a batch of one row, by modality, the (N, D) terms that its context is the sum of."""
-        self.check(given)
-        found = {}
-        for name, modality, vector in zip(self.names, self.modalities, self.vectors):
-            if name in given and len(given[name].rows):
-                assert isinstance(modality, Modality)
-                tokens = modality.tokens(*given[name].values)
-                terms = tokens.addends()[0] * vector
-                found[name] = terms if tokens.lengths is None else terms[: int(tokens.lengths[0])]
-        return found
+    def terms(self, inputs: Mapping[str, ModalityInput]) -> dict[str, Float[Tensor, "N D"]]:
+        """Return the terms of the context of a single row.
 
-    def check(self, given: Mapping[str, Given]) -> None:
-        for name in given:
+        Args:
+            inputs: by name, the modalities of a batch of one row.
+
+        Returns:
+            by name, (N, D) for N tokens; their sum over all names is the context.
+
+        Raises:
+            ValueError: `inputs` has an unknown name.
+        """
+        self._check_names(inputs)
+        terms = {}
+        for name, modality, vector in zip(self.names, self.modalities, self.modality_vectors):
+            if name in inputs and len(inputs[name].rows):
+                assert isinstance(modality, Modality)
+                tokens = modality.tokens(*inputs[name].values)
+                own = tokens.terms()[0] * vector
+                terms[name] = own if tokens.lengths is None else own[: int(tokens.lengths[0])]
+        return terms
+
+    def _check_names(self, inputs: Mapping[str, ModalityInput]) -> None:
+        for name in inputs:
             if name not in self.names:
-                raise ValueError(f"{name!r}: the modalities are {', '.join(self.names)}")
+                raise ValueError(f"inputs[{name!r}]: expected one of {', '.join(self.names)}")
 
 
 class MultimodalNetwork(nn.Module):
-    """logits = W context + b.
+    """Maps the context of an encoder to logits: W context + b.
 
     Args:
-        encoder: from what a batch has to (B, D).
-        outputs: C.
+        encoder: maps a batch to (B, D).
+        num_outputs: number of logits C.
     """
 
-    def __init__(self, encoder: nn.Module, outputs: int) -> None:
+    def __init__(self, encoder: nn.Module, num_outputs: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = nn.Linear(int(encoder.out_features), outputs)  # type: ignore[arg-type]
+        self.head = nn.Linear(int(encoder.out_features), num_outputs)  # type: ignore[arg-type]
 
-    def forward(self, given: Mapping[str, Given], rows: int) -> Float[Tensor, "{rows} C"]:
-        """(B, C) of a batch of B = `rows` rows."""
-        return self.head(self.encoder(given, rows))
+    def forward(
+        self, inputs: Mapping[str, ModalityInput], num_rows: int
+    ) -> Float[Tensor, "{num_rows} C"]:
+        """Return the logits (B, C) of a batch of `num_rows` rows."""
+        return self.head(self.encoder(inputs, num_rows))
 
-    def contributions(self, given: Mapping[str, Given]) -> dict[str, Float[Tensor, "N C"]]:
-        """Of a batch of one row, by modality, what each token adds to each logit, in float64.
+    def contributions(self, inputs: Mapping[str, ModalityInput]) -> dict[str, Float[Tensor, "N C"]]:
+        """Return what each token of a single row adds to each logit.
 
-        logits = b + the sum of all of them, but for rounding.
+        Args:
+            inputs: by name, the modalities of a batch of one row.
+
+        Returns:
+            by name, (N, C) float64; b plus the sum over all tokens gives the logits up to rounding.
+
+        Raises:
+            ValueError: the encoder is not the sum, so its logits are not a sum over tokens.
         """
         if not isinstance(self.encoder, MultimodalEncoder):
-            raise ValueError("contributions: only the sum's logits are a sum over tokens")
+            raise ValueError("explain: only fusion='sum' has logits that are a sum over tokens")
         weight = self.head.weight.double().T
-        return {name: x.double() @ weight for name, x in self.encoder.addends(given).items()}
+        return {name: terms.double() @ weight for name, terms in self.encoder.terms(inputs).items()}

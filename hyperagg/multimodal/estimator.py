@@ -1,317 +1,794 @@
-"""A classifier or regressor of rows that have texts, numbers, categories, pictures and sounds."""
+"""The classifier and the regressor of tables with text, numbers, categories, images and audio."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from reprlib import repr as shorten
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hyperagg._common.checkpoint import remove_checkpoint
-from hyperagg._common.label_decoder import LabelDecoder
+from hyperagg._common.hub import locate_model, push_folder
+from hyperagg._common.label_decoder import Label, LabelDecoder
+from hyperagg._common.metrics import classification_metrics
+from hyperagg._common.progress import progress_bar
 from hyperagg._common.split import train_validation_split
+from hyperagg._common.validation import (
+    check_bool,
+    check_choice,
+    check_integer,
+    check_real,
+    check_seed,
+)
+from hyperagg.multimodal import serialization
 from hyperagg.multimodal.batches import Rows
-from hyperagg.multimodal.columns.media import AudioColumn, ImageColumn
-from hyperagg.multimodal.columns.tabular import (
-    CategoryColumn,
+from hyperagg.multimodal.columns import (
+    COLUMN_TYPES,
+    AudioColumn,
     Column,
-    NumberColumn,
-    Place,
+    EncodedColumn,
+    RowName,
     TextColumn,
 )
+from hyperagg.multimodal.columns.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
+from hyperagg.multimodal.columns.base import is_missing
 from hyperagg.multimodal.encoder import MultimodalNetwork
 from hyperagg.multimodal.explanation import Explanation, explain
-from hyperagg.multimodal.fusion import make_encoder
-from hyperagg.multimodal.targets import Targets
-from hyperagg.multimodal.trainer import History, Recipe, predict, train
+from hyperagg.multimodal.fusion import FUSIONS, make_encoder
+from hyperagg.multimodal.table import Cells, as_list, read_cells
+from hyperagg.multimodal.targets import (
+    ClassTarget,
+    ContinuousTarget,
+    class_weights,
+    regression_metrics,
+    sample_weights,
+)
+from hyperagg.multimodal.trainer import History, Progress, TrainingConfig, train
+from hyperagg.multimodal.trainer import predict as predict_logits
 
-__all__ = ["KINDS", "MultimodalModel"]
+__all__ = ["MultimodalClassifier", "MultimodalRegressor", "load_multimodal"]
 
-KINDS: dict[str, Any] = {
-    kind.kind: kind for kind in (TextColumn, NumberColumn, CategoryColumn, ImageColumn, AudioColumn)
-}
-# About as many rows as it takes; few rows are seen more often.
-ROWS_TO_SEE, MAX_EPOCHS, MIN_EPOCHS = 300_000, 60, 5
+# The default number of epochs makes training see about this many rows.
+ROWS_TO_SEE, MIN_EPOCHS, MAX_EPOCHS = 300_000, 5, 60
 
-Cells = Mapping[str, Sequence[Any]]
+_MAX_DIMENSION, _MAX_COUNT = 2**16, 2**31 - 1
 
 
-class MultimodalModel:
-    """Learns a label or a number from rows of several columns, each of which may be missing.
+class _MultimodalEstimator:
+    """What the classifier and the regressor share: everything but the meaning of the outputs."""
 
-    logits = W sum_m sum_t s_m e_mt * p_mt * v_m + b
-
-    Args:
-        columns: by name "text", "number", "category", "image" or "audio".
-        regression: whether numbers are foretold, and not labels.
-        d_model: D.
-        hidden: width of the perceptrons that patches and frames go through.
-        rate: samples a second of sounds; those of files are brought to it.
-        fusion: "sum", or one of its rivals "concatenation" and "attention".
-        epochs: passes over the rows; None: 300,000 rows to see, 5 passes at least, at most 60.
-        learning_rate, embedding_learning_rate, batch_size, weight_decay, dropout, augment: see `Recipe`.
-        validation_fraction: of the rows that is held out to tell which epoch was best; 0: the last.
-
-    Cells are str for a text, int or float for a number, str or int for a category, for a picture a
-    uint8 array (height, width) or (height, width, 3) or the path of a file, for a sound an array
-    (samples,) of int16 or of floats between -1 and 1 at `rate` or the path of a file; and None
-    where a row has none.
-
-    Raises:
-        ValueError: no column, or a kind or a fusion that is not known.
-    """
+    target_: ClassTarget | ContinuousTarget
 
     def __init__(
         self,
         columns: Mapping[str, str],
         *,
-        regression: bool = False,
         d_model: int = 128,
-        hidden: int = 128,
-        rate: int = 8000,
+        hidden_dim: int = 128,
+        sample_rate: int = 8000,
         fusion: str = "sum",
         epochs: int | None = None,
+        learning_rate: float = 5e-3,
+        embedding_learning_rate: float = 0.02,
+        batch_size: int = 64,
+        weight_decay: float = 0.01,
+        dropout: float = 0.2,
+        augment: bool = True,
         validation_fraction: float = 0.1,
-        **recipe: Any,
     ) -> None:
+        if not isinstance(columns, Mapping):
+            raise TypeError(f"columns={shorten(columns)}: expected a mapping from name to kind")
         if not columns:
-            raise ValueError("columns: there are none; give at least one")
+            raise ValueError("columns={}: expected at least one column")
         for name, kind in columns.items():
-            if kind not in KINDS:
-                raise ValueError(f"columns[{name!r}]={kind!r}: there are {', '.join(KINDS)}")
-        self.kinds = dict(columns)
-        self.regression, self.d_model, self.hidden = regression, d_model, hidden
-        self.rate, self.fusion, self.epochs = rate, fusion, epochs
-        self.validation_fraction, self.recipe = validation_fraction, recipe
-        self.columns: dict[str, Column] = {}
-        self.network: MultimodalNetwork | None = None
-        self.targets = Targets(regression)
+            if not isinstance(name, str):
+                raise TypeError(f"columns: {shorten(name)}: expected a str as the name of a column")
+            check_choice(f"columns[{name!r}]", kind, COLUMN_TYPES)
+        self.columns = dict(columns)
+        self.d_model = check_integer("d_model", d_model, 1, _MAX_DIMENSION)
+        self.hidden_dim = check_integer("hidden_dim", hidden_dim, 1, _MAX_DIMENSION)
+        self.sample_rate = check_integer(
+            "sample_rate", sample_rate, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE
+        )
+        self.fusion = check_choice("fusion", fusion, FUSIONS)
+        self.epochs = None if epochs is None else check_integer("epochs", epochs, 1)
+        self.learning_rate = check_real("learning_rate", learning_rate, 0, open_minimum=True)
+        self.embedding_learning_rate = check_real(
+            "embedding_learning_rate", embedding_learning_rate, 0, open_minimum=True
+        )
+        self.batch_size = check_integer("batch_size", batch_size, 1, _MAX_COUNT)
+        self.weight_decay = check_real("weight_decay", weight_decay, 0)
+        self.dropout = check_real("dropout", dropout, 0, 1, open_maximum=True)
+        self.augment = check_bool("augment", augment)
+        self.validation_fraction = check_real(
+            "validation_fraction", validation_fraction, 0, 1, open_maximum=True
+        )
+        self.columns_: dict[str, Column] = {}
+        self.network_: MultimodalNetwork | None = None
         self.history_ = History()
 
     def fit(
         self,
-        cells: Cells,
-        targets: Sequence[Any],
+        X: Any,
+        y: Any,
         *,
+        validation: tuple[Any, Any] | None = None,
+        class_weight: Literal["balanced"] | Mapping[Label, float] | None = None,
+        sample_weight: Any = None,
         seed: int = 0,
-        place: Place | None = None,
-        checkpoint: Path | None = None,
+        checkpoint: str | Path | None = None,
         resume: bool = False,
-        report: Callable[[float, str], None] | None = None,
-    ) -> MultimodalModel:
-        """Learn from rows.
+        progress: bool | None = None,
+        callbacks: Sequence[Callable[[Progress], Any]] = (),
+    ) -> Self:
+        """Learn from the rows of a table.
 
         Args:
-            cells: by column, one a row.
-            targets: a label (str or int) or, in regression, a number a row.
-            seed: of the weights, the rows held out, their order and all that is random.
-            place: how errors name a row; None: by its number, from 0.
-            checkpoint: the file of a state to go on from, written every 20 seconds.
-            resume: go on from it, to the same weights.
-            report: told the share that is done, and a line.
+            X: one sequence of cells per column: a mapping, a table of pandas, polars or Arrow, or
+                what `hyperagg.data.readers.table.read_table` returns. It must have every column of
+                the model; others are ignored. A missing cell is None or NaN.
+            y: one target per row.
+            validation: a pair (X, y) of rows by whose score the best epoch is chosen; None: a part
+                of the rows is held out for it, see `validation_fraction`.
+            class_weight: for the classifier, factors of the loss of the rows of each class, as
+                {label: weight} with 1 for the labels that are not named; "balanced": in inverse
+                proportion to the number of rows of the class.
+            sample_weight: one factor >= 0 of the loss per row, on average best 1. Validation
+                scores are not weighted.
+            seed: of the initial weights, the rows that are held out, their order, dropout and
+                augmentation; the same seed, data and arguments give the same weights.
+            checkpoint: a file that holds the state of training, written every 20 seconds and
+                removed at the end.
+            resume: whether to continue from the checkpoint, to the same weights, if it exists.
+            progress: whether a progress bar is shown; None: in a terminal and in a notebook.
+            callbacks: functions that are called with a `Progress` after every step.
+
+        Returns:
+            self.
 
         Raises:
-            ValueError: a cell that is not of its column's kind, a row that has nothing, fewer than
-                two classes, a checkpoint of another run.
+            ValueError, TypeError: an argument or a cell is not valid; the error names the row and
+                the column. A fit that fails leaves the model as it was.
         """
-        place = place or "row {}".format
-        number = self._check(cells, targets)
-        cells = {name: cells[name] for name in self.kinds}
-        self.targets = Targets.learn(targets, self.regression, place)
-        wanted = self.targets.encode(targets)
-        self.columns = {name: self._learn_column(name, cells[name], place) for name in self.kinds}
-        rows = self._encode(cells, number, place)
-        share, by_class = self.validation_fraction, not self.regression
-        train_rows, held = train_validation_split(
-            wanted, share, seed, "stratified" if by_class else "random"
-        )
-        torch.manual_seed(seed)
-        self.network = self._make_network()
-        recipe = Recipe(epochs=self.epochs or self._epochs(number), **self.recipe)
+        seed, resume = check_seed(seed), check_bool("resume", resume)
+        if resume and checkpoint is None:
+            raise ValueError("resume=True: expected the file of a checkpoint as well")
+        for callback in callbacks:
+            if not callable(callback):
+                raise TypeError(f"callbacks: {shorten(callback)}: expected functions")
+        cells = read_cells(X, self.columns, required=self.columns)
+        targets = _targets_of(cells, y, "y")
+        target = self._fit_target(targets, cells.row_name)
+        encoded = target.encode(targets, "y")
+        weights = self._row_weights(class_weight, sample_weight, target, encoded)
+        if validation is not None:
+            held_out, held_out_targets = self._check_validation(validation, target)
+        # Files are read from here on.
+        columns = {
+            name: self._fit_column(name, cells.columns[name], _with_column(cells.row_name, name))
+            for name in self.columns
+        }
+        rows = _encode(columns, cells)
+        if validation is None:
+            strategy: Literal["stratified", "random"] = (
+                "stratified" if target.stratified else "random"
+            )
+            kept, held = train_validation_split(encoded, self.validation_fraction, seed, strategy)
+            train_rows, train_targets = _take(rows, kept), encoded[kept]
+            validation_rows, validation_targets = _take(rows, held), encoded[held]
+            weights = None if weights is None else weights[kept]
+        else:
+            train_rows, train_targets = rows, encoded
+            validation_rows, validation_targets = _encode(columns, held_out), held_out_targets
+        network = self._make_network(columns, target, seed)
 
-        def loss(logits: Tensor, numbers: np.ndarray) -> Tensor:
-            return self.targets.loss(logits, wanted[train_rows[numbers]])
+        def loss(logits: Tensor, indices: np.ndarray) -> Tensor:
+            own = None if weights is None else weights[indices]
+            return target.loss(logits, train_targets[indices], own)
 
         def score() -> float:
-            assert self.network is not None
-            return self.targets.score(predict(self.network, _take(rows, held)), wanted[held])
+            return target.score(predict_logits(network, validation_rows), validation_targets)
 
-        self.history_ = train(
-            self.network,
-            _take(rows, train_rows),
-            loss,
-            recipe,
-            seed=seed,
-            score=score if len(held) else None,
-            checkpoint=checkpoint,
-            resume=resume,
-            note=_fingerprint(wanted, self.describe()),
-            report=report,
-        )
-        if checkpoint is not None:
-            remove_checkpoint(checkpoint)
+        file = None if checkpoint is None else Path(checkpoint)
+        with progress_bar("training", progress) as update:
+
+            def report(state: Progress) -> None:
+                update(state.fraction, _status(state))
+                for callback in callbacks:
+                    callback(state)
+
+            history = train(
+                network,
+                train_rows,
+                loss,
+                self._training_config(cells.num_rows),
+                seed=seed,
+                score=score if len(validation_rows) else None,
+                checkpoint=file,
+                resume=resume,
+                fingerprint=_fingerprint(
+                    [encoded, weights, validation_targets],
+                    [self._arguments(), {n: c.to_config() for n, c in columns.items()}],
+                ),
+                report=report,
+            )
+        self.columns_, self.target_ = columns, target
+        self.network_, self.history_ = network, history
+        if file is not None:
+            remove_checkpoint(file)
         return self
 
-    def logits(self, cells: Cells, place: Place | None = None) -> np.ndarray:
-        """(rows, C) what the labels' probabilities come of; in regression (rows, 1) numbers.
+    def explain(self, X: Any) -> Explanation | list[Explanation]:
+        """Return what each token of each row adds to each output. It is exact.
 
-        A column of the model that `cells` leaves out is missing in every row.
+        Args:
+            X: as for `predict`.
+
+        Returns:
+            one explanation per row, or the explanation of a single row.
 
         Raises:
-            ValueError: as `fit`.
+            ValueError: the fusion is not "sum", or as in `predict`.
         """
-        known = {name: cells[name] for name in self.kinds if name in cells}
-        if not known:
-            raise ValueError(f"cells: has none of the model's columns {', '.join(self.kinds)}")
-        number, network = self._check(known, None), self._trained()
-        rows = self._encode(known, number, place or "row {}".format)
-        found = predict(network, rows).astype(np.float64)
-        if self.regression:
-            return found * self.targets.scale + self.targets.centre
-        return found
+        network, cells = self._fitted(), read_cells(X, self.columns)
+        rows = _encode(self.columns_, cells)
 
-    def predict(self, cells: Cells, place: Place | None = None) -> list[Any]:
-        """The most probable label of each row; in regression a number."""
-        logits = self.logits(cells, place)
-        return logits[:, 0].tolist() if self.regression else self.answers.labels(logits)
+        def explain_row(i: int) -> Explanation:
+            def token_names(name: str, num_tokens: int) -> list[str]:
+                return self.columns_[name].token_names(cells.columns[name][i], num_tokens)
 
-    def predict_proba(self, cells: Cells, place: Place | None = None) -> np.ndarray:
-        """(rows, C) probabilities, columns as in `classes_`."""
-        if self.regression:
-            raise ValueError("predict_proba: a regression has no probabilities")
-        return self.answers.probabilities(self.logits(cells, place))
+            batch = rows.batch(np.array([i]))
+            return explain(network, batch, token_names=token_names, **self._output_scale())
 
-    def evaluate(
-        self, cells: Cells, targets: Sequence[Any], place: Place | None = None
-    ) -> dict[str, float]:
-        """accuracy, macro_f1 and balanced_accuracy; in regression r2, mae and rmse."""
-        return self.targets.measures(self.logits(cells, place), targets)
-
-    def explain(self, cells: Mapping[str, Any]) -> Explanation:
-        """What each token of one row, {column: cell}, adds to each logit; the sum's alone."""
-        self._trained()
-        known = {name: [cells[name]] for name in self.kinds if name in cells}
-        rows = self._encode(known, 1, "row {}".format)
-        return explain(self, rows, cells)
-
-    @property
-    def classes_(self) -> list[Any]:
-        """The labels, in the order of the columns of logits; none in regression."""
-        return self.targets.classes
-
-    @property
-    def answers(self) -> LabelDecoder:
-        return LabelDecoder(self.classes_)
+        explanations = [explain_row(i) for i in range(cells.num_rows)]
+        return explanations[0] if cells.single else explanations
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """config.json, model.safetensors, the tokenizers of texts, and README.md."""
-        from hyperagg.multimodal.serialization import write
-
-        write(self, Path(folder))
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> MultimodalModel:
-        """The model of a folder.
+        """Write the model to a folder: config.json, model.safetensors, tokenizers, README.md.
 
         Raises:
-            ValueError: nothing there, a file missing or damaged, or another kind of model.
+            ValueError: the model is not trained.
         """
-        from hyperagg.multimodal.serialization import read
-
-        return read(Path(folder))
-
-    def describe(self) -> dict[str, Any]:
-        """For config.json: all but the weights and the words."""
-        return {
-            "regression": self.regression,
-            "d_model": self.d_model,
-            "hidden": self.hidden,
-            "rate": self.rate,
-            "fusion": self.fusion,
-            "epochs": self.epochs,
-            "validation_fraction": self.validation_fraction,
-            "recipe": self.recipe,
-            "classes": self.classes_,
-            "centre": self.targets.centre,
-            "scale": self.targets.scale,
-            "columns": {name: column.describe() for name, column in self.columns.items()},
+        network, folder = self._fitted(), Path(folder)
+        history = asdict(self.history_)
+        config = {
+            "arguments": self._arguments(),
+            "columns": {name: column.to_config() for name, column in self.columns_.items()},
+            "target": asdict(self.target_),
+            "history": history,
         }
-
-    def _learn_column(self, name: str, cells: Sequence[Any], place: Place) -> Column:
-        if all(cell is None for cell in cells):
-            raise ValueError(f"column {name!r}: is empty in every row; leave it out")
-        own = _named(place, name)
-        if self.kinds[name] == AudioColumn.kind:
-            return AudioColumn(self.rate)
-        return KINDS[self.kinds[name]].learn(cells, own)
-
-    def _encode(self, cells: Cells, number: int, place: Place) -> Rows:
-        encoded = {
-            name: self.columns[name].encode(cells[name], _named(place, name)) for name in cells
+        tokenizers = {
+            index: column.tokenizer.to_json()
+            for index, column in enumerate(self.columns_.values())
+            if isinstance(column, TextColumn)
         }
-        rows = Rows(encoded, number)
-        bare = np.flatnonzero(~rows.present.any(1))
-        if len(bare):
+        tensors = {name: value.numpy() for name, value in network.state_dict().items()}
+        card = self._model_card(folder.resolve().name)
+        serialization.write(folder, type(self).__name__, config, tokenizers, tensors, card)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder_or_hub_id: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+    ) -> Self:
+        """Load a model from a folder that `save_pretrained` wrote, or from the Hugging Face Hub.
+
+        Args:
+            folder_or_hub_id: a folder, or a repository id "owner/name".
+            revision: the branch, tag or commit of the repository (default: the main branch).
+            token: the access token (default: the one that `hf auth login` saved).
+
+        Raises:
+            ValueError: there is no such model, a file is missing or damaged, or the folder holds
+                another kind of model.
+            ImportError: an id was given and huggingface_hub is not installed.
+        """
+        saved = serialization.read(locate_model(folder_or_hub_id, revision=revision, token=token))
+        if saved.model != cls.__name__:
+            raise ValueError(f"{saved.path}: holds a {saved.model}; expected a {cls.__name__}")
+        return cls._from_saved(saved)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        private: bool | None = None,
+        commit_message: str = "Upload model",
+    ) -> str:
+        """Upload the model to the Hugging Face Hub.
+
+        Args:
+            repo_id: the repository "owner/name"; it is created if it does not exist.
+            revision: the branch to commit to (default: the main branch).
+            token: the access token (default: the one that `hf auth login` saved).
+            private: whether a new repository is private (default: the owner's setting).
+            commit_message: the message of the commit.
+
+        Returns:
+            the URL of the commit.
+
+        Raises:
+            ValueError: the model is not trained.
+            ImportError: huggingface_hub is not installed.
+        """
+        self._fitted()
+        return push_folder(
+            self.save_pretrained,
+            repo_id,
+            revision=revision,
+            token=token,
+            private=private,
+            commit_message=commit_message,
+        )
+
+    def _fit_target(self, y: list[Any], row_name: RowName) -> ClassTarget | ContinuousTarget:
+        raise NotImplementedError
+
+    def _row_weights(
+        self, class_weight: Any, sample_weight: Any, target: Any, encoded: np.ndarray
+    ) -> np.ndarray | None:
+        """(rows,) factors of the loss; None if all are 1, which gives the same bits faster."""
+        factors = []
+        if class_weight is not None:
+            factors.append(class_weights(class_weight, target, encoded))
+        if sample_weight is not None:
+            factors.append(sample_weights(sample_weight, len(encoded)))
+        weights = np.prod(factors, 0) if factors else np.ones(1)
+        return None if (weights == 1).all() else weights
+
+    def _output_scale(self) -> dict[str, Any]:
+        """The arguments of `explain` that say what the outputs are."""
+        raise NotImplementedError
+
+    def _summary(self) -> tuple[str, str, list[str]]:
+        """What the model predicts, the measure of its validation score, and more facts."""
+        raise NotImplementedError
+
+    def _fit_column(self, name: str, cells: Sequence[Any], row_name: RowName) -> Column:
+        if all(is_missing(cell) or (isinstance(cell, str) and not cell.strip()) for cell in cells):
+            raise ValueError(f"X: column {name!r} is empty in every row; leave it out of columns")
+        if self.columns[name] == AudioColumn.kind:
+            return AudioColumn(self.sample_rate)
+        column: Column = COLUMN_TYPES[self.columns[name]].fit(cells, row_name)
+        return column
+
+    def _check_validation(self, validation: Any, target: Any) -> tuple[Cells, np.ndarray]:
+        if not isinstance(validation, tuple | list) or len(validation) != 2:
+            raise TypeError(f"validation={shorten(validation)}: expected a pair (X, y)")
+        cells = read_cells(validation[0], self.columns)
+        targets = _targets_of(cells, validation[1], "validation y")
+        return cells, target.encode(targets, "validation y")
+
+    def _outputs(self, cells: Cells) -> np.ndarray:
+        """(rows, outputs) float64, not yet scaled as the targets are."""
+        return predict_logits(self._fitted(), _encode(self.columns_, cells)).astype(np.float64)
+
+    def _fitted(self) -> MultimodalNetwork:
+        if self.network_ is None:
             raise ValueError(
-                f"{place(int(bare[0]))}: has nothing in any of {', '.join(map(repr, cells))} "
-                f"({len(bare):,} of {number:,} rows): fill one of them, or remove the row"
+                f"this {type(self).__name__} is not trained: call fit or from_pretrained first"
             )
-        return rows
+        return self.network_
 
-    def _make_network(self) -> MultimodalNetwork:
-        modalities = {
-            name: column.modality(self.d_model, self.hidden)
-            for name, column in self.columns.items()
-        }
-        encoder = make_encoder(self.fusion, self.d_model, modalities)
-        return MultimodalNetwork(encoder, self.targets.outputs)
+    def _make_network(
+        self, columns: Mapping[str, Column], target: Any, seed: int = 0
+    ) -> MultimodalNetwork:
+        # The random numbers of the process stay as they are.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            modalities = {
+                name: column.make_modality(self.d_model, self.hidden_dim)
+                for name, column in columns.items()
+            }
+            encoder = make_encoder(self.fusion, self.d_model, modalities)
+            return MultimodalNetwork(encoder, target.num_outputs)
 
-    def _trained(self) -> MultimodalNetwork:
-        if self.network is None:
-            raise ValueError("the model has not learned yet: call fit, or from_pretrained")
-        return self.network
+    def _training_config(self, num_rows: int) -> TrainingConfig:
+        epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, -(-ROWS_TO_SEE // num_rows)))
+        return TrainingConfig(
+            epochs=self.epochs or epochs,
+            learning_rate=self.learning_rate,
+            embedding_learning_rate=self.embedding_learning_rate,
+            batch_size=self.batch_size,
+            weight_decay=self.weight_decay,
+            dropout=self.dropout,
+            augment=self.augment,
+        )
 
-    def _epochs(self, rows: int) -> int:
-        return min(MAX_EPOCHS, max(MIN_EPOCHS, -(-ROWS_TO_SEE // rows)))
+    def _arguments(self) -> dict[str, Any]:
+        """The arguments of the constructor other than `columns`."""
+        names = (
+            "d_model",
+            "hidden_dim",
+            "sample_rate",
+            "fusion",
+            "epochs",
+            "learning_rate",
+            "embedding_learning_rate",
+            "batch_size",
+            "weight_decay",
+            "dropout",
+            "augment",
+            "validation_fraction",
+        )
+        return {name: getattr(self, name) for name in names}
 
-    def _check(self, cells: Cells, targets: Sequence[Any] | None) -> int:
-        if targets is not None:
-            for name in self.kinds:
-                if name not in cells:
-                    raise ValueError(f"cells: has no column {name!r}; there are {list(cells)}")
-        numbers = {name: len(cells[name]) for name in cells if name in self.kinds}
-        if targets is not None:
-            numbers["targets"] = len(targets)
-        if len(set(numbers.values())) > 1:
-            raise ValueError(f"cells: differ in how many rows there are: {numbers}")
-        number = next(iter(numbers.values()))
-        if not number:
-            raise ValueError("cells: there are no rows; give at least one")
-        return number
+    def _model_card(self, title: str) -> str:
+        predicts, measure, facts = self._summary()
+        columns = ", ".join(f"{name} ({kind})" for name, kind in self.columns.items())
+        parameters = sum(p.numel() for p in self._fitted().parameters())
+        if scores := self.history_.score:
+            best = scores[self.history_.best_epoch]
+            facts = [*facts, f"{measure} on the validation rows: {best:.4f}"]
+        name = type(self).__name__
+        summary = f"Predicts {predicts} from any of the columns {columns}. Trained with hyperagg."
+        usage = f"from hyperagg import {name}\n\nmodel = {name}.from_pretrained({title!r})"
+        facts = [*facts, f"fusion: {self.fusion}", f"parameters: {parameters:,}"]
+        listed = "\n".join(f"- {fact}" for fact in facts)
+        header = "---\nlibrary_name: hyperagg\n---"
+        return f"{header}\n# {title}\n\n{summary}\n\n{listed}\n\n```python\n{usage}\n```\n"
+
+    @classmethod
+    def _from_saved(cls, saved: serialization.SavedModel) -> Self:
+        config = saved.config
+        with serialization.raise_as_corrupt(saved.path, "config.json"):
+            kinds = {name: column["kind"] for name, column in config["columns"].items()}
+            model = cls(kinds, **config["arguments"])
+            model.target_ = cls._read_target(config["target"])
+            model.history_ = _read_history(config["history"])
+        for index, (name, column) in enumerate(config["columns"].items()):
+            file = f"tokenizer-{index}.json" if kinds[name] == "text" else "config.json"
+            with serialization.raise_as_corrupt(saved.path, file):
+                model.columns_[name] = COLUMN_TYPES[kinds[name]].from_config(column)
+        with serialization.raise_as_corrupt(saved.path, "model.safetensors"):
+            with torch.device("meta"):  # shapes alone: a damaged config may ask for terabytes
+                expected = model._make_network(model.columns_, model.target_).state_dict()
+            for name, value in expected.items():
+                array = saved.tensors[name]
+                if array.shape != tuple(value.shape) or array.dtype != np.float32:
+                    raise ValueError(
+                        f"tensor {name} is {list(array.shape)} of {array.dtype}; config.json "
+                        f"requires {list(value.shape)} of float32"
+                    )
+                if not np.isfinite(array).all():
+                    raise ValueError(f"tensor {name} has values that are not finite")
+            network = model._make_network(model.columns_, model.target_)
+            network.load_state_dict(
+                {name: torch.from_numpy(array) for name, array in saved.tensors.items()}
+            )
+        model.network_ = network.eval()
+        return model
+
+    @classmethod
+    def _read_target(cls, config: Mapping[str, Any]) -> ClassTarget | ContinuousTarget:
+        raise NotImplementedError
 
 
-def _take(rows: Rows, numbers: np.ndarray) -> Rows:
-    return Rows({name: _Chosen(cells, numbers) for name, cells in rows.cells.items()}, len(numbers))
+class MultimodalClassifier(_MultimodalEstimator):
+    """Classifies rows of several columns, any of which may be missing in any row.
+
+    logits = W sum_m sum_t s_m e_mt * p_mt * v_m + b
+
+    The sum runs over the modalities m that a row has, and over their tokens t. Everything nonlinear
+    is in the tokens e_mt, so what each token adds to each logit is exact, see `explain`.
+
+    Args:
+        columns: the kind of each column by name: "text", "number", "category", "image" or "audio".
+        d_model: dimension of the tokens and of their sum.
+        hidden_dim: width of the perceptrons that image patches and audio frames pass through.
+        sample_rate: of audio, in samples per second; files are resampled to it.
+        fusion: "sum", or one of its baselines "concatenation" and "attention".
+        epochs: passes over the rows; None: as many as see 300,000 rows, but 5 to 60.
+        learning_rate: the highest one of AdamW; after a short warm-up it falls to 0 along a cosine.
+        embedding_learning_rate: the highest one of Adagrad, which trains the embeddings of words.
+        batch_size: rows per step.
+        weight_decay: of the weights of linear maps.
+        dropout: fraction of the modalities that a training step leaves out; every row keeps one.
+        augment: whether images and audio are varied at random in training.
+        validation_fraction: fraction of the rows that is held out to choose the best epoch; 0:
+            the last epoch counts.
+
+    Cells are str for a text, int or float for a number, and str or int for a category. An image is
+    a uint8 array (height, width) or (height, width, 3), or the path of a file; it is scaled down to
+    32 pixels at most. An audio clip is an array (samples,) of int16, or of floats between -1 and 1,
+    at `sample_rate`, or the path of a file. None and NaN are missing cells.
+
+    Attributes:
+        classes_: labels, in the order of the columns of `predict_proba`.
+        columns_: what was learned about each column.
+        network_: the PyTorch module.
+        history_: loss and validation accuracy of each epoch.
+
+    Raises:
+        ValueError, TypeError: an argument has the wrong type or is out of range.
+
+    Numerics: float32; training is deterministic. Cost: O(n d) per row for n tokens, besides the
+        perceptrons.
+
+    >>> X = {"note": ["red and round", "long"] * 20, "weight": [150, None] * 20}
+    >>> model = MultimodalClassifier({"note": "text", "weight": "number"}, d_model=16, epochs=5)
+    >>> model = model.fit(X, ["apple", "banana"] * 20, progress=False)
+    >>> model.predict({"note": "a red one"})
+    'apple'
+    """
+
+    target_: ClassTarget
+
+    @property
+    def classes_(self) -> list[Label]:
+        """Labels, in the order of the columns of `predict_proba`."""
+        self._fitted()
+        return list(self.target_.classes)
+
+    def logits(self, X: Any) -> np.ndarray:
+        """Return the logits of each row.
+
+        Args:
+            X: a table as for `fit`; a column of the model that it lacks is missing in every row. A
+                mapping of plain values is a single row.
+
+        Returns:
+            (rows, C) float64, or (C,) for a single row.
+
+        Raises:
+            ValueError, TypeError: a cell is not valid, or a row has not a single value.
+        """
+        cells = read_cells(X, self.columns)
+        logits = self._outputs(cells)
+        return logits[0] if cells.single else logits
+
+    def predict(self, X: Any, top_k: int | None = None, threshold: float | None = None) -> Any:
+        """Return the most probable label of each row.
+
+        Args:
+            X: as for `logits`.
+            top_k: return for each row a list of that many pairs (label, probability) instead, the
+                most probable first.
+            threshold: return for each row the list of the labels whose probability is above it, or
+                with `top_k` of the pairs, the most probable first.
+
+        Returns:
+            a list with one entry per row, or the entry of a single row.
+        """
+        cells = read_cells(X, self.columns)
+        found = self.decoder.labels(self._outputs(cells), top_k, threshold)
+        return found[0] if cells.single else found
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class.
+
+        Args:
+            X: as for `logits`.
+
+        Returns:
+            (rows, C) with columns as in `classes_`, or (C,) for a single row.
+        """
+        return self.decoder.probabilities(self.logits(X))
+
+    def evaluate(self, X: Any, y: Any) -> dict[str, float]:
+        """Return "accuracy", "macro_f1" and "expected_calibration_error".
+
+        Args:
+            X: as for `logits`.
+            y: one label of `classes_` per row.
+        """
+        cells = read_cells(X, self.columns)
+        self._fitted()
+        truth = self.target_.encode(_targets_of(cells, y, "y"), "y")
+        logits = self._outputs(cells)
+        indicators = np.arange(len(self.target_.classes)) == truth[:, None]
+        probabilities = self.decoder.probabilities(logits)
+        return classification_metrics(
+            self.decoder.decide(logits), indicators, probabilities, multi_label=False
+        )
+
+    @property
+    def decoder(self) -> LabelDecoder:
+        """What turns logits into probabilities and labels."""
+        return LabelDecoder(self.classes_)
+
+    def _fit_target(self, y: list[Any], row_name: RowName) -> ClassTarget:
+        return ClassTarget.fit(y, row_name)
+
+    def _output_scale(self) -> dict[str, Any]:
+        return {"classes": self.classes_}
+
+    def _summary(self) -> tuple[str, str, list[str]]:
+        classes = ", ".join(map(repr, self.classes_[:10]))
+        more = len(self.classes_) - 10
+        facts = [f"classes: {classes}" + (f" and {more} more" if more > 0 else "")]
+        return f"one of {len(self.classes_)} labels", "accuracy", facts
+
+    @classmethod
+    def _read_target(cls, config: Mapping[str, Any]) -> ClassTarget:
+        classes = config["classes"]
+        if (
+            not isinstance(classes, list)
+            or not all(isinstance(label, str | int) for label in classes)
+            or len(set(classes)) != len(classes)
+            or len(classes) < 2
+        ):
+            raise ValueError("classes: expected a list of two or more distinct labels")
+        return ClassTarget(tuple(classes))
 
 
-class _Chosen:
-    """Some of the rows of a column."""
+class MultimodalRegressor(_MultimodalEstimator):
+    """Predicts a continuous target of rows of several columns, any of which may be missing.
 
-    def __init__(self, cells: Any, numbers: np.ndarray) -> None:
-        self.cells, self.numbers = cells, numbers
-        self.present = cells.present[numbers]
+    value = std (w sum_m sum_t s_m e_mt * p_mt * v_m + b) + mean
+
+    The mean and the standard deviation are those of the training targets; the loss is the squared
+    error.
+
+    Args:
+        columns: the kind of each column by name: "text", "number", "category", "image" or "audio".
+
+    The other arguments, the cells and the attributes are those of `MultimodalClassifier`, but for
+    `classes_`. The validation score is R².
+
+    >>> X = {"width": [1.0, 2.0, 3.0, 4.0] * 20}
+    >>> model = MultimodalRegressor({"width": "number"}, d_model=16, epochs=20)
+    >>> model = model.fit(X, [1.0, 4.0, 9.0, 16.0] * 20, progress=False)
+    >>> 8 < model.predict({"width": 3.0}) < 10
+    True
+    """
+
+    target_: ContinuousTarget
+
+    def predict(self, X: Any) -> Any:
+        """Return the predicted value of each row.
+
+        Args:
+            X: a table as for `fit`; a column of the model that it lacks is missing in every row. A
+                mapping of plain values is a single row.
+
+        Returns:
+            (rows,) float64, or a float for a single row.
+
+        Raises:
+            ValueError, TypeError: a cell is not valid, or a row has not a single value.
+        """
+        cells = read_cells(X, self.columns)
+        values = self._values(cells)
+        return float(values[0]) if cells.single else values
+
+    def evaluate(self, X: Any, y: Any) -> dict[str, float]:
+        """Return "r2", "mae" and "rmse": R², mean absolute and root mean squared error.
+
+        R² of a constant target is 1 if every prediction is right and 0 otherwise, as in
+        scikit-learn.
+
+        Args:
+            X: as for `predict`.
+            y: one finite number per row.
+        """
+        cells = read_cells(X, self.columns)
+        self._fitted()
+        truth = self.target_.values(_targets_of(cells, y, "y"), "y")
+        return regression_metrics(self._values(cells), truth)
+
+    def _values(self, cells: Cells) -> np.ndarray:
+        return self._outputs(cells)[:, 0] * self.target_.std + self.target_.mean
+
+    def _fit_target(self, y: list[Any], row_name: RowName) -> ContinuousTarget:
+        return ContinuousTarget.fit(y, row_name)
+
+    def _row_weights(
+        self, class_weight: Any, sample_weight: Any, target: Any, encoded: np.ndarray
+    ) -> np.ndarray | None:
+        if class_weight is not None:
+            raise ValueError(
+                f"class_weight={shorten(class_weight)}: expected None, because a regressor has no "
+                "classes; use sample_weight"
+            )
+        return super()._row_weights(None, sample_weight, target, encoded)
+
+    def _output_scale(self) -> dict[str, Any]:
+        return {"classes": ["value"], "offset": self.target_.mean, "scale": self.target_.std}
+
+    def _summary(self) -> tuple[str, str, list[str]]:
+        return "a continuous target", "R²", []
+
+    @classmethod
+    def _read_target(cls, config: Mapping[str, Any]) -> ContinuousTarget:
+        mean = check_real("target.mean", config["mean"])
+        return ContinuousTarget(mean, check_real("target.std", config["std"], 0, open_minimum=True))
+
+
+def load_multimodal(
+    folder_or_hub_id: str | Path, *, revision: str | None = None, token: str | bool | None = None
+) -> MultimodalClassifier | MultimodalRegressor:
+    """Load a `MultimodalClassifier` or a `MultimodalRegressor`, whichever was saved.
+
+    Args:
+        folder_or_hub_id, revision, token: as for `MultimodalClassifier.from_pretrained`.
+
+    Raises:
+        ValueError: there is no such model, or a file is missing or damaged.
+    """
+    saved = serialization.read(locate_model(folder_or_hub_id, revision=revision, token=token))
+    if saved.model == MultimodalClassifier.__name__:
+        return MultimodalClassifier._from_saved(saved)
+    return MultimodalRegressor._from_saved(saved)
+
+
+def _targets_of(cells: Cells, y: Any, name: str) -> list[Any]:
+    targets = as_list(y, name)
+    if len(targets) != cells.num_rows:
+        raise ValueError(
+            f"{name}: {len(targets)} targets for {cells.num_rows} rows; expected one per row"
+        )
+    return targets
+
+
+def _encode(columns: Mapping[str, Column], cells: Cells) -> Rows:
+    encoded = {
+        name: columns[name].encode(column, _with_column(cells.row_name, name))
+        for name, column in cells.columns.items()
+    }
+    rows = Rows(encoded, cells.num_rows)
+    empty = np.flatnonzero(~rows.present.any(1))
+    if len(empty):
+        raise ValueError(
+            f"{cells.row_name(int(empty[0]))}: has no value in any of the columns "
+            f"{', '.join(map(repr, encoded))} ({len(empty):,} of {cells.num_rows:,} rows); fill "
+            "one of them, or remove the row"
+        )
+    return rows
+
+
+def _take(rows: Rows, indices: np.ndarray) -> Rows:
+    return Rows({n: _Subset(column, indices) for n, column in rows.columns.items()}, len(indices))
+
+
+class _Subset:
+    """Some of the rows of an encoded column."""
+
+    def __init__(self, column: EncodedColumn, indices: np.ndarray) -> None:
+        self.column, self.indices = column, indices
+        self.present = column.present[indices]
 
     def batch(self, rows: np.ndarray, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
-        return self.cells.batch(self.numbers[rows], rng)
+        return self.column.batch(self.indices[rows], rng)
 
 
-def _named(place: Place, name: str) -> Place:
-    return lambda row: f"{place(row)}, column {name!r}"
+def _with_column(row_name: RowName, name: str) -> RowName:
+    return lambda row: f"{row_name(row)}, column {name!r}"
 
 
-def _fingerprint(wanted: np.ndarray, described: Mapping[str, Any]) -> str:
-    return f"{zlib.crc32(wanted.tobytes()):08x} {zlib.crc32(repr(described).encode()):08x}"
+def _status(state: Progress) -> str:
+    score = state.validation_score
+    validation = "" if score is None else f"  validation {score:.4f}"
+    return f"epoch {state.epoch + 1}/{state.epochs}  loss {state.loss:.3f}{validation}"
+
+
+def _fingerprint(arrays: Sequence[np.ndarray | None], config: Any) -> str:
+    """Identifies a run, so that a checkpoint is not resumed with other data or settings."""
+    checksum = zlib.crc32(repr(config).encode())
+    for array in arrays:
+        checksum = zlib.crc32(b"" if array is None else array.tobytes(), checksum)
+    return f"{checksum:08x}"
+
+
+def _read_history(config: Mapping[str, Any]) -> History:
+    history = History(**config)
+    for name in ("loss", "score"):
+        values = getattr(history, name)
+        if not isinstance(values, list):
+            raise ValueError(f"history.{name}: expected a list of numbers")
+        for value in values:
+            check_real(f"history.{name}", value)
+    check_real("history.seconds", history.seconds, 0)
+    check_integer("history.best_epoch", history.best_epoch, -1, max(0, len(history.loss) - 1))
+    return history

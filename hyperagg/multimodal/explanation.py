@@ -1,37 +1,36 @@
-"""What each token of each modality of a row adds to the logits.
+"""The contribution of each token of each modality of a row to the logits.
 
-    z_c = b_c + sum_m sum_t s_m <W_c, e_mt * p_mt * v_m>
+z_c = b_c + sum_m sum_t s_m <W_c, e_mt * p_mt * v_m>
 
-The logits are a sum over tokens, so every token has an exact part in them.
+The logits are a sum over tokens, so the contribution of every token is exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from hyperagg.multimodal.batches import Rows
-
-if TYPE_CHECKING:
-    from hyperagg.multimodal.estimator import MultimodalModel
+from hyperagg.multimodal.encoder import ModalityInput, MultimodalNetwork
 
 __all__ = ["Explanation", "explain"]
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A row's tokens, and what they add to the logits; in regression, to the number.
+    """The tokens of a row and what each of them adds to each logit.
+
+    A regressor has one "logit", the predicted value, whose class is called "value".
 
     Attributes:
-        classes: what the columns of numbers are; in regression one, "value".
-        tokens: by modality, what each token is called.
-        contributions: by modality (T, C) float64.
+        classes: C labels, in the order of the columns of `contributions`.
+        tokens: by column, the names of its T tokens.
+        contributions: by column, (T, C) float64.
         bias: (C,).
-        logits: (C,) as the model computes them: bias + all contributions, but for rounding.
+        logits: (C,) as the model computes them: bias plus all contributions, up to rounding.
     """
 
     classes: list[Any]
@@ -46,38 +45,52 @@ class Explanation:
         return self.classes[int(self.logits.argmax())]
 
     def by_modality(self) -> dict[str, np.ndarray]:
-        """(C,) what all tokens of a modality add together."""
+        """Return by column the sum of its tokens' contributions, (C,)."""
         return {name: parts.sum(0) for name, parts in self.contributions.items()}
 
-    def of(self, label: Any) -> dict[str, np.ndarray]:
-        """By modality (T,), what each token adds to one class's logit.
+    def for_label(self, label: Any) -> dict[str, np.ndarray]:
+        """Return by column what each of its tokens adds to the logit of one label, (T,).
 
         Raises:
-            ValueError: no such class.
+            ValueError: the model does not have this label.
         """
         if label not in self.classes:
             raise ValueError(
-                f"label {label!r}: the classes are {', '.join(map(str, self.classes))}"
+                f"label={label!r}: expected one of {', '.join(map(str, self.classes))}"
             )
         column = self.classes.index(label)
         return {name: parts[:, column] for name, parts in self.contributions.items()}
 
 
-def explain(model: MultimodalModel, rows: Rows, cells: Mapping[str, Any]) -> Explanation:
-    """The Explanation of one encoded row, whose cells give the tokens their names."""
-    network = model.network
-    assert network is not None
-    given = rows.batch(np.arange(1))
+def explain(
+    network: MultimodalNetwork,
+    inputs: Mapping[str, ModalityInput],
+    classes: Sequence[Any],
+    token_names: Callable[[str, int], list[str]],
+    *,
+    offset: float = 0.0,
+    scale: float = 1.0,
+) -> Explanation:
+    """Explain a single row.
+
+    Args:
+        network: a network whose fusion is the sum.
+        inputs: by column, the values of a batch of one row.
+        classes: names of the outputs.
+        token_names: returns the names of a column's tokens, given the column and their number.
+        offset, scale: of the target; the outputs are multiplied by `scale`, then `offset` is added.
+
+    Raises:
+        ValueError: the fusion is not the sum.
+    """
     with torch.inference_mode():
-        logits = network(given, 1)[0].double().numpy()
-        parts = {name: part.numpy() for name, part in network.contributions(given).items()}
+        parts = {name: part.numpy() for name, part in network.contributions(inputs).items()}
+        logits = network(inputs, 1)[0].double().numpy()
         bias = network.head.bias.double().numpy()
-    tokens = {
-        name: model.columns[name].names(cells[name], len(part)) for name, part in parts.items()
-    }
-    if model.regression:
-        centre, scale = model.targets.centre, model.targets.scale
-        parts = {name: part * scale for name, part in parts.items()}
-        bias, logits = (x * scale + centre for x in (bias, logits))
-    classes = ["value"] if model.regression else list(model.classes_)
-    return Explanation(classes, tokens, parts, bias, logits)
+    return Explanation(
+        list(classes),
+        {name: token_names(name, len(part)) for name, part in parts.items()},
+        {name: part * scale for name, part in parts.items()},
+        bias * scale + offset,
+        logits * scale + offset,
+    )

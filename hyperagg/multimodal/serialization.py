@@ -1,129 +1,143 @@
-"""A model's folder: config.json, model.safetensors, tokenizer-N.json, README.md."""
+"""Reads and writes model folders: config.json, model.safetensors, tokenizer-N.json, README.md.
+
+N is the index of a text column among the columns of the model. Writing is atomic. Reading trusts
+nothing: the caller checks every field, and an error names the file, the reason and the remedy. This
+module needs no PyTorch.
+"""
 
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from reprlib import repr as shorten
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from hyperagg._common.atomic import atomic_write
 
-if TYPE_CHECKING:
-    from hyperagg.multimodal.estimator import MultimodalModel
+__all__ = ["SavedModel", "is_multimodal", "raise_as_corrupt", "read", "write"]
 
-__all__ = ["is_multimodal", "read", "write"]
+FORMAT_PREFIX, FORMAT_VERSION = "hyperagg.Multimodal", 1
+MODELS = ("MultimodalClassifier", "MultimodalRegressor")
+MAX_CONFIG_BYTES = 2**26
 
-FORMAT, FORMAT_VERSION = "hyperagg.MultimodalModel", 1
+
+@dataclass(frozen=True)
+class SavedModel:
+    """The content of a model folder.
+
+    Args:
+        path: the folder.
+        model: "MultimodalClassifier" or "MultimodalRegressor".
+        config: the content of config.json; a text column has its tokenizer's JSON as "tokenizer".
+        tensors: the content of model.safetensors.
+    """
+
+    path: Path
+    model: str
+    config: Mapping[str, Any]
+    tensors: Mapping[str, np.ndarray]
 
 
-def is_multimodal(folder: Path) -> bool:
-    """Whether that is the folder of a multimodal model; reads one line of JSON, no PyTorch."""
+def is_multimodal(folder: str | Path) -> bool:
+    """Whether a folder holds a multimodal model. Needs no PyTorch.
+
+    >>> is_multimodal("nowhere")
+    False
+    """
     try:
-        described = json.loads((folder / "config.json").read_text("utf-8"))
+        config = json.loads((Path(folder) / "config.json").read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(described, dict) and described.get("format") == FORMAT
+    return isinstance(config, dict) and str(config.get("format")).startswith(FORMAT_PREFIX)
 
 
-def write(model: MultimodalModel, folder: Path) -> None:
-    from safetensors.torch import save_file
+def write(
+    folder: Path,
+    model: str,
+    config: Mapping[str, Any],
+    tokenizers: Mapping[int, str],
+    tensors: Mapping[str, np.ndarray],
+    card: str,
+) -> None:
+    """Write a model folder.
 
-    from hyperagg.multimodal.columns.tabular import TextColumn
-
-    network = model.network
-    if network is None:
-        raise ValueError("the model has not learned yet: call fit before it is saved")
-    history = model.history_
-    config = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        **model.describe(),
-        "history": {"loss": history.loss, "score": history.score, "best": history.best_epoch},
+    Args:
+        folder: where; it is made if it does not exist.
+        model: name of the class.
+        config: JSON values for config.json.
+        tokenizers: by index of a text column, the JSON of its tokenizer.
+        tensors: the parameters.
+        card: the text of README.md.
+    """
+    content = {"format": f"hyperagg.{model}", "format_version": FORMAT_VERSION, **config}
+    texts = {
+        # The first draft is put into place last: config.json makes the folder a model.
+        "config.json": json.dumps(content, indent=2, ensure_ascii=False) + "\n",
+        "README.md": card,
+        **{_tokenizer_file(index): text for index, text in tokenizers.items()},
     }
-    texts = {"README.md": _card(model, folder.name)}
-    for number, column in enumerate(model.columns.values()):
-        if isinstance(column, TextColumn):
-            texts[TextColumn.file(number)] = column.tokenizer.to_json()
-    # The last makes the folder a model.
-    texts["config.json"] = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     with ExitStack() as drafts:
-        draft = drafts.enter_context(atomic_write(folder / "config.json"))
-        draft.write_text(texts.pop("config.json"), "utf-8")
         for name, text in texts.items():
             drafts.enter_context(atomic_write(folder / name)).write_text(text, "utf-8")
         draft = drafts.enter_context(atomic_write(folder / "model.safetensors"))
-        tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
-        save_file(tensors, draft, {"format": "pt"})
+        contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+        save_file(contiguous, draft, {"format": "pt"})
 
 
-def read(folder: Path) -> MultimodalModel:
-    """Raises ValueError where there is no such model, or a file of it is damaged."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def read(path: Path) -> SavedModel:
+    """Read a model folder.
 
-    from hyperagg.multimodal.estimator import KINDS, MultimodalModel
-    from hyperagg.multimodal.targets import Targets
+    Raises:
+        ValueError: it does not hold a multimodal model of this version, or a file is missing or
+            damaged.
+    """
+    if not is_multimodal(path):
+        raise ValueError(f"{path}: not the folder of a multimodal model of hyperagg")
+    with raise_as_corrupt(path, "config.json"):
+        file = path / "config.json"
+        if file.stat().st_size > MAX_CONFIG_BYTES:
+            raise ValueError("it is larger than any configuration")
+        config = json.loads(file.read_text("utf-8"))
+    model = str(config["format"]).removeprefix("hyperagg.")
+    version = config.get("format_version")
+    if model not in MODELS or version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path / 'config.json'}: {shorten(model)} of format version {shorten(version)} was "
+            "written by another version of hyperagg; train the model again"
+        )
+    with raise_as_corrupt(path, "config.json"):
+        kinds = [column["kind"] for column in config["columns"].values()]
+    for index, column in enumerate(config["columns"].values()):
+        if kinds[index] == "text":
+            name = _tokenizer_file(index)
+            with raise_as_corrupt(path, name):
+                column["tokenizer"] = (path / name).read_text("utf-8")
+    with raise_as_corrupt(path, "model.safetensors"):
+        tensors = load_file(path / "model.safetensors")
+    return SavedModel(path, model, config, tensors)
 
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; give one that save_pretrained wrote")
-    if not is_multimodal(folder):
-        raise ValueError(f"{folder}: not the folder of a multimodal model of hyperagg")
-    name = "config.json"
+
+@contextmanager
+def raise_as_corrupt(path: Path, name: str) -> Iterator[None]:
+    """Turn any error into a ValueError that names the file `name` of the model folder `path`."""
     try:
-        described: dict[str, Any] = json.loads((folder / name).read_text("utf-8"))
-        if described["format_version"] != FORMAT_VERSION:
-            raise ValueError(f"it is of format version {described['format_version']}")
-        columns = described["columns"]
-        model = MultimodalModel(
-            {column: about["kind"] for column, about in columns.items()},
-            **{
-                key: described[key]
-                for key in ("regression", "d_model", "hidden", "rate", "fusion", "epochs")
-            },
-            validation_fraction=described["validation_fraction"],
-            **described["recipe"],
-        )
-        model.targets = Targets(
-            bool(described["regression"]),
-            described["classes"],
-            float(described["centre"]),
-            float(described["scale"]),
-        )
-        history = described["history"]
-        model.history_.loss, model.history_.score = history["loss"], history["score"]
-        model.history_.best_epoch = history["best"]
-        for number, (column, about) in enumerate(columns.items()):
-            name = f"tokenizer-{number}.json" if about["kind"] == "text" else "config.json"
-            model.columns[column] = KINDS[about["kind"]].read(about, folder, number)
-        network = model._make_network()
-        name = "model.safetensors"
-        network.load_state_dict(load_file(folder / name))
+        yield
     except FileNotFoundError as error:
-        raise ValueError(f"{folder}: {name} is missing; save the model again") from error
-    except (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{folder / name}: damaged ({reason[:200]}); save the model again") from (
-            error
-        )
-    model.network = network.eval()
-    return model
+        raise ValueError(f"{path}: {name} is missing; save the model again") from error
+    except ImportError:
+        raise  # a missing extra is not a damaged file
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise ValueError(
+            f"{path / name}: damaged ({reason[:200]}); save the model again"
+        ) from error
 
 
-def _card(model: MultimodalModel, name: str) -> str:
-    columns = ", ".join(f"{column} ({kind})" for column, kind in model.kinds.items())
-    assert model.network is not None
-    parameters = sum(p.numel() for p in model.network.parameters())
-    task = "a number" if model.regression else f"one of {len(model.classes_)} labels"
-    scores, lines = model.history_.score, ""
-    if scores:
-        measure = "R²" if model.regression else "accuracy"
-        best = scores[model.history_.best_epoch]
-        lines = f"- {measure} on the held-out part of the training rows: {best:.4f}\n"
-    return (
-        f"---\nlibrary_name: hyperagg\n---\n# {name}\n\n"
-        f"Foretells {task} from any of the columns {columns}; trained with hyperagg.\n\n"
-        f"- parameters: {parameters:,}\n{lines}\n"
-        "```python\nfrom hyperagg.multimodal.estimator import MultimodalModel\n\n"
-        f'model = MultimodalModel.from_pretrained("{name}")\n```\n'
-    )
+def _tokenizer_file(index: int) -> str:
+    return f"tokenizer-{index}.json"

@@ -1,100 +1,230 @@
-"""What is foretold: one of some labels, or a number."""
+"""The targets of training: labels, or a continuous value."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from reprlib import repr as shorten
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hyperagg._common.label_decoder import LabelDecoder
-from hyperagg.multimodal.columns.tabular import Place
+from hyperagg._common.label_decoder import Label
+from hyperagg._common.validation import check_real
+from hyperagg.multimodal.columns.base import RowName, is_missing
 
-__all__ = ["Targets"]
+__all__ = [
+    "ClassTarget",
+    "ContinuousTarget",
+    "Target",
+    "class_weights",
+    "regression_metrics",
+    "sample_weights",
+]
+
+
+class Target(Protocol):
+    """What a model has learned about its target."""
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of logits."""
+        ...
+
+    def encode(self, y: Sequence[Any], name: str) -> np.ndarray:
+        """Return (rows,) what `loss` and `score` compare the logits with.
+
+        Raises:
+            ValueError, TypeError: a target that the model does not know; `name` is the argument.
+        """
+        ...
+
+    def loss(self, logits: Tensor, encoded: np.ndarray, weights: np.ndarray | None) -> Tensor:
+        """Return the mean loss of logits (B, C), each row's multiplied by its weight (B,)."""
+        ...
+
+    def score(self, logits: np.ndarray, encoded: np.ndarray) -> float:
+        """Return how good logits (B, C) are; higher is better."""
+        ...
 
 
 @dataclass(frozen=True)
-class Targets:
-    """What the columns of logits stand for.
+class ClassTarget:
+    """One of C labels; the loss is the cross-entropy and the score the accuracy."""
 
-    Args:
-        regression: whether a number is foretold.
-        classes: the labels otherwise.
-        centre, scale: mean and deviation of the numbers, which the network sees without.
-    """
-
-    regression: bool
-    classes: list[Any] = field(default_factory=list)
-    centre: float = 0.0
-    scale: float = 1.0
+    stratified: ClassVar[bool] = True
+    classes: tuple[Label, ...]
 
     @classmethod
-    def learn(cls, targets: Sequence[Any], regression: bool, place: Place) -> Targets:
-        """Raises ValueError where there is one class alone, or a number is none."""
-        if not regression:
-            classes = sorted(set(targets), key=lambda label: (isinstance(label, str), label))
-            if len(classes) < 2:
-                raise ValueError(
-                    f"targets: all are {classes[0]!r}; a classifier needs at least two classes"
-                )
-            return cls(False, classes)
-        try:
-            numbers = np.asarray(targets, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"targets: a regression foretells numbers ({error})") from error
-        bad = np.flatnonzero(~np.isfinite(numbers))
-        if len(bad):
-            raise ValueError(f"{place(int(bad[0]))}: has no finite number to learn")
-        return cls(True, [], float(numbers.mean()), float(numbers.std()) or 1.0)
+    def fit(cls, y: Sequence[Any], row_name: RowName) -> ClassTarget:
+        labels = _checked_labels(y, "y", row_name)
+        classes = sorted(set(labels), key=lambda label: (isinstance(label, str), label))
+        if len(classes) < 2:
+            raise ValueError(
+                f"y: all labels are {classes[0]!r}; a classifier needs at least two classes"
+            )
+        return cls(tuple(classes))
 
     @property
-    def outputs(self) -> int:
-        """How many logits there are."""
-        return 1 if self.regression else len(self.classes)
+    def num_outputs(self) -> int:
+        return len(self.classes)
 
-    def encode(self, targets: Sequence[Any]) -> np.ndarray:
-        """(rows,): class ids, or numbers less the mean, over the deviation."""
-        if self.regression:
-            return (np.asarray(targets, dtype=np.float64) - self.centre) / self.scale
+    def encode(self, y: Sequence[Any], name: str) -> np.ndarray:
         ids = {label: c for c, label in enumerate(self.classes)}
-        return np.array([ids[label] for label in targets], dtype=np.int64)
+        labels = _checked_labels(y, name, "row {}".format)
+        for i, label in enumerate(labels):
+            if label not in ids:
+                raise ValueError(
+                    f"{name}: row {i}: {label!r}: expected one of the classes "
+                    f"{shorten(list(self.classes))[1:-1]}"
+                )
+        return np.array([ids[label] for label in labels], dtype=np.int64)
 
-    def loss(self, logits: Tensor, wanted: np.ndarray) -> Tensor:
-        """The mean over rows: cross-entropy, or the squared error."""
-        target = torch.from_numpy(wanted)
-        if self.regression:
-            return F.mse_loss(logits[:, 0], target.to(logits.dtype))
-        return F.cross_entropy(logits, target)
+    def loss(self, logits: Tensor, encoded: np.ndarray, weights: np.ndarray | None) -> Tensor:
+        target = torch.from_numpy(encoded)
+        if weights is None:
+            return F.cross_entropy(logits, target)
+        losses = F.cross_entropy(logits, target, reduction="none")
+        return (losses * torch.from_numpy(weights).to(losses.dtype)).mean()
 
-    def score(self, logits: np.ndarray, wanted: np.ndarray) -> float:
-        """Accuracy, or R²."""
-        if self.regression:
-            return 1 - float(np.square(logits[:, 0] - wanted).mean() / max(wanted.var(), 1e-12))
-        return float((logits.argmax(1) == wanted).mean())
+    def score(self, logits: np.ndarray, encoded: np.ndarray) -> float:
+        return float((logits.argmax(1) == encoded).mean())
 
-    def measures(self, logits: np.ndarray, targets: Sequence[Any]) -> dict[str, float]:
-        """accuracy, macro_f1 and balanced_accuracy; of numbers r2, mae and rmse."""
-        from sklearn import metrics
 
-        if self.regression:
-            said, true = logits[:, 0], np.asarray(targets, dtype=np.float64)
-            return {
-                "r2": float(metrics.r2_score(true, said)),
-                "mae": float(metrics.mean_absolute_error(true, said)),
-                "rmse": float(metrics.root_mean_squared_error(true, said)),
-            }
-        labels = LabelDecoder(self.classes).labels(logits)
-        # Not scikit-learn's, which warns where an answer is none of the labels of these rows.
-        shares = [
-            np.mean([one == label for one, own in zip(labels, targets) if own == label])
-            for label in sorted(set(targets), key=str)
-        ]
-        return {
-            "accuracy": float(metrics.accuracy_score(targets, labels)),
-            "macro_f1": float(metrics.f1_score(targets, labels, average="macro", zero_division=0)),
-            "balanced_accuracy": float(np.mean(shares)),
-        }
+@dataclass(frozen=True)
+class ContinuousTarget:
+    """A standardized value; the loss is the squared error and the score R²."""
+
+    stratified: ClassVar[bool] = False
+    mean: float
+    std: float
+
+    @classmethod
+    def fit(cls, y: Sequence[Any], row_name: RowName) -> ContinuousTarget:
+        values = _checked_values(y, "y", row_name)
+        return cls(float(values.mean()), float(values.std()) or 1.0)
+
+    @property
+    def num_outputs(self) -> int:
+        return 1
+
+    def encode(self, y: Sequence[Any], name: str) -> np.ndarray:
+        return (self.values(y, name) - self.mean) / self.std
+
+    def values(self, y: Sequence[Any], name: str) -> np.ndarray:
+        """(rows,) float64 as given."""
+        return _checked_values(y, name, "row {}".format)
+
+    def loss(self, logits: Tensor, encoded: np.ndarray, weights: np.ndarray | None) -> Tensor:
+        target = torch.from_numpy(encoded).to(logits.dtype)
+        if weights is None:
+            return F.mse_loss(logits[:, 0], target)
+        losses = (logits[:, 0] - target).square()
+        return (losses * torch.from_numpy(weights).to(losses.dtype)).mean()
+
+    def score(self, logits: np.ndarray, encoded: np.ndarray) -> float:
+        return 1 - float(np.square(logits[:, 0] - encoded).mean() / max(encoded.var(), 1e-12))
+
+
+def class_weights(
+    class_weight: Literal["balanced"] | Mapping[Label, float],
+    target: ClassTarget,
+    encoded: np.ndarray,
+) -> np.ndarray:
+    """Return the weight of the class of each row, (rows,) float64.
+
+    Args:
+        class_weight: {label: weight}, 1 for the labels that are not named; "balanced": in inverse
+            proportion to the number of rows of each class.
+        target: the classes.
+        encoded: (rows,) class ids.
+
+    Raises:
+        ValueError, TypeError: not a valid `class_weight`.
+    """
+    if isinstance(class_weight, str) and class_weight == "balanced":
+        counts = np.bincount(encoded, minlength=target.num_outputs)
+        return (len(encoded) / (target.num_outputs * counts))[encoded]
+    if not isinstance(class_weight, Mapping):
+        raise TypeError(
+            f'class_weight={shorten(class_weight)}: expected "balanced" or {{label: weight}}'
+        )
+    weights = np.ones(target.num_outputs)
+    for label, weight in class_weight.items():
+        if label not in target.classes:
+            raise ValueError(
+                f"class_weight: {label!r}: expected one of the classes "
+                f"{shorten(list(target.classes))[1:-1]}"
+            )
+        value = check_real(f"class_weight[{label!r}]", weight, 0, open_minimum=True)
+        weights[target.classes.index(label)] = value
+    return weights[encoded]
+
+
+def sample_weights(sample_weight: Sequence[Any], num_rows: int) -> np.ndarray:
+    """Return the weight of each row, (rows,) float64.
+
+    Raises:
+        ValueError: not one non-negative finite number per row, or all are zero.
+    """
+    try:
+        weights = np.asarray(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError("sample_weight: expected one number per row") from None
+    if weights.shape != (num_rows,):
+        raise ValueError(
+            f"sample_weight: shape {weights.shape}: expected one number per row, ({num_rows},)"
+        )
+    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(bad):
+        raise ValueError(
+            f"sample_weight: row {bad[0]}: {weights[bad[0]]:g}: expected a finite number >= 0"
+        )
+    if not weights.any():
+        raise ValueError("sample_weight: all weights are 0; expected a positive one")
+    return weights
+
+
+def regression_metrics(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Return "r2", "mae" and "rmse" of predictions (rows,).
+
+    R² of a constant truth is 1 if every prediction is right and 0 otherwise, as in scikit-learn.
+    """
+    errors = predicted - truth
+    residual = float(np.square(errors).sum())
+    total = float(np.square(truth - truth.mean()).sum())
+    return {
+        "r2": 1 - residual / total if total else float(residual == 0),
+        "mae": float(np.abs(errors).mean()),
+        "rmse": float(np.sqrt(np.square(errors).mean())),
+    }
+
+
+def _checked_labels(y: Sequence[Any], name: str, row_name: RowName) -> list[Label]:
+    labels: list[Label] = []
+    for i, label in enumerate(y):
+        if isinstance(label, str):
+            labels.append(str(label))
+        elif isinstance(label, numbers.Integral):
+            labels.append(int(label))
+        elif is_missing(label):
+            raise ValueError(f"{name}: {row_name(i)}: the label is missing; expected str or int")
+        else:
+            raise TypeError(f"{name}: {row_name(i)}: {shorten(label)}: expected a str or an int")
+    return labels
+
+
+def _checked_values(y: Sequence[Any], name: str, row_name: RowName) -> np.ndarray:
+    values = np.empty(len(y))
+    for i, value in enumerate(y):
+        message = f"{name}: {row_name(i)}: {shorten(value)}: expected a finite number"
+        if not isinstance(value, numbers.Real):
+            raise TypeError(message)
+        values[i] = float(value)
+        if not np.isfinite(values[i]):
+            raise ValueError(message)
+    return values

@@ -22,33 +22,52 @@ from hyperagg.multimodal.batches import Rows
 from hyperagg.multimodal.encoder import MultimodalNetwork
 from hyperagg.multimodal.modalities.tabular import Words
 
-__all__ = ["History", "Recipe", "predict", "train"]
+__all__ = ["History", "Progress", "TrainingConfig", "predict", "train"]
 
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
 _WARM_UP = 0.05
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a model is trained: a short warm-up, then a cosine down to nothing.
+class TrainingConfig:
+    """How a network is trained: a short warm-up, then a cosine down to zero.
 
     Args:
         epochs: passes over the rows.
-        learning_rate: of AdamW at its highest.
-        embedding_learning_rate: of Adagrad, for the embeddings of words.
-        batch_size: rows a step.
-        weight_decay: of linear maps.
-        dropout: the share of modalities that a step leaves out; a row keeps one.
-        augment: whether pictures and sounds are varied.
+        learning_rate: the highest one of AdamW.
+        embedding_learning_rate: the highest one of Adagrad, for the embeddings of words.
+        batch_size: rows per step.
+        weight_decay: of the weights of linear maps.
+        dropout: fraction of the modalities that a step leaves out; every row keeps one.
+        augment: whether images and audio are varied at random.
     """
 
     epochs: int
-    learning_rate: float = 5e-3
-    embedding_learning_rate: float = 0.02
-    batch_size: int = 64
-    weight_decay: float = 0.01
-    dropout: float = 0.2
-    augment: bool = True
+    learning_rate: float
+    embedding_learning_rate: float
+    batch_size: int
+    weight_decay: float
+    dropout: float
+    augment: bool
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state of a training run after a step.
+
+    Attributes:
+        epoch: the current epoch, counted from 0.
+        epochs: the number of epochs of the run.
+        fraction: the completed fraction of the run, from 0 to 1.
+        loss: the training loss, a running mean over the last steps.
+        validation_score: of the last completed epoch; None before, and without validation rows.
+    """
+
+    epoch: int
+    epochs: int
+    fraction: float
+    loss: float
+    validation_score: float | None = None
 
 
 @dataclass
@@ -68,14 +87,14 @@ def train(
     network: MultimodalNetwork,
     rows: Rows,
     loss: Callable[[Tensor, np.ndarray], Tensor],
-    recipe: Recipe,
+    config: TrainingConfig,
     *,
     seed: int,
     score: Callable[[], float] | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
-    note: str = "",
-    report: Callable[[float, str], None] | None = None,
+    fingerprint: str = "",
+    report: Callable[[Progress], None] | None = None,
 ) -> History:
     """Train in place; in the end the network has the weights of the best epoch.
 
@@ -83,18 +102,18 @@ def train(
         network: what is trained.
         rows: to learn from.
         loss: the mean loss of logits (B, C) of the rows of these numbers (B,).
-        recipe: how.
+        config: how.
         seed: of the order of rows, of dropout and of variation.
         score: of the held-out rows, after each epoch; None: the last epoch is the best.
         checkpoint: where a state to go on from is written, every 20 seconds.
         resume: go on from it if it is there.
-        note: what the run is; a state with another note is not of this run.
-        report: told the share that is done, and a line.
+        fingerprint: identifies the data; a checkpoint with another one is refused.
+        report: called after every step.
 
     Raises:
         ValueError: the loss is no longer finite, or the checkpoint is of another run.
     """
-    run = _Run(network, rows, loss, recipe, seed, checkpoint, note)
+    run = _Run(network, rows, loss, config, seed, checkpoint, fingerprint)
     if resume and checkpoint is not None and checkpoint.exists():
         run.restore(checkpoint)
     begun, before = time.perf_counter(), run.history.seconds
@@ -106,7 +125,7 @@ def train(
             run.close_epoch(score)
         run.save_now_and_then()
         if report is not None:
-            run.tell(report)
+            report(run.progress())
     if run.best is not None:
         network.load_state_dict(run.best)
     network.eval()
@@ -134,20 +153,20 @@ class _Run:
         network: MultimodalNetwork,
         rows: Rows,
         loss: Callable[[Tensor, np.ndarray], Tensor],
-        recipe: Recipe,
+        config: TrainingConfig,
         seed: int,
         checkpoint: Path | None,
-        note: str,
+        fingerprint: str,
     ) -> None:
-        self.network, self.rows, self.loss, self.recipe = network, rows, loss, recipe
-        self.seed, self.checkpoint, self.note = seed, checkpoint, note
-        self.steps_an_epoch = max(1, math.ceil(len(rows) / recipe.batch_size))
-        self.steps = recipe.epochs * self.steps_an_epoch
+        self.network, self.rows, self.loss, self.config = network, rows, loss, config
+        self.seed, self.checkpoint, self.fingerprint = seed, checkpoint, fingerprint
+        self.steps_an_epoch = max(1, math.ceil(len(rows) / config.batch_size))
+        self.steps = config.epochs * self.steps_an_epoch
         self.step, self.total, self.lately = 0, 0.0, math.nan
         self.order: np.ndarray | None = None  # of the rows in this epoch
         self.history = History()
         self.best: dict[str, Tensor] | None = None
-        self.optimizers = _optimizers(network, recipe)
+        self.optimizers = _optimizers(network, config)
         self.rates = [
             [group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers
         ]
@@ -157,10 +176,10 @@ class _Run:
         epoch, place = divmod(self.step, self.steps_an_epoch)
         if place == 0 or self.order is None:
             self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
-        size = self.recipe.batch_size
+        size = self.config.batch_size
         numbers = self.order[place * size : (place + 1) * size]
         rng = np.random.default_rng([self.seed, epoch, place])
-        given = self.rows.batch(numbers, rng, self.recipe.dropout, self.recipe.augment)
+        given = self.rows.batch(numbers, rng, self.config.dropout, self.config.augment)
         self._set_rates()
         loss = self.loss(self.network(given, len(numbers)), numbers)
         for optimizer in self.optimizers:
@@ -174,7 +193,7 @@ class _Run:
         if not math.isfinite(value):
             raise ValueError(
                 f"the loss is {value} after {self.step} steps: a learning_rate below "
-                f"{self.recipe.learning_rate:g} would do"
+                f"{self.config.learning_rate:g} would do"
             )
         self.lately = value if math.isnan(self.lately) else 0.98 * self.lately + 0.02 * value
         self.total += value * len(numbers)
@@ -199,11 +218,15 @@ class _Run:
             self.save(self.checkpoint)
             self.saved = time.monotonic()
 
-    def tell(self, report: Callable[[float, str], None]) -> None:
-        epoch = min((self.step - 1) // self.steps_an_epoch + 1, self.recipe.epochs)
-        held = f"  held out {self.history.score[-1]:.4f}" if self.history.score else ""
-        told = f"epoch {epoch}/{self.recipe.epochs}  loss {self.lately:.3f}{held}"
-        report(self.step / self.steps, told)
+    def progress(self) -> Progress:
+        epoch, scores = (self.step - 1) // self.steps_an_epoch, self.history.score
+        return Progress(
+            min(epoch, self.config.epochs - 1),
+            self.config.epochs,
+            self.step / self.steps,
+            self.lately,
+            scores[-1] if scores else None,
+        )
 
     def save(self, path: Path) -> None:
         tensors = {f"now.{name}": value for name, value in self.network.state_dict().items()}
@@ -251,15 +274,15 @@ class _Run:
     def _what(self) -> dict[str, Any]:
         sizes = [list(p.shape) for p in self.network.parameters()]
         return {
-            "recipe": asdict(self.recipe),
+            "config": asdict(self.config),
             "rows": len(self.rows),
             "seed": self.seed,
             "sizes": sizes,
-            "note": self.note,
+            "fingerprint": self.fingerprint,
         }
 
 
-def _optimizers(network: MultimodalNetwork, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def _optimizers(network: MultimodalNetwork, config: TrainingConfig) -> list[torch.optim.Optimizer]:
     """AdamW for what has dense gradients, with decay of linear maps alone; and for words Adagrad,
     whose steps for a rare one are as large as for a frequent one."""
     words = [module.embedding for module in network.modules() if isinstance(module, Words)]
@@ -271,16 +294,16 @@ def _optimizers(network: MultimodalNetwork, recipe: Recipe) -> list[torch.optim.
     apart = {id(p) for p in [*words, *maps]}
     rest = [p for p in network.parameters() if id(p) not in apart]
     groups = [
-        {"params": maps, "weight_decay": recipe.weight_decay},
+        {"params": maps, "weight_decay": config.weight_decay},
         {"params": rest, "weight_decay": 0.0},
     ]
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
+        torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
     ]
     if words:
         # Said aloud, or Adagrad's first step warns that nobody said it.
         torch.sparse.check_sparse_tensor_invariants.disable()
-        optimizers.append(torch.optim.Adagrad(words, lr=recipe.embedding_learning_rate))
+        optimizers.append(torch.optim.Adagrad(words, lr=config.embedding_learning_rate))
     return optimizers
 
 

@@ -1,68 +1,51 @@
-"""Fit, predict, explain, save: on real digits, written and spoken, and on real reviews."""
+"""The estimators: fit, predict, evaluate and explain, on written and spoken digits."""
 
 from __future__ import annotations
 
-import json
+import inspect
+import sys
 
 import numpy as np
 import pytest
+import torch
 
-from hyperagg import MultimodalModel
+import hyperagg
 from hyperagg._common.split import train_validation_split
-from hyperagg.data.datasets.digits import Images, load_fsdd, load_mnist
-from research.data.digit_pairs import pair
+from hyperagg.multimodal import MultimodalClassifier, MultimodalRegressor
+from hyperagg.multimodal import trainer as trainer_module
 
 COLUMNS = {
-    "picture": "image",
-    "sound": "audio",
+    "image": "image",
+    "audio": "audio",
     "word": "text",
-    "odd": "category",
-    "size": "number",
+    "parity": "category",
+    "ink": "number",
 }
-NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+SMALL = dict(d_model=24, hidden_dim=32, epochs=6)
 
 
-@pytest.fixture(scope="module")
-def digits():
-    """400 digits of three classes in five columns, each cell missing in one row of four."""
-    written, spoken = load_mnist().train, load_fsdd().train
-    few = np.flatnonzero(written.labels < 3)[:400]
-    pairs = pair(Images(written.images[few], written.labels[few]), spoken, 0)
-    rng, labels = np.random.default_rng(0), pairs.labels.tolist()
-    whole = {
-        "picture": list(pairs.images),
-        "sound": pairs.sounds,
-        "word": [f"the digit {NAMES[d]}" for d in labels],
-        "odd": [str(d % 2) for d in labels],
-        "size": [float(image.mean()) for image in pairs.images],
-    }
-    cells = {
-        name: [cell if name == "picture" or rng.random() > 0.25 else None for cell in column]
-        for name, column in whole.items()
-    }
-    return cells, [NAMES[d] for d in labels]
-
-
-def rows(cells, part):
-    return {name: column[part] for name, column in cells.items()}
+def take(columns, part):
+    return {name: column[part] for name, column in columns.items()}
 
 
 def make(columns=COLUMNS, **options):
-    return MultimodalModel(columns, **dict(d_model=24, hidden=32, epochs=6) | options)
+    return MultimodalClassifier(columns, **SMALL | options)
 
 
 @pytest.fixture(scope="module")
 def model(digits):
-    cells, labels = digits
-    return make().fit(rows(cells, slice(300)), labels[:300], seed=1)
+    columns, labels = digits
+    return make().fit(take(columns, slice(300)), labels[:300], seed=1)
 
 
 def test_it_learns_and_any_column_may_be_missing(model, digits):
-    cells, labels = digits
-    test = rows(cells, slice(300, None))
-    assert model.evaluate(test, labels[300:])["accuracy"] > 0.9
+    columns, labels = digits
+    test = take(columns, slice(300, None))
+    scores = model.evaluate(test, labels[300:])
+    assert set(scores) == {"accuracy", "macro_f1", "expected_calibration_error"}
+    assert scores["accuracy"] > 0.9
     assert len(model.history_.score) == 6 and model.history_.seconds > 0
-    for name in ("picture", "sound"):
+    for name in ("image", "audio"):
         kept = [i for i, cell in enumerate(test[name]) if cell is not None]
         alone = {name: [test[name][i] for i in kept]}
         scores = model.evaluate(alone, [labels[300:][i] for i in kept])
@@ -70,152 +53,302 @@ def test_it_learns_and_any_column_may_be_missing(model, digits):
     np.testing.assert_allclose(model.predict_proba(test).sum(1), 1)
 
 
-def test_parts_add_up_and_have_names(model, digits):
-    cells, _ = digits
+def test_contributions_sum_to_the_logits_and_have_names(model, digits):
+    columns, _ = digits
     for i in range(5):
-        row = {name: column[i] for name, column in cells.items()}
-        why = model.explain(row)
-        total = why.bias + sum(why.by_modality().values())
-        np.testing.assert_allclose(total, why.logits, atol=2e-4)
-        np.testing.assert_allclose(why.logits, model.logits(rows(cells, slice(i, i + 1)))[0])
-        assert set(why.tokens) == {name for name, cell in row.items() if cell is not None}
-        for name, tokens in why.tokens.items():
-            assert len(tokens) == len(why.contributions[name]) == len(why.of(why.label)[name])
-        if "word" in why.tokens:
-            assert "digit" in why.tokens["word"]
-    with pytest.raises(ValueError, match="label 'ten': the classes are one, two, zero"):
-        why.of("ten")
+        row = {name: column[i] for name, column in columns.items()}
+        explanation = model.explain(row)
+        total = explanation.bias + sum(explanation.by_modality().values())
+        np.testing.assert_allclose(total, explanation.logits, atol=2e-4)
+        np.testing.assert_allclose(
+            explanation.logits, model.logits(take(columns, slice(i, i + 1)))[0]
+        )
+        assert set(explanation.tokens) == {n for n, cell in row.items() if cell is not None}
+        parts = explanation.for_label(explanation.label)
+        for name, tokens in explanation.tokens.items():
+            assert len(tokens) == len(explanation.contributions[name]) == len(parts[name])
+        if "word" in explanation.tokens:
+            assert "digit" in explanation.tokens["word"]
+    with pytest.raises(ValueError, match="label='ten': expected one of one, two, zero"):
+        explanation.for_label("ten")
+    first, second = model.explain(take(columns, slice(2)))
+    np.testing.assert_array_equal(first.logits, model.explain(take(columns, slice(1)))[0].logits)
 
 
-def test_saved_and_read_it_is_the_same(model, digits, tmp_path):
-    cells, _ = digits
-    model.save_pretrained(tmp_path / "m")
-    again = MultimodalModel.from_pretrained(tmp_path / "m")
-    np.testing.assert_array_equal(model.logits(cells), again.logits(cells))
-    again.save_pretrained(tmp_path / "n")
-    for path in (tmp_path / "m").iterdir():
-        if path.name != "README.md":
-            assert path.read_bytes() == (tmp_path / "n" / path.name).read_bytes(), path.name
-    assert not list(tmp_path.glob("m/.*"))
+def test_a_single_row_gives_a_single_answer(model, digits):
+    columns, _ = digits
+    table = take(columns, slice(20))
+    labels, probabilities = model.predict(table), model.predict_proba(table)
+    for i in (0, 7):
+        row = {name: column[i] for name, column in table.items()}
+        assert model.predict(row) == labels[i]
+        np.testing.assert_allclose(model.predict_proba(row), probabilities[i], atol=1e-5)
+        assert model.logits(row).shape == (3,)
+    assert model.predict({"image": columns["image"][0]}) in model.classes_
+    assert model.predict({"audio": np.zeros(4000, np.int16)}) in model.classes_
+    assert model.predict({"word": "the digit two"}) == "two"
 
 
-def test_same_seed_same_weights_stopped_or_not(digits, tmp_path, monkeypatch):
-    cells, labels = digits
-    columns = {"picture": "image", "word": "text"}
-    part = rows(cells, slice(120)), labels[:120]
+def test_top_k_and_threshold(model, digits):
+    columns, _ = digits
+    table = take(columns, slice(20))
+    probabilities = model.predict_proba(table)
+    for row, pairs in zip(probabilities, model.predict(table, top_k=2)):
+        assert [p for _, p in pairs] == pytest.approx(sorted(row, reverse=True)[:2])
+        assert pairs[0][0] == model.classes_[int(row.argmax())]
+    for row, labels in zip(probabilities, model.predict(table, threshold=0.2)):
+        assert set(labels) == {model.classes_[c] for c in np.flatnonzero(row > 0.2)}
+    row = {name: column[0] for name, column in table.items()}
+    assert len(model.predict(row, top_k=3)) == 3
+
+
+def test_same_seed_gives_the_same_weights_resumed_or_not(digits, tmp_path, monkeypatch):
+    columns, labels = digits
+    kinds = {"image": "image", "word": "text"}
+    part = take(columns, slice(120)), labels[:120]
     options = dict(epochs=3, batch_size=32)
-    whole = make(columns, **options).fit(*part)
-    monkeypatch.setattr("hyperagg.multimodal.trainer.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    state = tmp_path / "checkpoint.safetensors"
+    random_state = torch.get_rng_state()
+    whole = make(kinds, **options).fit(*part)
+    assert torch.equal(random_state, torch.get_rng_state())
+    monkeypatch.setattr(trainer_module, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    file = tmp_path / "checkpoint.safetensors"
 
-    def stop(share, told):
-        if share > 0.6:
+    def stop(progress):
+        if progress.fraction > 0.6:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make(columns, **options).fit(*part, checkpoint=state, report=stop)
-    with pytest.raises(ValueError, match="of other rows or other settings"):
-        make(columns, **options).fit(*part, seed=2, checkpoint=state, resume=True)
-    resumed = make(columns, **options).fit(*part, checkpoint=state, resume=True)
-    assert not state.exists()
+        make(kinds, **options).fit(*part, checkpoint=file, callbacks=[stop])
+    with pytest.raises(ValueError, match="other"):
+        make(kinds, **options).fit(*part, seed=2, checkpoint=file, resume=True)
+    with pytest.raises(ValueError, match="other"):
+        weights = np.linspace(0.5, 1, 120)
+        make(kinds, **options).fit(*part, sample_weight=weights, checkpoint=file, resume=True)
+    resumed = make(kinds, **options).fit(*part, checkpoint=file, resume=True)
+    assert not file.exists()
     np.testing.assert_array_equal(whole.logits(part[0]), resumed.logits(part[0]))
     assert whole.history_.loss == resumed.history_.loss
 
 
-def test_regression_of_a_number(digits):
-    cells, _ = digits
-    ink = [float(image.mean()) for image in cells["picture"]]
-    model = make({"picture": "image"}, regression=True, epochs=8)
-    model.fit({"picture": cells["picture"][:300]}, ink[:300])
-    test = {"picture": cells["picture"][300:]}
-    assert model.evaluate(test, ink[300:])["r2"] > 0.8
-    why = model.explain({"picture": test["picture"][0]})
-    assert why.classes == ["value"]
-    np.testing.assert_allclose(why.bias + why.contributions["picture"].sum(0), why.logits)
-    assert model.predict(test)[0] == pytest.approx(why.logits[0])
+def test_callbacks_get_the_progress_of_every_step():
+    seen = []
+    model = make({"ink": "number"}, epochs=2, batch_size=50, validation_fraction=0.5)
+    model.fit({"ink": [1.0, 2.0] * 100}, ["a", "b"] * 100, callbacks=[seen.append])
+    assert [p.epoch for p in seen] == [0, 0, 1, 1] and seen[-1].fraction == 1
+    assert seen[0].validation_score is None and seen[-1].validation_score is not None
+    with pytest.raises(TypeError, match="callbacks: 3: expected functions"):
+        model.fit({"ink": [1.0, 2.0]}, ["a", "b"], callbacks=[3])
+
+
+def test_a_regressor_predicts_a_continuous_target(digits):
+    columns, _ = digits
+    ink = [float(image.mean()) for image in columns["image"]]
+    model = MultimodalRegressor({"image": "image"}, **SMALL | dict(epochs=8))
+    model.fit({"image": columns["image"][:300]}, ink[:300])
+    test = {"image": columns["image"][300:]}
+    scores = model.evaluate(test, ink[300:])
+    assert set(scores) == {"r2", "mae", "rmse"} and scores["r2"] > 0.8
+    explanation = model.explain({"image": test["image"][0]})
+    assert explanation.classes == ["value"]
+    np.testing.assert_allclose(
+        explanation.bias + explanation.contributions["image"].sum(0), explanation.logits
+    )
+    value = model.predict({"image": test["image"][0]})
+    assert isinstance(value, float) and value == pytest.approx(explanation.logits[0])
+    assert model.predict(test).shape == (100,)
+    assert not hasattr(model, "classes_") and not hasattr(model, "predict_proba")
+    with pytest.raises(ValueError, match="class_weight='balanced': expected None"):
+        model.fit(test, ink[300:], class_weight="balanced")
+
+
+def test_regression_metrics_are_those_of_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    from hyperagg.multimodal.targets import regression_metrics
+
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.normal(3, 2, (2, 50))
+    scores = regression_metrics(predicted, truth)
+    assert scores["r2"] == pytest.approx(metrics.r2_score(truth, predicted))
+    assert scores["mae"] == pytest.approx(metrics.mean_absolute_error(truth, predicted))
+    assert scores["rmse"] == pytest.approx(metrics.root_mean_squared_error(truth, predicted))
+    assert regression_metrics(np.ones(3), np.ones(3))["r2"] == 1
+    assert regression_metrics(np.array([1.0, 2, 1]), np.ones(3))["r2"] == 0
 
 
 @pytest.mark.parametrize("fusion", ["concatenation", "attention"])
-def test_rivals_learn_and_have_no_exact_parts(digits, fusion, tmp_path):
-    cells, labels = digits
-    columns = {"picture": "image", "sound": "audio"}
-    model = make(columns, fusion=fusion, epochs=1).fit(rows(cells, slice(64)), labels[:64])
+def test_baselines_learn_but_are_not_explained(digits, fusion, tmp_path):
+    columns, labels = digits
+    kinds = {"image": "image", "audio": "audio"}
+    model = make(kinds, fusion=fusion, epochs=1).fit(take(columns, slice(64)), labels[:64])
     model.save_pretrained(tmp_path)
-    again = MultimodalModel.from_pretrained(tmp_path)
-    np.testing.assert_array_equal(model.logits(cells), again.logits(cells))
-    with pytest.raises(ValueError, match="only the sum's logits"):
-        model.explain({"picture": cells["picture"][0]})
+    loaded = MultimodalClassifier.from_pretrained(tmp_path)
+    np.testing.assert_allclose(model.logits(columns), loaded.logits(columns), atol=1e-5)
+    with pytest.raises(ValueError, match="only fusion='sum'"):
+        model.explain({"image": columns["image"][0]})
+
+
+# Two rows that a model without information would have to answer alike.
+XY = {"a": [0.0] * 40}, ["rare"] * 8 + ["common"] * 32
+
+
+def weighted(**options):
+    model = MultimodalClassifier({"a": "number"}, d_model=4, epochs=40, learning_rate=0.03)
+    return model.fit(*XY, validation=XY, **options).predict_proba({"a": [0.0]})[0]
+
+
+def test_class_weight_weighs_the_loss():
+    common, _ = weighted()
+    assert common == pytest.approx(0.8, abs=0.08)
+    _, rare = weighted(class_weight="balanced")
+    assert rare == pytest.approx(0.5, abs=0.08)
+    _, rare = weighted(class_weight={"rare": np.float32(8)})
+    assert rare == pytest.approx(2 / 3, abs=0.08)
+
+
+def test_sample_weight_weighs_the_loss():
+    _, rare = weighted(sample_weight=[4.0] * 8 + [1.0] * 32)
+    assert rare == pytest.approx(0.5, abs=0.08)
+    np.testing.assert_array_equal(weighted(), weighted(sample_weight=np.ones(40)))
+    _, rare = weighted(sample_weight=[0.0] * 8 + [1.0] * 32)
+    assert rare < 0.2
+    y = np.repeat([0.0, 1.0], 20)
+    options = dict(d_model=4, epochs=40, learning_rate=0.02, validation_fraction=0)
+    model = MultimodalRegressor({"a": "number"}, **options)
+    model.fit({"a": [0.0] * 40}, y, sample_weight=np.where(y == 0, 0.2, 1.8))
+    assert model.predict({"a": 0.0}) == pytest.approx(0.9, abs=0.08)
 
 
 @pytest.mark.parametrize(
-    ("cells", "said"),
+    ("options", "error"),
     [
-        ({"a": [1, None], "b": ["x", None]}, r"row 1: has nothing in any of 'a', 'b' \(1 of 2"),
-        ({"a": [1, "two"], "b": ["x", "y"]}, "row 1, column 'a': 'two' is no number"),
-        ({"a": [1, float("inf")], "b": ["x", "y"]}, "row 1, column 'a': inf is no finite number"),
-        ({"a": [1, 2], "b": ["x", 3]}, "row 1, column 'b': a text is int"),
-        ({"a": [1, 2], "b": [None, None]}, "column 'b': is empty in every row"),
-        ({"a": [1, 2]}, "cells: has no column 'b'"),
-        ({"a": [1, 2], "b": ["x"]}, "differ in how many rows"),
-        ({"a": [], "b": []}, "there are no rows"),
+        (dict(class_weight="heavy"), "class_weight='heavy': expected \"balanced\" or"),
+        (dict(class_weight={"none": 1}), "class_weight: 'none': expected one of the classes"),
+        (dict(class_weight={"rare": 0}), r"class_weight\['rare'\]=0: expected a finite number > 0"),
+        (dict(sample_weight=[1.0]), r"sample_weight: shape \(1,\): expected one number per row"),
+        (dict(sample_weight=[-1.0] * 40), "sample_weight: row 0: -1: expected a finite number"),
+        (dict(sample_weight=[0.0] * 40), "sample_weight: all weights are 0"),
+        (dict(sample_weight=["x"] * 40), "sample_weight: expected one number per row"),
+        (dict(validation=XY[0]), "expected a pair"),
+        (dict(validation=(XY[0], ["none"] * 40)), "validation y: row 0: 'none': expected one of"),
+        (dict(seed=-1), "seed=-1: expected an integer from 0"),
+        (dict(resume=True), "resume=True: expected the file of a checkpoint"),
     ],
 )
-def test_cells_that_do_not_fit(cells, said):
-    targets = ["p", "q"][: len(cells["a"])]
-    with pytest.raises((ValueError, TypeError), match=said):
-        MultimodalModel({"a": "number", "b": "text"}).fit(cells, targets)
+def test_arguments_of_fit_are_checked(options, error):
+    with pytest.raises((ValueError, TypeError), match=error):
+        MultimodalClassifier({"a": "number"}).fit(*XY, **options)
 
 
 @pytest.mark.parametrize(
-    ("kind", "cell", "said"),
+    ("options", "error"),
     [
-        ("image", np.zeros((4, 4)), "row 1, column 'c': a picture is of float64; give uint8"),
-        ("image", np.zeros((4, 4, 2), np.uint8), r"a picture has the shape \(4, 4, 2\)"),
-        ("image", "nowhere.png", "row 1, column 'c': nowhere.png: there is no such file"),
-        ("audio", np.zeros((4, 2)), r"row 1, column 'c': a sound has the shape \(4, 2\)"),
-        ("audio", np.array([0.0, np.nan]), "samples that are not finite"),
-        ("audio", "nowhere.wav", "row 1, column 'c': nowhere.wav: there is no such file"),
+        (dict(d_model=0), "d_model=0: expected an integer from 1"),
+        (dict(d_model=2.5), "d_model=2.5: expected an integer"),
+        (dict(hidden_dim=True), "hidden_dim=True: expected an integer"),
+        (dict(sample_rate=10), "sample_rate=10: expected an integer from 1000"),
+        (dict(fusion="mean"), 'fusion=\'mean\': expected one of "sum", "concatenation"'),
+        (dict(epochs=0), "epochs=0: expected an integer >= 1"),
+        (dict(learning_rate=0), "learning_rate=0: expected a finite number > 0"),
+        (dict(embedding_learning_rate="x"), "embedding_learning_rate='x': expected a finite"),
+        (dict(batch_size=0), "batch_size=0: expected an integer"),
+        (dict(weight_decay=-1), "weight_decay=-1: expected a finite number >= 0"),
+        (dict(dropout=1), "dropout=1: expected a finite number >= 0 and < 1"),
+        (dict(augment=1), "augment=1: expected True or False"),
+        (dict(validation_fraction=1.0), "validation_fraction=1.0: expected a finite number >= 0"),
+        (dict(hidden=3), "unexpected keyword argument 'hidden'"),
     ],
 )
-def test_media_that_do_not_fit(kind, cell, said):
-    good = np.zeros((4, 4), np.uint8) if kind == "image" else np.zeros(100)
-    with pytest.raises((ValueError, TypeError), match=said):
-        MultimodalModel({"c": kind}).fit({"c": [good, cell]}, ["p", "q"])
+@pytest.mark.parametrize("estimator", [MultimodalClassifier, MultimodalRegressor])
+def test_arguments_are_checked_in_the_constructor(estimator, options, error):
+    with pytest.raises((ValueError, TypeError), match=error):
+        estimator({"a": "number"}, **options)
 
 
-def test_targets_and_settings_that_do_not_fit():
-    model = MultimodalModel({"a": "number"})
-    with pytest.raises(ValueError, match="all are 'p'; a classifier needs"):
+def test_columns_are_checked_in_the_constructor():
+    with pytest.raises(ValueError, match=r"columns\['a'\]='video': expected one of .text"):
+        MultimodalClassifier({"a": "video"})
+    with pytest.raises(ValueError, match=r"columns=\{\}: expected at least one column"):
+        MultimodalClassifier({})
+    with pytest.raises(TypeError, match=r"columns=\['a'\]: expected a mapping from name to kind"):
+        MultimodalClassifier(["a"])
+
+
+def test_numpy_numbers_are_accepted():
+    model = MultimodalClassifier(
+        {"a": "number"}, d_model=np.int64(8), epochs=np.int32(1), dropout=np.float32(0.25)
+    )
+    assert type(model.d_model) is int and type(model.dropout) is float
+    model.fit({"a": np.arange(4.0)}, np.array([0, 1, 0, 1]), seed=np.int64(3))
+    assert model.classes_ == [0, 1] and type(model.classes_[0]) is int
+    assert set(inspect.signature(MultimodalRegressor).parameters) == set(
+        inspect.signature(MultimodalClassifier).parameters
+    )
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.4, 0.7, 0.0])
+@pytest.mark.parametrize("strategy", ["stratified", "random"])
+def test_as_many_rows_are_held_out_as_validation_fraction_says(fraction, strategy):
+    classes = np.arange(200) % 2
+    kept, held = train_validation_split(classes, fraction, 3, strategy)
+    assert len(held) == round(200 * fraction) and len(kept) == 200 - len(held)
+    assert not set(kept) & set(held)
+    if strategy == "stratified":
+        assert classes[held].sum() == len(held) / 2
+
+
+@pytest.mark.parametrize("fraction", [0.4, 0.7])
+def test_training_steps_follow_from_validation_fraction(fraction):
+    steps = []
+    model = MultimodalClassifier(
+        {"a": "number"}, d_model=2, epochs=1, batch_size=1, validation_fraction=fraction
+    )
+    model.fit({"a": [0.0, 1.0] * 20}, ["a", "b"] * 20, callbacks=[steps.append])
+    assert len(steps) == round(40 * (1 - fraction))
+
+
+def test_validation_rows_are_used_instead():
+    steps = []
+    model = MultimodalClassifier({"a": "number"}, d_model=2, epochs=1, batch_size=1)
+    model.fit({"a": [0.0, 1.0]}, ["a", "b"], validation=XY_VALIDATION, callbacks=[steps.append])
+    assert len(steps) == 2 and len(model.history_.score) == 1
+
+
+XY_VALIDATION = {"a": [0.0, 1.0, 1.0]}, ["a", "b", "b"]
+
+
+def test_targets_are_checked():
+    model = MultimodalClassifier({"a": "number"})
+    with pytest.raises(ValueError, match="y: all labels are 'p'; a classifier needs"):
         model.fit({"a": [1, 2]}, ["p", "p"])
-    with pytest.raises(ValueError, match="call fit"):
+    with pytest.raises(ValueError, match="this MultimodalClassifier is not trained: call fit"):
         model.predict({"a": [1]})
-    with pytest.raises(ValueError, match="foretells numbers"):
-        MultimodalModel({"a": "number"}, regression=True).fit({"a": [1, 2]}, ["p", "q"])
-    with pytest.raises(ValueError, match=r"columns\['a'\]='video': there are text, number"):
-        MultimodalModel({"a": "video"})
+    with pytest.raises(ValueError, match="not trained"):
+        model.save_pretrained("nowhere")
+    with pytest.raises(TypeError, match="y: row 1: 'q': expected a finite number"):
+        MultimodalRegressor({"a": "number"}).fit({"a": [1, 2]}, [1.0, "q"])
+    with pytest.raises(ValueError, match="y: row 0: nan: expected a finite number"):
+        MultimodalRegressor({"a": "number"}).fit({"a": [1, 2]}, [float("nan"), 1.0])
+    with pytest.raises(TypeError, match=r"y: row 1: 2.5: expected a str or an int"):
+        model.fit({"a": [1, 2]}, [1, 2.5])
+    with pytest.raises(ValueError, match="y: row 1: the label is missing"):
+        model.fit({"a": [1, 2]}, ["p", None])
+    with pytest.raises(ValueError, match="y: 1 targets for 2 rows; expected one per row"):
+        model.fit({"a": [1, 2]}, ["p"])
+    with pytest.raises(TypeError, match="y: str: expected one value per row"):
+        model.fit({"a": [1, 2]}, "pq")
 
 
-@pytest.mark.parametrize("damage", ["config.json", "model.safetensors", "tokenizer-2.json"])
-def test_a_damaged_folder(model, tmp_path, damage):
-    model.save_pretrained(tmp_path)
-    (tmp_path / damage).write_bytes((tmp_path / damage).read_bytes()[:-30])
-    with pytest.raises(ValueError, match=r"save the model again|not the folder of"):
-        MultimodalModel.from_pretrained(tmp_path)
-    (tmp_path / damage).unlink()
-    with pytest.raises(ValueError, match=r"is missing; save|not the folder of"):
-        MultimodalModel.from_pretrained(tmp_path)
-    described = {"format": "hyperagg.MultimodalModel", "format_version": 9}
-    (tmp_path / "config.json").write_text(json.dumps(described))
-    with pytest.raises(ValueError, match="of format version 9"):
-        MultimodalModel.from_pretrained(tmp_path)
+def test_a_fit_that_fails_leaves_the_model_as_it_was(model):
+    before = model.classes_, model.network_
+    with pytest.raises(ValueError, match="is empty in every row"):
+        model.fit({name: [None, None] for name in COLUMNS}, ["p", "q"])
+    assert (model.classes_, model.network_) == before
 
 
-@pytest.mark.parametrize("by_class", [True, False])
-def test_a_tenth_is_held_out_or_nothing(by_class):
-    wanted = np.arange(200) % 2
-    learned, held = train_validation_split(wanted, 0.1, 3, "stratified" if by_class else "random")
-    assert len(held) == 20 and not set(learned) & set(held) and len(learned) == 180
-    if by_class:
-        assert wanted[held].sum() == 10
-    learned, held = train_validation_split(wanted, 0.0, 3, "stratified" if by_class else "random")
-    assert len(learned) == 200 and not len(held)
+def test_without_pytorch_the_extra_is_named(monkeypatch):
+    name = "hyperagg.multimodal.estimator"
+    monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(hyperagg.multimodal, "estimator")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match=r"needs torch: pip install 'hyperagg\[multimodal\]'"):
+        hyperagg.multimodal.MultimodalClassifier  # noqa: B018

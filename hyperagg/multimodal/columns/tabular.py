@@ -1,111 +1,22 @@
-"""What a model knows of each of its columns: how cells become numbers, tokens and names.
-
-A column learns from the training rows what it needs to know (words, quantiles, categories, the
-size of pictures), encodes cells once, and makes tensors of the rows of a batch.
-"""
+"""Columns of numbers and of categories."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hyperagg.multimodal.columns.base import RowName, is_missing
 from hyperagg.multimodal.modalities.base import Modality
-from hyperagg.multimodal.modalities.tabular import Category, Number, Words
-from hyperagg.text import Ragged, Tokenizer, WordTokenizer, read_tokenizer
+from hyperagg.multimodal.modalities.tabular import Category, Number
 
-__all__ = ["CategoryColumn", "Cells", "Column", "NumberColumn", "Place", "TextColumn", "texts_of"]
+__all__ = ["CategoryColumn", "NumberColumn"]
 
-Place = Callable[[int], str]
-KNOTS = 17
-MAX_WORDS, MAX_GRAMS = 30_000, 30_000
-
-
-class Cells(Protocol):
-    """The encoded cells of a column."""
-
-    @property
-    def present(self) -> np.ndarray:
-        """(rows,) bool: which rows have one."""
-        ...
-
-    def batch(self, rows: np.ndarray, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
-        """What the modality's `tokens` takes; `rng` changes them a little, for training."""
-        ...
-
-
-class Column(Protocol):
-    """A column of a model."""
-
-    kind: ClassVar[str]
-
-    def encode(self, cells: Sequence[Any], place: Place) -> Cells:
-        """Raises ValueError where a cell is not of this kind; `place` names its row."""
-        ...
-
-    def modality(self, d_model: int, hidden: int) -> Modality: ...
-
-    def describe(self) -> dict[str, Any]:
-        """For config.json."""
-        ...
-
-    def names(self, cell: Any, tokens: int) -> list[str]:
-        """What to call each of the tokens of a cell."""
-        ...
-
-
-@dataclass(frozen=True)
-class TextColumn:
-    """Words and grams that the training texts have at least twice."""
-
-    kind: ClassVar[str] = "text"
-    tokenizer: Tokenizer
-
-    @classmethod
-    def learn(cls, cells: Sequence[Any], place: Place) -> TextColumn:
-        texts = [text for text in texts_of(cells, place) if text is not None]
-        least = 2 if len(texts) > 1000 else 1
-        return cls(WordTokenizer.train(texts, MAX_WORDS, least, MAX_GRAMS))
-
-    def encode(self, cells: Sequence[Any], place: Place) -> TextCells:
-        texts = texts_of(cells, place)
-        rows = self.tokenizer.encode([text or "" for text in texts])
-        return TextCells(rows, rows.lengths > 0)
-
-    def modality(self, d_model: int, hidden: int) -> Modality:
-        return Words(d_model, len(self.tokenizer))
-
-    def describe(self) -> dict[str, Any]:
-        return {"kind": self.kind}
-
-    @classmethod
-    def read(cls, described: Mapping[str, Any], folder: Path, number: int) -> TextColumn:
-        return cls(read_tokenizer((folder / cls.file(number)).read_text("utf-8")))
-
-    @staticmethod
-    def file(number: int) -> str:
-        """Of the tokenizer of the column of this number."""
-        return f"tokenizer-{number}.json"
-
-    def names(self, cell: Any, tokens: int) -> list[str]:
-        ids = self.tokenizer.encode([cell]).token_ids
-        vocabulary = self.tokenizer.vocabulary
-        return [vocabulary[i] for i in ids]
-
-
-@dataclass(frozen=True)
-class TextCells:
-    rows: Ragged
-    present: np.ndarray
-
-    def batch(self, rows: np.ndarray, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
-        own = self.rows.take(rows)
-        return torch.from_numpy(own.token_ids), torch.from_numpy(own.cu_seqlens)
+NUM_KNOTS = 17
 
 
 @dataclass(frozen=True)
@@ -116,66 +27,74 @@ class NumberColumn:
     knots: tuple[float, ...]
 
     @classmethod
-    def learn(cls, cells: Sequence[Any], place: Place) -> NumberColumn:
-        numbers = _numbers(cells, place)
+    def fit(cls, cells: Sequence[Any], row_name: RowName) -> NumberColumn:
+        numbers = _checked_numbers(cells, row_name)
         numbers = numbers[~np.isnan(numbers)]
-        knots = np.unique(np.quantile(numbers, np.linspace(0, 1, KNOTS)))
-        if len(knots) < 2:  # one number everywhere says nothing, but is no error
+        knots = np.unique(np.quantile(numbers, np.linspace(0, 1, NUM_KNOTS)))
+        if len(knots) < 2:  # a constant column carries no information, but is not an error
             knots = np.array([knots[0], knots[0] + 1])
         return cls(tuple(knots.tolist()))
 
-    def encode(self, cells: Sequence[Any], place: Place) -> ArrayCells:
-        numbers = _numbers(cells, place)
-        return ArrayCells(numbers, ~np.isnan(numbers))
+    def encode(self, cells: Sequence[Any], row_name: RowName) -> EncodedValues:
+        numbers = _checked_numbers(cells, row_name)
+        return EncodedValues(numbers, ~np.isnan(numbers))
 
-    def modality(self, d_model: int, hidden: int) -> Modality:
+    def make_modality(self, d_model: int, hidden_dim: int) -> Modality:
         return Number(d_model, list(self.knots))
 
-    def describe(self) -> dict[str, Any]:
+    def to_config(self) -> dict[str, Any]:
         return {"kind": self.kind, "knots": list(self.knots)}
 
     @classmethod
-    def read(cls, described: Mapping[str, Any], folder: Path, number: int) -> NumberColumn:
-        return cls(tuple(map(float, described["knots"])))
+    def from_config(cls, config: Mapping[str, Any]) -> NumberColumn:
+        knots = np.array(config["knots"], dtype=np.float64)
+        if knots.ndim != 1 or not 2 <= len(knots) <= NUM_KNOTS:
+            raise ValueError(f"knots: expected 2 to {NUM_KNOTS} numbers")
+        if not (np.isfinite(knots).all() and (np.diff(knots) > 0).all()):
+            raise ValueError("knots: expected increasing finite numbers")
+        return cls(tuple(knots.tolist()))
 
-    def names(self, cell: Any, tokens: int) -> list[str]:
+    def token_names(self, cell: Any, num_tokens: int) -> list[str]:
         return [f"{float(cell):g}"]
 
 
 @dataclass(frozen=True)
 class CategoryColumn:
-    """The categories of the training rows; one that was not there counts as missing."""
+    """The categories of the training rows; any other category is treated as missing."""
 
     kind: ClassVar[str] = "category"
     categories: tuple[str, ...]
 
     @classmethod
-    def learn(cls, cells: Sequence[Any], place: Place) -> CategoryColumn:
-        return cls(tuple(sorted({str(cell) for cell in cells if not _is_missing(cell)})))
+    def fit(cls, cells: Sequence[Any], row_name: RowName) -> CategoryColumn:
+        return cls(tuple(sorted({str(cell) for cell in cells if not is_missing(cell)})))
 
-    def encode(self, cells: Sequence[Any], place: Place) -> ArrayCells:
+    def encode(self, cells: Sequence[Any], row_name: RowName) -> EncodedValues:
         ids = {name: i for i, name in enumerate(self.categories)}
-        found = [-1 if _is_missing(cell) else ids.get(str(cell), -1) for cell in cells]
-        array = np.array(found, dtype=np.int64)
-        return ArrayCells(array, array >= 0)
+        encoded = [-1 if is_missing(cell) else ids.get(str(cell), -1) for cell in cells]
+        array = np.array(encoded, dtype=np.int64)
+        return EncodedValues(array, array >= 0)
 
-    def modality(self, d_model: int, hidden: int) -> Modality:
+    def make_modality(self, d_model: int, hidden_dim: int) -> Modality:
         return Category(d_model, len(self.categories))
 
-    def describe(self) -> dict[str, Any]:
+    def to_config(self) -> dict[str, Any]:
         return {"kind": self.kind, "categories": list(self.categories)}
 
     @classmethod
-    def read(cls, described: Mapping[str, Any], folder: Path, number: int) -> CategoryColumn:
-        return cls(tuple(map(str, described["categories"])))
+    def from_config(cls, config: Mapping[str, Any]) -> CategoryColumn:
+        categories = config["categories"]
+        if not isinstance(categories, list) or not all(isinstance(c, str) for c in categories):
+            raise ValueError("categories: expected a list of strings")
+        return cls(tuple(categories))
 
-    def names(self, cell: Any, tokens: int) -> list[str]:
+    def token_names(self, cell: Any, num_tokens: int) -> list[str]:
         return [str(cell)]
 
 
 @dataclass(frozen=True)
-class ArrayCells:
-    """One number a row."""
+class EncodedValues:
+    """One number per row."""
 
     values: np.ndarray
     present: np.ndarray
@@ -184,32 +103,17 @@ class ArrayCells:
         return (torch.from_numpy(self.values[rows]),)
 
 
-def texts_of(cells: Sequence[Any], place: Place) -> list[str | None]:
-    """Strings; blank ones are missing."""
-    texts: list[str | None] = []
-    for i, cell in enumerate(cells):
-        if _is_missing(cell) or (isinstance(cell, str) and not cell.strip()):
-            texts.append(None)
-        elif isinstance(cell, str):
-            texts.append(cell)
-        else:
-            raise TypeError(f"{place(i)}: a text is {type(cell).__name__}; give str or None")
-    return texts
-
-
-def _numbers(cells: Sequence[Any], place: Place) -> np.ndarray:
+def _checked_numbers(cells: Sequence[Any], row_name: RowName) -> np.ndarray:
+    """(rows,) float64, NaN where a cell is missing."""
     numbers = np.full(len(cells), np.nan)
     for i, cell in enumerate(cells):
-        if _is_missing(cell):
+        if is_missing(cell):
             continue
+        message = f"{row_name(i)}: {cell!r:.40}: expected a finite number or None"
         try:
             numbers[i] = float(cell)
-        except (TypeError, ValueError):
-            raise ValueError(f"{place(i)}: {cell!r:.40} is no number; give one or None") from None
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(message) from None
         if not np.isfinite(numbers[i]):
-            raise ValueError(f"{place(i)}: {cell!r:.40} is no finite number; give one or None")
+            raise ValueError(message)
     return numbers
-
-
-def _is_missing(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, float) and np.isnan(cell))

@@ -1,1 +1,1 @@
-"""Tokens of images, audio, text, numbers and categories."""
+"""Modules that turn images, audio, text, numbers and categories into tokens of one dimension."""

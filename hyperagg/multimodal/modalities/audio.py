@@ -1,4 +1,4 @@
-"""Sounds as overlapping frames of a log-mel spectrogram, or of raw samples."""
+"""Audio as overlapping frames of a log-mel spectrogram, or of raw samples."""
 
 from __future__ import annotations
 
@@ -9,173 +9,219 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hyperagg.multimodal.modalities.base import Block, Modality, Tokens, spread_positions
+from hyperagg.multimodal.modalities.base import Block, Modality, Tokens, random_positions
 
-__all__ = ["AudioFrames", "AudioSamples", "log_mel", "mel_filters"]
+__all__ = ["AudioFrames", "AudioSamples", "log_mel_spectrogram", "mel_filters"]
 
-WINDOW, HOP = 0.025, 0.0125  # seconds
+WINDOW_SECONDS, HOP_SECONDS = 0.025, 0.0125
 
 
 class _Frames(Modality):
-    """Frames of n features each, several neighbours to a token, at places of the whole's length."""
+    """Tokens of `context` neighboring frames each, at positions relative to the clip's length."""
 
     def __init__(
         self,
         d_model: int,
-        features: int,
+        num_features: int,
         context: int,
         stride: int,
-        hidden: int,
-        places: int,
-        blocks: int,
+        hidden_dim: int,
+        num_positions: int,
+        num_blocks: int,
     ) -> None:
         super().__init__()
         self.context, self.stride = context, stride
-        self.first = nn.Conv1d(features, hidden, context, stride)
-        self.second = nn.Linear(hidden, d_model)
-        self.blocks = nn.ModuleList(Block(d_model) for _ in range(blocks))
-        self.positions = spread_positions(d_model, places)
+        self.frame_projection = nn.Conv1d(num_features, hidden_dim, context, stride)
+        self.output_projection = nn.Linear(hidden_dim, d_model)
+        self.blocks = nn.ModuleList(Block(d_model) for _ in range(num_blocks))
+        self.positions = random_positions(d_model, num_positions)
 
     def _tokens(
-        self, features: Float[Tensor, "R features frames"], counts: Int[Tensor, " R"]
+        self, features: Float[Tensor, "R features frames"], num_frames: Int[Tensor, " R"]
     ) -> Tokens:
-        """`counts` (R,) frames of each row, at least `context` are there of every row."""
-        e = self.second(F.gelu(self.first(features)).transpose(1, 2))
-        lengths = (counts - self.context).clamp(min=0) // self.stride + 1
+        """`num_frames` (R,) frames of each row are not padding; there are at least `context`."""
+        hidden = F.gelu(self.frame_projection(features))
+        e = self.output_projection(hidden.transpose(1, 2))
+        lengths = (num_frames - self.context).clamp(min=0) // self.stride + 1
         for block in self.blocks:
             e = block(e, lengths)
-        # A word said slowly goes through the same places as one said fast.
+        # A word spoken slowly passes through the same positions as one spoken fast.
         t = torch.arange(e.shape[1], device=e.device)
-        places = len(self.positions.weight)
-        at = (t * places // lengths[:, None]).clamp(max=places - 1)
-        return Tokens(e, self.positions.weight[at], lengths)
+        num_positions = len(self.positions.weight)
+        index = (t * num_positions // lengths[:, None]).clamp(max=num_positions - 1)
+        return Tokens(e, self.positions.weight[index], lengths)
 
 
 class AudioFrames(_Frames):
-    """Neighbouring log-mel frames through a small perceptron, at places relative to the length.
+    """Maps neighboring log-mel frames to tokens by a two-layer perceptron.
 
-    e_t = W_2 GELU(W_1 [frame_{2t} ... frame_{2t + context - 1}]),  p_t learned, for
-    floor(places t / n)
+    e_t = W_2 GELU(W_1 [frame_{2t} ... frame_{2t + context - 1}])
+    p_t = learned vector floor(num_positions t / n), initialized from N(1, 1)
 
     Args:
-        d_model: D.
-        rate: samples a second.
-        bins: of the mel scale.
-        context: frames that a token sees; they are 12.5 ms apart and 25 ms long.
-        stride: frames from a token to the next.
-        hidden: width of the perceptron.
-        places: position vectors, over the length of any sound.
-        blocks: of `Block` before the sum.
+        d_model: dimension D of the tokens.
+        sample_rate: of the audio, in samples per second.
+        num_mels: number of bins of the mel scale.
+        context: number of frames per token; frames are 25 ms long and 12.5 ms apart.
+        stride: distance of neighboring tokens in frames.
+        hidden_dim: width of the perceptron.
+        num_positions: number of position vectors over the length of a clip, however long it is.
+        num_blocks: number of `Block` layers before the sum.
 
-    Numerics: a sound's spectrogram is centred and scaled as a whole, so loudness does not count.
-    Cost: O(n (context bins hidden + hidden d)) for n tokens.
+    Numerics: the spectrogram of a clip is centered and scaled as a whole, so the tokens do not
+        depend on the loudness.
+    Cost: O(n (context num_mels hidden_dim + hidden_dim d)) for n tokens.
+
+    >>> AudioFrames(8, 8000)(torch.randn(2, 4000), torch.tensor([4000, 2500])).shape
+    torch.Size([2, 8])
     """
 
-    hann: Tensor
+    window: Tensor
     filters: Tensor
 
     def __init__(
         self,
         d_model: int,
-        rate: int,
+        sample_rate: int,
         *,
-        bins: int = 40,
+        num_mels: int = 40,
         context: int = 11,
         stride: int = 2,
-        hidden: int = 256,
-        places: int = 24,
-        blocks: int = 0,
+        hidden_dim: int = 256,
+        num_positions: int = 24,
+        num_blocks: int = 0,
     ) -> None:
-        super().__init__(d_model, bins, context, stride, hidden, places, blocks)
-        self.rate = rate
-        self.window, self.hop = round(WINDOW * rate), round(HOP * rate)
-        size = 1 << (self.window - 1).bit_length()
-        self.size = size
-        self.register_buffer("hann", torch.hann_window(self.window), persistent=False)
-        self.register_buffer("filters", mel_filters(bins, size, rate), persistent=False)
+        super().__init__(d_model, num_mels, context, stride, hidden_dim, num_positions, num_blocks)
+        self.sample_rate = sample_rate
+        self.window_length = round(WINDOW_SECONDS * sample_rate)
+        self.hop_length = round(HOP_SECONDS * sample_rate)
+        self.fft_size = 1 << (self.window_length - 1).bit_length()
+        self.register_buffer("window", torch.hann_window(self.window_length), persistent=False)
+        filters = mel_filters(num_mels, self.fft_size, sample_rate)
+        self.register_buffer("filters", filters, persistent=False)
 
     def tokens(self, audio: Float[Tensor, "R samples"], lengths: Int[Tensor, " R"]) -> Tokens:
-        """Of sounds (R, samples) between -1 and 1, of which `lengths` (R,) samples are theirs."""
-        least = self.window + (self.context - 1) * self.hop
-        if audio.shape[1] < least:
-            audio = F.pad(audio, (0, least - audio.shape[1]))
-        counts = (lengths - self.window).clamp(min=0) // self.hop + 1
-        features = log_mel(audio, counts, self.hann, self.filters, self.size, self.hop)
-        return self._tokens(features, counts)
+        """Return the frame tokens.
 
-    def seconds(self, n: int) -> Float[Tensor, " n"]:
-        """(n,) when each token begins."""
-        return torch.arange(n) * (self.stride * self.hop / self.rate)
+        Args:
+            audio: (R, samples) between -1 and 1, padded on the right.
+            lengths: (R,) number of samples of each clip.
+        """
+        shortest = self.window_length + (self.context - 1) * self.hop_length
+        if audio.shape[1] < shortest:
+            audio = F.pad(audio, (0, shortest - audio.shape[1]))
+        num_frames = (lengths - self.window_length).clamp(min=0) // self.hop_length + 1
+        features = log_mel_spectrogram(
+            audio, num_frames, self.window, self.filters, self.fft_size, self.hop_length
+        )
+        return self._tokens(features, num_frames)
+
+    def start_times(self, n: int) -> Float[Tensor, " n"]:
+        """Return the seconds at which each of n tokens starts, (n,)."""
+        return torch.arange(n) * (self.stride * self.hop_length / self.sample_rate)
 
 
 class AudioSamples(_Frames):
-    """Frames of raw samples through a small perceptron; with 1 sample a frame, samples are tokens.
+    """Maps frames of raw samples to tokens by a two-layer perceptron.
+
+    With frames of one sample, every sample is a token.
 
     Args:
-        d_model: D.
-        rate: samples a second.
-        window: samples of a frame.
-        hop: samples from a frame to the next.
-        hidden, places, blocks: as of `AudioFrames`.
+        d_model: dimension D of the tokens.
+        sample_rate: of the audio, in samples per second.
+        frame_length: number of samples per frame.
+        hop_length: distance of neighboring frames in samples.
+        hidden_dim, num_positions, num_blocks: see `AudioFrames`.
+
+    Numerics: a clip is divided by its root mean square.
+    Cost: O(n (frame_length hidden_dim + hidden_dim d)) for n tokens.
+
+    >>> AudioSamples(8, 8000)(torch.randn(2, 4000), torch.tensor([4000, 2500])).shape
+    torch.Size([2, 8])
     """
 
     def __init__(
         self,
         d_model: int,
-        rate: int,
+        sample_rate: int,
         *,
-        window: int = 160,
-        hop: int = 80,
-        hidden: int = 256,
-        places: int = 24,
-        blocks: int = 0,
+        frame_length: int = 160,
+        hop_length: int = 80,
+        hidden_dim: int = 256,
+        num_positions: int = 24,
+        num_blocks: int = 0,
     ) -> None:
-        super().__init__(d_model, 1, window, hop, hidden, places, blocks)
-        self.rate = rate
+        super().__init__(
+            d_model, 1, frame_length, hop_length, hidden_dim, num_positions, num_blocks
+        )
+        self.sample_rate = sample_rate
 
     def tokens(self, audio: Float[Tensor, "R samples"], lengths: Int[Tensor, " R"]) -> Tokens:
-        """As `AudioFrames`."""
+        """Return the frame tokens; arguments as in `AudioFrames.tokens`."""
         if audio.shape[1] < self.context:
             audio = F.pad(audio, (0, self.context - audio.shape[1]))
-        kept = torch.arange(audio.shape[1], device=audio.device) < lengths[:, None]
-        power = (audio.square() * kept).sum(1) / lengths.clamp(min=1)
+        valid = torch.arange(audio.shape[1], device=audio.device) < lengths[:, None]
+        power = (audio.square() * valid).sum(1) / lengths.clamp(min=1)
         return self._tokens((audio / (power.sqrt() + 1e-4)[:, None])[:, None], lengths)
 
-    def seconds(self, n: int) -> Float[Tensor, " n"]:
-        """(n,) when each token begins."""
-        return torch.arange(n) * (self.stride / self.rate)
+    def start_times(self, n: int) -> Float[Tensor, " n"]:
+        """Return the seconds at which each of n tokens starts, (n,)."""
+        return torch.arange(n) * (self.stride / self.sample_rate)
 
 
-def log_mel(
+def log_mel_spectrogram(
     audio: Float[Tensor, "R samples"],
-    counts: Int[Tensor, " R"],
+    num_frames: Int[Tensor, " R"],
     window: Float[Tensor, " window"],
-    filters: Float[Tensor, "frequencies bins"],
-    size: int,
-    hop: int,
-) -> Float[Tensor, "R bins frames"]:
-    """log(power + floor) in the bins, less its mean over a row's own frames, over its deviation."""
-    frames = audio.unfold(1, len(window), hop) * window
-    spectrum = torch.fft.rfft(frames, size)
-    # abs() would take a root of this, to be squared again.
+    filters: Float[Tensor, "frequencies mels"],
+    fft_size: int,
+    hop_length: int,
+) -> Float[Tensor, "R mels frames"]:
+    """Compute log(power + floor) per mel bin, standardized over each row's own frames.
+
+    Args:
+        audio: (R, samples).
+        num_frames: (R,) number of frames of each row that are not padding.
+        window: (window_length,) factors of the samples of a frame.
+        filters: (frequencies, mels), see `mel_filters`.
+        fft_size: length of the Fourier transform.
+        hop_length: distance of neighboring frames in samples.
+
+    Returns:
+        (R, mels, frames), zero at padding.
+    """
+    frames = audio.unfold(1, len(window), hop_length) * window
+    spectrum = torch.fft.rfft(frames, fft_size)
+    # Cheaper than abs(), which takes a root that would be squared again.
     power = (spectrum.real.square() + spectrum.imag.square()) @ filters
-    # The floor is 50 dB under the loudest frame, so that the noise of silence is no feature.
-    kept = (torch.arange(power.shape[1], device=power.device) < counts[:, None])[..., None]
-    loudest = (power * kept).amax((1, 2), keepdim=True)
+    # The floor lies 50 dB below the loudest frame, so that the noise of silence is not a feature.
+    valid = (torch.arange(power.shape[1], device=power.device) < num_frames[:, None])[..., None]
+    loudest = (power * valid).amax((1, 2), keepdim=True)
     x = (power + 1e-5 * loudest + 1e-10).log()
-    number = counts.clamp(min=1)[:, None, None] * power.shape[2]
-    x = (x - (x * kept).sum((1, 2), keepdim=True) / number) * kept
-    deviation = (x.square().sum((1, 2), keepdim=True) / number).sqrt()
-    return (x / (deviation + 1e-3)).transpose(1, 2)
+    count = num_frames.clamp(min=1)[:, None, None] * power.shape[2]
+    x = (x - (x * valid).sum((1, 2), keepdim=True) / count) * valid
+    std = (x.square().sum((1, 2), keepdim=True) / count).sqrt()
+    return (x / (std + 1e-3)).transpose(1, 2)
 
 
-def mel_filters(bins: int, size: int, rate: int) -> Float[Tensor, "frequencies {bins}"]:
-    """(size / 2 + 1, bins): triangles of equal width on the mel scale, 2595 log10(1 + f / 700)."""
-    top = 2595 * math.log10(1 + rate / 2 / 700)
-    edges = 700 * (10 ** (torch.linspace(0, top, bins + 2) / 2595) - 1)
-    f = torch.arange(size // 2 + 1)[:, None] * (rate / size)
-    # A triangle narrower than the distance of two frequencies would hold none of them.
-    width = edges.diff().clamp(min=rate / size)
+def mel_filters(
+    num_mels: int, fft_size: int, sample_rate: int
+) -> Float[Tensor, "frequencies {num_mels}"]:
+    """Make triangular filters of equal width on the mel scale, 2595 log10(1 + f / 700).
+
+    Args:
+        num_mels: number of filters.
+        fft_size: length of the Fourier transform.
+        sample_rate: of the audio, in samples per second.
+
+    Returns:
+        (fft_size / 2 + 1, num_mels).
+    """
+    top = 2595 * math.log10(1 + sample_rate / 2 / 700)
+    edges = 700 * (10 ** (torch.linspace(0, top, num_mels + 2) / 2595) - 1)
+    f = torch.arange(fft_size // 2 + 1)[:, None] * (sample_rate / fft_size)
+    # A triangle narrower than the distance of two frequencies would contain neither of them.
+    width = edges.diff().clamp(min=sample_rate / fft_size)
     up = (f - edges[1:-1]) / width[:-1] + 1
     down = (edges[1:-1] - f) / width[1:] + 1
     return torch.minimum(up, down).clamp(0, 1)

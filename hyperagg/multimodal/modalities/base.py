@@ -1,4 +1,4 @@
-"""What all modalities have in common: tokens at places, whose products are summed."""
+"""The interface of a modality: token vectors bound to position vectors, and their sum."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from hyperagg import ops
 from hyperagg.layers import BidirectionalAggregation
 from hyperagg.layers.positions import LearnedPositions
 
-__all__ = ["Block", "Modality", "Tokens", "spread_positions"]
+__all__ = ["Block", "Modality", "Tokens", "random_positions"]
 
 
 class Tokens(NamedTuple):
-    """Token vectors of R rows and where they stand.
+    """Token vectors of R rows and their position vectors.
 
     Args:
         vectors: (R, N, D) e_t.
-        places: (N, D) p_t, or (R, N, D) where rows have places of their own; None: all one.
-        lengths: (R,) tokens of each row, the rest is padding; None: all N.
-        weights: (R, N) what each token counts in the sum; None: 1 / sqrt(n), n tokens a row.
+        positions: (N, D) p_t, or (R, N, D) if rows have their own; None: all ones.
+        lengths: (R,) number of tokens of each row, the rest is padding; None: N everywhere.
+        weights: (R, N) weight of each token in the sum; None: 1 / sqrt(n) for a row of n tokens.
     """
 
     vectors: Float[Tensor, "R N D"]
-    places: Float[Tensor, "N D"] | Float[Tensor, "R N D"] | None = None
+    positions: Float[Tensor, "N D"] | Float[Tensor, "R N D"] | None = None
     lengths: Int[Tensor, " R"] | None = None
     weights: Float[Tensor, "R N"] | None = None
 
-    def addends(self) -> Float[Tensor, "R N D"]:
-        """(R, N, D) what the sums are made of; of padding it means nothing."""
-        terms = self.vectors if self.places is None else self.vectors * self.places
+    def terms(self) -> Float[Tensor, "R N D"]:
+        """(R, N, D) terms of the sums; the values at padding are undefined."""
+        terms = self.vectors if self.positions is None else self.vectors * self.positions
         if self.weights is not None:
             return terms * self.weights[..., None]
         n = terms.shape[1]
@@ -42,52 +42,85 @@ class Tokens(NamedTuple):
 
 
 class Modality(nn.Module):
-    """A kind of thing that a row may have, as tokens: s sum_t e_t * p_t.
+    """Maps the values of one modality to one vector per row: s sum_t e_t * p_t.
 
-    A subclass says what the tokens are; s is 1 / sqrt(n) unless they have weights of their own, so
-    that the sum is linear in the tokens, and a picture of many patches is no louder than a number.
+    A subclass implements `tokens`. The scale s is 1 / sqrt(n) for n tokens unless the tokens have
+    weights of their own. It is known before the sum, so the sum stays linear in the tokens, and an
+    image of many patches has the same magnitude as a single number.
     """
 
     def tokens(self, *values: Any) -> Tokens:
+        """Return the tokens of R rows."""
         raise NotImplementedError
 
     def forward(self, *values: Any) -> Float[Tensor, "R D"]:
-        """(R, D): the sum of each row's tokens. Cost: O(n d) after the tokens."""
+        """Return the weighted sum of each row's tokens.
+
+        Args:
+            values: what `tokens` takes.
+
+        Returns:
+            (R, D).
+
+        Cost: O(n d) after the tokens.
+        """
         tokens = self.tokens(*values)
         if tokens.weights is not None:
-            return tokens.addends().sum(1)
-        x, p = tokens.vectors, tokens.places
+            return tokens.terms().sum(1)
+        x, p = tokens.vectors, tokens.positions
         if p is not None and p.ndim == 3:
             x, p = x * p, None
         return ops.aggregate(x, p, lengths=tokens.lengths, normalize="sqrt")[:, 0]
 
 
 class Block(nn.Module):
-    """x += mixer(RMSNorm(x)); x += W_2 GELU(W_1 RMSNorm(x)): the language model's, both ways.
+    """A residual block of bidirectional aggregation and a feed-forward layer.
+
+    x += mixer(RMSNorm(x)); x += W_2 GELU(W_1 RMSNorm(x))
 
     Args:
-        d_model: D.
-        width: of the feed-forward layer; None: 4 D.
-        form: of `BidirectionalAggregation`.
+        d_model: dimension D of the tokens.
+        hidden_dim: width of the feed-forward layer; None: 4 D.
+        recurrence: of the mixer, see `BidirectionalAggregation`.
+
+    Cost: O(n d^2).
+
+    >>> import torch
+    >>> Block(8)(torch.zeros(2, 5, 8)).shape
+    torch.Size([2, 5, 8])
     """
 
-    def __init__(self, d_model: int, width: int | None = None, form: str = "gated") -> None:
+    def __init__(
+        self, d_model: int, hidden_dim: int | None = None, recurrence: str = "gated"
+    ) -> None:
         super().__init__()
+        hidden_dim = hidden_dim or 4 * d_model
         self.mixer_norm = nn.RMSNorm(d_model)
-        self.mixer = BidirectionalAggregation(d_model, form)
+        self.mixer = BidirectionalAggregation(d_model, recurrence)
         self.norm = nn.RMSNorm(d_model)
-        self.up = nn.Linear(d_model, width or 4 * d_model, bias=False)
-        self.down = nn.Linear(width or 4 * d_model, d_model, bias=False)
+        self.up = nn.Linear(d_model, hidden_dim, bias=False)
+        self.down = nn.Linear(hidden_dim, d_model, bias=False)
 
     def forward(
         self, x: Float[Tensor, "R N D"], lengths: Int[Tensor, " R"] | None = None
     ) -> Float[Tensor, "R N D"]:
-        """(R, N, D); what stands past `lengths` (R,) is padding. Cost: O(n d^2)."""
+        """Return the mixed tokens.
+
+        Args:
+            x: (R, N, D) tokens.
+            lengths: (R,) number of tokens of each row, the rest is padding; None: N everywhere.
+
+        Returns:
+            (R, N, D); the values at padding are undefined.
+        """
         x = x + self.mixer(self.mixer_norm(x), lengths)
         return x + self.down(F.gelu(self.up(self.norm(x))))
 
 
-def spread_positions(d_model: int, places: int) -> LearnedPositions:
-    """p_t ~ N(1, 1): where a patch stands counts from the first step. Positions that all start near
-    one make a bag of patches, and take an epoch to learn to be anything else."""
-    return LearnedPositions(d_model, places, init_stddev=1.0)
+def random_positions(d_model: int, num_positions: int) -> LearnedPositions:
+    """Position vectors that are drawn from N(1, 1).
+
+    Position vectors that start near one make a bag of patches, and an epoch passes before the model
+    uses where a patch lies.
+    """
+    return LearnedPositions(d_model, num_positions, init_stddev=1.0)

@@ -1,4 +1,4 @@
-"""What the cells of a table hold: words, numbers, categories."""
+"""Tokens of the cells of a table: words, numbers and categories."""
 
 from __future__ import annotations
 
@@ -14,58 +14,73 @@ __all__ = ["Category", "Number", "Words"]
 
 
 class Words(Modality):
-    """Words and grams, as the text classifier has them.
+    """Embeds words and n-grams with the weights and positions of the text classifier.
 
-    s_t = w_t / |w|: the c-th use of a word counts w = 1/c; p_t are shared by blocks of places of
-    doubling length.
+    s_t = w_t / |w|,  w_t = 1/c for the c-th occurrence of a word
+
+    Blocks of positions of doubling length share a vector p_t.
 
     Args:
-        d_model: D.
-        vocabulary: V.
+        d_model: dimension D of the tokens.
+        vocab_size: number of words and n-grams, V.
 
     Cost: O(n d); the gradient of the embedding is row-sparse.
+
+    >>> Words(8, 20)(torch.tensor([1, 2, 3]), torch.tensor([0, 1, 3])).shape
+    torch.Size([2, 8])
     """
 
-    def __init__(self, d_model: int, vocabulary: int) -> None:
+    def __init__(self, d_model: int, vocab_size: int) -> None:
         super().__init__()
-        self.embedding = nn.Parameter(torch.empty(vocabulary, d_model).uniform_(-0.05, 0.05))
+        self.embedding = nn.Parameter(torch.empty(vocab_size, d_model).uniform_(-0.05, 0.05))
         self.mixer = PooledAggregation(d_model)
 
     def forward(
         self, token_ids: Int[Tensor, " T"], cu_seqlens: Int[Tensor, " borders"]
     ) -> Float[Tensor, "R D"]:
-        """(R, D) of ids (T,) of rows end to end, with borders (R + 1,)."""
+        """Return the weighted sum of each row's tokens without padding them.
+
+        Args:
+            token_ids: (T,) ids of all rows, concatenated.
+            cu_seqlens: (R + 1,) offsets of the rows in `token_ids`.
+
+        Returns:
+            (R, D).
+        """
         return self.mixer(self.embedding, token_ids, cu_seqlens)
 
     def tokens(self, token_ids: Int[Tensor, " T"], cu_seqlens: Int[Tensor, " borders"]) -> Tokens:
-        """The same as padded tokens, for explanations and rivals."""
+        """Return the same tokens padded, for explanations and the fusion by attention."""
         lengths = cu_seqlens.diff()
         n = max(1, int(lengths.max()))
-        kept = torch.arange(n, device=lengths.device) < lengths[:, None]
-        ids = token_ids.new_zeros(kept.shape, dtype=torch.int64)
-        ids[kept] = token_ids.long()
+        valid = torch.arange(n, device=lengths.device) < lengths[:, None]
+        ids = token_ids.new_zeros(valid.shape, dtype=torch.int64)
+        ids[valid] = token_ids.long()
         rows = torch.repeat_interleave(lengths)
-        weights = torch.zeros(kept.shape, dtype=self.embedding.dtype, device=lengths.device)
-        weights[kept] = occurrence_weights(token_ids, rows, len(self.embedding)).to(weights.dtype)
+        weights = torch.zeros(valid.shape, dtype=self.embedding.dtype, device=lengths.device)
+        weights[valid] = occurrence_weights(token_ids, rows, len(self.embedding)).to(weights.dtype)
         weights = weights / weights.square().sum(1, keepdim=True).clamp(min=1).sqrt()
         table = self.mixer.positions.weight
-        places = table[position_blocks(n, len(table)).to(table.device)]
+        positions = table[position_blocks(n, len(table)).to(table.device)]
         vectors = nn.functional.embedding(ids, self.embedding, sparse=True)
-        return Tokens(vectors, places, lengths, weights)
+        return Tokens(vectors, positions, lengths, weights)
 
 
 class Number(Modality):
-    """One token for a number: a straight line between learned values at the knots.
+    """Maps a number to one token by linear interpolation between learned values at the knots.
 
     e = b + sum_k clamp((x - knot_k) / (knot_{k+1} - knot_k), 0, 1) w_k
 
     Args:
-        d_model: D.
-        knots: at least two rising numbers, such as quantiles of the training rows; beyond the
-            outermost the number counts as these.
+        d_model: dimension D of the token.
+        knots: at least two increasing numbers, such as quantiles of the training rows; numbers
+            beyond the outermost knots are clipped to them.
 
     Source: piecewise-linear encodings, Gorishniy et al. 2022, "On embeddings for numerical features
         in tabular deep learning".
+
+    >>> Number(8, [0.0, 1.0, 10.0])(torch.tensor([0.5, 3.0])).shape
+    torch.Size([2, 8])
     """
 
     knots: Tensor
@@ -76,25 +91,36 @@ class Number(Modality):
         self.register_buffer("knots", torch.tensor(knots, dtype=torch.float64), persistent=False)
 
     def tokens(self, numbers: Float[Tensor, " R"]) -> Tokens:
-        """Of numbers (R,)."""
+        """Return one token per number.
+
+        Args:
+            numbers: (R,).
+        """
         low, high = self.knots[:-1], self.knots[1:]
-        share = ((numbers.double()[:, None] - low) / (high - low)).clamp(0, 1)
-        return Tokens(self.linear(share.to(self.linear.weight.dtype))[:, None])
+        fraction = ((numbers.double()[:, None] - low) / (high - low)).clamp(0, 1)
+        return Tokens(self.linear(fraction.to(self.linear.weight.dtype))[:, None])
 
 
 class Category(Modality):
-    """One token, a free vector for each of the categories.
+    """Embeds a category as one token.
 
     Args:
-        d_model: D.
-        categories: how many.
+        d_model: dimension D of the token.
+        num_categories: number of categories.
+
+    >>> Category(8, 3)(torch.tensor([0, 2])).shape
+    torch.Size([2, 8])
     """
 
-    def __init__(self, d_model: int, categories: int) -> None:
+    def __init__(self, d_model: int, num_categories: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(categories, d_model)
+        self.embedding = nn.Embedding(num_categories, d_model)
         nn.init.normal_(self.embedding.weight, 0.0, d_model**-0.5)
 
     def tokens(self, ids: Int[Tensor, " R"]) -> Tokens:
-        """Of category ids (R,)."""
+        """Return one token per category id.
+
+        Args:
+            ids: (R,).
+        """
         return Tokens(self.embedding(ids)[:, None])
