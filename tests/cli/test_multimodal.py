@@ -73,7 +73,9 @@ def test_all_commands_take_the_model(cli, model, folder):
     assert len(labels) == 40 and set(labels) <= set(NAMES)
     lines = cli("predict", model, folder / "test.csv", "--probabilities").out.splitlines()
     first = json.loads(lines[0])
-    assert first["label"] == labels[0] and sum(first["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert first["label"] == labels[0] and sum(first["probabilities"].values()) == pytest.approx(
+        1, abs=1e-5
+    )
     explanations = cli("explain", model, folder / "test.csv", LIMIT, "3", "--json").out.splitlines()
     assert len(explanations) == 3
     for line in map(json.loads, explanations):

@@ -81,7 +81,7 @@ class Block(nn.Module):
     Args:
         d_model: dimension D of the tokens.
         hidden_dim: width of the feed-forward layer; None: 4 D.
-        recurrence: of the mixer, see `BidirectionalAggregation`.
+        form: of the mixer, see `BidirectionalAggregation`.
 
     Cost: O(n d^2).
 
@@ -90,13 +90,11 @@ class Block(nn.Module):
     torch.Size([2, 5, 8])
     """
 
-    def __init__(
-        self, d_model: int, hidden_dim: int | None = None, recurrence: str = "gated"
-    ) -> None:
+    def __init__(self, d_model: int, hidden_dim: int | None = None, form: str = "gated") -> None:
         super().__init__()
         hidden_dim = hidden_dim or 4 * d_model
         self.mixer_norm = nn.RMSNorm(d_model)
-        self.mixer = BidirectionalAggregation(d_model, recurrence)
+        self.mixer = BidirectionalAggregation(d_model, form)
         self.norm = nn.RMSNorm(d_model)
         self.up = nn.Linear(d_model, hidden_dim, bias=False)
         self.down = nn.Linear(hidden_dim, d_model, bias=False)
