@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from hyperagg import ops
 from hyperagg.classifier.estimator import TextClassifier
-from hyperagg.classifier.model import Classifier
+from hyperagg.classifier.model import ClassifierModel
 from hyperagg.text import WordTokenizer
 
 __all__ = ["HyperAggClassifier", "HyperAggVectorizer"]
@@ -44,7 +44,7 @@ class HyperAggClassifier(ClassifierMixin, _OfTexts):
 
     Args:
         d_model, max_words, max_ngrams, min_count, epochs, learning_rate, label_smoothing,
-            validation_fraction, refit: as `hyperagg.classifier.config.ClassifierConfig` says.
+            validation_fraction, refit: as `hyperagg.TextClassifier` says.
         random_state: None for a seed of 0, a number, or a RandomState.
 
     Attributes:
@@ -132,8 +132,8 @@ class HyperAggVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _OfT
         texts = list(X)
         if y is not None:
             learned = HyperAggClassifier(**self.get_params(deep=False)).fit(texts, y)
-            self.tokenizer_ = learned.text_classifier_.tokenizer
-            self.model_: Classifier | None = learned.text_classifier_.model
+            self.tokenizer_ = learned.text_classifier_.tokenizer_
+            self.model_: ClassifierModel | None = learned.text_classifier_.model_
             return self
         self.tokenizer_ = WordTokenizer.train(texts, self.max_words, self.min_count)
         self.model_ = None
@@ -154,8 +154,13 @@ class HyperAggVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _OfT
         rows = self.tokenizer_.encode(list(X))
         ids, borders = torch.from_numpy(rows.token_ids), torch.from_numpy(rows.cu_seqlens)
         if self.model_ is not None:
-            with torch.no_grad():
-                return self.model_.mixer(self.model_.embedding, ids, borders).numpy()
+            # With the identity as its head the model returns the pooled vectors.
+            model, d_model = self.model_, self.d_model
+            identity = np.eye(d_model, dtype=np.float32), np.zeros(d_model, dtype=np.float32)
+            pooled_model = ClassifierModel(
+                model.embedding, model.positions, *identity, model.pooling
+            )
+            return pooled_model.logits(rows)
         pooled = ops.aggregate_tokens(ids, self.embedding_, cu_seqlens=borders, normalize="sqrt")
         return pooled.numpy()
 

@@ -1,58 +1,89 @@
-"""Probabilities that mean what they say.
+"""Turns logits into probabilities that match observed frequencies.
 
-A classifier is calibrated if of the answers that it gives with probability 0.8, four in five are
-right. Dividing all logits by one number, the temperature, that makes held-out answers most likely
-comes close, and changes no answer (Guo et al. 2017, "On calibration of modern neural networks").
+A classifier is calibrated if 80 % of the predictions that it makes with probability 0.8 are
+correct. Temperature scaling divides all logits by the one number that minimizes the negative
+log-likelihood of held-out labels. It does not change which class is the most probable one.
+
+Source: Guo et al. 2017, "On calibration of modern neural networks".
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
 __all__ = ["best_threshold", "expected_calibration_error", "fit_temperature", "sigmoid", "softmax"]
 
-# Beyond these the held-out rows are all right or all wrong, and say nothing of probabilities.
-_COLDEST, _HOTTEST = 0.05, 20.0
+# Beyond these bounds the held-out rows are all correct or all wrong and do not determine a
+# temperature.
+_MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.05, 20.0
+_BISECTIONS = 22  # log(20 / 0.05) / 2^22 is about 1e-6
+_NUM_BINS = 15
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """(..., C) probabilities that add up to 1, in the type of the logits."""
+    """Return probabilities (..., C) that sum to 1 over the last axis, with the logits' dtype."""
     odds = np.exp(logits - logits.max(-1, keepdims=True))
     return odds / odds.sum(-1, keepdims=True)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of a yes each, in the type of the logits."""
+    """Return the logistic function of each logit, in the dtype of the logits."""
     odds = np.exp(-np.abs(logits))
     return np.where(logits > 0, 1, odds) / (1 + odds)
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray, multi_label: bool) -> float:
-    """What to divide logits (B, C) by, so that the mean log probability of the truth is greatest.
+    """Return the temperature that minimizes the negative log-likelihood of known labels.
 
-    `truth` (B, C) is true where a row has a class, one per row unless `multi_label`.
+    The likelihood is that of softmax(logits / T), or of sigmoid(logits / T) for every class if
+    `multi_label`. It is convex in 1 / T, so the sign of its derivative is bisected over log T.
+
+    Args:
+        logits: (B, C).
+        truth: (B, C) bool, True where a row has a class; exactly one per row unless `multi_label`.
+        multi_label: whether a row may have any number of classes.
+
+    Returns:
+        The temperature, from 0.05 to 20.
+
+    Numerics: float64; log T is exact to 2e-6. Cost: O(B C), 22 passes.
     """
-    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
-
     logits = logits.astype(np.float64)
+    observed = float(logits[truth].sum())
 
-    def loss(log_temperature: float) -> float:
-        z = logits / np.exp(log_temperature)
-        if multi_label:
-            return float((np.logaddexp(0, z) - truth * z).mean())
-        greatest = z.max(1)
-        norms = np.log(np.exp(z - greatest[:, None]).sum(1)) + greatest
-        return float((norms - z[truth]).mean())
+    def expected(temperature: float) -> float:
+        """The sum of the logits that the model expects; the derivative is `expected - observed`."""
+        scaled = logits / temperature
+        probabilities = sigmoid(scaled) if multi_label else softmax(scaled)
+        return float((probabilities * logits).sum())
 
-    borders = np.log(_COLDEST), np.log(_HOTTEST)
-    return float(np.exp(minimize_scalar(loss, bounds=borders, method="bounded").x))
+    low, high = math.log(_MIN_TEMPERATURE), math.log(_MAX_TEMPERATURE)
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        if expected(math.exp(middle)) > observed:  # the model is too certain
+            low = middle
+        else:
+            high = middle
+    return math.exp((low + high) / 2)
 
 
 def best_threshold(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Above which score (B, C) is a yes so that micro-F1 is greatest, and that F1."""
+    """Return the threshold over all scores that maximizes the micro-F1, and that micro-F1.
+
+    A row is predicted to have a class if its score is above the threshold.
+
+    Args:
+        scores: (B, C) logits or probabilities.
+        truth: (B, C) bool, True where a row has a class.
+
+    Cost: O(B C log(B C)).
+    """
     order = np.argsort(-scores, axis=None, kind="stable")
-    right = truth.ravel()[order].cumsum()
-    f1 = 2 * right / (np.arange(1, len(right) + 1) + max(1, right[-1]))
+    true_positives = truth.ravel()[order].cumsum()
+    positives = max(1, true_positives[-1])
+    f1 = 2 * true_positives / (np.arange(1, len(true_positives) + 1) + positives)
     best = int(f1.argmax())
     ranked = scores.ravel()[order]
     return float((ranked[best] + ranked[min(best + 1, len(ranked) - 1)]) / 2), float(f1[best])
@@ -61,16 +92,24 @@ def best_threshold(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]
 def expected_calibration_error(
     probabilities: np.ndarray, truth: np.ndarray, multi_label: bool
 ) -> float:
-    """Expected calibration error: |share that is right - mean probability|, over 15 bins.
+    """Return the expected calibration error (ECE) over 15 bins of equal width.
 
-    Of the most probable class of each row; of several labels, of every yes or no.
+    ECE = sum over bins of |correct fraction - mean probability|, weighted by the size of the bin.
+    It covers the most probable class of each row, or every class of every row if `multi_label`.
+
+    Args:
+        probabilities: (B, C).
+        truth: (B, C) bool, True where a row has a class.
+        multi_label: whether a row may have any number of classes.
+
+    Source: Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning".
     """
     if multi_label:
-        said, right = probabilities.ravel().astype(np.float64), truth.ravel()
+        confidence, correct = probabilities.ravel().astype(np.float64), truth.ravel()
     else:
         best = probabilities.argmax(1)
         rows = np.arange(len(best))
-        said, right = probabilities[rows, best].astype(np.float64), truth[rows, best]
-    bins = np.minimum((said * 15).astype(int), 14)
-    gaps = np.bincount(bins, said, 15) - np.bincount(bins, right, 15)
-    return float(np.abs(gaps).sum() / max(1, len(said)))
+        confidence, correct = probabilities[rows, best].astype(np.float64), truth[rows, best]
+    bins = np.minimum((confidence * _NUM_BINS).astype(int), _NUM_BINS - 1)
+    gaps = np.bincount(bins, confidence, _NUM_BINS) - np.bincount(bins, correct, _NUM_BINS)
+    return float(np.abs(gaps).sum() / max(1, len(confidence)))

@@ -1,4 +1,4 @@
-"""The state of a run between two of its chunks, in a file."""
+"""Reads and writes the state of an interrupted training run."""
 
 from __future__ import annotations
 
@@ -7,44 +7,48 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.numpy import save_file
 
 from hyperagg._common.atomic import atomic_write
 
 __all__ = ["read_checkpoint", "remove_checkpoint", "write_checkpoint"]
 
 
-def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-    """Tensors and a JSON record in one safetensors file."""
+def write_checkpoint(
+    path: Path, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]
+) -> None:
+    """Write arrays and a JSON record to one safetensors file, atomically.
+
+    `record` has an entry "run", which identifies the run. PyTorch tensors are passed as
+    `tensor.detach().cpu().numpy()`.
+    """
+    # Not ascontiguousarray, which gives a number a dimension.
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with atomic_write(path) as draft:
-        save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()},
-            draft,
-            metadata={"record": json.dumps(record)},
-        )
+        save_file(contiguous, draft, metadata={"record": json.dumps(record)})
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `write_checkpoint` wrote.
+def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays and the record that `write_checkpoint` wrote.
 
     Raises:
-        ValueError: the file is no checkpoint of ours.
+        ValueError: the file is not a checkpoint of hyperagg.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="numpy") as file:
             record = json.loads(file.metadata()["record"])
-            record["run"]  # what every record has
+            record["run"]  # which every record has
             return {name: file.get_tensor(name) for name in file.keys()}, record  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path}: not a checkpoint of hyperagg; delete it to start anew"
+            f"{path}: not a checkpoint of hyperagg; delete it to start from the beginning"
         ) from error
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Removes it, and the drafts of it that a run left which was killed while writing."""
+    """Remove a checkpoint, and the drafts that a run left behind when it was killed."""
     path.unlink(missing_ok=True)
     for draft in path.parent.glob(f".{path.name}.*"):
         draft.unlink(missing_ok=True)

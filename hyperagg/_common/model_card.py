@@ -1,54 +1,48 @@
-"""The README.md of a saved classifier, filled from its run."""
+"""Renders the model card (README.md) of a saved model."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from hyperagg.classifier.training.labels import enumerate_labels
-
-if TYPE_CHECKING:
-    from hyperagg.classifier.estimator import TextClassifier
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 __all__ = ["model_card"]
 
 
-def model_card(classifier: TextClassifier, name: str) -> str:
-    """Markdown with the header that the Hugging Face hub reads."""
-    history = classifier.history_
-    lines = [
-        "---",
-        "library_name: hyperagg",
-        "pipeline_tag: text-classification",
-        "---",
-        f"# {name}",
-        "",
-        f"A text classifier by {classifier.config.mixer}, trained with hyperagg.",
-        "",
-        f"- classes: {enumerate_labels(classifier.classes_)}"
-        + (" (any number of them a text)" if classifier.multi_label_ else ""),
-        f"- words and grams: {len(classifier.tokenizer):,}",
-        f"- parameters: {classifier.model.count_parameters()['parameters']:,}",
-    ]
-    if history.loss:
-        lines.append(f"- epochs: {len(history.loss)}, the best of them {history.best_epoch + 1}")
-    if history.validation_score:
-        measure = "micro-F1" if classifier.multi_label_ else "accuracy"
-        best = history.validation_score[history.best_epoch]
-        lines.append(f"- {measure} on the held-out part of the training rows: {best:.4f}")
-    if history.calibration_error:
-        before, after = history.calibration_error
-        lines.append(
-            f"- expected calibration error there: {before:.4f}, with temperature "
-            f"{history.temperature:.2f}: {after:.4f}"
-        )
-    lines += [
-        "",
-        "```python",
-        "import hyperagg",
-        "",
-        f'clf = hyperagg.TextClassifier.from_pretrained("{name}")',
-        'clf.predict(["a text"])',
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
+def model_card(
+    title: str, summary: str, metadata: Mapping[str, Any], facts: Sequence[str], usage: str
+) -> str:
+    """Return a model card in Markdown, with the YAML front matter that the Hugging Face Hub reads.
+
+    Args:
+        title: the name of the model.
+        summary: one paragraph that says what the model is.
+        metadata: fields of the front matter, as `huggingface_hub.ModelCardData` names them, with
+            values that JSON can hold. "library_name: hyperagg" is added.
+        facts: one item each of the list below the summary.
+        usage: Python code that loads the model and predicts.
+
+    Example:
+        >>> card = model_card("m", "A classifier.", {"tags": ["a"]}, ["classes: 2"], "import m")
+        >>> card.splitlines()[:4]
+        ['---', 'library_name: "hyperagg"', 'tags: ["a"]', '---']
+    """
+    # JSON is a subset of YAML, so no title or label can break out of its field.
+    fields = {"library_name": "hyperagg", **metadata}
+    return "\n".join(
+        [
+            "---",
+            *(f"{name}: {json.dumps(value)}" for name, value in fields.items()),
+            "---",
+            f"# {title}",
+            "",
+            summary,
+            "",
+            *(f"- {fact}" for fact in facts),
+            "",
+            "```python",
+            usage.strip("\n"),
+            "```",
+            "",
+        ]
+    )

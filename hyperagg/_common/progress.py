@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hyperagg.classifier.training.loop import Progress as RunProgress
-
-__all__ = ["progress_bar", "share_bar", "training_bar"]
+__all__ = ["progress_bar", "share_bar"]
 
 Update = Callable[[float, str], None]
 
@@ -47,32 +45,6 @@ def progress_bar(description: str, enabled: bool | None = None) -> Iterator[Upda
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(description, total=1.0, status="")
         yield lambda fraction, status: bar.update(task, completed=fraction, status=status)
-
-
-@contextmanager
-def training_bar(
-    name: str, epochs: int, shown: bool
-) -> Iterator[Callable[[RunProgress], None] | None]:
-    """What to call after each chunk so that a bar on standard error moves; None if not shown."""
-    if not shown:
-        yield None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[state]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=1.0, state="")
-
-        def report(run: RunProgress) -> None:
-            speed = run.tokens_per_second
-            unit = f"{speed / 1e6:.1f} M" if speed >= 1e6 else f"{speed / 1e3:.0f} k"
-            state = f"epoch {run.epoch + 1}/{epochs}  loss {run.loss:.3f}  {unit} tokens/s"
-            bar.update(task, completed=run.share, state=state)
-
-        yield report
 
 
 @contextmanager

@@ -241,11 +241,13 @@ class TorchTrainer:
             "recent_loss": self.recent_loss,
             "history": asdict(self.history),
         }
-        write_checkpoint(self.checkpoint, {k: v.detach().cpu() for k, v in tensors.items()}, record)
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+        write_checkpoint(self.checkpoint, arrays, record)
         self._saved = time.monotonic()
 
     def _restore(self, path: Path) -> None:
-        tensors, record = read_checkpoint(path)
+        arrays, record = read_checkpoint(path)
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         if record["run"] != self.identity:
             raise ValueError(
                 f"{path}: the checkpoint belongs to a run with other data or settings; repeat "

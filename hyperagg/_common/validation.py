@@ -93,6 +93,7 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
 
 def check_seed(seed: Any) -> int:
     """Return a seed as an int; it is from 0 to 2^63 - 1."""
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**63:
+    integer = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
+    if not (integer and 0 <= int(seed) < 2**63):
         raise ValueError(f"seed={shorten(seed)}: expected an integer from 0 to 2^63 - 1")
     return int(seed)

@@ -23,14 +23,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["even_borders", "parts", "run"]
+__all__ = ["even_borders", "max_threads", "parts", "run"]
 
 # In multiply-adds; with less work per thread, starting one costs more than it saves.
 _MIN_WORK_PER_THREAD = 200_000
 _compiled: set[tuple[Any, ...]] = set()
 
 
-def _max_threads() -> int:
+def max_threads() -> int:
     """The number of threads that PyTorch uses, or that it would use by default."""
     if ask := _torch_num_threads():
         return ask()
@@ -43,7 +43,7 @@ def _max_threads() -> int:
 def parts(work: int) -> int:
     """Return the number of threads that are worthwhile for this number of multiply-adds."""
     worthwhile = work // _MIN_WORK_PER_THREAD
-    return 1 if worthwhile <= 1 else min(_max_threads(), worthwhile)
+    return 1 if worthwhile <= 1 else min(max_threads(), worthwhile)
 
 
 def even_borders(costs: np.ndarray, parts: int) -> np.ndarray:
@@ -97,7 +97,7 @@ def run(kernel: Callable[..., object], borders: np.ndarray, *args: Any) -> None:
 
     if (team := _team()) is not None:
         # With a number of threads other than PyTorch's, the team would be built anew.
-        team(_Callback(work), None, _max_threads(), 0)
+        team(_Callback(work), None, max_threads(), 0)
     else:
         _run_in_pool(work, len(ranges))
     for _ in ranges:

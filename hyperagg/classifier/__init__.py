@@ -1,22 +1,52 @@
-"""Texts to labels on CPUs, without PyTorch."""
+"""Classifies texts on CPUs, without PyTorch."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+__all__ = [
+    "ClassifierConfig",
+    "ClassifierModel",
+    "Explanation",
+    "History",
+    "Predictor",
+    "Progress",
+    "StreamingDocument",
+    "TextClassifier",
+    "load_predictor",
+]
+
 if TYPE_CHECKING:
+    from hyperagg.classifier.config import ClassifierConfig
     from hyperagg.classifier.estimator import TextClassifier
-    from hyperagg.classifier.predictor import load_predictor
+    from hyperagg.classifier.explanation import Explanation
+    from hyperagg.classifier.history import History
+    from hyperagg.classifier.model import ClassifierModel
+    from hyperagg.classifier.predictor import Predictor, load_predictor
+    from hyperagg.classifier.streaming import StreamingDocument
+    from hyperagg.classifier.training.loop import Progress
 
-__all__ = ["TextClassifier", "load_predictor"]
-
-_MODULES = {"TextClassifier": "estimator", "load_predictor": "predictor"}
+_MODULES = {
+    "ClassifierConfig": "config",
+    "ClassifierModel": "model",
+    "Explanation": "explanation",
+    "History": "history",
+    "Predictor": "predictor",
+    "Progress": "training.loop",
+    "StreamingDocument": "streaming",
+    "TextClassifier": "estimator",
+    "load_predictor": "predictor",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when first used: prediction needs a small part of what training needs.
+    # Imported on first use: a prediction does not wait for the modules that train.
     if name in _MODULES:
         import importlib
 
-        return getattr(importlib.import_module(f"hyperagg.classifier.{_MODULES[name]}"), name)
-    raise AttributeError(f"module 'hyperagg.classifier' has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

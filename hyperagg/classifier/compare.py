@@ -37,7 +37,7 @@ from hyperagg._common.validation import check_choice, check_integer, check_real
 from hyperagg.classifier.baselines.scores import classification_scores
 from hyperagg.classifier.baselines.selection import select_parameters
 from hyperagg.classifier.estimator import TextClassifier
-from hyperagg.classifier.training.labels import distinct, encode_labels, first_classes
+from hyperagg.classifier.training.labels import encode_labels, first_classes, unique_labels
 from hyperagg.data import Dataset, Split
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def compare(
         check_integer("baseline_seeds", baseline_seeds, 1)
     names = ["aggregation", *_installed(baselines, report)]
     multi_label = dataset.train.multi_label
-    encode_labels(dataset.test.labels, distinct(dataset.train.labels), "test labels")
+    encode_labels(dataset.test.labels, unique_labels(dataset.train.labels), "test labels")
     metric = "micro_f1" if multi_label else "accuracy"
     # Neural baselines learn from the training part only, and so does what they are compared with.
     refit = not any(name in _NEURAL or name == "words" for name in names)
@@ -200,7 +200,7 @@ def dataset_from_rows(
     if test is not None:
         return Dataset(name, rows, test, source)
     check_real("test_fraction", test_fraction, 0, 1, open_minimum=True, open_maximum=True)
-    targets = encode_labels(rows.labels, distinct(rows.labels), "labels")
+    targets = encode_labels(rows.labels, unique_labels(rows.labels), "labels")
     training, measured = train_validation_split(first_classes(targets), test_fraction, 0)
     known = set(targets.take(training).token_ids.tolist())
     kept = [
@@ -263,16 +263,14 @@ def _run_aggregation(
     if folder is not None:
         classifier.save_pretrained(folder)
     history = classifier.history_
-    scores = classifier.evaluate(dataset.test.texts, dataset.test.labels)
-    scores["expected_calibration_error"] = scores.pop("calibration_error")
-    counts = classifier.model.count_parameters()
+    parameters = classifier.model_.num_parameters()
     return {
-        **scores,
-        "parameters": counts["parameters"],
-        "parameters_without_embedding": counts["without_embedding"],
+        **classifier.evaluate(dataset.test.texts, dataset.test.labels),
+        "parameters": parameters,
+        "parameters_without_embedding": parameters - classifier.model_.embedding.size,
         "max_tokens": classifier.config.max_tokens,
         "training_config": asdict(
-            classifier.config.recipe(
+            classifier.config.training_config(
                 len(classifier.classes_), len(dataset.train.texts), dataset.train.multi_label
             )
         ),

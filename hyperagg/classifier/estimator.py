@@ -1,673 +1,876 @@
-"""Text in, labels out: the estimator around tokenizer, model and training loop."""
+"""Provides the text classifier: an estimator around tokenizer, parameters and training loop."""
 
 from __future__ import annotations
 
-import numbers
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
-from dataclasses import asdict, fields, replace
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
-from reprlib import repr as shorten
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from hyperagg._common.calibration import best_threshold, expected_calibration_error, fit_temperature
 from hyperagg._common.checkpoint import remove_checkpoint
-from hyperagg._common.label_decoder import LabelDecoder
+from hyperagg._common.hub import push_folder
+from hyperagg._common.label_decoder import Label, LabelDecoder
+from hyperagg._common.metrics import classification_metrics
 from hyperagg._common.model_card import model_card
-from hyperagg._common.progress import training_bar
+from hyperagg._common.progress import progress_bar
 from hyperagg._common.split import train_validation_split
-from hyperagg.classifier import serialization as model_folder
-from hyperagg.classifier.baselines.attention import AttentionMixer, TransformerMixer
-from hyperagg.classifier.config import ClassifierConfig
+from hyperagg._common.validation import check_bool, check_choice, check_integer, check_seed
+from hyperagg._numba.threads import max_threads
+from hyperagg.classifier import serialization
+from hyperagg.classifier.config import ClassifierConfig, TrainingConfig
 from hyperagg.classifier.explanation import Explanation, explain, top_features
 from hyperagg.classifier.history import History
-from hyperagg.classifier.incremental import grown, grown_memory, memory_lengths, memory_of
+from hyperagg.classifier.incremental import (
+    OPTIMIZER_PREFIX,
+    extend_model,
+    extend_state,
+    state_lengths,
+    training_state,
+)
 from hyperagg.classifier.interop.fasttext import read_fasttext, read_vectors
-from hyperagg.classifier.kernels import trainer as fused
-from hyperagg.classifier.model import Classifier
+from hyperagg.classifier.model import ClassifierModel
+from hyperagg.classifier.pooling import Pooling
 from hyperagg.classifier.predictor import Predictor, encode
-from hyperagg.classifier.quantization import most_important, round_rows
+from hyperagg.classifier.quantization import most_important_tokens, round_to_int8
 from hyperagg.classifier.streaming import StreamingDocument
-from hyperagg.classifier.training.feature_scaling import row_rates
+from hyperagg.classifier.training.feature_scaling import feature_scales
 from hyperagg.classifier.training.labels import (
-    Label,
+    ClassWeight,
     Labels,
-    are_several,
-    check_labelled,
+    check_class_weight,
+    check_labeled_texts,
+    check_sample_weight,
     check_texts,
     class_weights,
-    distinct,
     encode_labels,
     first_classes,
+    is_multi_label,
+    summarize_labels,
+    unique_labels,
 )
-from hyperagg.classifier.training.loop import read_note, train
-from hyperagg.classifier.training.train_steps import (
-    FusedTrainStep,
-    Labelled,
-    Objective,
-    make_train_step,
-    predict_logits,
-)
-from hyperagg.classifier.training_config import Recipe
-from hyperagg.layers.pooling import PooledAggregation
+from hyperagg.classifier.training.loop import Progress, read_note, train
+from hyperagg.classifier.training.train_step import LabeledDocuments, Objective, TrainStep
 from hyperagg.text import UNKNOWN, HubTokenizer, Ragged, Tokenizer, WordTokenizer, is_ngram
 
-__all__ = ["ClassifierConfig", "TextClassifier"]
+if TYPE_CHECKING:
+    from hyperagg.classifier.interop.torch_module import ClassifierModule
 
-RIVALS = {"attention": AttentionMixer, "transformer": TransformerMixer}
+__all__ = ["TextClassifier"]
+
+Callback = Callable[[Progress], object]
 
 
 class TextClassifier:
-    """Classifies texts by aggregation: logits = W sum_t w_t e_t * p_t / |w| + b.
+    """Classifies texts by aggregation of token vectors.
 
-    The sum is over a text's words, pairs of neighbours, and beginnings and endings of long words;
-    the c-th use of one weighs w_t = 1/c.
+        logits  =  W sum_t w_t e_t * p_t / |w| + b
+
+    The sum is over the tokens of a text: its words, word bigrams, and prefixes and suffixes of long
+    words. The c-th occurrence of a token has the weight w_t = 1/c.
 
     Args:
-        tokenizer: one of the Hugging Face `tokenizers` library; None: the words and grams of the
-            training texts are used.
-        threads: for training, 4 at most; None: as many as PyTorch uses. The weights do not depend
-            on it.
-        config: every argument of `ClassifierConfig`, by name.
+        tokenizer: a tokenizer of the Hugging Face `tokenizers` library. By default the vocabulary
+            is built from the training texts.
+        d_model: the dimension of the embedding.
+        max_words: the maximum number of words in the vocabulary, the most frequent ones.
+        min_count: the minimum number of occurrences of a word or n-gram in the training texts.
+        max_ngrams: the maximum number of n-grams in the vocabulary: word bigrams, prefixes and
+            suffixes; see `WordTokenizer`.
+        pooling: the weight of the c-th occurrence of a token: "harmonic" for 1/c, "mean" for 1.
+        max_tokens: the number of tokens of a text that are read (default: all of them).
+        epochs: the number of passes over the training texts (default: 10, or with fewer than 1,000
+            texts as many as make 10,000 steps, at most 200; twice as many in multi-label
+            problems).
+        learning_rate: the initial learning rate; it decays linearly to 0 (default: 0.0015 per
+            class, at least 0.2 / sqrt(number of texts), at most 0.04).
+        label_smoothing: the probability that is taken from the true class and spread over all
+            classes (default: 0.1; 0 in multi-label problems).
+        validation_fraction: the fraction of the training texts that is held out to determine the
+            best epoch and the temperature, if `fit` is not given validation data.
+        refit: whether to train once more afterwards, on all texts and for as many epochs.
+        threads: the number of threads for training, at most 4 (default: all processors). The
+            weights do not depend on it.
 
     Attributes:
         classes_: the labels, in the order of the columns of `predict_proba`.
-        multi_label_: whether a text may have any number of labels, and not exactly one.
-        history_: what was seen in the last `fit`.
+        multi_label_: whether a text may have any number of labels instead of exactly one.
+        history_: the course of the last `fit`.
+        model_: the parameters, NumPy arrays.
+        tokenizer_: converts texts to token ids.
+        class_weight_: the class weights of the last `fit` or `partial_fit`.
 
-    Numerics: float32. Cost: O(n d) a text to learn or to classify, any length.
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
 
-    >>> clf = TextClassifier().fit(["good film", "bad film"] * 20, ["yes", "no"] * 20)
-    >>> clf.predict(["a good one"])
-    ['yes']
+    Numerics: float32. Cost: O(n D) per text of n tokens, for training and prediction, any length.
+
+    Example:
+        >>> clf = TextClassifier().fit(["good film", "bad film"] * 20, ["yes", "no"] * 20)
+        >>> clf.predict(["a good one"])
+        ['yes']
+        >>> clf.predict("a bad one")
+        'no'
     """
 
-    def __init__(self, *, tokenizer: Any = None, threads: int | None = None, **config: Any) -> None:
-        known = {f.name for f in fields(ClassifierConfig)}
-        for name in config:
-            if name not in known:
-                raise TypeError(f"{name}: no such argument; there are {', '.join(sorted(known))}")
-        if config.get("mixer", "aggregation") != "aggregation":
-            config = {"max_tokens": 512, "max_ngrams": 0, "d_model": 256, **config}
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise ValueError(f"threads={shorten(threads)}: give a whole number, 1 or more")
-        self.config = ClassifierConfig(**config)
-        self.threads = threads
+    def __init__(
+        self,
+        *,
+        tokenizer: Any = None,
+        d_model: int = 64,
+        max_words: int = 200_000,
+        min_count: int = 1,
+        max_ngrams: int = 300_000,
+        pooling: Pooling = "harmonic",
+        max_tokens: int | None = None,
+        epochs: int | None = None,
+        learning_rate: float | None = None,
+        label_smoothing: float | None = None,
+        validation_fraction: float = 0.1,
+        refit: bool = True,
+        threads: int | None = None,
+    ) -> None:
+        self.config = ClassifierConfig(
+            d_model=d_model,
+            max_words=max_words,
+            min_count=min_count,
+            max_ngrams=max_ngrams,
+            pooling=pooling,
+            max_tokens=max_tokens,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            label_smoothing=label_smoothing,
+            validation_fraction=validation_fraction,
+            refit=refit,
+        )
+        self.threads = None if threads is None else check_integer("threads", threads, 1)
+        if tokenizer is not None and not hasattr(tokenizer, "encode_batch_fast"):
+            raise TypeError(
+                f"tokenizer: expected a tokenizers.Tokenizer, got {type(tokenizer).__name__}"
+            )
+        self._given_tokenizer = None if tokenizer is None else HubTokenizer(tokenizer)
         self.classes_: list[Label] = []
         self.multi_label_ = False
         self.history_ = History()
-        self._given_tokenizer = None if tokenizer is None else HubTokenizer(tokenizer)
+        self.class_weight_: ClassWeight = None
         self._tokenizer: Tokenizer | None = None
-        self._model: Classifier | None = None
-        # What `partial_fit` goes on from, and the scales of an embedding in 8 bits.
-        self._memory: dict[str, Tensor] = {}
-        self._scales: np.ndarray | None = None
-        # What predicts, and what it was made of.
-        self._made: tuple[tuple[Any, ...], Predictor] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_made": None}  # it would hold the weights a second time
+        self._model: ClassifierModel | None = None
+        self._training_state: dict[str, np.ndarray] = {}  # what `partial_fit` continues from
+        self._scales: np.ndarray | None = None  # (V,) of a quantized embedding
 
     @property
-    def model(self) -> Classifier:
-        """The PyTorch module."""
+    def model_(self) -> ClassifierModel:
+        """The parameters, NumPy arrays; predictions follow changes of their values."""
         if self._model is None:
-            raise ValueError("this TextClassifier is not trained: call fit, or from_pretrained")
+            raise ValueError(_NOT_FITTED)
         return self._model
 
     @property
-    def tokenizer(self) -> Tokenizer:
-        """What cuts texts into tokens."""
+    def tokenizer_(self) -> Tokenizer:
+        """The tokenizer, which converts texts to token ids."""
         if self._tokenizer is None:
-            raise ValueError("this TextClassifier is not trained: call fit, or from_pretrained")
+            raise ValueError(_NOT_FITTED)
         return self._tokenizer
 
     @property
-    def answers(self) -> LabelDecoder:
-        """What turns logits into probabilities and labels."""
+    def decoder(self) -> LabelDecoder:
+        """What converts logits to probabilities and labels."""
         return LabelDecoder(self.classes_, self.multi_label_, self.history_.threshold)
 
     @property
     def predictor(self) -> Predictor:
-        """What predicts. It reads the memory of `model`'s parameters, whatever changes them."""
-        model, config, history = self.model, self.config, self.history_
-        is_fused = config.mixer == "aggregation"
-        places = [table.data_ptr() for table in fused.parameters(model)] if is_fused else []
-        own = model, self._tokenizer, self.classes_, self.multi_label_, history.threshold, places
-        if (made := self._made) is None or made[0] != own:
-            scores: Any = partial(predict_logits, model, batch_size=config.documents_per_batch)
-            if is_fused:
-                scores = fused.weights(model)
-            # Set at once, since another thread may be reading it.
-            self._made = made = own, Predictor(config, self.tokenizer, self.answers, scores)
-        return made[1]
+        """The part of the classifier that predicts, as `load_predictor` returns it."""
+        return Predictor(self.model_, self.tokenizer_, self.decoder, self.config.max_tokens)
 
     def fit(
         self,
-        texts: Iterable[str],
-        labels: Iterable[Any],
+        X: Iterable[str],
+        y: Iterable[Any],
         *,
         validation: tuple[Iterable[str], Iterable[Any]] | None = None,
         class_weight: Literal["balanced"] | Mapping[Label, float] | None = None,
+        sample_weight: Iterable[float] | None = None,
         vectors: str | Path | None = None,
         seed: int = 0,
         checkpoint: str | Path | None = None,
         resume: bool = False,
         progress: bool | None = None,
+        callbacks: Iterable[Callback] = (),
     ) -> TextClassifier:
-        """Learn from texts and their labels.
+        """Train the classifier on texts and their labels.
 
         Args:
-            texts: strings, in a list or anything else that yields them.
-            labels: as many, str or int, of at least two kinds; or where a text may have several
-                labels or none, a list of them for each text.
-            validation: texts and labels that tell which epoch was best, and how sure to be of an
-                answer; None: a part of the training rows is held out for it
-                (`validation_fraction`).
-            class_weight: what a text of each class counts, {label: weight} with 1 for those that
-                are not named; "balanced": in inverse proportion to how many texts it has.
-            vectors: a text table of word vectors (.vec, GloVe) of d_model numbers to start from; a
-                word that it has not starts at random.
-            seed: the same seed, data and arguments give the same weights.
-            checkpoint: a file that keeps the state of training, so that `resume=True` can go on
-                from it to the same weights after an interruption.
-            progress: show a progress bar; None: if standard error is a terminal.
+            X: the texts: a list, a NumPy array, a column of pandas, polars or Arrow, or a generator
+                of str.
+            y: as many labels, str or int, at least two distinct ones. In a multi-label problem a
+                list of labels for each text, which may be empty.
+            validation: texts and labels that determine the best epoch and the temperature (default:
+                a fraction of the training texts, `validation_fraction`).
+            class_weight: the factor of the loss of each class, {label: weight}, where a class that
+                is not named has weight 1; "balanced" is inversely proportional to the number of
+                texts of the class.
+            sample_weight: the factor of the loss of each text. The step size adapts to the
+                gradients, so only the ratios of the weights matter. The validation score is not
+                weighted.
+            vectors: a text file of word vectors (.vec, GloVe) of dimension d_model, the initial
+                values of the embedding. A word that the file does not have starts at random.
+            seed: determines the initial parameters and the order of the texts. The same seed, data
+                and arguments give the same bits.
+            checkpoint: a file that keeps the state of training until it ends.
+            resume: whether to continue from the checkpoint, if it exists; the result has the same
+                bits as without the interruption.
+            progress: whether to show a progress bar (default: in a terminal or a notebook).
+            callbacks: functions that are called with a `Progress` after every chunk of an epoch.
 
         Returns:
-            self. With held-out rows the weights of the best epoch, or (`refit`) those of all rows
-            after as many epochs; and the head divided by the temperature at which the held-out
-            answers are most probable.
+            The classifier itself. If texts were held out, it has the parameters of the best epoch,
+            or with `refit` those of all texts after as many epochs; and its logits are divided by
+            the temperature at which the held-out labels are most likely.
 
         Raises:
-            ValueError, TypeError: texts or labels that cannot be learned from, with the place.
-            KeyboardInterrupt: after Ctrl-C; the model is usable as it then is.
+            TypeError, ValueError: an argument cannot be used; for X and y with the index.
+            KeyboardInterrupt: after Ctrl-C; the classifier is usable as it is then.
         """
-        texts, labels = check_labelled(texts, labels)
-        classes = distinct(labels)
+        texts, labels = check_labeled_texts(X, y)
+        classes, multi_label = unique_labels(labels), is_multi_label(labels)
         if len(classes) < 2:
-            only = f"all are {classes[0]!r}" if classes else "there are none"
-            raise ValueError(f"labels: {only}; a classifier needs at least two classes")
+            found = f"got only {classes[0]!r}" if classes else "got none"
+            raise ValueError(f"y: expected at least two distinct labels, {found}")
+        weights = check_sample_weight(sample_weight, len(texts))
+        factors = check_class_weight(class_weight, classes)
         if validation is not None:
             if not isinstance(validation, tuple | list) or len(validation) != 2:
-                raise TypeError("validation: give a pair of texts and labels")
-            validation = check_labelled(*validation, "validation ")
-            if are_several(validation[1]) != are_several(labels):
-                raise TypeError("validation labels: one a text or several, as in training")
-        if not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**63:
-            raise ValueError(f"seed={seed!r}: give a whole number from 0 to 2^63 - 1")
+                raise TypeError("validation: expected a pair of texts and labels")
+            validation = check_labeled_texts(*validation, "validation ")
+            _check_label_kind(validation[1], multi_label, "validation y")
+        seed = check_seed(seed)
+        resume = check_bool("resume", resume)
         if resume and checkpoint is None:
-            raise ValueError("resume: give the checkpoint to go on from as well")
-        objective = Objective(class_weights(class_weight, labels, classes), are_several(labels))
+            raise ValueError("resume=True: expected the checkpoint to resume from as well")
+        callbacks = tuple(callbacks)
         file = None if checkpoint is None else Path(checkpoint)
-        # From here on what was learned before is gone; what fails leaves an untrained classifier.
+        # From here on the previous parameters are gone: if anything fails, the classifier is not
+        # fitted.
         self._model, self.history_ = None, History()
-        self._memory, self._scales, self._made = {}, None, None
-        self.classes_, self.multi_label_ = classes, objective.multi_label
+        self._training_state, self._scales = {}, None
+        self.classes_, self.multi_label_, self.class_weight_ = classes, multi_label, factors
         self._tokenizer = self._given_tokenizer or WordTokenizer.train(
             texts, self.config.max_words, self.config.min_count, self.config.max_ngrams
         )
-        data = self._encode_labelled(texts, labels, "labels")
+        data = self._encode_labeled(texts, labels, "y", weights)
         if validation is None:
-            kept, held = train_validation_split(
-                first_classes(data.targets), self.config.validation_fraction, int(seed)
+            kept, held_out = train_validation_split(
+                first_classes(data.targets), self.config.validation_fraction, seed
             )
-            learned, held_out = data.take(kept), data.take(held)
+            training, validation_data = data.take(kept), data.take(held_out)
         else:
-            learned, held_out = data, self._encode_labelled(*validation, "validation labels")
-        again = self.config.refit and validation is None and len(held_out.rows) > 0
+            training = data
+            validation_data = self._encode_labeled(*validation, "validation y")
+        refit = self.config.refit and validation is None and len(validation_data.rows) > 0
+        counts = np.bincount(data.targets.token_ids, minlength=len(classes))
+        objective = Objective(class_weights(factors, counts, classes), multi_label)
+        config = self.config.training_config(len(classes), len(texts), multi_label)
+        initial = None if vectors is None else self._read_vectors(vectors)
 
-        recipe = self.config.recipe(len(classes), len(texts), objective.multi_label)
-        start = None if vectors is None else self._vectors(vectors)
+        def run(documents: LabeledDocuments, title: str, **arguments: Any) -> None:
+            self._train(
+                documents, objective, config, title, initial=initial, seed=seed, checkpoint=file,
+                progress=progress, callbacks=callbacks, **arguments,
+            )  # fmt: skip
 
-        def learn(rows: Labelled, **arguments: Any) -> None:
-            shared = dict(seed=int(seed), checkpoint=file, progress=progress, start=start)
-            self._learn(rows, objective, recipe, **shared, **arguments)
-
-        first_round = read_note(file) if resume and file is not None and file.exists() else None
-        if first_round is None:
-            learn(learned, validation=held_out, resume=resume)
-            self._calibrate(held_out)
+        # A checkpoint of the second run holds the history of the first as its note.
+        first_run = read_note(file) if resume and file is not None and file.exists() else None
+        if first_run is None:
+            run(training, "training", validation=validation_data, resume=resume)
+            self._calibrate(validation_data)
             resume = False
         else:
-            self.history_ = History(**first_round)
-        if again:
-            found = self.history_
-            learn(
+            self.history_ = History(**first_run)
+        if refit:
+            history = self.history_
+            run(
                 data,
+                "training on all texts",
                 validation=None,
                 resume=resume,
-                stop_after=found.best_epoch + 1,
-                note=asdict(found),
+                stop_after=history.best_epoch + 1,
+                note=asdict(history),
             )
-            self.history_ = replace(found, texts=len(texts))
-            _divide_head(self.model, found.temperature)
+            self.history_ = replace(history, num_texts=len(texts))
+            self.model_.divide_head(history.temperature)
         if file is not None:
             remove_checkpoint(file)
         return self
 
-    def _learn(
-        self,
-        data: Labelled,
-        objective: Objective,
-        recipe: Recipe,
-        *,
-        validation: Labelled | None,
-        start: tuple[list[int], Tensor] | None,
-        seed: int,
-        progress: bool | None,
-        **arguments: Any,
-    ) -> None:
-        """A new model from `data`; the one before stays until it is there."""
-        torch.manual_seed(seed)
-        try:
-            model, rates = self._build(), None
-            if objective.multi_label:
-                # Rather than from even odds: most of the first steps would be spent on unlearning.
-                uses = np.bincount(data.targets.token_ids, minlength=len(self.classes_))
-                odds = (uses + 0.5) / (len(data.rows) - uses + 0.5)
-                with torch.no_grad():
-                    model.head.bias.copy_(torch.from_numpy(np.log(odds)))
-            if start is not None:
-                with torch.no_grad():
-                    model.embedding[start[0]] = start[1] * (model.embedding.std() / start[1].std())
-            if self.config.mixer == "aggregation":
-                rates = row_rates(self.tokenizer, data)
-                with torch.no_grad():
-                    model.embedding.mul_(torch.from_numpy(rates)[:, None])
-            threads = self.threads or torch.get_num_threads()
-            train_step = make_train_step(model, recipe, objective, rates, threads)
-        except (RuntimeError, MemoryError, OverflowError, TypeError) as error:
-            raise ValueError(
-                f"d_model={self.config.d_model}: no memory for {len(self.tokenizer):,} "
-                "words of that size; give a smaller one"
-            ) from error
-        title = self.config.mixer if validation is not None else f"{self.config.mixer}, all rows"
-        try:
-            with training_bar(title, recipe.epochs, _shown(progress)) as report:
-                history = train(
-                    train_step, data, validation, recipe, seed=seed, report=report, **arguments
-                )
-        except KeyboardInterrupt:
-            self._model = self._model or model
-            raise
-        self._model, self.history_ = model, history
-        if isinstance(train_step, FusedTrainStep):
-            self._memory = memory_of(train_step, data.rows)
-
     def partial_fit(
         self,
-        texts: Iterable[str],
-        labels: Iterable[Any],
+        X: Iterable[str],
+        y: Iterable[Any],
         *,
         epochs: int = 1,
+        sample_weight: Iterable[float] | None = None,
+        class_weight: Literal["unchanged", "balanced"] | Mapping[Label, float] | None = "unchanged",
         seed: int = 0,
         progress: bool | None = None,
+        callbacks: Iterable[Callback] = (),
     ) -> TextClassifier:
-        """Learn on from more texts; new words and new labels are taken in.
+        """Continue training on more texts; the vocabulary and the classes grow.
 
-        New labels come after the known ones in `classes_`. What was learned stays, but for what the
-        new texts say otherwise. The first call is a `fit`. An interruption leaves the classifier as
-        it was.
+        New labels follow the known ones in `classes_`. What was learned before stays unless the new
+        texts contradict it. The first call is a `fit`. An interruption leaves the classifier as it
+        was.
 
         Args:
-            texts, labels: as for `fit`.
-            epochs: passes over them.
-            seed: of their order and of the new rows.
+            X, y: as in `fit`.
+            epochs: the number of passes over these texts.
+            sample_weight: as in `fit`.
+            class_weight: as in `fit`, or "unchanged" for the class weights of the last `fit` or
+                `partial_fit`, which are saved with the model. "balanced" counts the texts of all
+                calls.
+            seed: determines the order of the texts and the initial values of new rows.
+            progress, callbacks: as in `fit`.
 
         Raises:
-            ValueError: a rival, or a classifier without the training.safetensors that
-                `save_pretrained` wrote beside it; it cannot learn on.
+            TypeError, ValueError: as in `fit`; or the classifier cannot continue training, because
+                it was quantized, imported, or loaded without its training.safetensors.
         """
+        epochs = check_integer("epochs", epochs, 1)
+        unchanged = isinstance(class_weight, str) and class_weight == "unchanged"
         if self._model is None:
-            return self.fit(texts, labels, seed=seed, progress=progress)
-        if not self._memory:
+            given: Any = None if unchanged else class_weight
+            return self.fit(
+                X, y, class_weight=given, sample_weight=sample_weight, seed=seed,
+                progress=progress, callbacks=callbacks,
+            )  # fmt: skip
+        if not self._training_state:
             raise ValueError(
-                "partial_fit: this classifier cannot learn on (a rival, one that was quantized or "
-                "imported, or without its training.safetensors); use fit"
+                "partial_fit: this classifier was quantized, imported, or loaded without its "
+                "training.safetensors, so it cannot continue training; use fit"
             )
-        texts, labels = check_labelled(texts, labels)
-        if are_several(labels) != self.multi_label_:
-            wanted = "a list of labels" if self.multi_label_ else "one label"
-            raise TypeError(f"labels: give {wanted} a text, as in training")
-        after = copy(self)
-        after.classes_ = [
-            *self.classes_,
-            *(label for label in distinct(labels) if label not in self.classes_),
-        ]
-        if isinstance(self.tokenizer, WordTokenizer):
+        texts, labels = check_labeled_texts(X, y)
+        _check_label_kind(labels, self.multi_label_, "y")
+        weights = check_sample_weight(sample_weight, len(texts))
+        seed = check_seed(seed)
+        updated, known = copy(self), set(self.classes_)
+        new = [label for label in unique_labels(labels) if label not in known]
+        updated.classes_ = classes = [*self.classes_, *new]
+        if not unchanged:
+            updated.class_weight_ = check_class_weight(class_weight, classes)
+        if isinstance(self.tokenizer_, WordTokenizer):
             config = self.config
-            after._tokenizer = self.tokenizer.extended(
+            updated._tokenizer = self.tokenizer_.extended(
                 texts, config.max_words, config.min_count, config.max_ngrams
             )
-        data = after._encode_labelled(texts, labels, "labels")
-        torch.manual_seed(seed)
-        model = after._build()
-        rates = row_rates(after.tokenizer, data)
-        memory = grown_memory(self._memory, rates, len(after.classes_))
-        with torch.no_grad():
-            model.embedding.mul_(memory["rates"][:, None])
-        model = grown(self._model, model)
+        data = updated._encode_labeled(texts, labels, "y", weights)
+        scales = feature_scales(updated.tokenizer_, data)
+        state = extend_state(self._training_state, scales, len(classes))
+        model = updated._initialize(seed)
+        model.embedding *= state["lr_scale"][:, None]
+        extend_model(self._model, model)
+        # Training continues with the logits before calibration.
         temperature = self.history_.temperature
-        _divide_head(model, 1 / temperature)
-        after.history_ = replace(self.history_, texts=self.history_.texts + len(texts))
-        recipe = self.config.recipe(len(after.classes_), after.history_.texts, self.multi_label_)
-        recipe = replace(recipe, epochs=epochs)
-        objective = Objective(np.ones(len(after.classes_), np.float32), self.multi_label_)
-        threads = self.threads or torch.get_num_threads()
-        train_step = FusedTrainStep(model, recipe, objective, memory["rates"].numpy(), threads)
-        train_step.load_optimizer_state(
-            {name.removeprefix("state."): state for name, state in memory.items()}
+        model.divide_head(1 / temperature)
+        num_texts = self.history_.num_texts + len(texts)
+        updated.history_ = replace(self.history_, num_texts=num_texts)
+        counts = state["label_counts"] + np.bincount(data.targets.token_ids, minlength=len(classes))
+        objective = Objective(
+            class_weights(updated.class_weight_, counts, classes), self.multi_label_
         )
-        with training_bar(self.config.mixer, epochs, _shown(progress)) as report:
-            train(train_step, data, None, recipe, seed=seed, report=report)
-        _divide_head(model, temperature)
-        uses = memory["uses"]
-        after._memory = memory_of(train_step, data.rows)
-        after._memory["uses"] += uses
-        after._model = model
-        self.__dict__.update(after.__dict__)
+        training = self.config.training_config(len(classes), num_texts, self.multi_label_)
+        training = replace(training, epochs=epochs)
+        train_step = TrainStep(model, training, objective, state["lr_scale"], self._num_threads())
+        train_step.load_optimizer_state(
+            {
+                name.removeprefix(OPTIMIZER_PREFIX): array
+                for name, array in state.items()
+                if name.startswith(OPTIMIZER_PREFIX)
+            }
+        )
+        with _reporting("training", progress) as report:
+            train(train_step, data, None, seed=seed, callbacks=(*report, *callbacks))
+        model.divide_head(temperature)
+        updated._model = model
+        updated._training_state = training_state(train_step, data)
+        for name in ("token_counts", "label_counts"):
+            updated._training_state[name] += state[name]
+        self.__dict__.update(updated.__dict__)
         return self
 
-    def quantize(
-        self, kind: Literal["int8"] = "int8", *, max_tokens: int | None = None
-    ) -> TextClassifier:
-        """Make the saved model small: the embedding in 8 bits a number, and fewer tokens if wanted.
-
-        Each row is rounded to whole multiples of a 127th of its largest number. It is used as it
-        would be read again, so that predictions before and after saving are the same.
+    def predict(
+        self,
+        X: str | Iterable[str],
+        top_k: int | None = None,
+        threshold: float | None = None,
+    ) -> Any:
+        """Predict the label of each text.
 
         Args:
-            kind: "int8", the one there is.
-            max_tokens: of all words and grams those that matter most: by what they add to the
-                logits, and by how often they were used in training.
-
-        Raises:
-            ValueError: not trained, or nothing is known of how often tokens were used.
-        """
-        if kind != "int8":
-            raise ValueError(f"kind={shorten(kind)}: there is int8")
-        if max_tokens is not None:
-            self._prune(max_tokens)
-        self._scales, self._memory = round_rows(self.model.embedding), {}
-        return self
-
-    def _prune(self, most: int) -> None:
-        if not isinstance(most, int) or most < 1:
-            raise ValueError(f"max_tokens={shorten(most)}: give a whole number, 1 or more")
-        if not isinstance(self.tokenizer, WordTokenizer) or "uses" not in self._memory:
-            raise ValueError("max_tokens: only for aggregation over words that was trained here")
-        kept = most_important(self.model, self._memory["uses"], most)
-        weights = self.model.state_dict()
-        weights["embedding"] = weights["embedding"][kept]
-        vocabulary = self.tokenizer.vocabulary
-        self._tokenizer = WordTokenizer([vocabulary[i] for i in kept.tolist()])
-        self._model, self._memory = self._build(), {}
-        self._model.load_state_dict(weights)
-
-    def predict(self, texts: Iterable[str]) -> list[Any]:
-        """The most probable label of each text; where there may be several, a tuple of those whose
-        probability is above a threshold, the one that gave the greatest micro-F1 on the held-out
-        rows."""
-        return self.predictor.predict(texts)
-
-    def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
-        """(B, C) probabilities, columns as in `classes_`."""
-        return self.predictor.predict_proba(texts)
-
-    def logits(self, texts: Iterable[str]) -> np.ndarray:
-        """(B, C) float32, columns as in `classes_`."""
-        return self.predictor.logits(texts)
-
-    def evaluate(self, texts: Iterable[str], labels: Iterable[Any]) -> dict[str, float]:
-        """How well known labels are met.
+            X: the texts, as in `fit`, or a single string.
+            top_k: the number of labels to return for each text, with their probabilities.
+            threshold: the probability above which a label is returned, from 0 to 1.
 
         Returns:
-            "accuracy" and "macro_f1", where there may be several labels "micro_f1" and "macro_f1";
-            and "calibration_error", see `hyperagg._common.calibration`.
+            A list with one entry per text; for a single string that entry alone. An entry is
+
+            - the most probable label; in a multi-label problem the tuple of all labels whose
+              probability is above the threshold that maximized the micro-F1 on held-out texts;
+            - with `threshold`: the list of the labels whose probability is above it, the most
+              probable first, which may be empty; in a multi-label problem a tuple as before;
+            - with `top_k`: a list of at most `top_k` pairs (label, probability), the most probable
+              first; with `threshold` as well, only of the labels above it.
+
+        Example:
+            >>> clf = TextClassifier().fit(["good film", "bad film"] * 20, ["yes", "no"] * 20)
+            >>> [(label, round(p)) for label, p in clf.predict("good", top_k=2)]
+            [('yes', 1), ('no', 0)]
+        """
+        return self.predictor.predict(X, top_k, threshold)
+
+    def predict_proba(self, X: str | Iterable[str]) -> np.ndarray:
+        """Return the probabilities (B, C), columns as in `classes_`; (C,) for a single string.
+
+        A row sums to 1; in a multi-label problem every class has a probability of its own.
+        """
+        return self.predictor.predict_proba(X)
+
+    def logits(self, X: str | Iterable[str]) -> np.ndarray:
+        """Return the logits (B, C) float32, columns as in `classes_`; (C,) for a single string."""
+        return self.predictor.logits(X)
+
+    def evaluate(self, X: Iterable[str], y: Iterable[Any]) -> dict[str, float]:
+        """Measure how well the predictions match known labels.
+
+        Args:
+            X, y: as in `fit`.
+
+        Returns:
+            "accuracy" and "macro_f1", or "micro_f1" and "macro_f1" in a multi-label problem, and
+            "expected_calibration_error", each from 0 to 1.
 
         Raises:
-            ValueError: a label that was not there in training.
+            TypeError, ValueError: as in `fit`; or a label did not occur in training.
         """
-        from sklearn.metrics import accuracy_score, f1_score  # takes longer than a prediction
-
-        texts, labels = check_labelled(texts, labels)
+        texts, labels = check_labeled_texts(X, y)
         predictor = self.predictor
-        if are_several(labels) != self.multi_label_:
-            wanted = "a list of labels" if self.multi_label_ else "one label"
-            raise TypeError(f"labels: give {wanted} a text, as in training")
-        data = self._encode_labelled(texts, labels, "labels")
-        logits = predictor.score(data.rows)
-        truth = data.targets.indicators(len(self.classes_))
-        error = expected_calibration_error(
-            self.answers.probabilities(logits), truth, self.multi_label_
+        _check_label_kind(labels, self.multi_label_, "y")
+        data = self._encode_labeled(texts, labels, "y")
+        logits = predictor.model.logits(data.rows)
+        return classification_metrics(
+            self.decoder.decide(logits),
+            data.targets.indicators(len(self.classes_)),
+            self.decoder.probabilities(logits),
+            self.multi_label_,
         )
-        if self.multi_label_:
-            said = self.answers.probabilities(logits) > self.answers.threshold
-            scores = {
-                f"{average}_f1": float(f1_score(truth, said, average=average, zero_division=0))
-                for average in ("micro", "macro")
-            }
-        else:
-            truth, said = data.targets.token_ids, logits.argmax(1)
-            scores = {
-                "accuracy": float(accuracy_score(truth, said)),
-                "macro_f1": float(f1_score(truth, said, average="macro", zero_division=0)),
-            }
-        return {**scores, "calibration_error": error}
 
     def explain(self, text: str) -> Explanation:
-        """What every token of a text adds to every class's logit.
+        """Return what every word of a text contributes to the logit of every class.
 
-        logit_c = bias_c + sum_t contribution_tc. Aggregation's logits are a sum over tokens, so
-        this is exact; for a rival it is the first-order account, gradient times token vector, and
-        the Explanation says so.
+        logit_c = bias_c + sum_t contribution_tc, exactly but for rounding.
 
-        Cost: O(n d C), of a rival C backward passes.
+        Cost: O(n D C).
+
+        Example:
+            >>> clf = TextClassifier().fit(["good film", "bad film"] * 20, ["yes", "no"] * 20)
+            >>> explanation = clf.explain("A good one")
+            >>> explanation.tokens[explanation.for_label("yes").argmax()]
+            'good'
         """
-        (text,) = check_texts([text])
-        predictor, rows = self.predictor, self._encode([text])
-        logits = predictor.score(rows)[0]
-        alignment = self.tokenizer.align(text)
-        return explain(self.model, rows.token_ids, text, alignment, self.answers, logits)
+        if not isinstance(text, str):
+            raise TypeError(f"text: expected str, got {type(text).__name__}")
+        rows = self._encode([text])
+        logits = self.model_.logits(rows)[0]
+        alignment = self.tokenizer_.align(text)
+        return explain(self.model_, rows.token_ids, text, alignment, self.decoder, logits)
 
-    def open(self) -> StreamingDocument:
-        """An empty document that text is appended to, and that can be classified at any time.
+    def stream(self) -> StreamingDocument:
+        """Return an empty document that text is appended to and that can be classified at any time.
 
         Raises:
-            ValueError: what the classifier reads of a word depends on what follows: a rival, a
-                tokenizer of the `tokenizers` library, or max_tokens.
+            ValueError: the classifier has a given tokenizer or `max_tokens`, so what it reads of a
+                word may depend on what follows.
+
+        Example:
+            >>> clf = TextClassifier().fit(["good film", "bad film"] * 20, ["yes", "no"] * 20)
+            >>> clf.stream().append("a go").append("od one").predict()
+            'yes'
         """
-        return self.predictor.open()
+        return self.predictor.stream()
 
     def word_vectors(self) -> np.ndarray:
-        """(words, D) the embedding of the words, by falling use; neither [UNK] nor grams."""
-        return self.model.embedding.detach()[self._ids(grams=False)].numpy()
+        """Return the embedding (words, D) of the words by decreasing frequency, without "[UNK]" and
+        n-grams."""
+        return self.model_.embedding[self._entry_ids(ngrams=False)]
 
     def top_features(self, number: int = 10, among: int = 10_000) -> dict[Label, list[str]]:
-        """The tokens that speak most for each class, of the first `among` of the vocabulary: words
-        by falling use, and grams after them.
+        """Return the most discriminative tokens of each class, the strongest first.
 
-        A token speaks for a class by what it adds to that class's logit more than to the mean of
-        all, at a text's first 64 places on average.
+        The score of a token for a class is what it adds to the logit of the class, averaged over
+        the first 64 positions of a text, minus the mean of the same over all classes.
 
-        Raises:
-            ValueError: a rival, in whose logits a token has no part of its own.
+        Args:
+            number: the number of tokens per class.
+            among: the number of entries of the vocabulary to consider: the words by decreasing
+                frequency, then the n-grams.
         """
-        vocabulary, ids = self.tokenizer.vocabulary, self._ids(grams=True)[:among]
-        best = top_features(self.model, ids, number)
+        number, among = check_integer("number", number, 1), check_integer("among", among, 1)
+        vocabulary, ids = self.tokenizer_.vocabulary, self._entry_ids(ngrams=True)[:among]
+        best = top_features(self.model_, ids, number)
         return {c: [vocabulary[i] for i in row] for c, row in zip(self.classes_, best)}
 
-    def parse_labels(self, labels: Sequence[str] | Sequence[tuple[str, ...]]) -> Labels:
-        """Labels as a file has them, as strings, in the type that this classifier learned."""
+    def quantize(
+        self, dtype: Literal["int8"] = "int8", *, max_tokens: int | None = None
+    ) -> TextClassifier:
+        """Make the saved model small: 8-bit integers for the embedding, and fewer tokens.
+
+        Each row is rounded to integer multiples of its greatest absolute value divided by 127. The
+        classifier predicts with the rounded values, so saving does not change predictions. It
+        cannot continue training with `partial_fit`.
+
+        Args:
+            dtype: "int8".
+            max_tokens: the number of words and n-grams to keep, those with the largest effect on
+                the logits over all their occurrences in training (default: all).
+
+        Raises:
+            TypeError, ValueError: an argument is invalid, the classifier is not fitted, or with
+                `max_tokens` it lacks the token counts of its training.
+        """
+        check_choice("dtype", dtype, ("int8",))
+        if max_tokens is not None:
+            self._prune(check_integer("max_tokens", max_tokens, 1))
+        self._scales, self._training_state = round_to_int8(self.model_.embedding), {}
+        return self
+
+    def parse_labels(self, labels: Labels) -> Labels:
+        """Convert labels that are strings, as files have them, to the labels of this classifier."""
         by_name = {str(label): label for label in self.classes_}
         parsed: Any = [
-            tuple(by_name.get(one, one) for one in label)
+            tuple(by_name.get(str(one), one) for one in label)
             if isinstance(label, tuple)
-            else by_name.get(label, label)
+            else by_name.get(str(label), label)
             for label in labels
         ]
         return parsed
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json, model.safetensors, tokenizer.json and README.md, each whole."""
+        """Write config.json, model.safetensors, tokenizer.json, README.md and, if training can
+        continue, training.safetensors. Each file is written atomically."""
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
-            raise ValueError(f"{folder}: is a file; give the name of a folder")
-        described = {
-            "classes": self.classes_,
-            "several_labels": self.multi_label_,
-            "history": asdict(self.history_),
-            **asdict(self.config),
-        }
-        texts = {
-            "README.md": model_card(self, folder.resolve().name),
-            "tokenizer.json": self.tokenizer.to_json(),
-        }
-        weights, memory = _arrays(self.model.state_dict()), _arrays(self._memory)
+            raise ValueError(f"{folder}: is a file; expected the name of a folder")
+        arrays = dict(self.model_.arrays)
         if self._scales is not None:
-            weights |= model_folder.pack(weights.pop("embedding"), self._scales)
-        tensors = {"model.safetensors": weights, "training.safetensors": memory}
-        model_folder.write(folder, described, texts, tensors)
+            arrays |= serialization.pack(arrays.pop("embedding"), self._scales)
+        serialization.write(
+            folder,
+            self.config,
+            self.decoder,
+            self.class_weight_,
+            self.history_,
+            texts={
+                "README.md": self._card(folder.resolve().name),
+                "tokenizer.json": self.tokenizer_.to_json(),
+            },
+            arrays={"model.safetensors": arrays, "training.safetensors": self._training_state},
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, *, revision: str | None = None, token: str | bool | None = None
+    ) -> TextClassifier:
+        """Load a classifier that `save_pretrained` wrote.
+
+        Args:
+            folder: the folder, or a repository id "owner/name" of the Hugging Face Hub.
+            revision: the branch, tag or commit of the repository.
+            token: the access token for a private repository.
+
+        Raises:
+            ValueError: the folder does not exist, a file is missing or damaged, or it is not a
+                text classifier of this version of hyperagg.
+            ImportError: a repository id requires huggingface_hub.
+        """
+        saved = serialization.read(folder, revision=revision, token=token)
+        classifier = cls(**vars(saved.config))
+        classifier.classes_ = list(saved.decoder.classes)
+        classifier.multi_label_ = saved.decoder.multi_label
+        classifier.class_weight_ = saved.class_weight
+        classifier.history_ = saved.history
+        classifier._tokenizer = saved.tokenizer
+        classifier._model, classifier._scales = saved.model()
+        classifier._training_state = saved.training_state(state_lengths(classifier._model))
+        return classifier
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        private: bool | None = None,
+        commit_message: str = "Upload model",
+    ) -> str:
+        """Save the classifier to a repository of the Hugging Face Hub.
+
+        Args:
+            repo_id: the repository "owner/name"; it is created if it does not exist.
+            revision: the branch to commit to.
+            token: the access token (default: the one that `hf auth login` saved).
+            private: whether a new repository is private.
+            commit_message: the message of the commit.
+
+        Returns:
+            The URL of the commit.
+
+        Raises:
+            ImportError: huggingface_hub is not installed.
+        """
+        if self._model is None:
+            raise ValueError(_NOT_FITTED)
+        return push_folder(
+            self.save_pretrained,
+            repo_id,
+            revision=revision,
+            token=token,
+            private=private,
+            commit_message=commit_message,
+        )
+
+    def to_torch(self) -> ClassifierModule:
+        """Return a PyTorch module of the same function, with a copy of the parameters.
+
+        It maps token ids and `cu_seqlens`, as `tokenizer_.encode` returns them, to logits.
+
+        Raises:
+            ImportError: PyTorch is not installed.
+        """
+        from hyperagg.classifier.interop.torch_module import ClassifierModule
+
+        return ClassifierModule.from_model(self.model_)
 
     def export_onnx(self, path: str | Path) -> None:
-        """Write the model as one .onnx file, from token ids to logits, for runtimes without Python.
+        """Write the model as an .onnx file that maps token ids to logits.
 
-        Inputs `token_ids` (T,) and `cu_seqlens` (B + 1,), int64: what `tokenizer.encode` gives.
-        Outputs `logits` and `probabilities` (B, C) float32, those of `logits` and `predict_proba`.
-        The labels are in the file's metadata; what is in 8 bits stays so. See
+        Its inputs are `token_ids` (T,) and `cu_seqlens` (B + 1,), int64, as `tokenizer_.encode`
+        returns them; its outputs are `logits` and `probabilities` (B, C) float32. The labels are in
+        the metadata of the file, and a quantized embedding stays quantized. See
         `hyperagg.classifier.interop.onnx`.
 
         Raises:
-            ValueError: not trained, a rival, weights of more than 2 GB, or a path that is a folder.
-            ImportError: the package onnx is missing.
+            ValueError: the classifier is not fitted, the parameters exceed 2 GB, or the path is a
+                folder.
+            ImportError: onnx is not installed.
         """
-        if not isinstance(self.model.mixer, PooledAggregation):
-            raise ValueError(f"export_onnx: not for mixer={self.config.mixer!r}; aggregation alone")
-        from hyperagg.classifier.interop import onnx as onnx_export
+        from hyperagg.classifier.interop import onnx
 
-        onnx_export.write(path, self.model, self._scales, self.answers, self.config.max_tokens)
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> TextClassifier:
-        """A classifier from a folder that `save_pretrained` wrote, or from a Hugging Face repo id.
-
-        Raises:
-            ValueError: nothing there, a file missing or damaged, or not a model of this library.
-        """
-        saved = model_folder.read(folder)
-        classifier = cls(**asdict(saved.config))
-        classifier.classes_ = list(saved.answers.classes)
-        classifier.multi_label_ = saved.answers.multi_label
-        classifier.history_ = saved.history
-        classifier._tokenizer = saved.tokenizer
-        with torch.device("meta"):  # shapes alone: a damaged config may ask for terabytes
-            expected = classifier._build().state_dict()
-        weights, classifier._scales = saved.weights(
-            {name: tuple(tensor.shape) for name, tensor in expected.items()}
-        )
-        model = classifier._model = classifier._build()
-        model.load_state_dict(_tensors(weights))
-        classifier._memory = _tensors(saved.training(memory_lengths(model)))
-        return classifier
+        onnx.write(path, self.model_, self._scales, self.decoder, self.config.max_tokens)
 
     @classmethod
     def from_fasttext(cls, file: str | Path) -> TextClassifier:
-        """A classifier from a supervised fastText model (.bin), which answers as fastText does.
+        """Load a supervised fastText model (.bin); the classifier predicts as fastText does.
 
         Raises:
-            ValueError: no such model; see `hyperagg.classifier.interop.fasttext`.
+            ValueError: the file cannot be read; see `hyperagg.classifier.interop.fasttext`.
         """
         found = read_fasttext(file)
         if len(found.labels) < 2:
-            raise ValueError(f"{file}: has one label; a classifier needs at least two classes")
+            raise ValueError(f"{file}: expected a model with at least two labels, got one")
         classifier = cls(d_model=found.dim, pooling="mean", max_ngrams=0)
         classifier.classes_ = list(found.labels)
         classifier.multi_label_ = found.loss == "ova"
         classifier._tokenizer = found.tokenizer
-        classifier._model = classifier._build()
-        with torch.no_grad():
-            classifier._model.embedding.copy_(torch.from_numpy(found.input))
-            classifier._model.head.weight.copy_(torch.from_numpy(found.output))
-            classifier._model.head.bias.zero_()
+        model = classifier._model = classifier._initialize(0)
+        model.embedding[:] = found.input
+        model.weight[:] = found.output
+        model.bias[:] = 0
         return classifier
 
-    def _build(self) -> Classifier:
-        config = self.config
-        mixer: nn.Module
-        if config.mixer == "aggregation":
-            mixer = PooledAggregation(config.d_model, config.pooling)
-        else:
-            mixer = RIVALS[config.mixer](config.d_model)
-        words, classes = len(self.tokenizer), len(self.classes_)
-        return Classifier(words, classes, config.d_model, mixer).requires_grad_(True)
+    def _initialize(self, seed: int) -> ClassifierModel:
+        """Return random parameters for the present tokenizer and classes."""
+        # The spawn key separates this stream from the one that shuffles the texts.
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
+        return ClassifierModel.initialize(
+            len(self.tokenizer_), len(self.classes_), self.config.d_model, self.config.pooling, rng
+        )
+
+    def _train(
+        self,
+        data: LabeledDocuments,
+        objective: Objective,
+        config: TrainingConfig,
+        title: str,
+        *,
+        validation: LabeledDocuments | None,
+        initial: tuple[list[int], np.ndarray] | None,
+        seed: int,
+        progress: bool | None,
+        callbacks: Sequence[Callback],
+        **arguments: Any,
+    ) -> None:
+        """Train new parameters; they replace the present ones at the end."""
+        try:
+            model = self._initialize(seed)
+            if objective.multi_label:
+                # Even odds would have to be unlearned in most of the first steps.
+                counts = np.bincount(data.targets.token_ids, minlength=len(self.classes_))
+                odds = (counts + 0.5) / (len(data.rows) - counts + 0.5)
+                model.bias[:] = np.log(odds)
+            if initial is not None:
+                ids, vectors = initial
+                model.embedding[ids] = vectors * (model.embedding.std() / vectors.std())
+            scales = feature_scales(self.tokenizer_, data)
+            model.embedding *= scales[:, None]
+            train_step = TrainStep(model, config, objective, scales, self._num_threads())
+        except MemoryError as error:
+            raise ValueError(
+                f"d_model={self.config.d_model}: {len(self.tokenizer_):,} tokens of this dimension "
+                "do not fit into memory; use a smaller one"
+            ) from error
+        try:
+            with _reporting(title, progress) as report:
+                history = train(
+                    train_step, data, validation, seed=seed, callbacks=(*report, *callbacks),
+                    **arguments,
+                )  # fmt: skip
+        except KeyboardInterrupt:
+            self._model = self._model or model
+            raise
+        self._model, self.history_ = model, history
+        self._training_state = training_state(train_step, data)
+
+    def _calibrate(self, validation: LabeledDocuments) -> None:
+        """Fit the temperature and the threshold on held-out texts."""
+        if not len(validation.rows):
+            return
+        multi_label, logits = self.multi_label_, self.model_.logits(validation.rows)
+        truth = validation.targets.indicators(len(self.classes_))
+        temperature = fit_temperature(logits, truth, multi_label)
+        self.model_.divide_head(temperature)
+        self.history_.temperature = temperature
+        before, after = (
+            self.decoder.probabilities(z) for z in (logits, logits / np.float32(temperature))
+        )
+        if multi_label:
+            self.history_.threshold = best_threshold(after, truth)[0]
+        self.history_.expected_calibration_error = [
+            expected_calibration_error(probabilities, truth, multi_label)
+            for probabilities in (before, after)
+        ]
+
+    def _prune(self, max_tokens: int) -> None:
+        model, tokenizer = self.model_, self.tokenizer_
+        if not isinstance(tokenizer, WordTokenizer) or "token_counts" not in self._training_state:
+            raise ValueError(
+                "max_tokens: requires the built-in tokenizer and the token counts of training, "
+                "which training.safetensors holds"
+            )
+        counts = self._training_state["token_counts"]
+        kept = most_important_tokens(model, counts, max_tokens)
+        vocabulary = tokenizer.vocabulary
+        self._tokenizer = WordTokenizer([vocabulary[i] for i in kept.tolist()])
+        self._model = replace(model, embedding=model.embedding[kept])
+        self._training_state = {}
 
     def _encode(self, texts: Sequence[str]) -> Ragged:
-        return encode(self.tokenizer, texts, self.config.max_tokens)
+        return encode(self.tokenizer_, check_texts(texts), self.config.max_tokens)
 
-    def _encode_labelled(self, texts: Sequence[str], labels: Labels, name: str) -> Labelled:
+    def _encode_labeled(
+        self,
+        texts: Sequence[str],
+        labels: Labels,
+        name: str,
+        weights: np.ndarray | None = None,
+    ) -> LabeledDocuments:
         targets = encode_labels(labels, self.classes_, name)
-        return Labelled(self._encode(texts), targets)
+        return LabeledDocuments(self._encode(texts), targets, weights)
 
-    def _vectors(self, file: str | Path) -> tuple[list[int], Tensor]:
-        """The ids of the words that a table has, and their vectors."""
+    def _read_vectors(self, file: str | Path) -> tuple[list[int], np.ndarray]:
+        """Return the ids of the words that a file of word vectors has, and their vectors."""
         words, table = read_vectors(file)
         if table.shape[1] != self.config.d_model:
             raise ValueError(
-                f"{file}: vectors of {table.shape[1]} numbers, but d_model is "
-                f"{self.config.d_model}; give d_model={table.shape[1]}"
+                f"{file}: the vectors have dimension {table.shape[1]}, but "
+                f"d_model={self.config.d_model}; pass d_model={table.shape[1]}"
             )
-        ids = {entry: i for i, entry in enumerate(self.tokenizer.vocabulary) if not is_ngram(entry)}
+        vocabulary = self.tokenizer_.vocabulary
+        ids = {entry: i for i, entry in enumerate(vocabulary) if not is_ngram(entry)}
         known = [row for row, word in enumerate(words) if word in ids]
         if len(known) < 2:
-            raise ValueError(f"{file}: has none of the words of the texts, in lower case")
-        return [ids[words[row]] for row in known], torch.from_numpy(table[known])
+            raise ValueError(
+                f"{file}: has none of the words of the texts, which are compared in lower case"
+            )
+        return [ids[words[row]] for row in known], table[known]
 
-    def _calibrate(self, held_out: Labelled) -> None:
-        if not len(held_out.rows):
-            return
-        several, logits = self.multi_label_, self.predictor.score(held_out.rows)
-        truth = held_out.targets.indicators(len(self.classes_))
-        temperature = fit_temperature(logits, truth, several)
-        _divide_head(self.model, temperature)
-        self.history_.temperature = temperature
-        if several:
-            shares = self.answers.probabilities(logits / np.float32(temperature))
-            self.history_.threshold = best_threshold(shares, truth)[0]
-        self.history_.calibration_error = [
-            expected_calibration_error(self.answers.probabilities(z), truth, several)
-            for z in (logits, logits / np.float32(temperature))
-        ]
-
-    def _ids(self, grams: bool) -> np.ndarray:
-        """The ids of all words, and of grams too if wanted."""
+    def _entry_ids(self, ngrams: bool) -> np.ndarray:
+        """Return the ids of all words, and of the n-grams if wanted."""
         return np.array(
             [
                 i
-                for i, entry in enumerate(self.tokenizer.vocabulary)
-                if entry != UNKNOWN and (grams or not is_ngram(entry))
-            ]
+                for i, entry in enumerate(self.tokenizer_.vocabulary)
+                if entry != UNKNOWN and (ngrams or not is_ngram(entry))
+            ],
+            dtype=np.int64,
+        )
+
+    def _num_threads(self) -> int:
+        return self.threads or max_threads()
+
+    def _card(self, title: str) -> str:
+        history, kind = self.history_, " (any number per text)" if self.multi_label_ else ""
+        facts = [
+            f"classes: {summarize_labels(self.classes_)}{kind}",
+            f"tokens in the vocabulary: {len(self.tokenizer_):,}",
+            f"parameters: {self.model_.num_parameters():,}",
+        ]
+        if self._scales is not None:
+            facts.append("embedding: quantized to 8-bit integers")
+        if history.loss:
+            facts.append(f"epochs: {len(history.loss)}; the best was {history.best_epoch + 1}")
+        if history.validation_score:
+            measure = "micro-F1" if self.multi_label_ else "accuracy"
+            best = history.validation_score[history.best_epoch]
+            facts.append(f"{measure} on the held-out part of the training texts: {best:.4f}")
+        if history.expected_calibration_error:
+            before, after = history.expected_calibration_error
+            facts.append(
+                f"expected calibration error there: {before:.4f}, and {after:.4f} with the "
+                f"temperature {history.temperature:.2f}"
+            )
+        return model_card(
+            title,
+            "A text classifier by aggregation of token vectors, trained with hyperagg.",
+            {"pipeline_tag": "text-classification", "tags": ["hyperagg", "text-classification"]},
+            facts,
+            "import hyperagg\n\n"
+            f'clf = hyperagg.TextClassifier.from_pretrained("{title}")\n'
+            'clf.predict("a text")',
         )
 
 
-def _shown(progress: bool | None) -> bool:
-    return sys.stderr.isatty() if progress is None else progress
+_NOT_FITTED = "this TextClassifier is not fitted; call fit or from_pretrained first"
 
 
-def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
+def _check_label_kind(labels: Labels, multi_label: bool, name: str) -> None:
+    if is_multi_label(labels) != multi_label:
+        expected = "a list of labels" if multi_label else "one label"
+        raise TypeError(f"{name}: expected {expected} per text, as in training")
 
 
-def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+@contextmanager
+def _reporting(title: str, progress: bool | None) -> Iterator[tuple[Callback]]:
+    """Yield the callback that moves a progress bar."""
+    with progress_bar(title, progress) as update:
 
+        def report(state: Progress) -> None:
+            speed = state.tokens_per_second
+            unit = f"{speed / 1e6:.1f} M" if speed >= 1e6 else f"{speed / 1e3:.0f} k"
+            status = (
+                f"epoch {state.epoch + 1}/{state.epochs}  loss {state.loss:.3f}  {unit} tokens/s"
+            )
+            update(state.fraction, status)
 
-def _divide_head(model: Classifier, by: float) -> None:
-    with torch.no_grad():
-        for parameter in model.head.parameters():
-            parameter.div_(by)
+        yield (report,)

@@ -1,11 +1,10 @@
-"""What each token of a text adds to each class's logit.
+"""Attributes the logits of a text to its words.
 
-Aggregation's logits are a sum over tokens,
+The logits of a classifier are a sum over tokens,
 
     z_c  =  b_c + sum_t w_t / |w| <W_c, e_t * p_t>
 
-so every token has an exact part in them. Of any other mixer the first-order account is given,
-<dz_c / de_t, e_t>, which need not add up.
+so every token has an exact contribution to each of them.
 """
 
 from __future__ import annotations
@@ -13,138 +12,131 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from hyperagg._common.label_decoder import LabelDecoder
-from hyperagg.classifier.model import Classifier
-from hyperagg.classifier.training.labels import Label
-from hyperagg.layers.pooling import PooledAggregation
-from hyperagg.layers.positions import position_blocks
+from hyperagg._common.label_decoder import Label, LabelDecoder
+from hyperagg.classifier.model import ClassifierModel
+from hyperagg.classifier.pooling import position_blocks
 from hyperagg.text import Alignment, Ragged, occurrence_weights
 
 __all__ = ["Explanation", "by_word", "explain", "top_features"]
 
-_PLACES = 64
+_NUM_POSITIONS = 64  # over which the contribution of a token is averaged in `top_features`
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A text's tokens, which are its words, and what they add to the logits.
+    """The words of a text and their contributions to the logits.
+
+    bias + contributions.sum(0) equals logits but for rounding.
 
     Attributes:
-        text: what was classified.
-        spans: first and last character + 1 of each token in it.
-        tokens: the tokens as they stand there.
-        answers: what the columns stand for.
-        contributions: (T, C) float64.
-        bias: (C,).
-        logits: (C,) as the classifier computes them.
-        exact: whether bias + contributions.sum(0) is logits but for rounding.
+        text: the text that was classified.
+        spans: the first character of each word in it and its last character + 1.
+        decoder: gives the meaning of the columns.
+        contributions: (T, C) float64. A token that stands for two words, such as a bigram,
+            contributes half to each.
+        bias: (C,) float64.
+        logits: (C,) float32, as the classifier computes them.
     """
 
     text: str
     spans: list[tuple[int, int]]
-    answers: LabelDecoder
+    decoder: LabelDecoder
     contributions: np.ndarray
     bias: np.ndarray
     logits: np.ndarray
-    exact: bool
 
     @property
     def tokens(self) -> list[str]:
+        """The words as they stand in the text."""
         return [self.text[begin:end] for begin, end in self.spans]
 
     @property
-    def classes(self) -> list[Label]:
+    def classes_(self) -> list[Label]:
         """The labels, in the order of the columns."""
-        return list(self.answers.classes)
+        return list(self.decoder.classes)
 
     @property
     def label(self) -> Label:
         """The most probable label."""
-        return self.classes[int(self.logits.argmax())]
+        return self.classes_[int(self.logits.argmax())]
 
     @property
     def probabilities(self) -> np.ndarray:
-        return self.answers.probabilities(self.logits.astype(np.float64))
+        """(C,) float64, the probability of every class."""
+        return self.decoder.probabilities(self.logits.astype(np.float64))
 
-    def of(self, label: Label) -> np.ndarray:
-        """(T,) what each token adds to one class's logit.
+    def for_label(self, label: Label) -> np.ndarray:
+        """Return (T,) float64, the contribution of each word to the logit of one label.
 
         Raises:
-            ValueError: no such class.
+            ValueError: the classifier does not have this label.
         """
-        if label not in self.classes:
-            raise ValueError(
-                f"label {label!r}: the classes are {', '.join(map(str, self.classes))}"
-            )
-        return self.contributions[:, self.classes.index(label)]
+        if label not in self.classes_:
+            expected = ", ".join(map(repr, self.classes_))
+            raise ValueError(f"label={label!r}: expected one of {expected}")
+        return self.contributions[:, self.classes_.index(label)]
 
 
 def explain(
-    model: Classifier,
+    model: ClassifierModel,
     token_ids: np.ndarray,
     text: str,
     alignment: Alignment,
-    answers: LabelDecoder,
+    decoder: LabelDecoder,
     logits: np.ndarray,
 ) -> Explanation:
-    """The Explanation of one row of token ids; what words share, each has half of."""
-    exact = isinstance(model.mixer, PooledAggregation)
-    of_ids = (_exact_parts if exact else _first_order_parts)(model, token_ids)
-    parts = by_word(of_ids, alignment)
-    spans = alignment.spans[: len(parts)]
-    bias = model.head.bias.detach().double().numpy()
-    return Explanation(text, spans, answers, parts, bias, logits, exact)
+    """Return the explanation of a text.
+
+    Args:
+        model: the parameters.
+        token_ids: (T,) the tokens of the text that the classifier reads.
+        text: the text.
+        alignment: says which words the tokens stand for.
+        decoder: gives the meaning of the columns.
+        logits: (C,) of the text.
+
+    Numerics: float64. Cost: O(T D C).
+    """
+    contributions = by_word(_token_contributions(model, token_ids), alignment)
+    spans = alignment.spans[: len(contributions)]
+    bias = model.bias.astype(np.float64)
+    return Explanation(text, spans, decoder, contributions, bias, logits)
 
 
-def by_word(of_ids: np.ndarray, alignment: Alignment) -> np.ndarray:
-    """(words, C) from what each token id has, (T, C); what two words share, each has half of."""
-    owners = alignment.owners[: len(of_ids)]  # a rival may have read no more
-    parts = np.zeros((int(owners.max(initial=-1)) + 1, of_ids.shape[1]))
+def by_word(contributions: np.ndarray, alignment: Alignment) -> np.ndarray:
+    """Sum the contributions (T, C) of tokens by word; a token that stands for two words contributes
+    half to each."""
+    owners = alignment.owners[: len(contributions)]  # fewer than all tokens with max_tokens
+    sums = np.zeros((int(owners.max(initial=-1)) + 1, contributions.shape[1]))
     for side in (0, 1):
-        np.add.at(parts, owners[:, side], of_ids / 2)
-    return parts
+        np.add.at(sums, owners[:, side], contributions / 2)
+    return sums
 
 
-def top_features(model: Classifier, ids: np.ndarray, number: int) -> np.ndarray:
-    """(C, number) of `ids` those that speak most for each class, the strongest first."""
-    if not isinstance(model.mixer, PooledAggregation):
-        raise ValueError("top_features: only aggregation's logits are a sum over tokens")
-    with torch.no_grad():
-        vectors = model.embedding[torch.from_numpy(ids)].double()
-        place = model.mixer.positions(_PLACES).double().mean(0)
-        parts = (vectors * place) @ model.head.weight.double().T
-        parts -= parts.mean(1, keepdim=True)
-        best = parts.topk(min(number, len(vectors)), dim=0).indices.T
-    return ids[best.numpy()]
+def top_features(model: ClassifierModel, token_ids: np.ndarray, number: int) -> np.ndarray:
+    """Return (C, number), those of `token_ids` that are most discriminative for each class, the
+    strongest first.
+
+    The score of a token for a class is its mean contribution at the first 64 positions, minus the
+    mean of the same over all classes.
+    """
+    vectors = model.embedding[token_ids].astype(np.float64)
+    blocks = position_blocks(_NUM_POSITIONS, len(model.positions))
+    positions = model.positions[blocks].astype(np.float64).mean(0)
+    scores = (vectors * positions) @ model.weight.astype(np.float64).T
+    scores -= scores.mean(1, keepdims=True)
+    ranked = np.argsort(-scores, axis=0, kind="stable")[:number]
+    return token_ids[ranked.T]
 
 
-def _exact_parts(model: Classifier, token_ids: np.ndarray) -> np.ndarray:
-    assert isinstance(model.mixer, PooledAggregation)
+def _token_contributions(model: ClassifierModel, token_ids: np.ndarray) -> np.ndarray:
     n = len(token_ids)
-    with torch.no_grad():
-        positions = model.mixer.positions.weight.double()
-        vectors = model.embedding[torch.from_numpy(token_ids).long()].double()
-        vectors = vectors * positions[position_blocks(n, len(positions))]
-        parts = (vectors @ model.head.weight.double().T).numpy()
-    if model.mixer.pooling == "mean":
-        return parts / max(n, 1)
+    vectors = model.embedding[token_ids].astype(np.float64)
+    vectors *= model.positions[position_blocks(n, len(model.positions))]
+    contributions = vectors @ model.weight.astype(np.float64).T
+    if model.pooling == "mean":
+        return contributions / max(n, 1)
     weights = occurrence_weights(Ragged(token_ids, np.array([0, n])), len(model.embedding))
     weights = weights.astype(np.float64)
-    return parts * weights[:, None] / max(1.0, np.square(weights).sum()) ** 0.5
-
-
-def _first_order_parts(model: Classifier, token_ids: np.ndarray) -> np.ndarray:
-    """The token vectors become an embedding of their own, whose gradient is asked for."""
-    n = len(token_ids)
-    ids = torch.arange(n)
-    vectors = model.embedding.detach()[torch.from_numpy(token_ids).long()].requires_grad_()
-    context = model.mixer(vectors, ids, torch.tensor([0, n]))
-    logits = model.head(context)[0]
-    parts = np.zeros((n, len(logits)))
-    for c in range(len(logits) if n else 0):
-        (gradient,) = torch.autograd.grad(logits[c], vectors, retain_graph=True)
-        dense = gradient.to_dense() if gradient.is_sparse else gradient
-        parts[:, c] = (dense * vectors.detach()).sum(1).double().numpy()
-    return parts
+    return contributions * weights[:, None] / max(1.0, np.square(weights).sum()) ** 0.5

@@ -42,9 +42,8 @@ def html_page(explanations: Iterable[Explanation], title: str) -> str:
     sections = []
     for e in explanations:
         best = np.argsort(-e.logits)[:3]
-        ranks = ", ".join(f"{escape(str(e.classes[c]))} {e.probabilities[c]:.1%}" for c in best)
-        note = "" if e.exact else "<p class=note>First-order shares: they need not add up.</p>"
-        sections.append(f"<section><h2>{ranks}</h2>{note}<p>{_html(e, best)}</p></section>")
+        ranks = ", ".join(f"{escape(str(e.classes_[c]))} {e.probabilities[c]:.1%}" for c in best)
+        sections.append(f"<section><h2>{ranks}</h2><p>{_html(e, best)}</p></section>")
     rgb_for, rgb_against = (", ".join(map(str, each)) for each in (_FOR, _AGAINST))
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>
@@ -52,7 +51,6 @@ def html_page(explanations: Iterable[Explanation], title: str) -> str:
 body {{ font: 16px/1.7 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto }}
 h2 {{ font-size: 1rem; margin-bottom: 0 }}
 section p {{ white-space: pre-wrap; overflow-wrap: anywhere; margin-top: .3rem }}
-.note {{ color: #777 }}
 span {{ border-radius: .2em; padding: .1em 0 }}
 </style>
 <h1>{escape(title)}</h1>
@@ -70,7 +68,7 @@ def _html(e: Explanation, best: np.ndarray) -> str:
         if token is None:
             out.append(escape(piece))
             continue
-        told = ", ".join(f"{e.classes[c]} {e.contributions[token, c]:+.3f}" for c in best)
+        told = ", ".join(f"{e.classes_[c]} {e.contributions[token, c]:+.3f}" for c in best)
         colour = ", ".join(map(str, _colour(shares[token])))
         out.append(
             f'<span title="{escape(told)}" style="background: rgba({colour}, '
@@ -81,7 +79,7 @@ def _html(e: Explanation, best: np.ndarray) -> str:
 
 def _shares(e: Explanation, label: str | int | None) -> np.ndarray:
     """(T,) from -1 to 1: the contributions over the greatest of them."""
-    parts = e.of(e.label if label is None else label)
+    parts = e.for_label(e.label if label is None else label)
     return parts / max(np.abs(parts).max(initial=0), 1e-12)
 
 

@@ -1,4 +1,4 @@
-"""What was seen in a training."""
+"""Records what happened during training."""
 
 from __future__ import annotations
 
@@ -9,18 +9,26 @@ __all__ = ["History"]
 
 @dataclass
 class History:
-    """What was seen on the way, one entry an epoch; `best_epoch` counts from 0.
+    """The course of the last `fit`.
 
-    `texts` is how many were learned, `validation_score` the accuracy on the held-out rows, of
-    several labels micro-F1; `calibration_error` is that of those rows before and after dividing by
-    `temperature`; `threshold` is the probability that makes an answer of several labels.
+    Attributes:
+        num_texts: the number of training texts, those of `partial_fit` included.
+        loss: the mean training loss of each epoch.
+        validation_score: the accuracy on the held-out rows after each epoch; in multi-label
+            problems the greatest micro-F1 over all thresholds. Empty without held-out rows.
+        seconds: the training time of each epoch in seconds.
+        best_epoch: the epoch, counted from 0, whose weights were kept; -1 before training.
+        temperature: the number by which the head was divided; see `fit_temperature`.
+        threshold: the probability above which a text of a multi-label problem has a label.
+        expected_calibration_error: that of the held-out rows before and after division by
+            `temperature`. Empty without held-out rows.
     """
 
-    texts: int = 0
+    num_texts: int = 0
     loss: list[float] = field(default_factory=list)
     validation_score: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     best_epoch: int = -1
     temperature: float = 1.0
     threshold: float = 0.5
-    calibration_error: list[float] = field(default_factory=list)
+    expected_calibration_error: list[float] = field(default_factory=list)

@@ -1,7 +1,7 @@
-"""Rows for new words and new classes in a trained classifier, and what it needs to learn on.
+"""Extends a trained classifier by rows for new tokens and new classes.
 
-A trained row has taken large steps first and smaller ones since; the sum that its step size goes
-by is kept, so that more texts move it a little and a new row much.
+The state of training is saved next to the weights. A row that has been trained accumulated squared
+gradients, so further texts change it a little; a new row has accumulated none and changes much.
 """
 
 from __future__ import annotations
@@ -9,54 +9,77 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from hyperagg.classifier.kernels.trainer import weights
-from hyperagg.classifier.model import Classifier
-from hyperagg.classifier.training.train_steps import FusedTrainStep
-from hyperagg.layers.pooling import PooledAggregation
-from hyperagg.text import Ragged
+from hyperagg.classifier.model import ClassifierModel
+from hyperagg.classifier.training.train_step import LabeledDocuments, TrainStep
 
-__all__ = ["grown", "grown_memory", "memory_lengths", "memory_of"]
+__all__ = [
+    "OPTIMIZER_PREFIX",
+    "extend_model",
+    "extend_state",
+    "state_lengths",
+    "training_state",
+]
 
-
-def memory_of(train_step: FusedTrainStep, rows: Ragged) -> dict[str, Tensor]:
-    """What is kept of a training: states and rates of rows, and how often each token was used."""
-    uses = np.bincount(rows.token_ids, minlength=len(train_step.rates))
-    kept = {f"state.{name}": state.clone() for name, state in train_step.optimizer_state().items()}
-    return {**kept, "rates": torch.from_numpy(train_step.rates), "uses": torch.from_numpy(uses)}
+OPTIMIZER_PREFIX = "optimizer."
 
 
-def memory_lengths(model: Classifier) -> dict[str, int]:
-    """By name how long the tensors of a model's memory are."""
-    if not isinstance(model.mixer, PooledAggregation):
-        return {}
-    lengths = {f"state.{name}": len(table) for name, table in weights(model).tables.items()}
-    return {**lengths, "rates": len(model.embedding), "uses": len(model.embedding)}
+def training_state(train_step: TrainStep, data: LabeledDocuments) -> dict[str, np.ndarray]:
+    """Return what `partial_fit` continues from.
+
+    It holds the accumulated squared gradients of the rows of each array ("optimizer."), the scale
+    of the learning rate of each row of the embedding ("lr_scale"), and how often each token and
+    each label occurred ("token_counts", "label_counts").
+    """
+    vocab_size, num_classes = len(train_step.lr_scale), len(train_step.model.bias)
+    optimizer = train_step.optimizer_state()
+    return {
+        **{f"{OPTIMIZER_PREFIX}{name}": array.copy() for name, array in optimizer.items()},
+        "lr_scale": train_step.lr_scale,
+        "token_counts": np.bincount(data.rows.token_ids, minlength=vocab_size),
+        "label_counts": np.bincount(data.targets.token_ids, minlength=num_classes),
+    }
 
 
-def grown(model: Classifier, larger: Classifier) -> Classifier:
-    """`larger` with the weights of `model` where both have them; a new class is as unlikely as the
-    least likely of the old ones, whatever the text."""
-    with torch.no_grad():
-        larger.head.weight.zero_()
-        larger.head.bias.fill_(float(model.head.bias.min()))
-        for own, old in zip(larger.parameters(), model.parameters()):
-            own[: len(old)] = old
-    return larger
+def state_lengths(model: ClassifierModel) -> dict[str, int]:
+    """Return the length of each array of the training state of a model."""
+    lengths = {f"{OPTIMIZER_PREFIX}{name}": len(array) for name, array in model.arrays.items()}
+    vocab_size, num_classes = len(model.embedding), len(model.bias)
+    return {
+        **lengths,
+        "lr_scale": vocab_size,
+        "token_counts": vocab_size,
+        "label_counts": num_classes,
+    }
 
 
-def grown_memory(
-    memory: Mapping[str, Tensor], rates: np.ndarray, classes: int
-) -> dict[str, Tensor]:
-    """The memory with nothing learned yet in the new rows; `rates` (V,) is used for those alone."""
-    lengths = {name: len(rates) for name in ("state.embedding", "uses")}
-    lengths |= {"state.weight": classes, "state.bias": classes}
-    larger = dict(memory)
+def extend_model(model: ClassifierModel, larger: ClassifierModel) -> None:
+    """Copy the parameters of `model` into `larger`, which may have more tokens and classes.
+
+    A new class starts with zero weights and the smallest bias, so it is as improbable as the least
+    probable known class whatever the text.
+    """
+    larger.weight[:] = 0
+    larger.bias[:] = model.bias.min()
+    for name, array in model.arrays.items():
+        larger.arrays[name][: len(array)] = array
+
+
+def extend_state(
+    state: Mapping[str, np.ndarray], lr_scale: np.ndarray, num_classes: int
+) -> dict[str, np.ndarray]:
+    """Return the training state with zeros for the new rows and their `lr_scale`, out of (V,)."""
+    vocab_size, known = len(lr_scale), len(state["lr_scale"])
+    lengths = {
+        "optimizer.embedding": vocab_size,
+        "token_counts": vocab_size,
+        "optimizer.weight": num_classes,
+        "optimizer.bias": num_classes,
+        "label_counts": num_classes,
+    }
+    larger = dict(state)
     for name, length in lengths.items():
-        old = memory[name]
-        larger[name] = torch.cat([old, old.new_zeros(length - len(old))])
-    known = len(memory["rates"])
-    larger["rates"] = torch.cat([memory["rates"], torch.from_numpy(rates[known:])])
+        array = state[name]
+        larger[name] = np.concatenate([array, np.zeros(length - len(array), array.dtype)])
+    larger["lr_scale"] = np.concatenate([state["lr_scale"], lr_scale[known:]])
     return larger

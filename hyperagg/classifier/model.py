@@ -1,51 +1,121 @@
-"""A classifier of token sequences: embedding, a mixer that pools, a linear head.
+"""Holds the parameters of a text classifier.
 
-    logits  =  W mixer(e_1 ... e_n) + b
+    logits  =  W sum_t w_t e_t * p_b(t) / |w| + b
 
-The skeleton is the same for aggregation and for its rivals in `hyperagg.classifier.baselines.attention`; only
-the mixer differs, so that a comparison compares mixers.
+e_t is the embedding of token t, p_b(t) the vector of the block of positions that t lies in, and w_t
+the weight of the token's occurrence.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
 
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+import numpy as np
 
-__all__ = ["Classifier", "Mixer"]
+from hyperagg.classifier.kernels import scoring
+from hyperagg.classifier.pooling import NUM_BLOCKS, Pooling
+from hyperagg.text import Ragged
 
+__all__ = ["ClassifierModel"]
 
-class Mixer(Protocol):
-    """Pools the tokens of ragged rows into one vector a row."""
-
-    def __call__(self, embedding: Tensor, token_ids: Tensor, cu_seqlens: Tensor) -> Tensor: ...
+_INITIAL_RANGE = 0.05
 
 
-class Classifier(nn.Module):
-    """Ragged rows of token ids to logits.
+@dataclass
+class ClassifierModel:
+    """The parameters of a text classifier, float32 arrays.
 
     Args:
-        vocabulary: V, the rows of the embedding.
-        classes: C.
-        d_model: D.
-        mixer: what pools a row's vectors into one.
+        embedding: (V, D) the vectors of the tokens.
+        positions: (16, D) the position vectors. Block k holds the positions t with
+            floor(log2(t + 1)) = k; the last block has no end.
+        weight: (C, D) the weights of the linear head.
+        bias: (C,) its bias.
+        pooling: "harmonic": the c-th occurrence of a token in a text has the weight w_t = 1/c, and
+            |w| is the square root of the sum of the squared weights; or "mean": all weights are 1,
+            and |w| is their number.
+
+    Example:
+        >>> from hyperagg.text import Ragged
+        >>> model = ClassifierModel.initialize(9, 2, 4, "harmonic", np.random.default_rng(0))
+        >>> model.logits(Ragged(np.array([1, 2, 2], np.int32), np.array([0, 3]))).shape
+        (1, 2)
     """
 
-    def __init__(self, vocabulary: int, classes: int, d_model: int, mixer: nn.Module) -> None:
-        super().__init__()
-        self.embedding = nn.Parameter(torch.empty(vocabulary, d_model).uniform_(-0.05, 0.05))
-        self.mixer = mixer
-        self.head = nn.Linear(d_model, classes)
+    embedding: np.ndarray
+    positions: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+    pooling: Pooling = "harmonic"
 
-    def forward(
-        self, token_ids: Int[Tensor, " T"], cu_seqlens: Int[Tensor, " borders"]
-    ) -> Float[Tensor, "B C"]:
-        """(B, C) logits of the rows token_ids[cu_seqlens[b] : cu_seqlens[b + 1]]."""
-        return self.head(self.mixer(self.embedding, token_ids, cu_seqlens))
+    @classmethod
+    def initialize(
+        cls,
+        vocab_size: int,
+        num_classes: int,
+        d_model: int,
+        pooling: Pooling,
+        rng: np.random.Generator,
+    ) -> ClassifierModel:
+        """Return a model with random parameters.
 
-    def count_parameters(self) -> dict[str, int]:
-        """Trainable parameters in all, and those outside the embedding."""
-        total = sum(p.numel() for p in self.parameters() if p.requires_grad)
-        return {"parameters": total, "without_embedding": total - self.embedding.numel()}
+        The embedding is drawn from U(-0.05, 0.05), weight and bias from U(-1, 1) / sqrt(D), and the
+        position vectors are 1.
+        """
+
+        def uniform(limit: float, *shape: int) -> np.ndarray:
+            # float32 from the start and in place: the embedding may be large.
+            values = rng.random(shape, dtype=np.float32)
+            values *= np.float32(2 * limit)
+            values -= np.float32(limit)
+            return values
+
+        return cls(
+            embedding=uniform(_INITIAL_RANGE, vocab_size, d_model),
+            positions=np.ones((NUM_BLOCKS, d_model), dtype=np.float32),
+            weight=uniform(d_model**-0.5, num_classes, d_model),
+            bias=uniform(d_model**-0.5, num_classes),
+            pooling=pooling,
+        )
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name; they share memory with the model."""
+        return {
+            "embedding": self.embedding,
+            "positions": self.positions,
+            "weight": self.weight,
+            "bias": self.bias,
+        }
+
+    @property
+    def kernel_arguments(self) -> scoring.ModelArrays:
+        """The parameters in the form that the kernels take."""
+        harmonic = self.pooling == "harmonic"
+        return scoring.ModelArrays(self.embedding, self.positions, self.weight, self.bias, harmonic)
+
+    def logits(self, rows: Ragged) -> np.ndarray:
+        """Return the logits (B, C) float32 of rows of token ids.
+
+        Numerics: sums over tokens in float64. Cost: O(n D + C D) per row of n tokens.
+        """
+        return scoring.logits(self.kernel_arguments, rows)
+
+    def num_parameters(self) -> int:
+        """Return the number of trained numbers."""
+        return sum(array.size for array in self.arrays.values())
+
+    def copy(self) -> ClassifierModel:
+        """Return a model with arrays of its own."""
+        copies = {name: array.copy() for name, array in self.arrays.items()}
+        return ClassifierModel(**copies, pooling=self.pooling)
+
+    def assign(self, other: ClassifierModel) -> None:
+        """Copy the values of another model of the same shapes into these arrays."""
+        for name, array in self.arrays.items():
+            array[:] = other.arrays[name]
+
+    def divide_head(self, divisor: float) -> None:
+        """Divide weight and bias, and with them all logits, by a number."""
+        self.weight /= np.float32(divisor)
+        self.bias /= np.float32(divisor)

@@ -1,117 +1,118 @@
-"""From texts to labels, and no more: the part of a classifier that serves.
+"""Predicts the labels of texts with trained parameters.
 
-It needs no PyTorch, which takes longer to import than a hundred thousand predictions.
+This is the part of a classifier that serves. It does not import the modules that train, so that a
+process which only predicts starts quickly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hyperagg._common.label_decoder import LabelDecoder
-from hyperagg.classifier import serialization as model_folder
-from hyperagg.classifier.config import ClassifierConfig
+from hyperagg._common.label_decoder import Label, LabelDecoder
+from hyperagg.classifier import serialization
 from hyperagg.classifier.kernels import scoring
-from hyperagg.classifier.kernels.scoring import Weights
+from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.streaming import StreamingDocument
-from hyperagg.classifier.training.labels import Label, check_texts
+from hyperagg.classifier.training.labels import check_texts
 from hyperagg.text import Ragged, Tokenizer, WordTokenizer, scan
 
 __all__ = ["Predictor", "encode", "load_predictor"]
 
 
 class Predictor:
-    """What a `TextClassifier` predicts with; any number of threads may call it at once.
+    """Predicts the labels of texts; any number of threads may use it at the same time.
 
     Args:
-        config: what the classifier is made of.
-        tokenizer: from texts to rows of token ids.
-        answers: from logits to labels.
-        model: aggregation's weights; or of a rival, what gives the logits (B, C) of rows.
+        model: the parameters.
+        tokenizer: converts texts to rows of token ids.
+        decoder: converts logits to labels.
+        max_tokens: the number of tokens of a text that are read (default: all of them).
 
-    Numerics: aggregation's are float32, sums in float64. Cost: O(n d) a text, any length.
+    Numerics: float32, sums over tokens in float64. Cost: O(n D + C D) per text of n tokens.
     """
 
     def __init__(
         self,
-        config: ClassifierConfig,
+        model: ClassifierModel,
         tokenizer: Tokenizer,
-        answers: LabelDecoder,
-        model: Weights | Callable[[Ragged], np.ndarray],
+        decoder: LabelDecoder,
+        max_tokens: int | None = None,
     ) -> None:
-        self.config, self.tokenizer, self.answers = config, tokenizer, answers
-        self._model = model
+        self.model, self.tokenizer, self.decoder = model, tokenizer, decoder
+        self.max_tokens = max_tokens
 
     @property
     def classes_(self) -> list[Label]:
         """The labels, in the order of the columns of `predict_proba`."""
-        return list(self.answers.classes)
+        return list(self.decoder.classes)
 
-    def predict(self, texts: Iterable[str]) -> list[Any]:
-        """The most probable label of each text, or where there may be several a tuple."""
-        return self.answers.labels(self.logits(texts))
+    @property
+    def multi_label_(self) -> bool:
+        """Whether a text may have any number of labels instead of exactly one."""
+        return self.decoder.multi_label
 
-    def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
-        """(B, C) probabilities, columns as in `classes_`."""
-        return self.answers.probabilities(self.logits(texts))
+    def predict(
+        self,
+        X: str | Iterable[str],
+        top_k: int | None = None,
+        threshold: float | None = None,
+    ) -> Any:
+        """Return the predicted label of each text; see `TextClassifier.predict`."""
+        if isinstance(X, str):
+            return self.decoder.labels(self.logits([X]), top_k, threshold)[0]
+        return self.decoder.labels(self.logits(X), top_k, threshold)
 
-    def logits(self, texts: Iterable[str]) -> np.ndarray:
-        """(B, C) float32, columns as in `classes_`."""
-        texts, tokenizer, model = check_texts(texts), self.tokenizer, self._model
-        if (
-            len(texts) == 1
-            and isinstance(tokenizer, WordTokenizer)
-            and isinstance(model, Weights)
-            and self.config.max_tokens is None
-        ):
+    def predict_proba(self, X: str | Iterable[str]) -> np.ndarray:
+        """Return the probabilities (B, C), columns as in `classes_`; (C,) for a single string."""
+        return self.decoder.probabilities(self.logits(X))
+
+    def logits(self, X: str | Iterable[str]) -> np.ndarray:
+        """Return the logits (B, C) float32, columns as in `classes_`; (C,) for a single string."""
+        if isinstance(X, str):
+            return self.logits([X])[0]
+        texts, tokenizer = check_texts(X), self.tokenizer
+        if len(texts) == 1 and isinstance(tokenizer, WordTokenizer) and self.max_tokens is None:
             data = scan.text_to_bytes(texts[0])
-            return scoring.logits_of_text(model, data, tokenizer.table, tokenizer.has_ngrams)
-        return self.score(encode(tokenizer, texts, self.config.max_tokens))
+            parameters = self.model.kernel_arguments
+            return scoring.logits_of_text(parameters, data, tokenizer.table, tokenizer.has_ngrams)
+        return self.model.logits(encode(tokenizer, texts, self.max_tokens))
 
-    def score(self, rows: Ragged) -> np.ndarray:
-        """(B, C) logits of rows of token ids."""
-        if isinstance(self._model, Weights):
-            return scoring.logits(self._model, rows)
-        return self._model(rows)
-
-    def open(self) -> StreamingDocument:
-        """An empty document that text is appended to, and that can be classified at any time.
-
-        Raises:
-            ValueError: what the classifier reads of a word depends on what follows: a rival, a
-                tokenizer of the `tokenizers` library, or max_tokens.
-        """
-        if not isinstance(self._model, Weights):
-            raise ValueError(f"open: not for mixer={self.config.mixer!r}, which reads texts whole")
+    def stream(self) -> StreamingDocument:
+        """Return an empty document; see `TextClassifier.stream`."""
         if not isinstance(self.tokenizer, WordTokenizer):
-            raise ValueError("open: not for a tokenizer that was given, which reads texts whole")
-        if self.config.max_tokens is not None:
-            raise ValueError(f"open: not with max_tokens={self.config.max_tokens}")
-        return StreamingDocument(self._model, self.tokenizer, self.answers)
+            raise ValueError(
+                f"stream: expected the built-in tokenizer, got {type(self.tokenizer).__name__}, "
+                "which reads texts whole"
+            )
+        if self.max_tokens is not None:
+            raise ValueError(f"stream: not available with max_tokens={self.max_tokens}")
+        return StreamingDocument(self.model.kernel_arguments, self.tokenizer, self.decoder)
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int | None) -> Ragged:
-    """What a classifier reads of each text; None: all of it."""
+    """Return the token ids of the texts, the first `max_tokens` of each unless it is None."""
     rows = tokenizer.encode(texts)
     return rows if max_tokens is None else rows.truncate(max_tokens)
 
 
-def load_predictor(folder: str | Path) -> Predictor:
-    """What predicts with the classifier that `save_pretrained` wrote, or with one of the Hugging
-    Face hub. Only a rival of aggregation needs PyTorch for it.
+def load_predictor(
+    folder: str | Path, *, revision: str | None = None, token: str | bool | None = None
+) -> Predictor:
+    """Load the part of a saved classifier that predicts.
+
+    Args:
+        folder: a folder that `TextClassifier.save_pretrained` wrote, or a repository id
+            "owner/name" of the Hugging Face Hub.
+        revision: the branch, tag or commit of the repository.
+        token: the access token for a private repository.
 
     Raises:
         ValueError: as `TextClassifier.from_pretrained`.
     """
-    saved = model_folder.read(folder)
-    if saved.config.mixer != "aggregation":
-        from hyperagg.classifier.estimator import TextClassifier
-
-        return TextClassifier.from_pretrained(folder).predictor
-    found, _ = saved.weights()
-    embedding, positions, weight, bias = (found[name] for name in model_folder.TABLES)
-    weights = Weights(embedding, positions, weight, bias, saved.config.pooling == "harmonic")
-    return Predictor(saved.config, saved.tokenizer, saved.answers, weights)
+    saved = serialization.read(folder, revision=revision, token=token)
+    model, _ = saved.model()
+    return Predictor(model, saved.tokenizer, saved.decoder, saved.config.max_tokens)

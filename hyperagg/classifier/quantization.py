@@ -1,36 +1,36 @@
-"""What makes a saved classifier small: fewer tokens, and 8 bits a number."""
+"""Makes a classifier small: fewer tokens, and 8-bit integers for the embedding."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from hyperagg.classifier.model import Classifier
+from hyperagg.classifier.model import ClassifierModel
 
-__all__ = ["most_important", "round_rows"]
+__all__ = ["most_important_tokens", "round_to_int8"]
 
 
-def most_important(model: Classifier, uses: Tensor, most: int) -> Tensor:
-    """Row 0, [UNK], and the `most` rows that matter most, in their order.
+def most_important_tokens(
+    model: ClassifierModel, token_counts: np.ndarray, max_tokens: int
+) -> np.ndarray:
+    """Return row 0, "[UNK]", and the `max_tokens` most important rows of the embedding, ascending.
 
-    By uses_v sum_c (<W_c - mean W, e_v>)^2: what a token adds to the logits, squared, over all its
-    uses in training.
+    The importance of row v is count_v sum_c <W_c - mean W, e_v>^2: the square of what the token
+    adds to the logits, over all its occurrences in training.
     """
-    with torch.no_grad():
-        scores = model.embedding @ (model.head.weight - model.head.weight.mean(0)).T
-        worth = scores.square().sum(1) * uses
-        worth[0] = torch.inf
-        return worth.topk(min(most + 1, len(worth))).indices.sort().values
+    logits = model.embedding @ (model.weight - model.weight.mean(0)).T
+    importance = np.square(logits).sum(1) * token_counts
+    importance[0] = np.inf
+    return np.sort(np.argsort(-importance, kind="stable")[: max_tokens + 1])
 
 
-def round_rows(rows: Tensor) -> np.ndarray:
-    """Rounds each row, in place, to whole multiples of a 127th of its largest number.
+def round_to_int8(rows: np.ndarray) -> np.ndarray:
+    """Round each row of (V, D) in place to integer multiples of its scale.
 
     Returns:
-        (V,) what they are multiples of.
+        (V,) float32, the scales: the greatest absolute value of each row divided by 127.
     """
-    with torch.no_grad():
-        scales = rows.abs().amax(1).clamp(min=1e-30) / 127
-        rows.copy_((rows / scales[:, None]).round() * scales[:, None])
-    return scales.numpy()
+    scales = np.maximum(np.abs(rows).max(1), np.float32(1e-30)) / np.float32(127)
+    np.divide(rows, scales[:, None], out=rows)
+    np.rint(rows, out=rows)
+    rows *= scales[:, None]
+    return scales

@@ -1,9 +1,10 @@
-"""A model's folder: config.json, model.safetensors, tokenizer.json and README.md.
+"""Reads and writes model folders: config.json, model.safetensors, tokenizer.json and README.md.
 
-Beside them may lie training.safetensors, by which a model can learn on. In model.safetensors the
-embedding may be kept in 8 bits, a row as whole numbers from -127 to 127 and what they are times.
+training.safetensors may accompany them; `partial_fit` needs it. In model.safetensors the embedding
+may be quantized: each row consists of integers from -127 to 127 and a scale.
 
-What is written is whole or not there; what cannot be read is told by file, reason and remedy.
+Writing is atomic. Reading trusts nothing: every field has a type and a range, every tensor a shape,
+and an error names the file, the reason and the remedy.
 """
 
 from __future__ import annotations
@@ -20,182 +21,136 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from hyperagg._common.atomic import atomic_write
-from hyperagg._common.label_decoder import LabelDecoder
+from hyperagg._common.hub import locate_model
+from hyperagg._common.label_decoder import Label, LabelDecoder
+from hyperagg._common.validation import check_bool, check_integer, check_real
 from hyperagg.classifier.config import ClassifierConfig
 from hyperagg.classifier.history import History
-from hyperagg.classifier.pooling import BLOCKS
-from hyperagg.classifier.training.labels import check_classes
+from hyperagg.classifier.model import ClassifierModel
+from hyperagg.classifier.pooling import NUM_BLOCKS
+from hyperagg.classifier.training.labels import ClassWeight, check_class_weight
 from hyperagg.text import Tokenizer, read_tokenizer, register_tokenizer
 
-__all__ = ["SCALES", "SMALL", "TABLES", "Saved", "pack", "read", "write"]
+__all__ = ["INT8", "SCALES", "SavedClassifier", "pack", "read", "write"]
 
-SMALL, SCALES = "embedding.int8", "embedding.scales"
-# What the tables of `hyperagg.classifier.kernels.scoring.Weights` are called in the PyTorch module.
-TABLES = "embedding", "mixer.positions.weight", "head.weight", "head.bias"
-FORMAT, FORMAT_VERSION = "hyperagg.TextClassifier", 2
+INT8, SCALES = "embedding.int8", "embedding.scales"
+FORMAT, FORMAT_VERSION = "hyperagg.TextClassifier", 3
+
+_MAX_CONFIG_BYTES = 2**28
+_MAX_CLASSES, _MAX_LABEL_LENGTH = 2**24, 2**16
+_MAX_EPOCHS = 2**20
+_KEYS = {"format", "format_version", "classes", "multi_label", "class_weight", "history"}
 
 
 def write(
     folder: Path,
-    described: Mapping[str, Any],
+    config: ClassifierConfig,
+    decoder: LabelDecoder,
+    class_weight: ClassWeight,
+    history: History,
     texts: Mapping[str, str],
-    tensors: Mapping[str, Mapping[str, np.ndarray]],
+    arrays: Mapping[str, Mapping[str, np.ndarray]],
 ) -> None:
-    """config.json from `described`, and by file name `texts` and `tensors`."""
-    config = {"format": FORMAT, "format_version": FORMAT_VERSION, **described}
-    texts = {"config.json": json.dumps(config, indent=2, ensure_ascii=False) + "\n", **texts}
-    # All are whole on the disk before the first takes its place, and config.json, which makes the
-    # folder a model, takes it last.
+    """Write config.json and, by file name, `texts` and `arrays`."""
+    content = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "classes": list(decoder.classes),
+        "multi_label": decoder.multi_label,
+        # Pairs, since the keys of a JSON object cannot be integers.
+        "class_weight": (
+            [list(item) for item in class_weight.items()]
+            if isinstance(class_weight, Mapping)
+            else class_weight
+        ),
+        "history": vars(history),
+        **vars(config),
+    }
+    texts = {"config.json": json.dumps(content, indent=2, ensure_ascii=False) + "\n", **texts}
+    # All files are complete on disk before the first replaces an old one; config.json, which makes
+    # the folder a model, is replaced last.
     with ExitStack() as drafts:
         for name, text in texts.items():
             draft = drafts.enter_context(atomic_write(folder / name))
             draft.write_text(text, encoding="utf-8")
-        for name, named in tensors.items():
-            if not named:  # nothing to keep: nor of what was saved here before
+        for name, named in arrays.items():
+            if not named:  # a file of an earlier model would not fit this one
                 (folder / name).unlink(missing_ok=True)
                 continue
             draft = drafts.enter_context(atomic_write(folder / name))
-            # The format that other libraries ask for before they make PyTorch's tensors of them.
-            save_file(
-                {k: np.ascontiguousarray(v) for k, v in named.items()}, draft, {"format": "pt"}
-            )
+            # The metadata that other libraries expect before they read tensors for PyTorch.
+            contiguous = {key: np.ascontiguousarray(array) for key, array in named.items()}
+            save_file(contiguous, draft, {"format": "pt"})
 
 
 @dataclass(frozen=True)
-class Saved:
-    """What a model's folder says; its numbers are read when they are asked for."""
+class SavedClassifier:
+    """The content of a model folder; its arrays are read on demand."""
 
     path: Path
     config: ClassifierConfig
-    answers: LabelDecoder
+    decoder: LabelDecoder
+    class_weight: ClassWeight
     history: History
     tokenizer: Tokenizer
 
-    def weights(
-        self, shapes: Mapping[str, tuple[int, ...]] | None = None
-    ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-        """The tensors of model.safetensors in float32, and the scales of an embedding in 8 bits.
+    def model(self) -> tuple[ClassifierModel, np.ndarray | None]:
+        """Read model.safetensors: the parameters, and the scales (V,) of a quantized embedding."""
+        d_model, num_classes = self.config.d_model, len(self.decoder.classes)
+        shapes = {
+            "embedding": (len(self.tokenizer), d_model),
+            "positions": (NUM_BLOCKS, d_model),
+            "weight": (num_classes, d_model),
+            "bias": (num_classes,),
+        }
+        with raise_as_corrupt(self.path, "model.safetensors"):
+            arrays, scales = _read_arrays(self.path / "model.safetensors", shapes)
+        return ClassifierModel(**arrays, pooling=self.config.pooling), scales
 
-        `shapes`: what there has to be; None: what aggregation has.
-        """
-        if shapes is None:
-            d, classes = self.config.d_model, len(self.answers.classes)
-            own = (len(self.tokenizer), d), (BLOCKS, d), (classes, d), (classes,)
-            shapes = dict(zip(TABLES, own))
-        with _blame(self.path, "model.safetensors"):
-            found = _read_weights(self.path, shapes)
-            return found, found.pop(SCALES, None)
+    def training_state(self, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
+        """Read the arrays of training.safetensors, of these lengths; {} if it does not exist."""
+        file = self.path / "training.safetensors"
+        if not file.exists():
+            return {}
+        with raise_as_corrupt(self.path, file.name):
+            found = load_file(file)
+            if {name: array.shape for name, array in found.items()} != {
+                name: (length,) for name, length in lengths.items()
+            }:
+                raise ValueError("its arrays do not match the model")
+            for name, array in found.items():
+                if np.issubdtype(array.dtype, np.integer) != name.endswith("counts"):
+                    raise ValueError(f"array {name} has dtype {array.dtype}")
+                if not (np.isfinite(array).all() and (array >= 0).all()):
+                    raise ValueError(f"array {name} holds values that are not finite and >= 0")
+        return found
 
-    def training(self, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
-        """The tensors of training.safetensors, of these lengths; none if it is not there."""
-        with _blame(self.path, "training.safetensors"):
-            return _read_training(self.path, lengths)
 
-
-def read(folder: str | Path) -> Saved:
-    """The model of a folder, or of a Hugging Face repo id.
+def read(
+    folder: str | Path, *, revision: str | None = None, token: str | bool | None = None
+) -> SavedClassifier:
+    """Read the model of a folder or of a repository of the Hugging Face Hub.
 
     Raises:
-        ValueError: nothing there, a file missing or damaged, or not a model of this library; the
-            same goes for the methods of what is returned.
+        ValueError: the folder does not exist, a file is missing or damaged, or it is not a model
+            of this library and version; the methods of the result raise it as well.
     """
-    path = _locate(folder)
-    described = _read_config(path)
-    known = {f.name for f in fields(ClassifierConfig)}
-    with _blame(path, "config.json"):
-        config = ClassifierConfig(**{k: v for k, v in described.items() if k in known})
-        history = History(**described["history"])
-        several = bool(described["several_labels"])
-        answers = LabelDecoder(check_classes(described["classes"]), several, history.threshold)
-    with _blame(path, "tokenizer.json"):
+    path = locate_model(folder, revision=revision, token=token)
+    content = _read_config(path)
+    with raise_as_corrupt(path, "config.json"):
+        config, decoder, class_weight, history = _parse_config(content)
+    with raise_as_corrupt(path, "tokenizer.json"):
         tokenizer = read_tokenizer((path / "tokenizer.json").read_text(encoding="utf-8"))
-    return Saved(path, config, answers, history, tokenizer)
-
-
-def _locate(folder: str | Path) -> Path:
-    path = Path(folder)
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise ValueError(f"{path}: is a file; give the folder of a model")
-    name = str(folder)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ValueError(f"{path}: no such folder; give one that save_pretrained wrote")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-    )
-
-    try:
-        files = ["*.json", "*.safetensors", "README.md"]
-        return Path(snapshot_download(name, allow_patterns=files))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ValueError(
-            f"{name}: no such folder, and no such model could be had from the Hugging Face hub"
-        ) from error
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    file = path / "config.json"
-    try:
-        described = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: not a model folder, it has no config.json") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: damaged, it is no JSON; save the model again") from error
-    if not isinstance(described, dict) or described.get("format") != FORMAT:
-        raise ValueError(f"{file}: not a hyperagg text classifier")
-    if described.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{file}: of format version {shorten(described.get('format_version'))}, but this "
-            f"hyperagg reads version {FORMAT_VERSION}; train anew or use the hyperagg that wrote it"
-        )
-    return described
+    return SavedClassifier(path, config, decoder, class_weight, history, tokenizer)
 
 
 def pack(rows: np.ndarray, scales: np.ndarray) -> dict[str, np.ndarray]:
-    """Rows that are whole multiples of their scales, in 8 bits a number."""
-    return {SMALL: np.rint(rows / scales[:, None]).astype(np.int8), SCALES: scales}
-
-
-def _read_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """An embedding in 8 bits is unpacked, and its scales are given as well."""
-    weights = load_file(path / "model.safetensors")
-    if SMALL in weights and SCALES in weights:
-        small, scales = weights.pop(SMALL), weights[SCALES]
-        if small.dtype != np.int8 or small.ndim != 2 or scales.shape != small.shape[:1]:
-            raise ValueError(f"tensors {SMALL} and {SCALES} do not fit each other")
-        weights["embedding"] = small * scales[:, None]
-        shapes = {**shapes, SCALES: scales.shape}
-    for name in weights:
-        if name not in shapes:
-            raise ValueError(f"tensor {shorten(name)} is none of this model's")
-    for name, shape in shapes.items():
-        if name not in weights:
-            raise ValueError(f"has no tensor {name}")
-        found = weights[name]
-        if found.shape != shape or not np.issubdtype(found.dtype, np.floating):
-            raise ValueError(
-                f"tensor {name} is {list(found.shape)} of {found.dtype}, but config.json and "
-                f"tokenizer.json ask for {list(shape)} of floats"
-            )
-    return {name: array.astype(np.float32, copy=False) for name, array in weights.items()}
-
-
-def _read_training(path: Path, expected: Mapping[str, int]) -> dict[str, np.ndarray]:
-    file = path / "training.safetensors"
-    found = load_file(file) if file.exists() else {}
-    if found and {name: tuple(tensor.shape) for name, tensor in found.items()} != {
-        name: (length,) for name, length in expected.items()
-    }:
-        raise ValueError("it is not of this model")
-    return found
+    """Return rows that are integer multiples of their scales as 8-bit integers and scales."""
+    return {INT8: np.rint(rows / scales[:, None]).astype(np.int8), SCALES: scales}
 
 
 def _read_fasttext_tokenizer(text: str) -> Tokenizer:
-    # Imported here: most models have another tokenizer, and this one has kernels of its own.
+    # Imported on demand: most models have another tokenizer, and this one has kernels of its own.
     from hyperagg.classifier.interop.fasttext_tokenizer import FastTextTokenizer
 
     return FastTextTokenizer.from_json(text)
@@ -205,16 +160,128 @@ register_tokenizer("hyperagg.FastTextTokenizer", _read_fasttext_tokenizer)
 
 
 @contextmanager
-def _blame(path: Path, name: str) -> Iterator[None]:
-    """Whatever goes wrong inside is told of the file `name` of the model folder `path`."""
+def raise_as_corrupt(path: Path, name: str) -> Iterator[None]:
+    """Turn any error into a ValueError that names the file `name` of the model folder `path`."""
     try:
         yield
     except FileNotFoundError as error:
         raise ValueError(f"{path}: {name} is missing; save the model again") from error
-    except ImportError:  # a missing extra is not damage
-        raise
-    except Exception as error:  # this very class is what the tokenizers library raises
-        reason = (str(error).splitlines() or [""])[0]
+    except ImportError:
+        raise  # a missing extra is not a damaged file
+    except Exception as error:  # the tokenizers library raises this very class
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
             f"{path / name}: damaged ({reason[:200]}); save the model again"
         ) from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    file = path / "config.json"
+    try:
+        if file.stat().st_size > _MAX_CONFIG_BYTES:
+            raise ValueError("larger than any configuration")
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: not a model folder; it has no config.json") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: damaged (not valid JSON); save the model again") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{file}: not a text classifier of hyperagg")
+    if content.get("format_version") != FORMAT_VERSION:
+        version = shorten(content.get("format_version"))
+        raise ValueError(
+            f"{file}: format version {version} was written by another version of hyperagg, and "
+            f"this one reads version {FORMAT_VERSION}; train the model again"
+        )
+    return content
+
+
+def _parse_config(
+    content: Mapping[str, Any],
+) -> tuple[ClassifierConfig, LabelDecoder, ClassWeight, History]:
+    names = {f.name for f in fields(ClassifierConfig)}
+    _check_keys(content, names | _KEYS)
+    config = ClassifierConfig(**{name: content[name] for name in names})
+    classes = _check_classes(content["classes"])
+    multi_label = check_bool("multi_label", content["multi_label"])
+    class_weight = content["class_weight"]
+    if isinstance(class_weight, list):
+        class_weight = dict(class_weight)
+    class_weight = check_class_weight(class_weight, classes)
+    history = _parse_history(content["history"])
+    return config, LabelDecoder(classes, multi_label, history.threshold), class_weight, history
+
+
+def _parse_history(content: object) -> History:
+    if not isinstance(content, dict):
+        raise ValueError(f"history={shorten(content)}: expected an object")
+    _check_keys(content, {f.name for f in fields(History)})
+    history = History(**content)
+    check_integer("history.num_texts", history.num_texts, 0)
+    check_integer("history.best_epoch", history.best_epoch, -1, _MAX_EPOCHS)
+    check_real("history.temperature", history.temperature, 0, open_minimum=True)
+    check_real("history.threshold", history.threshold, 0, 1)
+    for name in ("loss", "validation_score", "seconds", "expected_calibration_error"):
+        values = content[name]
+        if not isinstance(values, list) or len(values) > _MAX_EPOCHS:
+            raise ValueError(f"history.{name}={shorten(values)}: expected a list of numbers")
+        for value in values:
+            check_real(f"history.{name}", value)
+    if len(history.expected_calibration_error) not in (0, 2):
+        raise ValueError("history.expected_calibration_error: expected two numbers")
+    if history.validation_score and not 0 <= history.best_epoch < len(history.validation_score):
+        raise ValueError(f"history.best_epoch={history.best_epoch}: there is no such epoch")
+    return history
+
+
+def _check_keys(content: Mapping[str, Any], expected: set[str]) -> None:
+    if missing := sorted(expected - content.keys()):
+        raise ValueError(f"{missing[0]} is missing")
+    if unknown := sorted(content.keys() - expected):
+        raise ValueError(f"{shorten(unknown[0])} is not a known key")
+
+
+def _check_classes(classes: object) -> list[Label]:
+    if (
+        not isinstance(classes, list)
+        or not 2 <= len(classes) <= _MAX_CLASSES
+        or not all(_is_label(label) for label in classes)
+        or len(set(classes)) != len(classes)
+    ):
+        raise ValueError("classes: expected a list of two or more distinct labels")
+    return classes
+
+
+def _is_label(label: object) -> bool:
+    if isinstance(label, str):
+        return len(label) <= _MAX_LABEL_LENGTH
+    return isinstance(label, int) and not isinstance(label, bool) and label.bit_length() <= 64
+
+
+def _read_arrays(
+    file: Path, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    arrays = load_file(file)
+    scales = None
+    if INT8 in arrays and SCALES in arrays:
+        integers, scales = arrays.pop(INT8), arrays.pop(SCALES)
+        if integers.dtype != np.int8 or integers.ndim != 2 or scales.shape != integers.shape[:1]:
+            raise ValueError(f"tensors {INT8} and {SCALES} do not match each other")
+        scales = _as_float32(SCALES, scales, scales.shape)
+        arrays["embedding"] = integers * scales[:, None]
+    for name in arrays:
+        if name not in shapes:
+            raise ValueError(f"tensor {shorten(name)} does not belong to this model")
+    for name in shapes:
+        if name not in arrays:
+            raise ValueError(f"tensor {name} is missing")
+    return {name: _as_float32(name, arrays[name], shape) for name, shape in shapes.items()}, scales
+
+
+def _as_float32(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if array.shape != shape or not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(
+            f"tensor {name} is {list(array.shape)} of {array.dtype}; config.json and "
+            f"tokenizer.json require {list(shape)} of floats"
+        )
+    return array.astype(np.float32, copy=False)

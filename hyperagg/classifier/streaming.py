@@ -1,4 +1,4 @@
-"""A document that grows, and that can be classified at any time."""
+"""Classifies a document while it is being read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hyperagg._common.label_decoder import LabelDecoder
-from hyperagg.classifier.kernels.scoring import Weights, add_tokens, score_sums
+from hyperagg.classifier.kernels.scoring import ModelArrays, add_tokens, score_sums
 from hyperagg.text import WordTokenizer, stable_length
 from hyperagg.text.term_frequency import new_counts, remove_occurrences
 
@@ -15,63 +15,82 @@ __all__ = ["StreamingDocument"]
 
 
 class StreamingDocument:
-    """A document in the making: `open` of a classifier makes one.
+    """A document that grows and can be classified at any time; `TextClassifier.stream` makes one.
 
-    Its answers are those of the whole text so far, to the last bit. Kept are the sums of the token
-    vectors in each block of places, how often each token was used, and the last word while it may
-    still go on.
+    Its predictions have the same bits as those of the whole text so far. It keeps the sums of the
+    token vectors in each block of positions, the number of occurrences of each token, and the last
+    word as long as that word may continue.
 
-    Cost: O(d) a token; memory O(d + V), however long the document.
+    Cost: O(D) per token; memory O(D + V) for a document of any length.
+
+    Example:
+        >>> from hyperagg import TextClassifier
+        >>> clf = TextClassifier().fit(["good film", "bad film"] * 20, ["yes", "no"] * 20)
+        >>> document = clf.stream().append("a go").append("od one")
+        >>> document.predict()
+        'yes'
     """
 
-    def __init__(self, weights: Weights, tokenizer: WordTokenizer, answers: LabelDecoder) -> None:
-        self.classes_ = list(answers.classes)
-        self._answers = answers
+    def __init__(
+        self, arrays: ModelArrays, tokenizer: WordTokenizer, decoder: LabelDecoder
+    ) -> None:
+        self.classes_ = list(decoder.classes)
+        self._decoder = decoder
         self._tokenizer = tokenizer
-        self._weights = weights
-        self._sums = np.zeros(weights.positions.shape)
+        self._arrays = arrays
+        self._sums = np.zeros(arrays.positions.shape)
         self._squares = np.zeros(1)
-        self._uses = new_counts(len(weights.embedding))
-        self._words, self._tokens = 0, 0
-        self._last_word, self._open_end = 0, ""
+        self._counts = new_counts(len(arrays.embedding))
+        self._num_words, self._num_tokens = 0, 0
+        self._last_word, self._unfinished = 0, ""
 
     def append(self, text: str) -> StreamingDocument:
-        """Goes on with `text`, at any character: a word may be cut anywhere."""
+        """Append text; it may begin and end in the middle of a word.
+
+        Returns:
+            The document itself.
+
+        Raises:
+            TypeError: `text` is not a str.
+        """
         if not isinstance(text, str):
-            raise TypeError(f"text: is {type(text).__name__}; give str")
-        text = self._open_end + text
+            raise TypeError(f"text: expected str, got {type(text).__name__}")
+        text = self._unfinished + text
         end = stable_length(text)
         ids, words, self._last_word = self._add(text[:end], self._sums, self._squares)
-        self._tokens, self._words = self._tokens + len(ids), self._words + words
-        self._open_end = text[end:]
+        self._num_tokens, self._num_words = self._num_tokens + len(ids), self._num_words + words
+        self._unfinished = text[end:]
         return self
 
     def __len__(self) -> int:
-        """Words so far, one that may still go on among them."""
-        return self._words + self._tokenizer.encode_continuation(self._open_end, self._last_word)[1]
+        """Return the number of words so far, the unfinished one included."""
+        return (
+            self._num_words
+            + self._tokenizer.encode_continuation(self._unfinished, self._last_word)[1]
+        )
 
     def logits(self) -> np.ndarray:
-        """(C,) float32."""
+        """Return the logits (C,) float32 of the text so far."""
         sums, squares = self._sums.copy(), self._squares.copy()
-        ids, _, _ = self._add(self._open_end, sums, squares)
-        remove_occurrences(ids, *self._uses)
+        ids, _, _ = self._add(self._unfinished, sums, squares)
+        remove_occurrences(ids, *self._counts)
         out = np.empty(len(self.classes_), dtype=np.float32)
-        n, (_, *head, harmonic) = self._tokens + len(ids), self._weights
+        n, (_, *head, harmonic) = self._num_tokens + len(ids), self._arrays
         score_sums(sums, squares, n, harmonic, *head, out)
         return out
 
-    def predict(self) -> Any:
-        """The most probable label of the text so far, or where there may be several a tuple."""
-        return self._answers.labels(self.logits()[None])[0]
+    def predict(self, top_k: int | None = None, threshold: float | None = None) -> Any:
+        """Return the prediction for the text so far; see `TextClassifier.predict`."""
+        return self._decoder.labels(self.logits()[None], top_k, threshold)[0]
 
     def predict_proba(self) -> np.ndarray:
-        """(C,) probabilities, in the order of `classes_`."""
-        return self._answers.probabilities(self.logits())
+        """Return the probabilities (C,), in the order of `classes_`."""
+        return self._decoder.probabilities(self.logits())
 
     def _add(self, text: str, sums: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, int, int]:
-        """Adds the tokens of `text`. Their ids, how many words they are, and the hash of the last
-        word."""
+        """Add the tokens of `text`; return their ids, the number of words, and the hash of the
+        last word."""
         ids, words, last = self._tokenizer.encode_continuation(text, self._last_word)
-        embedding, harmonic = self._weights.embedding, self._weights.harmonic
-        add_tokens(ids, self._tokens, embedding, harmonic, sums, squares, *self._uses)
+        embedding, harmonic = self._arrays.embedding, self._arrays.harmonic
+        add_tokens(ids, self._num_tokens, embedding, harmonic, sums, squares, *self._counts)
         return ids, words, last

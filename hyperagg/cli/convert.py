@@ -22,4 +22,4 @@ def convert(
     classifier = TextClassifier.from_fasttext(file)
     with output_folder(out):
         classifier.save_pretrained(out)
-    say(f"{len(classifier.tokenizer):,} rows, {len(classifier.classes_)} classes -> {out}")
+    say(f"{len(classifier.tokenizer_):,} rows, {len(classifier.classes_)} classes -> {out}")

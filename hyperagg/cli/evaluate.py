@@ -32,7 +32,7 @@ def evaluate(
         multimodal.evaluate(model, file, label, format, json)
         return
     from hyperagg.classifier.estimator import TextClassifier
-    from hyperagg.classifier.training.labels import are_several
+    from hyperagg.classifier.training.labels import is_multi_label
     from hyperagg.data.readers.columns import Wanted, listed
     from hyperagg.data.readers.errors import quote
     from hyperagg.data.readers.files import display_name, read_columns
@@ -43,9 +43,9 @@ def evaluate(
     rows = read_columns(file, wanted, format)
     labels = classifier.parse_labels(rows.labels or [])
     known = set(classifier.classes_)
-    if are_several(labels) != classifier.multi_label_:
+    if is_multi_label(labels) != classifier.multi_label_:
         has, learned = "one label", "several"
-        if are_several(labels):
+        if is_multi_label(labels):
             has, learned = learned, has
         raise wanted.error(f"has {has} a row, but {model} learned {learned}")
     for i, own in enumerate(labels):

@@ -67,14 +67,12 @@ def explain(
         head = f"{e.label} {e.probabilities.max():.1%}: "
         console.print(Text.assemble(head, coloured(e)), soft_wrap=True)
         sums: Counter[str] = Counter()
-        for token, part in zip(e.tokens, e.of(e.label)):
+        for token, part in zip(e.tokens, e.for_label(e.label)):
             sums[token.lower()] += part
         strongest = sorted(sums, key=lambda token: -abs(sums[token]))[:8]
         parts = ", ".join(f"{token} {sums[token]:+.2f}" for token in strongest)
-        told = "first-order shares, which need not add up to the logit"
-        if e.exact:
-            c = e.classes.index(e.label)
-            told = f"logit {e.logits[c]:+.2f} = {e.bias[c]:+.2f} + tokens"
+        c = e.classes_.index(e.label)
+        told = f"logit {e.logits[c]:+.2f} = {e.bias[c]:+.2f} + tokens"
         console.print(Text(f"  {told}: {parts}"), soft_wrap=True)
     if len(texts) > first:
         say(f"the first {first} of {len(texts)} texts; --first {len(texts)} explains them all")
@@ -91,8 +89,7 @@ def _json(e) -> str:
     return dumps(
         {
             "label": e.label,
-            "exact": e.exact,
-            "classes": e.classes,
+            "classes": e.classes_,
             "logits": [round(float(z), 6) for z in e.logits],
             "bias": [round(float(b), 6) for b in e.bias],
             "tokens": e.tokens,

@@ -51,7 +51,7 @@ def predict(
 
         predictor = load_predictor(model)
     if one_document:
-        document = predictor.open()
+        document = predictor.stream()
         for piece in read_chunks(file):
             document.append(piece)
         if not len(document):
@@ -59,10 +59,10 @@ def predict(
         logits = document.logits()[None]
     else:
         logits = predictor.logits(read_texts(file, text, format=format))
-    answers = predictor.answers
+    decoder = predictor.decoder
     names = [str(label) for label in predictor.classes_]
-    key = "labels" if answers.multi_label else "label"
-    for label, row in zip(answers.labels(logits), answers.probabilities(logits)):
+    key = "labels" if decoder.multi_label else "label"
+    for label, row in zip(decoder.labels(logits), decoder.probabilities(logits)):
         if probabilities:
             shares = {name: round(float(share), 6) for name, share in zip(names, row)}
             print(dumps({key: label, "probabilities": shares}, ensure_ascii=False))

@@ -95,12 +95,12 @@ def train(
         )
         return
     from hyperagg.classifier.estimator import TextClassifier
-    from hyperagg.classifier.training.labels import distinct
+    from hyperagg.classifier.training.labels import unique_labels
     from hyperagg.data import read_file
     from hyperagg.data.readers.files import display_name
 
     rows = read_file(file, text, label, format=format, label_separator=label_separator)
-    classes = distinct(rows.labels)
+    classes = unique_labels(rows.labels)
     if len(classes) < 2:
         only = f"all labels are {classes[0]!r}" if classes else "no row has a label"
         raise ValueError(f"{display_name(file)}: {only}; a classifier needs at least two classes")
@@ -138,7 +138,7 @@ def train(
         best = history.validation_score[history.best_epoch]
         measure = "micro-F1" if classifier.multi_label_ else "accuracy"
         say(f"{measure} on held-out rows: {100 * best:.2f} % (epoch {history.best_epoch + 1})")
-        before, after = history.calibration_error
+        before, after = history.expected_calibration_error
         say(
             f"calibration error there: {100 * before:.2f} %, after dividing by a temperature of "
             f"{history.temperature:.2f}: {100 * after:.2f} %"

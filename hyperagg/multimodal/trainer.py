@@ -242,10 +242,11 @@ class _Run:
             "lately": self.lately,
             "history": asdict(self.history),
         }
-        write_checkpoint(path, tensors, record)
+        write_checkpoint(path, {name: each.numpy() for name, each in tensors.items()}, record)
 
     def restore(self, path: Path) -> None:
-        tensors, record = read_checkpoint(path)
+        arrays, record = read_checkpoint(path)
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         if record["run"] != self._what():
             raise ValueError(
                 f"{path}: of other rows or other settings; give those, or start without resuming"

@@ -24,9 +24,9 @@ from hyperagg._common.report import environment
 from hyperagg._common.split import train_validation_split
 from hyperagg.classifier.baselines.fasttext import FastTextClassifier
 from hyperagg.classifier.estimator import TextClassifier
-from hyperagg.classifier.training.feature_scaling import row_rates
-from hyperagg.classifier.training.labels import distinct, encode_labels, first_classes
-from hyperagg.classifier.training.train_steps import Labelled
+from hyperagg.classifier.training.feature_scaling import feature_scales
+from hyperagg.classifier.training.labels import encode_labels, first_classes, unique_labels
+from hyperagg.classifier.training.train_step import LabeledDocuments
 from hyperagg.data import Dataset, Split
 from hyperagg.text import WORD_PATTERN, WordTokenizer
 from research.benchmarks.interleaved import interleaved, item_by_item, torch_threads
@@ -155,7 +155,7 @@ class _Rival:
 
     def __init__(self, split: Split, folder: Path, buckets: int = Effort.buckets) -> None:
         self.library = FastTextClassifier().library
-        self.classes = {f"__label__{i}": label for i, label in enumerate(distinct(split.labels))}
+        self.classes = {f"__label__{i}": label for i, label in enumerate(unique_labels(split.labels))}
         names = {label: name for name, label in self.classes.items()}
         self.file, self.words, self.buckets = folder / "train.txt", 0, buckets
         with self.file.open("w", encoding="utf-8") as out:
@@ -222,16 +222,16 @@ def _training(
         calls[FEWER_ROWS] = lambda: rival.fit(longest, threads, epoch=effort.epochs, buckets=fewer)
     seconds = interleaved(calls, effort.budget, effort.rounds)
     clf = models[OURS]
-    rows = clf.tokenizer.encode(train.texts)
-    data = Labelled(rows, encode_labels(train.labels, clf.classes_, "labels"))
+    rows = clf.tokenizer_.encode(train.texts)
+    data = LabeledDocuments(rows, encode_labels(train.labels, clf.classes_, "labels"))
     config = clf.config
     parts = interleaved(
         {
             "vocabulary": lambda: WordTokenizer.train(
                 train.texts, config.max_words, config.min_count, config.max_ngrams
             ),
-            "encoding": lambda: clf.tokenizer.encode(train.texts),
-            "rates": lambda: row_rates(clf.tokenizer, data),
+            "encoding": lambda: clf.tokenizer_.encode(train.texts),
+            "rates": lambda: feature_scales(clf.tokenizer_, data),
         },
         effort.budget,
         effort.rounds,
@@ -244,7 +244,7 @@ def _training(
         "seconds": seconds,
         "parts": parts,
         "tokens": len(rows.token_ids),
-        "vocabulary": len(clf.tokenizer),
+        "vocabulary": len(clf.tokenizer_),
         # Every epoch has to read and to write the row of each token.
         "epoch_in_copies": parts["epochs"]
         / effort.epochs
@@ -271,7 +271,7 @@ def _prediction(
         FASTTEXT: lambda i: rival.predict_one(model, lines[i % n]),
     }
     said = {name: call() for name, call in all_texts.items()}
-    tokens = len(clf.tokenizer.encode(test.texts).token_ids)
+    tokens = len(clf.tokenizer_.encode(test.texts).token_ids)
     seconds = interleaved(all_texts, effort.budget, effort.rounds)
     return {
         "features": features,
@@ -286,7 +286,7 @@ def _as_accurate(name: str, train: Split, effort: Effort) -> dict[str, Any]:
     """The settings to compare, chosen on rows held out: fastText's best ones, and the fewest epochs
     of ours that are as accurate. One thread, with which fastText's answers can be had again."""
     arguments, longest = FEATURES["and pairs"]
-    targets = encode_labels(train.labels, distinct(train.labels), "labels")
+    targets = encode_labels(train.labels, unique_labels(train.labels), "labels")
     kept, held = (
         _take(train, rows) for rows in train_validation_split(first_classes(targets), 0.1, 0)
     )
@@ -343,7 +343,7 @@ def _to_accuracy(
 
 def _seconds_of_rows(clf: TextClassifier, tokens: int) -> float:
     """What it takes to copy so many rows of the embedding, at the speed of a copy of it all."""
-    table = clf.model.embedding.detach()
+    table = torch.from_numpy(clf.model_.embedding)
     out = torch.empty_like(table)
     copy = interleaved({"copy": partial(out.copy_, table)}, budget=0.5)["copy"]
     return copy * tokens / len(table)

@@ -231,7 +231,7 @@ def _orthogonality(out: Path) -> dict[str, Any]:
     tables = {}
     for name in SOURCE_FIGURES:
         weights, _ = read_checkpoint(_checkpoint(out, name))
-        tables[name] = weights["model.embedding.weight"][_FIRST_WORD:].numpy()
+        tables[name] = weights["model.embedding.weight"][_FIRST_WORD:]
     return write_cosines(tables, out / "cosines.png")
 
 

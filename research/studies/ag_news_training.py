@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hyperagg._common.checkpoint import read_checkpoint, write_checkpoint
-from hyperagg._common.progress import training_bar
-from hyperagg.classifier.training.loop import Progress
+from hyperagg._common.progress import progress_bar
 from research.models.original_language_model import MixerName, SourceLanguageModel
 
 __all__ = ["step_seconds", "train"]
@@ -52,7 +51,7 @@ def train(
     """
     optimizer = _adam(model)
     seconds, losses = _restore(model, optimizer, checkpoint, what)
-    with training_bar(name, epochs, progress) as report:
+    with progress_bar(name, progress) as update:
         for epoch in range(len(seconds), epochs):
             # All chance in an epoch is drawn from its number, so that a resumed run is the same.
             torch.manual_seed(epoch)
@@ -60,10 +59,9 @@ def train(
             for rows in torch.randperm(len(ids)).split(BATCH):
                 loss = _step(model, optimizer, torch.from_numpy(ids[rows.numpy()]).long())
                 total, done = total + len(rows) * loss, done + len(rows)
-                if report is not None:
-                    speed = done * (ids.shape[1] - 1) / (time.perf_counter() - started)
-                    share = (epoch + done / len(ids)) / epochs
-                    report(Progress(epoch, share, total / done, speed))
+                speed = done * (ids.shape[1] - 1) / (time.perf_counter() - started)
+                status = f"epoch {epoch + 1}/{epochs}  loss {total / done:.3f}  {speed:,.0f} tokens/s"
+                update((epoch + done / len(ids)) / epochs, status)
             seconds.append(time.perf_counter() - started)
             losses.append(total / done)
             _keep(model, optimizer, checkpoint, what, seconds, losses)
@@ -133,7 +131,8 @@ def _keep(
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for i, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{i}.{name}": tensor for name, tensor in moments.items()}
-    write_checkpoint(path, tensors, {"run": what, "seconds": seconds, "losses": losses})
+    arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
+    write_checkpoint(path, arrays, {"run": what, "seconds": seconds, "losses": losses})
 
 
 def _restore(
@@ -142,12 +141,13 @@ def _restore(
     """The seconds and losses of the epochs that are done."""
     if not path.exists():
         return [], []
-    tensors, record = read_checkpoint(path)
+    arrays, record = read_checkpoint(path)
     if record["run"] != what:
         raise ValueError(f"{path}: of another study ({record['run']}); name another --out")
     weights: dict[str, Tensor] = {}
     state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
+    for key, array in arrays.items():
+        tensor = torch.from_numpy(array)
         kind, name = key.split(".", 1)
         if kind == "model":
             weights[name] = tensor

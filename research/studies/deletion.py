@@ -159,7 +159,7 @@ def gradient_parts(classifier: TextClassifier, text: str, c: int, shares: Tensor
     Numerics: float64, since in float32 nothing is left of 1 - p where an answer is sure.
     Cost: O(len(shares) n d), forward and backward.
     """
-    model, rows = classifier.model, classifier.tokenizer.encode([text])
+    model, rows = classifier.to_torch(), classifier.tokenizer_.encode([text])
     n = len(rows.token_ids)
     weights = torch.from_numpy(occurrence_weights(rows, len(model.embedding))).double()
     vectors = model.embedding.detach()[torch.from_numpy(rows.token_ids).long()].double()
@@ -168,11 +168,11 @@ def gradient_parts(classifier: TextClassifier, text: str, c: int, shares: Tensor
     vectors *= (weights * (n / weights.square().sum().clamp(min=1)).sqrt())[:, None]
     points = (shares[:, None, None] * vectors).flatten(0, 1).requires_grad_()
     read = points, torch.arange(len(points)), torch.arange(len(shares) + 1) * n
-    logits = _in_float64(model.head, _in_float64(model.mixer, *read))
+    logits = _in_float64(model.head, _in_float64(model.pooling, *read))
     (gradient,) = torch.autograd.grad(logits.softmax(1)[:, c].sum(), points)
     mean = gradient.to_dense().unflatten(0, (len(shares), n)).mean(0)
     parts = (mean * vectors).sum(1, keepdim=True).numpy()
-    return by_word(parts, classifier.tokenizer.align(text))[:, 0]
+    return by_word(parts, classifier.tokenizer_.align(text))[:, 0]
 
 
 def occlusion(
@@ -180,7 +180,7 @@ def occlusion(
 ) -> np.ndarray:
     """How far the probability of class c falls without each word, (words,), or without all the
     words of each group; `groups` (words,) counts from 0. Cost: O(groups n d)."""
-    spans = classifier.tokenizer.align(text).spans
+    spans = classifier.tokenizer_.align(text).spans
     if groups is None:
         groups = np.arange(len(spans))
     cut = [without(text, spans, np.flatnonzero(groups == g)) for g in range(groups.max() + 1)]
@@ -258,7 +258,7 @@ def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _rankings(
     classifier: TextClassifier, e: Explanation, took: float, rng: np.random.Generator
 ) -> Iterator[_Ranking]:
-    c, own = int(e.logits.argmax()), e.of(e.label)
+    c, own = int(e.logits.argmax()), e.for_label(e.label)
     others = np.delete(e.contributions, c, axis=1).mean(1)
     found = {"explain": (own, took), "explain, margin": (own - others, took)}
     for method, shares in PATHS.items():
@@ -278,7 +278,7 @@ def _rankings(
 def _promised(e: Explanation, out: np.ndarray) -> float:
     """The fall of the answer's probability if the parts of some words went and all else stayed."""
     c = int(e.logits.argmax())
-    left = e.answers.probabilities(e.bias + e.contributions[~out].sum(0))
+    left = e.decoder.probabilities(e.bias + e.contributions[~out].sum(0))
     return float(e.probabilities[c] - left[c])
 
 
@@ -288,7 +288,7 @@ def _in_float64(module: nn.Module, *arguments: Tensor) -> Tensor:
 
 
 def _probabilities(classifier: TextClassifier, texts: Sequence[str]) -> np.ndarray:
-    return classifier.answers.probabilities(classifier.logits(texts).astype(np.float64))
+    return classifier.decoder.probabilities(classifier.logits(texts).astype(np.float64))
 
 
 def _columns(title: str) -> list[str]:

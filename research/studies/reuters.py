@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from hyperagg._common.report import environment, make_table, spread, times, write_results
 from hyperagg._common.runs import Runs
 from hyperagg.classifier.compare import compare
-from hyperagg.classifier.training.labels import distinct, encode_labels
+from hyperagg.classifier.training.labels import encode_labels, unique_labels
 from hyperagg.data import Dataset
 from hyperagg.layers import Aggregation
 from hyperagg.layers.positions import SinusoidalPositions
@@ -149,7 +149,7 @@ def _source(
     dataset: Dataset, seeds: int, out: Path, epochs: int, resume: bool, say: Callable[[str], None]
 ) -> dict[str, Any]:
     train_ids, test_ids = _keras_ids(dataset)
-    classes = distinct(dataset.train.labels)
+    classes = unique_labels(dataset.train.labels)
     train_y, test_y = (
         torch.from_numpy(encode_labels(split.labels, classes, "labels").token_ids).long()
         for split in (dataset.train, dataset.test)

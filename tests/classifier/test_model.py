@@ -1,66 +1,67 @@
+"""The parameters of the classifier and their initial distribution."""
+
 from __future__ import annotations
 
-import pytest
-import torch
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hyperagg.classifier.baselines.attention import AttentionMixer, TransformerMixer
-from hyperagg.classifier.model import Classifier
-from hyperagg.layers.attention import SelfAttention
-from hyperagg.layers.pooling import PooledAggregation
-
-MIXERS = [PooledAggregation, AttentionMixer, TransformerMixer]
+from hyperagg.classifier.model import ClassifierModel
+from hyperagg.classifier.pooling import position_blocks
+from hyperagg.text import Ragged
 
 
-@pytest.fixture(params=MIXERS, ids=lambda mixer: mixer.__name__)
-def model(request):
-    return Classifier(20, 3, 16, request.param(16)).eval()
+def initialize(pooling="harmonic", seed=0, vocab_size=200, num_classes=3, d_model=16):
+    rng = np.random.default_rng(seed)
+    return ClassifierModel.initialize(vocab_size, num_classes, d_model, pooling, rng)
 
 
-def test_a_row_does_not_depend_on_its_batch(model):
-    rows = [torch.randint(20, (n,), dtype=torch.int32) for n in (5, 1, 9, 2)]
-    borders = torch.tensor([0, 5, 6, 15, 17])
-    together = model(torch.cat(rows), borders)
+def test_the_initial_distributions():
+    model = initialize(vocab_size=2000, num_classes=500)
+    for array, limit in ((model.embedding, 0.05), (model.weight, 0.25), (model.bias, 0.25)):
+        assert array.dtype == np.float32
+        assert 0.98 * limit < np.abs(array).max() <= limit
+        # The standard deviation of U(-a, a) is a / sqrt(3).
+        np.testing.assert_allclose(array.std(), limit / 3**0.5, rtol=0.05)
+        assert abs(array.mean()) < 0.05 * limit
+    assert (model.positions == 1).all()
+
+
+def test_the_generator_determines_the_parameters():
+    a, b, c = initialize(seed=1), initialize(seed=1), initialize(seed=2)
+    assert all(np.array_equal(a.arrays[name], b.arrays[name]) for name in a.arrays)
+    assert not np.array_equal(a.embedding, c.embedding)
+
+
+def test_a_row_does_not_depend_on_its_batch():
+    model, rng = initialize(), np.random.default_rng(1)
+    model.positions[:] = rng.random(model.positions.shape)
+    rows = [rng.integers(0, 200, n).astype(np.int32) for n in (5, 0, 9, 300)]
+    boundaries = np.cumsum([0, *map(len, rows)])
+    together = model.logits(Ragged(np.concatenate(rows), boundaries))
     for i, row in enumerate(rows):
-        alone = model(row, torch.tensor([0, len(row)]))
-        torch.testing.assert_close(together[i], alone[0], atol=1e-5, rtol=1e-5)
-
-
-def test_an_empty_row_gives_the_bias_and_no_nan(model):
-    logits = model(torch.tensor([3, 4], dtype=torch.int32), torch.tensor([0, 0, 2]))
-    assert torch.isfinite(logits).all()
-    if not isinstance(model.mixer, TransformerMixer):
-        torch.testing.assert_close(logits[0], model.head.bias)
-
-
-def test_every_parameter_gets_a_gradient(model):
-    logits = model(torch.arange(17, dtype=torch.int32), torch.tensor([0, 5, 17]))
-    logits.square().sum().backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.to_dense().abs().sum() > 0, name
-
-
-def test_attention_is_softmax_over_the_tokens_that_are_kept():
-    attention = SelfAttention(8, 2)
-    x = torch.randn(1, 4, 8)
-    kept = torch.tensor([[True, True, True, False]])
-    q, k, v = (part.view(4, 2, 4).transpose(0, 1) for part in attention.qkv(x)[0].chunk(3, -1))
-    scores = (q @ k.transpose(1, 2) / 2).masked_fill(~kept[:, None], -torch.inf)
-    want = attention.out((scores.softmax(-1) @ v).transpose(0, 1).reshape(4, 8))
-    torch.testing.assert_close(attention(x, kept)[0], want)
-    with pytest.raises(ValueError, match="heads"):
-        SelfAttention(8, 3)
-
-
-def test_order_matters_to_every_mixer(model):
-    with torch.no_grad():
-        if isinstance(model.mixer, PooledAggregation):
-            model.mixer.positions.weight.add_(torch.randn_like(model.mixer.positions.weight))
-    forth = model(torch.tensor([1, 2, 3], dtype=torch.int32), torch.tensor([0, 3]))
-    back = model(torch.tensor([3, 2, 1], dtype=torch.int32), torch.tensor([0, 3]))
-    assert (forth - back).abs().max() > 1e-6
+        alone = model.logits(Ragged(row, np.array([0, len(row)])))
+        np.testing.assert_array_equal(together[i], alone[0])
+    np.testing.assert_array_equal(together[1], model.bias)
 
 
 def test_counts_parameters():
-    counts = Classifier(20, 3, 16, PooledAggregation(16)).count_parameters()
-    assert counts == {"parameters": 20 * 16 + 16 * 16 + 3 * 16 + 3, "without_embedding": 307}
+    assert initialize().num_parameters() == 200 * 16 + 16 * 16 + 3 * 16 + 3
+
+
+def test_a_copy_and_its_assignment():
+    model, other = initialize(), initialize(seed=1)
+    copy = model.copy()
+    model.assign(other)
+    assert np.array_equal(model.weight, other.weight)
+    assert not np.array_equal(copy.weight, model.weight)
+    model.divide_head(2)
+    np.testing.assert_array_equal(model.weight, other.weight / 2)
+
+
+@given(st.integers(0, 200_000), st.integers(1, 20))
+def test_position_blocks_double(n, num_blocks):
+    blocks = position_blocks(n, num_blocks)
+    some = np.arange(0, n, max(1, n // 50)).tolist() + [k for k in (0, 1, 2, 3, 6, 7) if k < n]
+    for t in some:
+        assert blocks[t] == min((t + 1).bit_length() - 1, num_blocks - 1)

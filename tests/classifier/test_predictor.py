@@ -1,4 +1,4 @@
-"""What predicts without PyTorch is what the PyTorch module is."""
+"""A loaded predictor gives the bits of the classifier that was saved."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import torch
 
 import hyperagg
 from hyperagg.classifier.predictor import load_predictor
@@ -17,19 +16,18 @@ from hyperagg.classifier.predictor import load_predictor
 TEXTS = ["up up high", "down low", "up high", "low down low", "UP, ΣΑΣ!", ""]
 
 
-def trained(several=False, **config):
-    labels = [("u", "x") if several else "u", ("d",) if several else "d"] * 2
+def trained(multi_label=False, **config):
+    labels = [("u", "x") if multi_label else "u", ("d",) if multi_label else "d"] * 2
     clf = hyperagg.TextClassifier(d_model=8, epochs=3, **config)
     return clf.fit(TEXTS[:4] * 5, labels * 5)
 
 
 CASES = {
     "one label": lambda: trained(),
-    "several labels": lambda: trained(several=True),
-    "8 bits": lambda: trained().quantize(max_tokens=5),
-    "a mean": lambda: trained(pooling="mean"),
-    "cut": lambda: trained(max_tokens=2),
-    "a rival": lambda: trained(mixer="attention"),
+    "multi-label": lambda: trained(multi_label=True),
+    "int8": lambda: trained().quantize(max_tokens=5),
+    "mean": lambda: trained(pooling="mean"),
+    "truncated": lambda: trained(max_tokens=2),
 }
 
 
@@ -45,55 +43,35 @@ def test_a_saved_classifier_predicts_the_same_bits(case, tmp_path):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_text_alone_is_what_it_is_among_others(case):
+def test_a_text_does_not_depend_on_its_batch(case):
     predictor = CASES[case]().predictor
     together = predictor.logits(TEXTS)
     alone = [predictor.logits([text])[0] for text in TEXTS]
-    if case == "a rival":
-        np.testing.assert_allclose(alone, together, atol=1e-5)
-    else:
-        np.testing.assert_array_equal(alone, together)
+    np.testing.assert_array_equal(alone, together)
 
 
-def test_no_torch(tmp_path):
-    trained().save_pretrained(tmp_path / "model")
-    (tmp_path / "a.csv").write_text("text\nup high\n")
+def test_predicting_imports_no_heavy_library(tmp_path):
+    trained().save_pretrained(tmp_path)
     code = """
 import sys
-from hyperagg.cli import main
-try:
-    main()
-finally:
-    print([name for name in ("torch", "sklearn", "pyarrow") if name in sys.modules])
+from hyperagg.classifier import load_predictor
+print(load_predictor(sys.argv[1]).predict("up high"))
+heavy = "torch", "sklearn", "pyarrow", "rich", "hyperagg.classifier.training.loop"
+print([name for name in heavy if name in sys.modules])
 """
-    call = [sys.executable, "-c", code, "predict", tmp_path / "model", tmp_path / "a.csv"]
+    call = [sys.executable, "-c", code, tmp_path]
     done = subprocess.run(call, capture_output=True, text=True, timeout=120)
     assert done.stdout == "u\n[]\n", done.stderr
 
 
-CHANGES = {
-    "in place": lambda model: model.head.bias.data.add_(1),
-    "a parameter": lambda model: setattr(model.head, "bias", torch.nn.Parameter(torch.ones(2))),
-    "a layer": lambda model: setattr(model, "head", torch.nn.Linear(8, 2)),
-    "data": lambda model: setattr(model.embedding, "data", model.embedding.data + 1),
-    "all": lambda model: model.load_state_dict(
-        {name: tensor * 2 for name, tensor in model.state_dict().items()}, assign=True
-    ),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_predictions_follow_the_module(change):
+def test_predictions_follow_changes_of_the_parameters():
     clf = trained()
     before = clf.logits(TEXTS)
-    CHANGES[change](clf.model)
-    rows = clf.tokenizer.encode(TEXTS)
-    want = clf.model(torch.from_numpy(rows.token_ids), torch.from_numpy(rows.cu_seqlens))
-    np.testing.assert_allclose(clf.logits(TEXTS), want.detach(), rtol=1e-6, atol=1e-5)
-    assert not np.allclose(clf.logits(TEXTS), before)
+    clf.model_.bias += 1
+    np.testing.assert_allclose(clf.logits(TEXTS), before + 1, rtol=1e-6, atol=1e-6)
 
 
-def test_a_pickle_holds_the_weights_once():
+def test_a_pickle_does_not_grow_by_predicting():
     clf = trained()
     fresh = len(pickle.dumps(clf))
     want = clf.logits(TEXTS)

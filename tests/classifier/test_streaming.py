@@ -1,4 +1,4 @@
-"""A document that grows answers as its whole text does."""
+"""A document that is streamed predicts what its whole text does."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ def trained():
     )
 
 
-def one_shot(trained, text):
+def whole_text(trained, text):
     return trained.predict_proba([text])[0]
 
 
 def test_any_prefix_of_a_newswire(trained):
     text = hyperagg.load_dataset("r8").test.texts[3]
-    document = trained.open()
+    document = trained.stream()
     for i, character in enumerate(text):
         document.append(character)
         if i % 50 == 0 or i == len(text) - 1:
-            assert np.array_equal(document.predict_proba(), one_shot(trained, text[: i + 1]))
+            assert np.array_equal(document.predict_proba(), whole_text(trained, text[: i + 1]))
     assert document.predict() == trained.predict([text])[0]
     assert len(document) == len(text.split())
 
 
-# What the making small of a capital sigma, of marks and of letters of two characters may disturb.
+# The hard cases: capital sigma, a letter with two lower-case characters, and marks.
 PIECES = st.text(st.sampled_from("aZΣσ.'·İé \n\u0301\u2003漢,_9")) | st.text()
 
 
 @given(st.lists(PIECES, max_size=6))
 def test_any_split_of_any_text(trained, pieces):
-    document = trained.open()
+    document = trained.stream()
     for piece in pieces:
         document.append(piece)
-    assert np.array_equal(document.predict_proba(), one_shot(trained, "".join(pieces)))
+    assert np.array_equal(document.predict_proba(), whole_text(trained, "".join(pieces)))
 
 
 def test_stable_length():
@@ -56,7 +56,7 @@ def test_stable_length():
 
 def test_memory_does_not_grow_with_the_document(trained):
     piece = "oil prices rose after opec cut output " * 2000
-    document = trained.open()
+    document = trained.stream()
     document.append(piece)
     tracemalloc.start()
     for _ in range(20):
@@ -65,16 +65,13 @@ def test_memory_does_not_grow_with_the_document(trained):
     tracemalloc.stop()
     assert kept < len(piece)
     assert len(document) == 21 * 2000 * 7
-    assert np.array_equal(document.predict_proba(), one_shot(trained, piece * 21))
+    assert np.array_equal(document.predict_proba(), whole_text(trained, piece * 21))
 
 
-def test_what_reads_texts_whole_does_not_open(trained):
+def test_a_classifier_that_cannot_stream_says_so(trained):
     data = hyperagg.load_dataset("r8")
-    rival = hyperagg.TextClassifier(mixer="attention", d_model=8, epochs=1)
-    with pytest.raises(ValueError, match="mixer='attention'"):
-        rival.fit(data.train.texts[:60], data.train.labels[:60]).open()
     short = hyperagg.TextClassifier(max_tokens=5, d_model=8, epochs=1)
-    with pytest.raises(ValueError, match="max_tokens=5"):
-        short.fit(data.train.texts[:60], data.train.labels[:60]).open()
-    with pytest.raises(TypeError, match="text: is bytes"):
-        trained.open().append(b"oil")
+    with pytest.raises(ValueError, match="stream: not available with max_tokens=5"):
+        short.fit(data.train.texts[:60], data.train.labels[:60]).stream()
+    with pytest.raises(TypeError, match="text: expected str, got bytes"):
+        trained.stream().append(b"oil")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hyperagg._common.report import num_threads
-from hyperagg.classifier.training.labels import distinct
+from hyperagg.classifier.training.labels import unique_labels
 from hyperagg.text import WORD_PATTERN
 
 __all__ = ["FastTextClassifier"]
@@ -54,7 +54,7 @@ class FastTextClassifier:
 
     def fit(self, X: Sequence[str], y: Sequence[Any], *, seed: int = 0) -> FastTextClassifier:
         """Learn from texts and their labels."""
-        self.classes_, self.multi_label_ = distinct(y), isinstance(y[0], tuple)
+        self.classes_, self.multi_label_ = unique_labels(y), isinstance(y[0], tuple)
         names = {label: f"{_PREFIX}{i}" for i, label in enumerate(self.classes_)}
         # fastText reads rows in file order, and learns badly from rows sorted by class.
         order = np.random.default_rng(seed).permutation(len(X))

@@ -33,12 +33,12 @@ from hyperagg._common.validation import check_choice
 from hyperagg.classifier.baselines.attention import AttentionMixer, PaddedMixer, TransformerMixer
 from hyperagg.classifier.baselines.scores import classification_scores
 from hyperagg.classifier.training.labels import (
-    are_several,
-    check_labelled,
+    check_labeled_texts,
     check_texts,
-    distinct,
     encode_labels,
     first_classes,
+    is_multi_label,
+    unique_labels,
 )
 from hyperagg.text import Ragged, WordTokenizer
 
@@ -164,11 +164,11 @@ class NeuralClassifier:
         Raises:
             ValueError, TypeError: invalid texts or labels, or a loss that is not finite.
         """
-        texts, labels = check_labelled(X, y)
-        self.classes_: list[Label] = distinct(labels)
+        texts, labels = check_labeled_texts(X, y)
+        self.classes_: list[Label] = unique_labels(labels)
         if len(self.classes_) < 2:
             raise ValueError(f"y: {len(self.classes_)} class; expected at least 2")
-        self.multi_label_ = are_several(labels)
+        self.multi_label_ = is_multi_label(labels)
         self.tokenizer_ = WordTokenizer.train(texts, self.max_words)
         rows = self._encode(texts)
         targets = encode_labels(labels, self.classes_, "y")
@@ -283,7 +283,7 @@ class NeuralClassifier:
 
     def evaluate(self, X: Iterable[str], y: Iterable[Any]) -> dict[str, float]:
         """Return the scores on labelled texts, under the keys of `TextClassifier.evaluate`."""
-        texts, labels = check_labelled(X, y)
+        texts, labels = check_labeled_texts(X, y)
         logits = self._logits(self._encode(texts))
         truth = encode_labels(labels, self.classes_, "y").indicators(len(self.classes_))
         decoder = self._decoder

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperagg.classifier.training.labels import are_several, distinct, encode_labels
+from hyperagg.classifier.training.labels import encode_labels, is_multi_label, unique_labels
 
 __all__ = ["classification_scores"]
 
@@ -23,8 +23,8 @@ def classification_scores(labels: Sequence[Any], predicted: Sequence[Any]) -> di
         "accuracy" and "macro_f1", or "micro_f1" and "macro_f1" for several labels per text. The
         macro average is over all classes that occur in either; 0/0 counts as 0.
     """
-    multi_label = are_several(labels)
-    classes = distinct([*labels, *predicted])
+    multi_label = is_multi_label(labels)
+    classes = unique_labels([*labels, *predicted])
     truth, answer = (
         encode_labels(rows, classes, "labels").indicators(len(classes))
         for rows in (labels, predicted)

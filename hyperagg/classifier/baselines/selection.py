@@ -9,7 +9,7 @@ import numpy as np
 
 from hyperagg._common.split import train_validation_split
 from hyperagg.classifier.baselines.scores import classification_scores
-from hyperagg.classifier.training.labels import distinct, encode_labels, first_classes
+from hyperagg.classifier.training.labels import encode_labels, first_classes, unique_labels
 
 __all__ = ["select_parameters"]
 
@@ -29,7 +29,7 @@ def select_parameters(
         y: a label per text, or a tuple of labels per text.
         fraction: fraction of the rows to validate on.
     """
-    targets = encode_labels(y, distinct(y), "labels")
+    targets = encode_labels(y, unique_labels(y), "labels")
     training, validation = train_validation_split(first_classes(targets), fraction, 0)
     if not len(validation):
         return dict(baseline.GRID[0])

@@ -44,9 +44,8 @@ import numpy as np
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.label_decoder import LabelDecoder
 from hyperagg.classifier import serialization as model_folder
-from hyperagg.classifier.kernels import trainer as fused
-from hyperagg.classifier.model import Classifier
-from hyperagg.layers.positions import position_blocks
+from hyperagg.classifier.model import ClassifierModel
+from hyperagg.classifier.pooling import position_blocks
 
 try:
     import onnx
@@ -67,7 +66,7 @@ LANES = 2**LEVELS
 
 def write(
     path: str | Path,
-    model: Classifier,
+    model: ClassifierModel,
     scales: np.ndarray | None,
     answers: LabelDecoder,
     max_tokens: int | None,
@@ -86,7 +85,7 @@ def write(
 
 
 def build(
-    model: Classifier, scales: np.ndarray | None, answers: LabelDecoder, max_tokens: int | None
+    model: ClassifierModel, scales: np.ndarray | None, answers: LabelDecoder, max_tokens: int | None
 ) -> onnx.ModelProto:
     """The graph of this module's head.
 
@@ -100,11 +99,10 @@ def build(
     Raises:
         ValueError: the weights do not fit one file.
     """
-    own = fused.weights(model)
-    weights = own.tables
+    weights = dict(model.arrays)
     if scales is not None:
-        packed = model_folder.pack(own.embedding, scales)
-        weights["embedding"] = packed[model_folder.SMALL]
+        packed = model_folder.pack(model.embedding, scales)
+        weights["embedding"] = packed[model_folder.INT8]
         weights["scales"] = packed[model_folder.SCALES]
     size = sum(array.nbytes for array in weights.values())
     if size > MAX_BYTES:
@@ -114,7 +112,7 @@ def build(
         )
     g = _Graph()
     named = {name: g.tensor(array, name) for name, array in weights.items()}
-    context = _pool(g, named, weights, own.harmonic, max_tokens)
+    context = _pool(g, named, weights, model.pooling == "harmonic", max_tokens)
     g("Gemm", context, named["weight"], named["bias"], transB=1, out="logits")
     if answers.multi_label:
         g("Sigmoid", "logits", out="probabilities")

@@ -1,1 +1,1 @@
-"""The fused training step and scoring."""
+"""Compiled kernels that train and score text classifiers."""

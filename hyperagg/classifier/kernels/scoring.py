@@ -1,10 +1,10 @@
-"""Logits of an aggregation classifier from arrays, by compiled kernels and without PyTorch.
+"""Computes the logits of a text classifier from arrays, with compiled kernels.
 
-    s_k  =  sum of w_t e_t over the block's tokens        c  =  sum_k p_k * s_k / sqrt(sum_t w_t^2)
+    s_k  =  sum of w_t e_t over the tokens of block k      c  =  sum_k p_k * s_k / sqrt(sum_t w_t^2)
     z    =  W c + b
 
-with w_t the weight of a token's use and k(t) the block of its place, as in `fused_step`, which
-learns what is used here.
+w_t is the weight of a token's occurrence and k(t) the block of its position, as in `train_step`,
+which trains these parameters.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from hyperagg.text.scan import find_ids
 from hyperagg.text.term_frequency import count_occurrence, table_size
 
 __all__ = [
-    "AHEAD",
-    "Weights",
+    "PREFETCH_DISTANCE",
+    "ModelArrays",
     "add_tokens",
     "block_end",
     "block_of",
-    "blocks_of",
     "logits",
     "logits_of_text",
     "mix",
+    "num_blocks_of",
     "scale_of",
     "score",
     "score_sums",
@@ -38,17 +38,19 @@ __all__ = [
 
 _F = np.float32
 
-AHEAD = 8  # tokens whose rows are on their way while one is added up
+PREFETCH_DISTANCE = 8  # tokens
 
 
-class Weights(NamedTuple):
-    """What a classifier has learned, in the order in which the kernels take it.
+class ModelArrays(NamedTuple):
+    """The parameters of a classifier, in the order in which the kernels take them.
 
     Attributes:
         embedding: (V, D) float32.
-        positions: (blocks, D).
-        weight, bias: (C, D) and (C,), the head.
-        harmonic: whether the c-th use of a token in a document weighs 1/c, and not 1.
+        positions: (blocks, D) float32.
+        weight: (C, D) float32, the weights of the head.
+        bias: (C,) float32, its bias.
+        harmonic: whether the c-th occurrence of a token in a document has the weight 1/c instead
+            of 1.
     """
 
     embedding: np.ndarray
@@ -57,17 +59,12 @@ class Weights(NamedTuple):
     bias: np.ndarray
     harmonic: bool
 
-    @property
-    def tables(self) -> dict[str, np.ndarray]:
-        """The arrays, by name."""
-        return {name: value for name, value in self._asdict().items() if name != "harmonic"}
-
 
 @njit(nogil=True, cache=True, inline="always")
-def block_of(place, blocks):
-    """floor(log2(place + 1)), the last block taking all that is left."""
+def block_of(position, blocks):
+    """Return the block floor(log2(position + 1)) of a position; the last block has no end."""
     k = 0
-    rest = place + 1
+    rest = position + 1
     while rest > 1 and k < blocks - 1:
         rest >>= 1
         k += 1
@@ -76,19 +73,19 @@ def block_of(place, blocks):
 
 @njit(nogil=True, cache=True, inline="always")
 def block_end(k, blocks, end):
-    """The place after the last of block k, in a document that ends at place `end`."""
+    """Return the end of block k in a document of `end` tokens."""
     return end if k == blocks - 1 else min(end, (1 << (k + 1)) - 1)
 
 
 @njit(nogil=True, cache=True, inline="always")
-def blocks_of(n, blocks):
-    """How many blocks n tokens fill or begin."""
+def num_blocks_of(n, blocks):
+    """Return the number of blocks that n tokens occupy."""
     return block_of(n - 1, blocks) + 1 if n else 0
 
 
 @njit(nogil=True, cache=True, inline="always")
 def scale_of(n, squares, harmonic):
-    """1 / |w| of n tokens whose weights have this sum of squares."""
+    """Return 1 / |w| of n tokens whose squared weights sum to `squares`."""
     if n == 0:
         return 1.0
     return 1 / math.sqrt(squares) if harmonic else 1 / n
@@ -96,12 +93,12 @@ def scale_of(n, squares, harmonic):
 
 @njit(nogil=True, cache=True, inline="always")
 def mix(n, squares, harmonic, positions, sums, context):
-    """Fills the context from the block sums of n tokens."""
+    """Compute the context from the block sums of n tokens."""
     context[:] = _F(0)
-    for k in range(blocks_of(n, len(positions))):
-        total, place = sums[k], positions[k]
+    for k in range(num_blocks_of(n, len(positions))):
+        total, factor = sums[k], positions[k]
         for j in range(len(context)):
-            context[j] += _F(total[j]) * place[j]
+            context[j] += _F(total[j]) * factor[j]
     scale = _F(scale_of(n, squares, harmonic))
     for j in range(len(context)):
         context[j] *= scale
@@ -109,6 +106,7 @@ def mix(n, squares, harmonic, positions, sums, context):
 
 @njit(nogil=True, cache=True, inline="always")
 def score(context, weight, bias, logits):
+    """Compute the logits from the context."""
     for c in range(len(logits)):
         row = weight[c]
         total = _F(0)
@@ -117,11 +115,11 @@ def score(context, weight, bias, logits):
         logits[c] = total + bias[c]
 
 
-def logits(weights: Weights, rows: Ragged) -> np.ndarray:
-    """(B, C) float32, as the PyTorch module gives them but for rounding. Cost: O(n D + C D)."""
-    out = np.empty((len(rows), len(weights.bias)), dtype=np.float32)
-    arguments = rows.token_ids, rows.cu_seqlens, *weights, out
-    threads = parts(len(rows.token_ids) * weights.positions.shape[1])
+def logits(arrays: ModelArrays, rows: Ragged) -> np.ndarray:
+    """Return the logits (B, C) float32 of rows of token ids. Cost: O(n D + C D) per row."""
+    out = np.empty((len(rows), len(arrays.bias)), dtype=np.float32)
+    arguments = rows.token_ids, rows.cu_seqlens, *arrays, out
+    threads = parts(len(rows.token_ids) * arrays.positions.shape[1])
     if threads == 1:
         _score_documents(0, len(rows), *arguments)
     else:
@@ -130,39 +128,42 @@ def logits(weights: Weights, rows: Ragged) -> np.ndarray:
 
 
 def logits_of_text(
-    weights: Weights, data: np.ndarray, table: np.ndarray, grams: bool
+    arrays: ModelArrays, data: np.ndarray, table: np.ndarray, has_ngrams: bool
 ) -> np.ndarray:
-    """(1, C) float32 of a text, given as `scan.text_to_bytes` it: the same as from its ids.
+    """Return the logits (1, C) float32 of one text, given as the bytes of `scan.text_to_bytes`.
 
-    Of a short text most is the way from Python to a kernel and back, which is here gone once.
+    They have the same bits as those from token ids. A short text takes less time than the two
+    calls of kernels that this replaces by one.
     """
-    out = np.empty((1, len(weights.bias)), dtype=np.float32)
-    _score_text(data, table, grams, *weights, out)
+    out = np.empty((1, len(arrays.bias)), dtype=np.float32)
+    _score_text(data, table, has_ngrams, *arrays, out)
     return out
 
 
 @njit(nogil=True, cache=True)
-def _score_text(data, table, grams, embedding, positions, weight, bias, harmonic, out):
+def _score_text(data, table, has_ngrams, embedding, positions, weight, bias, harmonic, out):
     # Constants would have types of their own, and the kernels would be compiled once more.
     first, last, with_owners = np.int64(0), np.int64(1), np.bool_(False)
-    borders = np.zeros(2, dtype=np.int64)
-    borders[1] = len(data)
-    ids, borders, _, _ = find_ids(
-        first, last, data, borders, table, grams, np.uint64(0), with_owners
+    boundaries = np.zeros(2, dtype=np.int64)
+    boundaries[1] = len(data)
+    ids, boundaries, _, _ = find_ids(
+        first, last, data, boundaries, table, has_ngrams, np.uint64(0), with_owners
     )
-    _score_documents(first, last, ids, borders, embedding, positions, weight, bias, harmonic, out)
+    _score_documents(
+        first, last, ids, boundaries, embedding, positions, weight, bias, harmonic, out
+    )
 
 
 @njit(nogil=True, cache=True)
 def _score_documents(
     first, last, token_ids, cu_seqlens, embedding, positions, weight, bias, harmonic, out
 ):
-    most = 0
+    longest = 0
     for document in range(first, last):
-        most = max(most, cu_seqlens[document + 1] - cu_seqlens[document])
-    size = table_size(min(most, len(embedding)))
+        longest = max(longest, cu_seqlens[document + 1] - cu_seqlens[document])
+    size = table_size(min(longest, len(embedding)))
     keys, counts = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int64)
-    # In float64, so that a document may be of any length.
+    # float64 keeps the error small for documents of any length.
     sums, squares = np.empty(positions.shape, dtype=np.float64), np.empty(1, dtype=np.float64)
     for document in range(first, last):
         ids = token_ids[cu_seqlens[document] : cu_seqlens[document + 1]]
@@ -175,29 +176,29 @@ def _score_documents(
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def add_tokens(ids, place, embedding, harmonic, sums, squares, keys, counts):
-    """Adds tokens that stand from `place` on to a document's block sums (blocks, D), squared
-    weights (1,) and uses, a table of `hyperagg.text.term_frequency`."""
-    blocks, end = len(sums), place + len(ids)
-    first = place
-    while place < end:
-        k = block_of(place, blocks)
+def add_tokens(ids, position, embedding, harmonic, sums, squares, keys, counts):
+    """Add the tokens from `position` on to a document's block sums (blocks, D), to its sum of
+    squared weights (1,), and to its counts, a table of `hyperagg.text.term_frequency`."""
+    blocks, end = len(sums), position + len(ids)
+    first = position
+    while position < end:
+        k = block_of(position, blocks)
         last = block_end(k, blocks, end)
         total = sums[k]
-        for t in range(place - first, last - first):
-            if t + AHEAD < len(ids):
-                prefetch(embedding, ids[t + AHEAD])
+        for t in range(position - first, last - first):
+            if t + PREFETCH_DISTANCE < len(ids):
+                prefetch(embedding, ids[t + PREFETCH_DISTANCE])
             w = _F(1) / _F(count_occurrence(ids[t], keys, counts)) if harmonic else _F(1)
             squares[0] += w * w
             row = embedding[ids[t]]
             for j in range(len(total)):
                 total[j] += w * row[j]
-        place = last
+        position = last
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def score_sums(sums, squares, n, harmonic, positions, weight, bias, out):
-    """Logits (C,) of a document of n tokens from its block sums and squared weights."""
+    """Compute the logits (C,) of a document of n tokens from its sums."""
     context = np.empty(positions.shape[1], dtype=np.float32)
     mix(n, squares[0], harmonic, positions, sums, context)
     score(context, weight, bias, out)

@@ -1,1 +1,1 @@
-"""How a classifier is trained."""
+"""Trains the parameters of a text classifier."""

@@ -1,43 +1,45 @@
-"""How large each row of the embedding starts and how fast it learns.
+"""Scales the rows of the embedding by how discriminative their tokens are.
 
-    rate_v  =  (1/2 for a gram)  sqrt(s_v / mean s)      s_v  =  0.1 + sqrt(sum_c pi_c r_vc^2)
-    r_vc    =  log of the share that class c has in the uses of v over its share pi_c of all uses
+    scale_v  =  (1/2 for an n-gram)  sqrt(s_v / mean s)     s_v  =  0.1 + sqrt(sum_c pi_c r_vc^2)
+    r_vc     =  log of the fraction of the occurrences of v that are in class c, divided by the
+                fraction pi_c of all occurrences that are
 
-A token that is used alike in all classes says little of them, one that a single class uses says
-much, and a gram says again what its words say. Shares are smoothed by one use of each token, and
-logarithms kept within 5; the mean is over all uses.
+The scale multiplies the initial values of a row and its learning rate. A token that is equally
+frequent in all classes says little about them, a token of a single class says much, and an n-gram
+repeats what its words say. The fractions are smoothed by one occurrence of each token, the
+logarithms are clipped to [-5, 5], and the mean is over all occurrences.
 
-Source of weighing by naive-Bayes ratios: Wang and Manning 2012, "Baselines and bigrams: simple,
-good sentiment and topic classification".
+Source of the naive-Bayes log ratios: Wang and Manning 2012, "Baselines and bigrams: simple, good
+sentiment and topic classification".
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from hyperagg.classifier.training.train_steps import Labelled
+from hyperagg.classifier.training.train_step import LabeledDocuments
 from hyperagg.text import Tokenizer, WordTokenizer
 
-__all__ = ["row_rates"]
+__all__ = ["feature_scales"]
 
 
-def row_rates(tokenizer: Tokenizer, data: Labelled) -> np.ndarray:
-    """(V,) float32. Cost: O(T + C V)."""
-    token_ids, words = data.rows.token_ids, len(tokenizer.vocabulary)
-    uses = np.bincount(token_ids, minlength=words)
-    # A document's tokens are uses by each of its classes.
+def feature_scales(tokenizer: Tokenizer, data: LabeledDocuments) -> np.ndarray:
+    """Return (V,) float32, the scale of every row of the embedding. Cost: O(T + C V)."""
+    token_ids, vocab_size = data.rows.token_ids, len(tokenizer)
+    counts = np.bincount(token_ids, minlength=vocab_size)
+    # The tokens of a document count for each of its classes.
     documents = np.repeat(np.arange(len(data.targets)), data.targets.lengths)
-    telling = np.zeros(words)
+    squares = np.zeros(vocab_size)
     for c in np.unique(data.targets.token_ids):
-        own = data.rows.take(documents[data.targets.token_ids == c]).token_ids
-        share = len(own) / max(1, len(token_ids))
-        if share == 0:
+        in_class = data.rows.take(documents[data.targets.token_ids == c]).token_ids
+        prior = len(in_class) / max(1, len(token_ids))
+        if prior == 0:
             continue
-        smoothed = (np.bincount(own, minlength=words) + share) / (uses + 1)
-        telling += share * np.log(smoothed / share).clip(-5, 5) ** 2
-    telling = 0.1 + np.sqrt(telling)
-    mean = (telling * uses).sum() / max(1, len(token_ids))
-    rates = np.sqrt(telling / mean) if len(token_ids) else np.ones(words)
+        smoothed = (np.bincount(in_class, minlength=vocab_size) + prior) / (counts + 1)
+        squares += prior * np.log(smoothed / prior).clip(-5, 5) ** 2
+    scores = 0.1 + np.sqrt(squares)
+    mean = (scores * counts).sum() / max(1, len(token_ids))
+    scales = np.sqrt(scores / mean) if len(token_ids) else np.ones(vocab_size)
     if isinstance(tokenizer, WordTokenizer):
-        rates[tokenizer.ngram_mask] /= 2
-    return rates.astype(np.float32)
+        scales[tokenizer.ngram_mask] /= 2
+    return scales.astype(np.float32)

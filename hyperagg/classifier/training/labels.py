@@ -1,7 +1,7 @@
-"""Texts and labels as users give them: checked, and labels as numbers of classes.
+"""Checks the texts and labels that users pass, and encodes labels as class ids.
 
-A label is a str or an int. A document has one, or where documents have several, a list, tuple or
-set of any number of them.
+A label is a str or an int. A text has one label; in a multi-label problem it has a list, tuple, set
+or array of any number of labels.
 """
 
 from __future__ import annotations
@@ -15,145 +15,207 @@ from typing import Any
 import numpy as np
 
 from hyperagg._common.label_decoder import Label
+from hyperagg._common.validation import check_real
 from hyperagg.text import Ragged
 
 __all__ = [
+    "ClassWeight",
     "Label",
     "Labels",
-    "are_several",
-    "check_classes",
-    "check_labelled",
+    "check_class_weight",
+    "check_labeled_texts",
+    "check_sample_weight",
     "check_texts",
     "class_weights",
-    "distinct",
     "encode_labels",
-    "enumerate_labels",
     "first_classes",
+    "is_multi_label",
+    "summarize_labels",
+    "unique_labels",
 ]
 
 Labels = Sequence[Label] | Sequence[tuple[Label, ...]]
+ClassWeight = str | Mapping[Label, float] | None
 
 
-def check_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
-    checked = _as_list(texts, name)
-    if _all_of(checked, str):
-        return checked
-    for i, text in enumerate(checked):
+def check_texts(X: Iterable[str], name: str = "X") -> list[str]:
+    """Return a list of str, given any sequence, column or generator of str.
+
+    Raises:
+        TypeError: an entry is not a str, or X is a table or another type.
+    """
+    texts = _to_list(X, name)
+    if _all_of(texts, str):
+        return texts
+    for i, text in enumerate(texts):
         if not isinstance(text, str):
-            raise TypeError(f"{name}[{i}]: {shorten(text)} is {type(text).__name__}; give str")
-    return checked
+            raise TypeError(f"{name}[{i}]: expected str, got {_describe(text)}")
+    return texts
 
 
-def check_labelled(
-    texts: Iterable[str], labels: Iterable[Any], part: str = ""
+def check_labeled_texts(
+    X: Iterable[str], y: Iterable[Any], prefix: str = ""
 ) -> tuple[list[str], Labels]:
-    """Lists of both, the labels as Python's own str and int, which compare and save alike."""
-    texts, labels = check_texts(texts, f"{part}texts"), _as_list(labels, f"{part}labels")
+    """Return texts and labels as lists; the labels as Python's str and int, or tuples of them.
+
+    `prefix` goes before the names X and y in errors.
+
+    Raises:
+        TypeError: an entry of X is not a str, or one of y is not a label.
+        ValueError: the lengths differ or are 0.
+    """
+    texts, labels = check_texts(X, f"{prefix}X"), _to_list(y, f"{prefix}y")
     if len(texts) != len(labels):
-        raise ValueError(
-            f"{part}labels: {len(labels)} of them for {len(texts)} texts; give one a text"
-        )
+        raise ValueError(f"{prefix}y: expected {len(texts)} labels, as many as texts in X, "
+                         f"got {len(labels)}")  # fmt: skip
     if not texts:
-        raise ValueError(f"{part}texts: there are none; give at least one")
+        raise ValueError(f"{prefix}X: expected at least one text, got none")
     if _all_of(labels, str, int):
         return texts, labels
-    several = _holds_labels(labels[0])
+    multi_label = _is_collection(labels[0])
     checked: list[Any] = []
     for i, label in enumerate(labels):
-        name = f"{part}labels[{i}]"
-        if not several:
+        name = f"{prefix}y[{i}]"
+        if not multi_label:
             checked.append(_check_label(label, name))
-        elif _holds_labels(label):
+        elif _is_collection(label):
             checked.append(tuple(dict.fromkeys(_check_label(one, name) for one in label)))
         else:
-            raise TypeError(f"{name}: {shorten(label)} is one label; others here are lists of them")
+            raise TypeError(
+                f"{name}: expected a list of labels, as in the rows before, got {_describe(label)}"
+            )
     return texts, checked
 
 
-def are_several(labels: Labels) -> bool:
-    """Whether each document has a tuple of labels."""
+def check_sample_weight(sample_weight: Any, num_texts: int) -> np.ndarray | None:
+    """Return (num_texts,) float32 weights, or None if none are given.
+
+    Raises:
+        TypeError, ValueError: they are not `num_texts` finite numbers >= 0, at least one of them
+            greater than 0.
+    """
+    if sample_weight is None:
+        return None
+    try:
+        values = np.asarray(_to_list(sample_weight, "sample_weight"), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError("sample_weight: expected a list of numbers, one per text") from error
+    if values.shape != (num_texts,):
+        raise ValueError(f"sample_weight: expected {num_texts} numbers, one per text, "
+                         f"got {len(values)}")  # fmt: skip
+    with np.errstate(over="ignore"):
+        weights = values.astype(np.float32)
+    wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(wrong):
+        i = int(wrong[0])
+        raise ValueError(f"sample_weight[{i}]: expected a finite number >= 0, got {values[i]:g}")
+    if not weights.any():
+        raise ValueError("sample_weight: expected at least one number > 0, got zeros only")
+    return weights
+
+
+def is_multi_label(labels: Labels) -> bool:
+    """Return whether every text has a tuple of labels."""
     return bool(labels) and isinstance(labels[0], tuple)
 
 
-def distinct(labels: Labels) -> list[Label]:
-    """The different ones, sorted: numbers, then strings."""
+def unique_labels(labels: Labels) -> list[Label]:
+    """Return the distinct labels, sorted: integers first, then strings."""
     given: Any = labels
-    found: set[Label] = set(chain.from_iterable(given) if are_several(labels) else given)
+    found: set[Label] = set(chain.from_iterable(given) if is_multi_label(labels) else given)
     return sorted(found, key=lambda label: (isinstance(label, str), label))
 
 
-def encode_labels(labels: Labels, classes: Sequence[Label], name: str) -> Ragged:
-    """The classes of each document, by number.
+def encode_labels(labels: Labels, classes: Sequence[Label], name: str = "y") -> Ragged:
+    """Return the class ids of each text as ragged rows.
 
     Raises:
-        ValueError: a label that is none of the classes.
+        ValueError: a label is not one of the classes; the message names `name` and its index.
     """
-    numbers_of = {label: c for c, label in enumerate(classes)}
-    rows: Any = labels if are_several(labels) else list(zip(labels))
-    borders = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.cumsum(list(map(len, rows)), out=borders[1:])
+    ids_of = {label: c for c, label in enumerate(classes)}
+    rows: Any = labels if is_multi_label(labels) else list(zip(labels))
+    boundaries = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum(list(map(len, rows)), out=boundaries[1:])
     try:
-        ids = list(map(numbers_of.__getitem__, chain.from_iterable(rows)))
+        ids = list(map(ids_of.__getitem__, chain.from_iterable(rows)))
     except KeyError:
         i, unknown = next(
-            (i, label) for i, own in enumerate(rows) for label in own if label not in numbers_of
+            (i, label) for i, own in enumerate(rows) for label in own if label not in ids_of
         )
         raise ValueError(
-            f"{name}[{i}]: {unknown!r} was not there in training; the labels are "
-            f"{enumerate_labels(classes)}"
+            f"{name}[{i}]: the label {unknown!r} did not occur in training; expected one of "
+            f"{summarize_labels(classes)}"
         ) from None
-    return Ragged(np.array(ids, dtype=np.int32), borders)
+    return Ragged(np.array(ids, dtype=np.int32), boundaries)
 
 
 def first_classes(targets: Ragged) -> np.ndarray:
-    """(rows,) the first class id of each row; -1 for a row without one."""
+    """Return (rows,) the first class id of each row, -1 for a row without one."""
     classes = np.full(len(targets), -1)
-    labelled = targets.lengths > 0
-    classes[labelled] = targets.token_ids[targets.cu_seqlens[:-1][labelled]]
+    labeled = targets.lengths > 0
+    classes[labeled] = targets.token_ids[targets.cu_seqlens[:-1][labeled]]
     return classes
 
 
-def class_weights(asked: Any, labels: Labels, classes: Sequence[Label]) -> np.ndarray:
-    """(C,) float32, on average 1 a label."""
-    if asked is None:
-        return np.ones(len(classes), dtype=np.float32)
-    if asked == "balanced":
-        counts = np.bincount(encode_labels(labels, classes, "labels").token_ids)
-        return (counts.sum() / (len(classes) * counts)).astype(np.float32)
-    if not isinstance(asked, Mapping):
-        raise TypeError(f'class_weight={shorten(asked)}: give "balanced" or {{label: weight}}')
-    for label, weight in asked.items():
+def check_class_weight(class_weight: Any, classes: Sequence[Label]) -> ClassWeight:
+    """Return None, "balanced", or a dict of labels and Python floats.
+
+    Raises:
+        TypeError, ValueError: it is none of these, or names a label that does not exist.
+    """
+    if class_weight is None:
+        return None
+    if isinstance(class_weight, str) and class_weight == "balanced":
+        return class_weight
+    if not isinstance(class_weight, Mapping):
+        raise TypeError(
+            f'class_weight={shorten(class_weight)}: expected None, "balanced" or a dict of labels '
+            "and weights"
+        )
+    checked: dict[Label, float] = {}
+    for given, weight in class_weight.items():
+        label = _check_label(given, "class_weight")
         if label not in classes:
-            raise ValueError(f"class_weight: {label!r} is none of the labels")
-        if not isinstance(weight, float | int) or not 0 < weight < float("inf"):
-            raise ValueError(f"class_weight: {label!r} has {weight!r}; give a number above 0")
-    return np.array([asked.get(label, 1.0) for label in classes], dtype=np.float32)
+            raise ValueError(
+                f"class_weight: the label {label!r} does not occur in y; expected labels out of "
+                f"{summarize_labels(classes)}"
+            )
+        checked[label] = check_real(f"class_weight[{label!r}]", weight, 0, open_minimum=True)
+    return checked
 
 
-def check_classes(classes: object) -> list[Label]:
-    """What a model's config says its classes are."""
-    if (
-        not isinstance(classes, list)
-        or not all(isinstance(label, str | int) for label in classes)
-        or len(set(classes)) != len(classes)
-        or len(classes) < 2
-    ):
-        raise ValueError("classes are no list of different labels")
-    return classes
+def class_weights(
+    class_weight: ClassWeight, counts: np.ndarray, classes: Sequence[Label]
+) -> np.ndarray:
+    """Return the weight of each class, (C,) float32.
+
+    Args:
+        class_weight: as `check_class_weight` returns it. "balanced" is inversely proportional to
+            the number of texts of each class and 1 on average over the texts; a class that a dict
+            does not name has weight 1.
+        counts: (C,) the number of training texts of each class.
+        classes: the labels.
+    """
+    if isinstance(class_weight, Mapping):
+        return np.array([class_weight.get(label, 1.0) for label in classes], dtype=np.float32)
+    if class_weight == "balanced":
+        return (counts.sum() / (len(classes) * np.maximum(counts, 1))).astype(np.float32)
+    return np.ones(len(classes), dtype=np.float32)
 
 
-def enumerate_labels(labels: Sequence[Label], most: int = 10) -> str:
-    named = ", ".join(repr(label) for label in labels[:most])
-    return named if len(labels) <= most else f"{named} and {len(labels) - most} more"
+def summarize_labels(labels: Sequence[Label], maximum: int = 10) -> str:
+    """Return the labels as a phrase; after the first `maximum` only their number."""
+    named = ", ".join(repr(label) for label in labels[:maximum])
+    return named if len(labels) <= maximum else f"{named} and {len(labels) - maximum} more"
 
 
-def _holds_labels(label: object) -> bool:
+def _is_collection(label: object) -> bool:
     return isinstance(label, list | tuple | Set | np.ndarray)
 
 
 def _all_of(values: list[Any], *types: type) -> bool:
-    """Whether no value is of another type; asked of all at once, since a loop over a hundred
-    thousand rows costs as much as an epoch."""
+    """Whether every value has one of the types. A set is used because a loop over a hundred
+    thousand rows takes as long as an epoch."""
     return set(map(type, values)) <= set(types)
 
 
@@ -162,15 +224,27 @@ def _check_label(label: object, name: str) -> Label:
         return str(label)
     if isinstance(label, numbers.Integral):
         return int(label)
-    raise TypeError(f"{name}: {shorten(label)} is {type(label).__name__}; give str or int")
+    raise TypeError(f"{name}: expected a label (str or int), got {_describe(label)}")
 
 
-def _as_list(values: Iterable[Any], name: str) -> list[Any]:
-    """Of an array, a column or a generator as well; not of what only looks like a sequence."""
+def _describe(value: object) -> str:
+    return f"{type(value).__name__} ({shorten(value)})"
+
+
+def _to_list(values: Any, name: str) -> list[Any]:
     if isinstance(values, list | tuple):
         return list(values)
     if isinstance(values, str):
-        raise TypeError(f"{name}: is a str; give a list, even if it is of one")
+        raise TypeError(f"{name}: expected a list, got a single str")
+    if len(shape := getattr(values, "shape", ())) > 1 and (
+        name.endswith("X") or hasattr(values, "columns")
+    ):
+        raise TypeError(
+            f"{name}: expected one column, got a 2-D table of shape {tuple(shape)}; name the "
+            'column, as in table["text"]'
+        )
+    if hasattr(values, "to_pylist"):  # Arrow's columns iterate over scalars of their own
+        return values.to_pylist()
     if isinstance(values, bytes | Mapping | Set) or not isinstance(values, Iterable):
-        raise TypeError(f"{name}: is {type(values).__name__}; give a list")
+        raise TypeError(f"{name}: expected a list, got {type(values).__name__}")
     return list(values)

@@ -1,118 +1,131 @@
-"""The classifier's training loop.
+"""Runs the training loop of the classifier.
 
-An epoch is cut into chunks. Between two chunks the whole state of a run is the model, the
-optimiser, the best weights so far and two numbers, so a run can stop there and go on later to the
-same weights: whatever is random in a chunk is drawn from (seed, epoch, chunk) alone.
+An epoch is divided into chunks. Between two chunks the whole state of a run is the model, the
+optimizer, the best parameters so far and a few numbers, so a run can stop there and be resumed with
+the same result: the order of the documents depends on the seed and the epoch alone.
 """
 
 from __future__ import annotations
 
-import math
+import logging
 import signal
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from hyperagg._common.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
+from hyperagg.classifier.config import TrainingConfig
 from hyperagg.classifier.history import History
-from hyperagg.classifier.training.train_steps import Labelled, TrainStep, predict_logits
-from hyperagg.classifier.training_config import Recipe
-from hyperagg.text import Ragged
+from hyperagg.classifier.model import ClassifierModel
+from hyperagg.classifier.training.train_step import LabeledDocuments, TrainStep
 
 __all__ = ["Progress", "read_note", "train"]
 
 TOKENS_PER_CHUNK = 200_000
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
+_DOCUMENTS_PER_GROUP = 32  # chunks consist of whole groups of documents
+_MAX_CHECKED_DOCUMENTS = 32  # whose logits are computed to see whether training diverged
+
+_logger = logging.getLogger("hyperagg")
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands, as told to a progress bar after every chunk."""
+    """The state of a training run after a chunk of an epoch.
+
+    Attributes:
+        epoch: the current epoch, counted from 0.
+        epochs: the number of epochs of the run.
+        fraction: the completed fraction of the run, from 0 to 1.
+        loss: the mean loss over the documents of the chunk.
+        tokens_per_second: the throughput in the chunk.
+        validation_score: the score on the held-out rows, after the last chunk of an epoch; else
+            None.
+    """
 
     epoch: int
-    share: float
+    epochs: int
+    fraction: float
     loss: float
     tokens_per_second: float
+    validation_score: float | None = None
 
 
 def train(
     train_step: TrainStep,
-    data: Labelled,
-    validation: Labelled | None,
-    recipe: Recipe,
+    data: LabeledDocuments,
+    validation: LabeledDocuments | None,
     *,
     seed: int,
     stop_after: int | None = None,
     checkpoint: Path | None = None,
     note: Any = None,
     resume: bool = False,
-    report: Callable[[Progress], None] | None = None,
+    callbacks: Sequence[Callable[[Progress], object]] = (),
 ) -> History:
-    """Train the train_step's model; on return it has the weights of the best epoch.
+    """Train the model of `train_step`; afterwards it has the parameters of the best epoch.
 
     Args:
-        train_step: the model and how it steps.
-        data: what is learned.
-        validation: what decides which epoch was best (its score; of equals, the later). None, or
-            without rows: the last epoch is the best.
-        recipe: epochs and rates.
-        seed: of the order of documents and of everything else that is random.
-        stop_after: so many epochs, while rates fall as if there were all of the recipe's.
-        checkpoint: where the state is kept while training. It is left there at the end.
-        note: what the checkpoint shall hold besides, from the beginning on; see `read_note`.
-        resume: go on from that file if it is there.
-        report: called after every chunk.
+        train_step: the model and how it is trained.
+        data: the training documents.
+        validation: the held-out documents that determine the best epoch, the last one with the
+            greatest score. Without them the last epoch is the best.
+        seed: determines the order of the documents.
+        stop_after: the number of epochs to run (default: all). The learning rate decays as if all
+            were run.
+        checkpoint: the file that keeps the state of the run. It is left in place.
+        note: data for JSON that the checkpoint holds from the start; see `read_note`.
+        resume: continue from the checkpoint if it exists.
+        callbacks: functions that are called after every chunk.
 
     Raises:
-        ValueError: the loss is no longer finite, or the checkpoint is of another run.
-        KeyboardInterrupt: after Ctrl-C, once the chunk is learned and the checkpoint written; the
-            model then has the best weights so far. A second Ctrl-C stops at once.
+        ValueError: the loss is not finite, or the checkpoint belongs to another run.
+        KeyboardInterrupt: after Ctrl-C, as soon as the chunk is finished and the checkpoint is
+            written; the model has the best parameters so far. A second Ctrl-C stops at once.
     """
-    run = _Run(train_step, data, validation, recipe, seed, checkpoint, note)
+    run = _Run(train_step, data, validation, seed, checkpoint, note)
     if resume and checkpoint is not None and checkpoint.exists():
         run.restore()
     elif note is not None:
         run.save()
     with _interrupt_between_chunks() as interrupted:
-        while run.epoch < (stop_after or recipe.epochs):
-            run.do_chunk(report)
+        while run.epoch < (stop_after or run.config.epochs):
+            run.train_chunk(callbacks)
             if interrupted.is_set():
                 run.save()
                 run.use_best()
                 raise KeyboardInterrupt
     run.use_best()
-    run.check_weights()
+    run.check_parameters()
     return run.history
 
 
 def read_note(checkpoint: Path) -> Any:
-    """What was given to `train` as a note of the run whose checkpoint this is."""
+    """Return the note of the run that wrote this checkpoint."""
     return read_checkpoint(checkpoint)[1].get("note")
 
 
 @contextmanager
 def _interrupt_between_chunks() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event that is given, once; the next one stops the program as usual."""
+    """Make the first Ctrl-C set an event instead of raising; a second one raises as usual."""
     interrupted = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield interrupted  # signals reach the main thread only
+        yield interrupted  # only the main thread receives signals
         return
     before = signal.getsignal(signal.SIGINT)
 
-    def note(number: int, frame: object) -> None:
+    def handle(number: int, frame: object) -> None:
         interrupted.set()
         signal.signal(signal.SIGINT, before)
 
-    signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, handle)
     try:
         yield interrupted
     finally:
@@ -120,116 +133,115 @@ def _interrupt_between_chunks() -> Iterator[threading.Event]:
 
 
 class _Run:
-    """A run between two chunks."""
+    """The state of a run between two chunks."""
 
     def __init__(
         self,
         train_step: TrainStep,
-        data: Labelled,
-        validation: Labelled | None,
-        recipe: Recipe,
+        data: LabeledDocuments,
+        validation: LabeledDocuments | None,
         seed: int,
         checkpoint: Path | None,
         note: Any,
     ) -> None:
-        self.train_step = train_step
+        self.train_step, self.model = train_step, train_step.model
+        self.config: TrainingConfig = train_step.config
         self.data = data
         self.validation = validation if validation is not None and len(validation.rows) else None
-        self.recipe = recipe
         self.seed = seed
         self.checkpoint, self.note = checkpoint, note
-        self.history = History(texts=len(data.rows))
-        self.best: dict[str, Tensor] | None = None
+        self.history = History(num_texts=len(data.rows))
+        self.best: ClassifierModel | None = None
         self.order: np.ndarray | None = None
         self.epoch, self.chunk, self.loss, self.seconds = 0, 0, 0.0, 0.0
         self.saved_at = time.monotonic()
-        self.kept = False  # whether the file of the checkpoint is of this run
-        # Chunks end at whole batches, so that they do not change what a batch is.
+        self.owns_checkpoint = False  # whether the file holds a state of this run
         documents, tokens = len(data.rows), len(data.rows.token_ids)
-        batches = -(-documents // recipe.batch_size)
-        chunks = max(1, min(batches, tokens // TOKENS_PER_CHUNK))
-        self.borders = [
-            min(documents, batches * k // chunks * recipe.batch_size) for k in range(chunks + 1)
+        groups = -(-documents // _DOCUMENTS_PER_GROUP)
+        chunks = max(1, min(groups, tokens // TOKENS_PER_CHUNK))
+        self.boundaries = [
+            min(documents, groups * k // chunks * _DOCUMENTS_PER_GROUP) for k in range(chunks + 1)
         ]
 
-    def do_chunk(self, report: Callable[[Progress], None] | None) -> None:
+    def train_chunk(self, callbacks: Sequence[Callable[[Progress], object]]) -> None:
         if self.chunk == 0 or self.order is None:
             rng = np.random.default_rng([self.seed, self.epoch])
             self.order = rng.permutation(len(self.data.rows))
-        first, last = self.borders[self.chunk : self.chunk + 2]
+        first, last = self.boundaries[self.chunk : self.chunk + 2]
         documents = self.order[first:last]
         begin, end = (
-            (self.epoch + border / len(self.order)) / self.recipe.epochs for border in (first, last)
+            (self.epoch + boundary / len(self.order)) / self.config.epochs
+            for boundary in (first, last)
         )
-        # Not torch.manual_seed, which keeps a traceback for every GPU that is not there.
-        torch.default_generator.manual_seed(
-            zlib.crc32(f"{self.seed} {self.epoch} {self.chunk}".encode())
-        )
-
         started = time.perf_counter()
-        try:
-            loss = self.train_step.step(self.data, documents, begin, end)
-        except RuntimeError as error:
-            if "overflow" not in str(error):
-                raise
-            loss = np.inf
+        loss = self.train_step.step(self.data, documents, begin, end)
         seconds = time.perf_counter() - started
         if not np.isfinite(loss):
             raise self.diverged(f"the loss is not finite in epoch {self.epoch + 1}")
         self.loss += loss
         self.seconds += seconds
         self.chunk += 1
-        if report is not None:
+        epoch, score = self.epoch, None
+        if self.chunk == len(self.boundaries) - 1:
+            score = self.end_epoch()
+        if callbacks:
             tokens = int(self.data.rows.lengths[documents].sum())
-            report(Progress(self.epoch, end, loss / len(documents), tokens / max(seconds, 1e-9)))
-        if self.chunk == len(self.borders) - 1:
-            self.end_epoch()
+            progress = Progress(
+                epoch=epoch,
+                epochs=self.config.epochs,
+                fraction=end,
+                loss=loss / len(documents),
+                tokens_per_second=tokens / max(seconds, 1e-9),
+                validation_score=score,
+            )
+            for callback in callbacks:
+                callback(progress)
         if time.monotonic() - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS:
             self.save()
 
-    def end_epoch(self) -> None:
-        history = self.history
+    def end_epoch(self) -> float | None:
+        history, score = self.history, None
         history.loss.append(self.loss / len(self.data.rows))
         history.seconds.append(self.seconds)
         if self.validation is not None:
             self.train_step.sync_to_model()
-            logits = self.logits(self.validation.rows)
+            logits = self.model.logits(self.validation.rows)
             score = self.train_step.objective.score(self.validation.targets, logits)
             history.validation_score.append(score)
             if score >= max(history.validation_score):
                 history.best_epoch = self.epoch
-                weights = self.train_step.model.state_dict()
-                self.best = {name: tensor.clone() for name, tensor in weights.items()}
+                self.best = self.model.copy()
         else:
             history.best_epoch = self.epoch
+        scored = "" if score is None else f", validation score {score:.4f}"
+        _logger.info(
+            "epoch %d/%d: loss %.4f%s", self.epoch + 1, self.config.epochs, history.loss[-1], scored
+        )
         self.epoch, self.chunk, self.loss, self.seconds = self.epoch + 1, 0, 0.0, 0.0
+        return score
 
     def use_best(self) -> None:
         if self.best is None:
             self.train_step.sync_to_model()
         else:
-            self.train_step.model.load_state_dict(self.best)
+            self.model.assign(self.best)
 
-    def check_weights(self) -> None:
-        """The last step of a run may spoil the weights, and no loss is left to show it."""
-        for name, tensor in self.train_step.model.state_dict().items():
-            if not all(map(math.isfinite, tensor.aminmax())):
-                raise self.diverged(f"weights ({name}) are not finite at the end")
-        # Weights may be finite and too large to be multiplied.
-        some = self.data.rows.take(np.arange(min(len(self.data.rows), self.recipe.batch_size)))
-        if not np.isfinite(self.logits(some)).all():
-            raise self.diverged("logits are not finite at the end")
+    def check_parameters(self) -> None:
+        """The last step of a run may spoil the parameters, and no later loss would show it."""
+        for name, array in self.model.arrays.items():
+            if not (np.isfinite(array.min()) and np.isfinite(array.max())):
+                raise self.diverged(f"parameters ({name}) are not finite after training")
+        # Parameters may be finite and too large to be multiplied.
+        some = np.arange(min(len(self.data.rows), _MAX_CHECKED_DOCUMENTS))
+        if not np.isfinite(self.model.logits(self.data.rows.take(some))).all():
+            raise self.diverged("logits are not finite after training")
 
-    def logits(self, rows: Ragged) -> np.ndarray:
-        return predict_logits(self.train_step.model, rows, self.recipe.batch_size)
-
-    def diverged(self, what: str) -> ValueError:
-        # The state that was kept leads to the same end, so there is nothing to resume.
-        if self.kept and self.checkpoint is not None:
+    def diverged(self, reason: str) -> ValueError:
+        # The checkpoint leads to the same end, so it is not worth resuming.
+        if self.owns_checkpoint and self.checkpoint is not None:
             remove_checkpoint(self.checkpoint)
         return ValueError(
-            f"learning_rate={self.recipe.learning_rate}: {what}; a smaller rate, say a third of "
-            "it, would do"
+            f"learning_rate={self.config.learning_rate:g}: {reason}; try a third of this rate"
         )
 
     def record(self) -> dict[str, Any]:
@@ -244,52 +256,60 @@ class _Run:
         }
 
     def fingerprint(self) -> str:
-        """Tells runs apart: the recipe, the seed, the model's shapes, its chunks, the data."""
-        sums = [
+        """Identify the run by its configuration, seed, shapes, chunks, weights and data."""
+        checksums = [
             zlib.crc32(array.tobytes())
             for part in (self.data, self.validation)
             if part is not None
             for ragged in (part.rows, part.targets)
             for array in (ragged.token_ids, ragged.cu_seqlens)
         ]
-        model = self.train_step.model
-        shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        borders = zlib.crc32(repr(self.borders).encode())
-        return f"{self.recipe} seed={self.seed} model={shapes} chunks={borders} data={sums}"
+        weights = [self.train_step.objective.class_weights]
+        if self.data.weights is not None:
+            weights.append(self.data.weights)
+        checksums += [zlib.crc32(array.tobytes()) for array in weights]
+        shapes = {name: array.shape for name, array in self.model.arrays.items()}
+        boundaries = zlib.crc32(repr(self.boundaries).encode())
+        return (
+            f"{self.config} seed={self.seed} model={shapes} {self.model.pooling} "
+            f"chunks={boundaries} data={checksums}"
+        )
 
     def save(self) -> None:
         if self.checkpoint is None:
             return
         self.train_step.sync_to_model()
         groups = {
-            "model": self.train_step.model.state_dict(),
+            "model": self.model.arrays,
             "optimizer": self.train_step.optimizer_state(),
-            "best": self.best or {},
+            "best": {} if self.best is None else self.best.arrays,
         }
-        tensors = {
-            f"{group}/{name}": tensor
+        arrays = {
+            f"{group}/{name}": array
             for group, named in groups.items()
-            for name, tensor in named.items()
+            for name, array in named.items()
         }
-        write_checkpoint(self.checkpoint, tensors, self.record())
-        self.saved_at, self.kept = time.monotonic(), True
+        write_checkpoint(self.checkpoint, arrays, self.record())
+        self.saved_at, self.owns_checkpoint = time.monotonic(), True
 
     def restore(self) -> None:
         assert self.checkpoint is not None
-        tensors, record = read_checkpoint(self.checkpoint)
+        arrays, record = read_checkpoint(self.checkpoint)
         if record["run"] != self.fingerprint():
             raise ValueError(
-                f"{self.checkpoint}: of a run with other data or arguments; give the same ones, "
+                f"{self.checkpoint}: belongs to a run with other data or arguments; repeat those "
                 "or train without resuming"
             )
-        groups: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "best": {}}
-        for name, tensor in tensors.items():
+        groups: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}, "best": {}}
+        for name, array in arrays.items():
             group, _, rest = name.partition("/")
-            groups[group][rest] = tensor
-        self.kept = True
-        self.train_step.model.load_state_dict(groups["model"])
+            groups[group][rest] = array
+        self.owns_checkpoint = True
+        pooling = self.model.pooling
+        self.model.assign(ClassifierModel(**groups["model"], pooling=pooling))
         self.train_step.load_optimizer_state(groups["optimizer"])
-        self.best = groups["best"] or None
+        best = groups["best"]
+        self.best = ClassifierModel(**best, pooling=pooling) if best else None
         self.history = History(**record["history"])
         self.epoch, self.chunk = record["epoch"], record["chunk"]
         self.loss, self.seconds = record["loss"], record["seconds"]

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from hyperagg.classifier.estimator import TextClassifier
-from hyperagg.classifier.training.labels import check_labelled
+from hyperagg.classifier.training.labels import check_labeled_texts
 from hyperagg.classifier.tuning.trials import GRAMS, WIDTHS, Trial, Trials
 
 __all__ = ["Tuned", "tune"]
@@ -69,7 +69,7 @@ def tune(
         message = 'tune needs Optuna: pip install "hyperagg[tune]"'
         raise ImportError(message, name="optuna") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    texts, labels = check_labelled(texts, labels)
+    texts, labels = check_labeled_texts(texts, labels)
     tried = Trials(texts, labels, time.monotonic() + seconds, max_mb, seed)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     for config in tried.first():

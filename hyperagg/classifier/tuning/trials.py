@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 
 from hyperagg._common.split import train_validation_split
-from hyperagg.classifier.config import ClassifierConfig
 from hyperagg.classifier.estimator import TextClassifier
-from hyperagg.classifier.training.labels import are_several, distinct, encode_labels, first_classes
+from hyperagg.classifier.training.labels import (
+    encode_labels,
+    first_classes,
+    is_multi_label,
+    unique_labels,
+)
 from hyperagg.text import WordTokenizer
 
 __all__ = ["Trial", "Trials"]
@@ -45,12 +49,12 @@ class Trials:
         self.texts, self.end, self.max_mb, self.seed = texts, end, max_mb, seed
         self.done: list[Trial] = []
         self._counts: dict[int, tuple[int, int]] = {}
-        several, classes = are_several(labels), distinct(labels)
+        several, classes = is_multi_label(labels), unique_labels(labels)
         self.measure = "micro_f1" if several else "accuracy"
         kept, held = train_validation_split(
             first_classes(encode_labels(labels, classes, "labels")), HELD_OUT, seed
         )
-        known = set(distinct([labels[i] for i in kept]))
+        known = set(unique_labels([labels[i] for i in kept]))
         # A label that is no text's first may be in held-out rows alone.
         scored = [i for i in held if not several or known.issuperset(labels[i])]
         if not scored:
@@ -58,7 +62,8 @@ class Trials:
         self.kept, self.held = (
             ([texts[i] for i in rows], [labels[i] for i in rows]) for rows in (kept, scored)
         )
-        config, recipe = ClassifierConfig(), ClassifierConfig().recipe(len(classes), len(kept))
+        config = TextClassifier().config
+        recipe = config.training_config(len(classes), len(kept))
         self.default = {name: getattr(config, name) for name in ("d_model", "max_ngrams")} | {
             "min_count": config.min_count,
             "learning_rate": recipe.learning_rate,

@@ -1,4 +1,4 @@
-"""The fused step and PyTorch's autograd are the same function."""
+"""The kernels compute the function, the loss and the gradients of a PyTorch reference."""
 
 from __future__ import annotations
 
@@ -7,164 +7,206 @@ import threading
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from numba import njit
 
 from hyperagg._numba.barrier import wait
-from hyperagg.classifier.kernels import scoring
-from hyperagg.classifier.kernels import trainer as fused
-from hyperagg.classifier.model import Classifier
-from hyperagg.classifier.training.train_steps import (
-    AutogradTrainStep,
-    FusedTrainStep,
-    Labelled,
-    Objective,
-)
-from hyperagg.classifier.training_config import Recipe
-from hyperagg.layers.pooling import PooledAggregation
-from hyperagg.layers.pooling import occurrence_weights as occurrence_weights_in_torch
+from hyperagg._numba.cache import njit
+from hyperagg.classifier.config import TrainingConfig
+from hyperagg.classifier.model import ClassifierModel
+from hyperagg.classifier.training.train_step import LabeledDocuments, Objective, TrainStep
 from hyperagg.text import Ragged, occurrence_weights
+
+pytestmark = pytest.mark.torch
 
 V, C, D = 13, 4, 24
 POOLINGS = ["harmonic", "mean"]
+WEIGHTS = np.array([1, 2, 0.5, 3], np.float32)
 OBJECTIVES = {
-    "one label": Objective(np.ones(C, np.float32)),
-    "one label, weighted": Objective(np.array([1, 2, 0.5, 3], np.float32)),
-    "several labels": Objective(np.array([1, 2, 0.5, 3], np.float32), multi_label=True),
+    "single-label": Objective(np.ones(C, np.float32)),
+    "single-label, weighted": Objective(WEIGHTS),
+    "multi-label": Objective(WEIGHTS, multi_label=True),
 }
+CONFIG = TrainingConfig(epochs=3, learning_rate=0.03, label_smoothing=0.1)
 
 
-def model(pooling="harmonic", words=V):
-    made = Classifier(words, C, D, PooledAggregation(D, pooling))
-    with torch.no_grad():  # positions start at one; here they shall matter
-        made.mixer.positions.weight.add_(0.3 * torch.randn_like(made.mixer.positions.weight))
-    return made
+def make_model(pooling="harmonic", vocab_size=V):
+    rng = np.random.default_rng(0)
+    model = ClassifierModel.initialize(vocab_size, C, D, pooling, rng)
+    # Positions start at one; here they should matter.
+    model.positions += 0.3 * rng.standard_normal(model.positions.shape).astype(np.float32)
+    return model
 
 
-def rows_of(lengths, words=V):
-    borders = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    ids = np.random.default_rng(0).integers(0, words, borders[-1]).astype(np.int32)
-    return Ragged(ids, borders)
+def make_rows(lengths, vocab_size=V):
+    boundaries = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    ids = np.random.default_rng(0).integers(0, vocab_size, boundaries[-1]).astype(np.int32)
+    return Ragged(ids, boundaries)
 
 
-def targets_of(rows, several):
-    """One class a row, or none to three of them."""
+def make_targets(rows, multi_label):
+    """One class per row, or none to three."""
     rng = np.random.default_rng(1)
-    each = [rng.permutation(C)[: rng.integers(4) if several else 1] for _ in range(len(rows))]
-    borders = np.concatenate([[0], np.cumsum([len(own) for own in each], dtype=np.int64)])
-    return Ragged(np.concatenate([*each, []]).astype(np.int32), borders)
+    each = [rng.permutation(C)[: rng.integers(4) if multi_label else 1] for _ in range(len(rows))]
+    boundaries = np.concatenate([[0], np.cumsum([len(own) for own in each], dtype=np.int64)])
+    return Ragged(np.concatenate([*each, []]).astype(np.int32), boundaries)
+
+
+def reference_logits(parameters, pooling, ids):
+    """The definition: W sum_t w_t e_t * p_block(t) / |w| + b, for one row of ids."""
+    ids = ids.tolist()
+    context = torch.zeros(D, dtype=torch.float64)
+    squares = 0.0
+    for t, token in enumerate(ids):
+        weight = 1 / ids[: t + 1].count(token) if pooling == "harmonic" else 1.0
+        squares += weight**2
+        block = min((t + 1).bit_length() - 1, len(parameters["positions"]) - 1)
+        context = context + weight * parameters["embedding"][token] * parameters["positions"][block]
+    if ids:
+        context = context / (squares**0.5 if pooling == "harmonic" else len(ids))
+    return parameters["weight"] @ context + parameters["bias"]
+
+
+def reference_loss(logits, targets, objective, smoothing):
+    weights = torch.from_numpy(objective.class_weights).double()
+    truth = torch.zeros(C, dtype=torch.float64)
+    truth[targets.tolist()] = 1
+    if objective.multi_label:
+        importance = 1 + truth * (weights - 1)
+        truth = truth * (1 - smoothing) + smoothing / 2
+        return F.binary_cross_entropy_with_logits(logits, truth, importance, reduction="sum")
+    smoothed = truth * (1 - smoothing) + smoothing / C
+    return F.cross_entropy(logits, smoothed) * (weights * truth).sum()
+
+
+def as_tensors(model):
+    return {
+        name: torch.from_numpy(array).double().requires_grad_()
+        for name, array in model.arrays.items()
+    }
 
 
 @given(st.lists(st.integers(0, 70), min_size=1, max_size=6), st.sampled_from(POOLINGS))
-def test_logits_are_the_modules(lengths, pooling):
-    torch.manual_seed(0)
-    made, rows = model(pooling), rows_of(lengths)
-    want = made(torch.from_numpy(rows.token_ids), torch.from_numpy(rows.cu_seqlens))
-    np.testing.assert_allclose(scoring.logits(fused.weights(made), rows), want.detach(), atol=1e-5)
+def test_the_logits_are_those_of_the_definition(lengths, pooling):
+    model, rows = make_model(pooling), make_rows(lengths)
+    parameters = as_tensors(model)
+    expected = [
+        reference_logits(parameters, pooling, rows.token_ids[begin:end]).detach().numpy()
+        for begin, end in zip(rows.cu_seqlens, rows.cu_seqlens[1:])
+    ]
+    np.testing.assert_allclose(model.logits(rows), expected, atol=1e-5)
 
 
 @given(st.lists(st.lists(st.integers(0, 5), max_size=40), max_size=6))
-def test_the_c_th_use_counts_a_c_th(texts):
-    borders = np.concatenate([[0], np.cumsum([len(t) for t in texts], dtype=np.int64)])
-    rows = Ragged(np.array([i for t in texts for i in t], np.int32), borders)
-    want = np.array([1 / t[: i + 1].count(t[i]) for t in texts for i in range(len(t))])
-    np.testing.assert_allclose(occurrence_weights(rows, 6), want, rtol=1e-6)
-    own_row = np.repeat(np.arange(len(texts)), rows.lengths)
-    got = occurrence_weights_in_torch(
-        torch.from_numpy(rows.token_ids), torch.from_numpy(own_row), 6
-    )
-    np.testing.assert_allclose(got, want, rtol=1e-6)
+def test_the_c_th_occurrence_has_the_weight_one_over_c(texts):
+    boundaries = np.concatenate([[0], np.cumsum([len(t) for t in texts], dtype=np.int64)])
+    rows = Ragged(np.array([i for t in texts for i in t], np.int32), boundaries)
+    expected = np.array([1 / t[: i + 1].count(t[i]) for t in texts for i in range(len(t))])
+    np.testing.assert_allclose(occurrence_weights(rows, 6), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 9, 70])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("weight", [None, 0.25])
 @pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
-def test_a_step_is_row_adagrad_on_the_autograd_gradient(n, smoothing, pooling, objective):
-    # Each token once, as the fused step meets the uses of a word one by one.
-    ids = torch.randperm(100)[:n].int()
-    made = model(pooling, 100)
-    recipe = Recipe(learning_rate=0.03, label_smoothing=smoothing)
+def test_a_step_is_adagrad_by_rows_on_the_gradient(n, smoothing, pooling, weight, objective):
+    # Each token occurs once, because the fused step updates a row at each occurrence.
+    ids = np.random.default_rng(n).permutation(100)[:n].astype(np.int32)
+    model = make_model(pooling, 100)
     classes = np.array([2, 0] if objective.multi_label else [2], np.int32)
-    data = Labelled(
-        Ragged(ids.numpy(), np.array([0, n])), Ragged(classes, np.array([0, len(classes)]))
+    data = LabeledDocuments(
+        Ragged(ids, np.array([0, n])),
+        Ragged(classes, np.array([0, len(classes)])),
+        None if weight is None else np.array([weight], np.float32),
     )
-    before = {name: p.detach().clone() for name, p in made.named_parameters()}
-    loss = AutogradTrainStep(made, recipe, objective).loss(data)
-    gradients = dict(zip(before, torch.autograd.grad(loss, list(made.parameters()))))
+    parameters = as_tensors(model)
+    logits = reference_logits(parameters, pooling, ids)
+    loss = (weight or 1.0) * reference_loss(logits, classes, objective, smoothing)
+    loss.backward()
 
-    train_step = FusedTrainStep(made, recipe, objective)
-    got = train_step.step(data, np.array([0]), 0.0, 0.1)
+    train_step = TrainStep(model, TrainingConfig(1, 0.03, smoothing), objective)
+    found = train_step.step(data, np.array([0]), 0.0, 0.1)
     train_step.sync_to_model()
 
-    assert got == pytest.approx(loss.item(), rel=1e-5)
-    for name, parameter in made.named_parameters():
-        gradient = gradients[name].to_dense().reshape(len(parameter), -1)
-        mean_square = gradient.square().mean(1, keepdim=True)
-        step = 0.03 * gradient / mean_square.sqrt().clamp(min=1e-12)
-        torch.testing.assert_close(
-            parameter.detach(), before[name] - step.reshape(parameter.shape), atol=2e-5, rtol=1e-4
+    assert found == pytest.approx(loss.item(), rel=1e-5)
+    for name, before in parameters.items():
+        gradient = torch.zeros_like(before) if before.grad is None else before.grad
+        rows = gradient.reshape(len(before), -1)
+        mean_square = rows.square().mean(1, keepdim=True)
+        step = (0.03 * rows / mean_square.sqrt().clamp(min=1e-12)).reshape(before.shape)
+        np.testing.assert_allclose(
+            model.arrays[name], (before - step).detach(), atol=2e-5, rtol=1e-4
         )
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
-def test_threads_and_calls_do_not_change_a_bit(objective):
-    rows = rows_of(np.random.default_rng(2).integers(0, 60, 100))
-    data = Labelled(rows, targets_of(rows, objective.multi_label))
+def test_threads_change_no_bit(objective):
+    rows = make_rows(np.random.default_rng(2).integers(0, 60, 100))
+    data = LabeledDocuments(rows, make_targets(rows, objective.multi_label))
     order = np.random.default_rng(1).permutation(100)
-    torch.manual_seed(0)
-    start = model().state_dict()
-    weights, losses = [], []
+    models, losses = [], []
     for threads in (1, 2, 2, 3, 4, 9):
-        made = model()
-        made.load_state_dict(start)
-        train_step = FusedTrainStep(made, Recipe(), objective, threads=threads)
+        models.append(make_model())
+        train_step = TrainStep(models[-1], CONFIG, objective, threads=threads)
         losses.append(train_step.step(data, order, 0.0, 0.5))
         train_step.sync_to_model()
-        weights.append(made.state_dict())
     assert len(set(losses)) == 1
-    for other in weights[1:]:
-        assert all(torch.equal(weights[0][name], other[name]) for name in other)
+    for other in models[1:]:
+        for name, array in other.arrays.items():
+            np.testing.assert_array_equal(array, models[0].arrays[name])
 
 
-def test_the_steps_of_a_run_are_the_same_in_one_call_or_many():
-    rows = rows_of([20] * 48)
-    data = Labelled(rows, targets_of(rows, several=False))
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_document_weights_of_one_change_no_bit(objective):
+    rows = make_rows(np.random.default_rng(2).integers(0, 60, 100))
+    targets = make_targets(rows, objective.multi_label)
+    models = []
+    for weights in (None, np.ones(100, np.float32)):
+        models.append(make_model())
+        train_step = TrainStep(models[-1], CONFIG, objective)
+        train_step.step(LabeledDocuments(rows, targets, weights), np.arange(100), 0.0, 0.5)
+        train_step.sync_to_model()
+    for name, array in models[1].arrays.items():
+        np.testing.assert_array_equal(array, models[0].arrays[name])
+
+
+def test_one_call_or_many_give_the_same_steps():
+    rows = make_rows([20] * 48)
+    data = LabeledDocuments(rows, make_targets(rows, multi_label=False))
     order = np.random.default_rng(1).permutation(48)
-    torch.manual_seed(0)
-    whole, parts = model(), model()
-    parts.load_state_dict(whole.state_dict())
-    objective = OBJECTIVES["one label"]
-    train_step = FusedTrainStep(whole, Recipe(), objective)
+    whole, parts = make_model(), make_model()
+    objective = OBJECTIVES["single-label"]
+    train_step = TrainStep(whole, CONFIG, objective)
     train_step.step(data, order, 0.0, 0.6)
     train_step.sync_to_model()
-    train_step = FusedTrainStep(parts, Recipe(), objective)
+    train_step = TrainStep(parts, CONFIG, objective)
     train_step.step(data, order[:16], 0.0, 0.2)
     train_step.step(data, order[16:], 0.2, 0.6)
     train_step.sync_to_model()
-    for a, b in zip(whole.parameters(), parts.parameters()):
-        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+    for name, array in parts.arrays.items():
+        np.testing.assert_allclose(array, whole.arrays[name], atol=1e-6, rtol=1e-5)
 
 
 @njit(nogil=True)
-def _meet(me, threads, arrivals, places, rounds):
-    """Each writes the round into its place; all must see it of all before the next."""
+def _meet(me, threads, arrivals, slots, rounds):
+    """Each thread writes the round into its slot; all must see all slots before the next round."""
     wrong = 0
     for i in range(rounds):
-        places[me] = i
+        slots[me] = i
         wait(arrivals, threads, 2 * i + 1)
-        for place in places:
-            wrong += place != i
+        for slot in slots:
+            wrong += slot != i
         wait(arrivals, threads, 2 * i + 2)
     return wrong
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_nobody_leaves_a_barrier_before_all_are_there(threads):
-    arrivals, places, wrong = np.zeros(1, np.int64), np.zeros(threads, np.int64), []
+def test_no_thread_leaves_a_barrier_before_all_have_arrived(threads):
+    arrivals, slots, wrong = np.zeros(1, np.int64), np.zeros(threads, np.int64), []
     _meet(0, 1, np.zeros(1, np.int64), np.zeros(1, np.int64), 1)  # compiles
-    args = threads, arrivals, places, 200
+    args = threads, arrivals, slots, 200
     workers = [
         threading.Thread(target=lambda me=me: wrong.append(_meet(me, *args)))
         for me in range(threads)

@@ -1,12 +1,12 @@
-"""What tells classes apart, and how fast it is learned."""
+"""Discriminative tokens have a larger scale."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from hyperagg.classifier.training.feature_scaling import row_rates
-from hyperagg.classifier.training.train_steps import Labelled
+from hyperagg.classifier.training.feature_scaling import feature_scales
+from hyperagg.classifier.training.train_step import LabeledDocuments
 from hyperagg.text import Ragged, WordTokenizer
 
 
@@ -14,27 +14,29 @@ def one_each(classes):
     return Ragged(np.array(classes, np.int32), np.arange(len(classes) + 1))
 
 
-def test_what_one_class_uses_learns_faster_and_a_gram_at_half_the_rate():
+def test_a_token_of_one_class_has_a_large_scale_and_an_ngram_half_of_it():
     texts = ["oil the ship rose", "gold the ship rose"] * 50
     tokenizer = WordTokenizer.train(texts, max_ngrams=100)
-    data = Labelled(tokenizer.encode(texts), one_each(np.arange(100) % 2))
-    rates = dict(zip(tokenizer.vocabulary, row_rates(tokenizer, data)))
-    assert rates["oil"] > 2 * rates["the"] > 0
-    assert rates["oil"] == pytest.approx(rates["gold"], rel=1e-5)
-    assert rates["the ship"] == pytest.approx(rates["the"] / 2, rel=1e-5)
-    assert rates["oil the"] == pytest.approx(rates["oil"] / 2, rel=1e-5)
+    data = LabeledDocuments(tokenizer.encode(texts), one_each(np.arange(100) % 2))
+    scales = dict(zip(tokenizer.vocabulary, feature_scales(tokenizer, data)))
+    assert scales["oil"] > 2 * scales["the"] > 0
+    assert scales["oil"] == pytest.approx(scales["gold"], rel=1e-5)
+    assert scales["the ship"] == pytest.approx(scales["the"] / 2, rel=1e-5)
+    assert scales["oil the"] == pytest.approx(scales["oil"] / 2, rel=1e-5)
 
 
 def test_by_hand():
-    # Two classes with half of the uses each; row 1 is used twice by the first alone.
+    # Two classes with half of the occurrences each; row 1 occurs twice, in the first class alone.
     rows = Ragged(np.array([1, 1, 2, 2], np.int32), np.array([0, 2, 4]))
-    rates = row_rates(WordTokenizer(["[UNK]", "a", "b"]), Labelled(rows, one_each([0, 1])))
+    scales = feature_scales(
+        WordTokenizer(["[UNK]", "a", "b"]), LabeledDocuments(rows, one_each([0, 1]))
+    )
     logs = np.log((2.5 / 3) / 0.5), np.log((0.5 / 3) / 0.5)
-    telling = 0.1 + np.sqrt((logs[0] ** 2 + logs[1] ** 2) / 2)
-    assert rates[1:] == pytest.approx([1, 1])  # of the mean over all uses
-    assert rates[0] == pytest.approx(np.sqrt(0.1 / telling))
+    scores = 0.1 + np.sqrt((logs[0] ** 2 + logs[1] ** 2) / 2)
+    assert scales[1:] == pytest.approx([1, 1])  # relative to the mean over all occurrences
+    assert scales[0] == pytest.approx(np.sqrt(0.1 / scores))
 
 
-def test_nothing_to_go_by():
-    nothing = Labelled(Ragged(np.empty(0, np.int32), np.array([0, 0])), one_each([0]))
-    assert row_rates(WordTokenizer(["[UNK]", "a"]), nothing).tolist() == [1, 1]
+def test_without_tokens_every_scale_is_one():
+    empty = LabeledDocuments(Ragged(np.empty(0, np.int32), np.array([0, 0])), one_each([0]))
+    assert feature_scales(WordTokenizer(["[UNK]", "a"]), empty).tolist() == [1, 1]

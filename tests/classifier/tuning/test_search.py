@@ -47,7 +47,7 @@ def test_the_default_is_first_and_never_better_than_what_is_kept(rows):
     config = tuned.classifier.config
     assert best is first or all(getattr(config, k) == v for k, v in best.config.items())
     # What is estimated is what the saved embedding has.
-    saved = tuned.classifier.model.embedding.numel() * 4 / 1e6
+    saved = tuned.classifier.model_.embedding.size * 4 / 1e6
     assert best.megabytes == pytest.approx(saved, rel=1e-6)
 
     again = tune(*rows, seconds=300, trials=5, progress=False)
@@ -77,7 +77,7 @@ def test_a_size_is_kept_to(rows):
     tuned = tune(*rows, seconds=300, trials=6, max_mb=0.6, progress=False)
     assert not tuned.trials[0].counts and tuned.trials[0].megabytes > 0.6
     assert tuned.best.counts and all(trial.megabytes <= 0.6 for trial in tuned.trials[1:])
-    assert tuned.classifier.model.embedding.numel() * 4e-6 <= 0.6
+    assert tuned.classifier.model_.embedding.size * 4e-6 <= 0.6
     with pytest.raises(ValueError, match=r"max_mb=0\.001: the least that was tried takes"):
         tune(*rows, seconds=20, max_mb=0.001, progress=False)
 
@@ -135,7 +135,7 @@ def test_what_cannot_be_tuned_is_told(rows, monkeypatch):
             tune(*rows, **wrong)
     with pytest.raises(ValueError, match="give 5 or more of a class"):
         tune(["a", "b"], ["x", "y"], seconds=1)
-    with pytest.raises(ValueError, match="at least two classes"):
+    with pytest.raises(ValueError, match="at least two distinct labels"):
         tune(["a"] * 20, ["x"] * 20, seconds=1)
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ImportError, match=r'pip install "hyperagg\[tune\]"'):
