@@ -1,4 +1,4 @@
-"""What the arguments of the public sums have to be; who errs is told which and what would do."""
+"""Checks of the arguments of the public operations."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from torch import Tensor
 from hyperagg.ops.masks import Documents, Mask, Prefix, Window
 from hyperagg.ops.state import State
 
-__all__ = ["POWERS", "Normalize", "check", "check_lengths"]
+__all__ = ["NORM_EXPONENTS", "Normalize", "check_arguments", "check_choice", "check_lengths"]
 
 Normalize = Literal["none", "sqrt", "mean"]
-POWERS = {"none": 0.0, "sqrt": 0.5, "mean": 1.0}
+NORM_EXPONENTS = {"none": 0.0, "sqrt": 0.5, "mean": 1.0}
 
 
-def check(
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(choices)}")
+
+
+def check_arguments(
     x: Tensor,
     p: Tensor | None,
     mask: Mask | Tensor,
@@ -27,72 +32,101 @@ def check(
     normalize: str,
     state: State | None,
 ) -> None:
-    if normalize not in POWERS:
-        raise ValueError(f"normalize={normalize!r}: there are {', '.join(POWERS)}")
-    if padding not in ("right", "left"):
-        raise ValueError(f"padding={padding!r}: there are right, left")
+    """Check the arguments of `aggregate` and `step`, each alone and all together."""
+    check_choice("normalize", normalize, tuple(NORM_EXPONENTS))
+    check_choice("padding", padding, ("right", "left"))
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x: {type(x).__name__}; expected a tensor")
     if x.ndim != 3 or not x.is_floating_point():
-        raise ValueError(f"x: shape {tuple(x.shape)}, {x.dtype}; give (B, N, D), floating point")
-    batch, n, d = x.shape
+        raise ValueError(
+            f"x: shape {tuple(x.shape)}, {x.dtype}; expected (B, N, D), floating point"
+        )
     if not isinstance(mask, Mask | Tensor):
-        raise TypeError(f"mask: {mask!r}; give a mask of hyperagg.ops.masks or a (B, N, N) tensor")
+        raise TypeError(
+            f"mask={mask!r}: expected a mask of hyperagg.ops or a (B, N, N) tensor of weights"
+        )
+    batch, n, d = x.shape
     for name, tensor in {"p": p, "decay": decay, "gate": gate}.items():
-        if tensor is not None and tensor.device != x.device:
-            raise ValueError(f"{name}: on {tensor.device}; x is on {x.device}")
+        if tensor is None:
+            continue
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}: {type(tensor).__name__}; expected a tensor or None")
+        if tensor.device != x.device:
+            raise ValueError(f"{name}: on {tensor.device}; expected {x.device}, the device of x")
+    if lengths is not None:
+        check_lengths(lengths, batch, n)
     longest = n
     if isinstance(mask, Documents):
         _check_documents(mask, x, lengths)
         longest = mask.max_seqlen or 0
     if p is not None and (p.ndim != 2 or p.shape[1] != d or p.shape[0] < longest):
         raise ValueError(
-            f"p: shape {tuple(p.shape)}; give (P, D) with D = {d} and P at least {longest}, the "
-            "longest row"
+            f"p: shape {tuple(p.shape)}; expected (P, D) with D = {d} and P >= {longest}, the "
+            "length of the longest sequence"
         )
-    if lengths is not None:
-        check_lengths(lengths, batch, n)
     if decay is not None:
         _check_decay(decay, d)
     if gate is not None:
         if decay is not None:
-            raise ValueError("gate: goes without decay; multiply the gate by it instead")
+            raise ValueError("gate: expected None with a decay; multiply the gate by the decay")
         if gate.shape != x.shape or not gate.is_floating_point():
             raise ValueError(
-                f"gate: shape {tuple(gate.shape)}, {gate.dtype}; give {tuple(x.shape)}, as x"
+                f"gate: shape {tuple(gate.shape)}, {gate.dtype}; expected {tuple(x.shape)}, the "
+                "shape of x, floating point"
             )
-    fading = decay is not None or gate is not None
+    decaying = decay is not None or gate is not None
     if isinstance(mask, Tensor):
         if tuple(mask.shape) not in {(batch, n, n), (1, n, n)}:
-            raise ValueError(f"mask: shape {tuple(mask.shape)}; give (B, N, N) = {(batch, n, n)}")
-        if fading or state is not None:
-            raise ValueError("mask: dense weights go without decay, gate and initial_state")
-    if isinstance(mask, Prefix) and (fading or state is not None):
-        raise ValueError("mask: Prefix goes without decay, gate and initial_state; use Causal")
+            raise ValueError(
+                f"mask: shape {tuple(mask.shape)}; expected (B, N, N) = {(batch, n, n)}"
+            )
+        if decaying or state is not None:
+            raise ValueError(
+                "mask: a dense mask supports none of decay, gate and initial_state; expected a "
+                "mask of hyperagg.ops"
+            )
+    if isinstance(mask, Prefix) and (decaying or state is not None):
+        raise ValueError(
+            "mask: Prefix supports none of decay, gate and initial_state; expected Causal()"
+        )
     if state is not None:
         _check_state(state, mask, batch, d, gate is not None, padding)
+
+
+def check_lengths(lengths: Tensor, batch: int, n: int) -> None:
+    if not isinstance(lengths, Tensor) or lengths.dtype not in (torch.int32, torch.int64):
+        kind = lengths.dtype if isinstance(lengths, Tensor) else type(lengths).__name__
+        raise TypeError(f"lengths: {kind}; expected an int32 or int64 tensor")
+    if tuple(lengths.shape) != (batch,):
+        raise ValueError(f"lengths: shape {tuple(lengths.shape)}; expected (B,) = ({batch},)")
+    if batch and not torch.compiler.is_compiling() and not 0 <= lengths.min() <= lengths.max() <= n:
+        raise ValueError(
+            f"lengths: from {int(lengths.min())} to {int(lengths.max())}; expected 0 to N = {n}"
+        )
 
 
 def _check_documents(mask: Documents, x: Tensor, lengths: Tensor | None) -> None:
     if mask.cu_seqlens.device != x.device:
         raise ValueError(
-            f"mask: cu_seqlens is on {mask.cu_seqlens.device}, x on {x.device}; move the mask with "
-            "mask.to(x.device)"
+            f"mask: on {mask.cu_seqlens.device}; expected {x.device}, the device of x; move it "
+            "with mask.to(x.device)"
         )
     if lengths is not None:
-        raise ValueError("lengths: expected None, since Documents has the lengths of its documents")
+        raise ValueError("lengths: expected None with Documents, which has its own lengths")
     total = x.shape[1] if mask.boundaries is None else mask.boundaries[-1]
     if x.shape[0] != 1 or x.shape[1] != total:
-        raise ValueError(f"x: shape {tuple(x.shape)}; expected (1, {total}, D) for {mask}")
+        raise ValueError(f"x: shape {tuple(x.shape)}; expected (1, {total}, D) with mask={mask}")
 
 
 def _check_decay(decay: Tensor, d: int) -> None:
-    wanted = (d // 2,) if decay.is_complex() else (d,)
-    if tuple(decay.shape) != wanted or (decay.is_complex() and d % 2):
+    if not (decay.is_complex() or decay.is_floating_point()):
+        raise TypeError(f"decay: {decay.dtype}; expected a real or complex floating-point type")
+    expected = (d // 2,) if decay.is_complex() else (d,)
+    if tuple(decay.shape) != expected or (decay.is_complex() and d % 2):
         raise ValueError(
-            f"decay: shape {tuple(decay.shape)}, {decay.dtype}; give ({d},) real numbers"
+            f"decay: shape {tuple(decay.shape)}, {decay.dtype}; expected ({d},) real numbers"
             + (f" or ({d // 2},) complex ones" if d % 2 == 0 else "")
         )
-    if not (decay.is_complex() or decay.is_floating_point()):
-        raise TypeError(f"decay: type {decay.dtype}; give real or complex floating point")
 
 
 def _check_state(
@@ -100,27 +134,19 @@ def _check_state(
 ) -> None:
     if not isinstance(state, State):
         raise TypeError(
-            f"initial_state: {type(state).__name__}; give the State of a call with return_state"
+            f"initial_state: {type(state).__name__}; expected a State, the result of a call with "
+            "return_state=True"
         )
     rows = mask.num_documents if isinstance(mask, Documents) else batch
-    wanted: tuple[int, ...] = (rows, d)
+    expected: tuple[int, ...] = (rows, d)
     if isinstance(mask, Window):
-        wanted = (rows, mask.size - 1, d)
+        expected = (rows, mask.size - 1, d)
         if gated or padding == "left":
             raise ValueError(
-                "initial_state: a window goes on from one without a gate, padded on the right"
+                "initial_state: a window continues only without a gate and with padding='right'"
             )
-    if tuple(state.sums.shape) != wanted or tuple(state.num_tokens.shape) != (rows,):
+    if tuple(state.sums.shape) != expected or tuple(state.num_tokens.shape) != (rows,):
         raise ValueError(
-            f"initial_state: carries {tuple(state.sums.shape)} for {tuple(state.num_tokens.shape)} "
-            f"rows; here it needs {wanted} for {(rows,)}"
-        )
-
-
-def check_lengths(lengths: Tensor, batch: int, n: int) -> None:
-    if tuple(lengths.shape) != (batch,):
-        raise ValueError(f"lengths: shape {tuple(lengths.shape)}; give (B,) = ({batch},)")
-    if batch and not torch.compiler.is_compiling() and not 0 <= lengths.min() <= lengths.max() <= n:
-        raise ValueError(
-            f"lengths: from {int(lengths.min())} to {int(lengths.max())}; rows hold 0 to {n} tokens"
+            f"initial_state: sums {tuple(state.sums.shape)}, num_tokens "
+            f"{tuple(state.num_tokens.shape)}; expected {expected} and {(rows,)}"
         )

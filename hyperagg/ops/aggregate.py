@@ -1,7 +1,4 @@
-"""The public sums of token vectors: checks, then picks an implementation.
-
-y_i  =  sum_t  w_it  (prod_{t < s <= i} a_s)  x_t * p_t  /  n_i^power
-"""
+"""The public aggregation: checks the arguments and runs the implementation that fits them."""
 
 from __future__ import annotations
 
@@ -12,17 +9,17 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from hyperagg.ops import fixed_point as fixed
-from hyperagg.ops import plain, reference, registration
-from hyperagg.ops._validation import POWERS, Normalize, check
+from hyperagg.ops import fixed_point, plain, reference, registration
+from hyperagg.ops._validation import NORM_EXPONENTS, Normalize, check_arguments, check_choice
 from hyperagg.ops.masks import Documents, Full, Mask, Prefix, Window
+from hyperagg.ops.registration import accumulator_dtype_of
 from hyperagg.ops.state import Padding, Rows, State, find_rows
 
 __all__ = ["Selection", "aggregate", "select_implementation"]
 
 _IMPLEMENTATIONS = ("auto", "cpu", "gpu", "plain", "reference")
 _KERNELS = {"cpu": "cpu", "cuda": "gpu"}
-_TYPES = {
+_DTYPES = {
     "cpu": (torch.float32, torch.float64, torch.bfloat16),
     "gpu": (torch.float32, torch.float64, torch.bfloat16, torch.float16),
 }
@@ -30,7 +27,12 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Selection:
-    """Which implementation a call runs, and why."""
+    """Name the implementation that a call runs, and why.
+
+    Args:
+        implementation: "cpu", "gpu", "plain" or "reference".
+        reason: a phrase for people.
+    """
 
     implementation: str
     reason: str
@@ -89,47 +91,68 @@ def aggregate(
 ) -> Tensor | tuple[Tensor, State]:
     """Sum token vectors times position vectors under a mask.
 
-    y_i = sum_t w_it (prod_{t < s <= i} a_s) x_t * p_t / n_i^b
+    y_i = n_i^-b sum_t w_it (prod_{t < s <= i} a_s) x_t * p_t
 
-    w_it in {0, 1} is the mask, a_s is a decay, a gate or 1, n_i = sum_t w_it, and b is 0, 1/2 or 1
-    for normalize "none", "sqrt", "mean". Places are counted from a row's first token.
+    w_it is one where the mask has output i sum token t, otherwise zero; a_s is a decay, a gate or
+    one; n_i = sum_t w_it; b is 0, 1/2 or 1 for normalize "none", "sqrt" or "mean". Positions count
+    from the first token of a sequence. `hyperagg.ops.reference` is the full definition.
 
     Args:
         x: (B, N, D) token vectors, floating point.
-        p: (P, D) position vectors, P at least the longest row; None for none.
-        mask: what each output sums (`hyperagg.ops.masks`), or a dense (B, N, N) tensor of weights,
+        p: (P, D) position vectors, P at least the length of the longest sequence; None (default)
+            means one.
+        mask: which tokens each output sums: Full() (default), Causal(), Window(size),
+            Prefix(size) or Documents(cu_seqlens). Or a dense mask, a (B, N, N) tensor of weights:
             the only form whose cost is quadratic.
-        lengths: (B,) tokens of each row; the rest of a row is padding, which is never summed and
-            whose outputs are zero. None: every token counts.
-        padding: the side on which it stands, "right" or "left".
-        decay: (D,) what each step leaves of a channel, |a| <= 1; or complex (D / 2,), which
-            turns channels 2k and 2k + 1 as real and imaginary part. A pooled sum decays towards
-            the last token.
-        gate: (B, N, D) in [0, 1], what the step to each token leaves of the sum before it.
-        normalize: divide each sum by 1, the root of the number of its tokens, or the number. A
-            dense mask's weights are taken as they are and summed for n_i.
-        initial_state: what an earlier call returned; this one goes on from there. p is then the
-            positions of these tokens.
-        return_state: return (y, State) to go on from.
-        accumulate: "fixed_point" sums whole numbers of 2^-32, exactly: the result does not depend on
-            order, threads, batching or sharding, and states can be added and subtracted. No
-            gradients, no decay or gate; a sum out of range (about 2^30) raises.
-        impl: "auto", or the name of an implementation, which then runs or raises.
+        lengths: (B,) the number of tokens of each sequence. The rest is padding: it is never
+            summed, and its outputs are zero. None (default) means N.
+        padding: the side of the padding, "right" (default) or "left".
+        decay: (D,) constant factors by which each step multiplies the sum before it, |a| <= 1. Or
+            (D / 2,) complex factors, for channels 2k and 2k + 1 as real and imaginary part. A
+            pooled sum decays towards the last token.
+        gate: (B, N, D) in [0, 1], the factor by which the step to each token multiplies the sum
+            before it.
+        normalize: divide each sum by one ("none", default), by the square root of the number of
+            its tokens ("sqrt") or by that number ("mean"). A dense mask is not rescaled; n_i is
+            the sum of its weights.
+        initial_state: the State of an earlier call, after which this one continues. p then holds
+            the positions of the new tokens.
+        return_state: whether to return (y, State) instead of y.
+        accumulate: "float" (default), or "fixed_point": exact sums of integer multiples of 2^-32.
+            The result is independent of order, threads, batching and sharding, and states can be
+            added and subtracted. It supports no gradient, decay or gate; sums beyond about 2^30
+            are refused.
+        impl: "auto" (default), or one of "cpu", "gpu", "plain" and "reference", which then runs or
+            raises. See `select_implementation`.
 
     Returns:
-        (B, 1, D) for a pooled mask, (B, N, D) for the others, (1, documents, D) for pooled
-        documents; the type of x. With return_state, the pair of that and a State.
+        (B, 1, D) for Full(), (1, num_documents, D) for pooled documents, otherwise (B, N, D), in
+        the type of x. With `return_state`, the pair of that and a State.
 
     Raises:
-        ValueError, TypeError: a shape, a type, a name or a combination that does not fit.
+        ValueError, TypeError: an argument has the wrong shape, type or value, or the arguments do
+            not go together.
 
-    Numerics: sums in float32 or better, whatever the type of x: the CPU kernels sum in float64, a
-        plain sum of float32 or bfloat16 within 256 tokens in float32. A sum of n terms of mixed
-        sign grows as sqrt(n); windows are re-summed, so nothing cancels.
-    Cost: O(n d) time and memory; O(n^2 d) with a dense mask. The CPU kernels read x once (twice
-        for windows and for fewer than 8 rows) and make nothing else of its size.
-    Source: the source document's `Aggregation` (core mechanics), whose masked product this
-        replaces by a scan.
+    Numerics: sums in float32 or better, whatever the type of x. The CPU kernels sum in float64; a
+        sum without decay of float32 or bfloat16 runs in float32 within each 256 tokens. The
+        rounding error of n terms of mixed sign grows as sqrt(n). Windows are summed afresh in
+        blocks, so nothing cancels. Repeated calls give the same bits for any number of threads.
+    Cost: O(n d) time and memory, O(n^2 d) for a dense mask. The CPU kernels read x once, or twice
+        for windows and for fewer than 8 sequences, and make no other tensor of its size.
+    Source: `Aggregation` of Ekin (2025), core mechanics, as a scan instead of a masked matrix
+        product. Complex decays: LRU (Orvieto et al. 2023). Gates: QRNN (Bradbury et al. 2016) and
+        HGRN (Qin et al. 2023).
+
+    >>> import torch
+    >>> from hyperagg import ops
+    >>> x = torch.tensor([[[1.0], [2.0], [3.0]]])
+    >>> ops.aggregate(x).tolist()
+    [[[6.0]]]
+    >>> ops.aggregate(x, mask=ops.Window(2), normalize="mean").tolist()
+    [[[1.0], [1.5], [2.5]]]
+    >>> y, state = ops.aggregate(x, mask=ops.Causal(), return_state=True)
+    >>> ops.aggregate(x, mask=ops.Causal(), initial_state=state).tolist()
+    [[[7.0], [9.0], [12.0]]]
     """
     arguments = dict(
         mask=mask,
@@ -141,27 +164,23 @@ def aggregate(
         initial_state=initial_state,
         accumulate=accumulate,
     )
-    chosen = select_implementation(x, p, **arguments, impl=impl).implementation  # type: ignore[arg-type]
-    if isinstance(mask, Tensor) and return_state:
-        raise ValueError("return_state: a dense mask leaves no state")
-    if isinstance(mask, Prefix) and return_state:
-        raise ValueError("return_state: a prefix sees its tokens at once; use Causal to go on")
-    if isinstance(mask, Window) and gate is not None and return_state:
-        raise ValueError("return_state: a window with a gate keeps none; use Causal or a decay")
-    power = POWERS[normalize]
+    selected = select_implementation(x, p, **arguments, impl=impl).implementation  # type: ignore[arg-type]
+    if return_state:
+        _check_returns_state(mask, gate)
+    norm_exponent = NORM_EXPONENTS[normalize]
     more = dict(decay=decay, gate=gate, state=initial_state, padding=padding)
     state: State | None
     if accumulate == "fixed_point":
-        y, state = fixed.aggregate(x, p, mask, lengths, power, initial_state, padding)
-    elif chosen == "reference":
-        y, state = reference.aggregate(x, p, mask, lengths, power, **more)  # type: ignore[arg-type]
+        y, state = fixed_point.aggregate(x, p, mask, lengths, norm_exponent, initial_state, padding)
+    elif selected == "reference":
+        y, state = reference.aggregate(x, p, mask, lengths, norm_exponent, **more)  # type: ignore[arg-type]
     elif isinstance(mask, Tensor):
-        return plain.dense(x, p, mask, lengths, power, padding)
-    elif chosen == "plain":
-        y, state = plain.aggregate(x, p, mask, lengths, power, **more)  # type: ignore[arg-type]
+        return plain.aggregate_dense(x, p, mask, lengths, norm_exponent, padding)
+    elif selected == "plain":
+        y, state = plain.aggregate(x, p, mask, lengths, norm_exponent, **more)  # type: ignore[arg-type]
     else:
-        y, state = _by_kernel(
-            x, p, mask, lengths, power, decay, gate, initial_state, padding, return_state
+        y, state = _run_kernel(
+            x, p, mask, lengths, norm_exponent, decay, gate, initial_state, padding, return_state
         )
     if return_state:
         assert state is not None
@@ -183,51 +202,80 @@ def select_implementation(
     accumulate: Literal["float", "fixed_point"] = "float",
     impl: str = "auto",
 ) -> Selection:
-    """Which implementation `aggregate` runs for these arguments, and why; the same checks."""
-    check(x, p, mask, lengths, padding, decay, gate, normalize, initial_state)
-    if impl not in _IMPLEMENTATIONS:
-        raise ValueError(f"impl={impl!r}: there are {', '.join(_IMPLEMENTATIONS)}")
-    if accumulate not in ("float", "fixed_point"):
-        raise ValueError(f"accumulate={accumulate!r}: there are float, fixed")
+    """Return which implementation `aggregate` runs for these arguments, and why.
+
+    "cpu" and "gpu" are the compiled kernels, "plain" is PyTorch code in O(n d) for everything that
+    they do not support, and "reference" is the definition, in O(n^2 d). "auto" selects the kernel
+    of the device where it supports the mask and the type, otherwise "plain".
+
+    Args:
+        x, p, mask, lengths, padding, decay, gate, normalize, initial_state, accumulate, impl: the
+            arguments of `aggregate`, which are checked in the same way.
+
+    Raises:
+        ValueError, TypeError: `aggregate` would raise it; an implementation that is requested by
+            name does not support the arguments.
+
+    >>> import torch
+    >>> from hyperagg import ops
+    >>> ops.select_implementation(torch.ones(1, 3, 2, dtype=torch.float16))
+    Selection(implementation='plain', reason='the cpu kernels do not support torch.float16')
+    """
+    check_arguments(x, p, mask, lengths, padding, decay, gate, normalize, initial_state)
+    check_choice("impl", impl, _IMPLEMENTATIONS)
+    check_choice("accumulate", accumulate, ("float", "fixed_point"))
     if accumulate == "fixed_point":
-        fixed.check(x, p, mask, decay, gate)
+        fixed_point.check_supported(x, p, mask, decay, gate)
         if impl not in ("auto", "plain"):
-            raise ValueError(f"impl={impl!r}: fixed-point sums are plain")
-        return Selection("plain", "fixed-point sums are whole numbers in plain PyTorch")
+            raise ValueError(
+                f"impl={impl!r}: expected 'auto' or 'plain' with accumulate='fixed_point'"
+            )
+        return Selection("plain", "fixed-point sums run in plain PyTorch")
     kernel = _KERNELS.get(x.device.type)
-    obstacle = _obstacle(x, kernel, mask, decay, gate)
-    if impl in _TYPES and impl != kernel:
+    obstacle = _find_obstacle(x, kernel, mask, decay, gate)
+    if impl in _DTYPES and impl != kernel:
         raise ValueError(f"impl={impl!r}: x is on {x.device}")
-    if impl in _TYPES and obstacle:
+    if impl in _DTYPES and obstacle:
         raise ValueError(f"impl={impl!r}: {obstacle}")
     if impl != "auto":
-        return Selection(impl, "asked for by name")
+        return Selection(impl, "requested by name")
     if kernel is None or obstacle:
-        return Selection("plain", obstacle or f"no kernel is registered for {x.device.type}")
-    return Selection(kernel, f"a compiled kernel for {_name(mask)} in {x.dtype}")
+        return Selection("plain", obstacle or f"there are no kernels for {x.device.type}")
+    return Selection(kernel, f"a compiled kernel supports {type(mask).__name__} in {x.dtype}")
 
 
-def _obstacle(
+def _find_obstacle(
     x: Tensor, kernel: str | None, mask: Mask | Tensor, decay: Tensor | None, gate: Tensor | None
 ) -> str | None:
-    """Why the kernels of that name cannot do it; None if they can."""
+    """Return why the kernels do not support the arguments, or None if they do."""
     if isinstance(mask, Tensor):
         return "a dense mask is a matrix product"
     if isinstance(mask, Window) and (decay is not None or gate is not None):
-        return "the window kernel knows no decay and no gate"
-    if kernel and x.dtype not in _TYPES[kernel]:
-        return f"there is no kernel for {x.dtype}"
+        return "the window kernels support neither decay nor gate"
+    if kernel and x.dtype not in _DTYPES[kernel]:
+        return f"the {kernel} kernels do not support {x.dtype}"
     if kernel == "gpu" and find_spec("triton") is None:
-        return "Triton is not installed (pip install triton)"
+        return "Triton is not installed: pip install 'hyperagg[gpu]'"
     return None
 
 
-def _by_kernel(
+def _check_returns_state(mask: Mask | Tensor, gate: Tensor | None) -> None:
+    if isinstance(mask, Tensor):
+        raise ValueError("return_state: expected False, since a dense mask has no state")
+    if isinstance(mask, Prefix):
+        raise ValueError(
+            "return_state: expected False, since Prefix has no state; use Causal() to continue"
+        )
+    if isinstance(mask, Window) and gate is not None:
+        raise ValueError("return_state: expected False, since a window with a gate has no state")
+
+
+def _run_kernel(
     x: Tensor,
     p: Tensor | None,
     mask: Mask,
     lengths: Tensor | None,
-    power: float,
+    norm_exponent: float,
     decay: Tensor | None,
     gate: Tensor | None,
     state: State | None,
@@ -235,91 +283,90 @@ def _by_kernel(
     return_state: bool,
 ) -> tuple[Tensor, State | None]:
     batch, n, d = x.shape
-    wide = registration.accumulator_dtype(x.dtype)
+    accumulator_dtype = accumulator_dtype_of(x.dtype)
     rows = find_rows(mask, x, lengths, padding)
-    before = None if state is None else state.num_tokens
-    seen = rows.lengths if before is None else rows.lengths + before
+    tokens_before = None if state is None else state.num_tokens
+    num_tokens = rows.lengths if tokens_before is None else rows.lengths + tokens_before
     if p is not None:
-        p = p.to(wide).contiguous()
+        p = p.to(accumulator_dtype).contiguous()
     if isinstance(mask, Window):
-        return _window(x, p, mask, rows, power, state, seen, return_state)
+        return _run_window(x, p, mask, rows, norm_exponent, state, num_tokens, return_state)
     if decay is not None and decay.is_complex():
         decay = torch.view_as_real(decay)
-    y, carried = registration.scan(
+    y, sums = registration.scan(
         x.reshape(batch * n, d).contiguous(),
         p,
-        None if decay is None else decay.to(wide).contiguous(),
+        None if decay is None else decay.to(accumulator_dtype).contiguous(),
         None if gate is None else gate.to(x.dtype).reshape(batch * n, d).contiguous(),
-        None if state is None else state.sums.to(wide).contiguous(),
-        before,
+        None if state is None else state.sums.to(accumulator_dtype).contiguous(),
+        tokens_before,
         rows.starts,
         rows.lengths,
-        power,
+        norm_exponent,
         mask.pooled,
     )
-    after = State(carried, seen)
+    after = State(sums, num_tokens)
     if isinstance(mask, Prefix):
-        y = y.index_select(0, _seen_until(mask, rows, batch, n))
+        y = y.index_select(0, _last_visible(mask, rows, batch, n))
     if not mask.pooled:
         return y.view(batch, n, d), after
-    if power:
-        carried = carried / seen.clamp(min=1).to(wide)[:, None] ** power
-    carried = carried.to(x.dtype)
-    return (carried[None] if isinstance(mask, Documents) else carried[:, None]), after
+    if norm_exponent:
+        sums = sums / num_tokens.clamp(min=1).to(accumulator_dtype)[:, None] ** norm_exponent
+    sums = sums.to(x.dtype)
+    return (sums[None] if isinstance(mask, Documents) else sums[:, None]), after
 
 
-def _seen_until(mask: Prefix, rows: Rows, batch: int, n: int) -> Tensor:
-    """(B N,) the token up to which each token sees: itself, in the prefix the last of that."""
+def _last_visible(mask: Prefix, rows: Rows, batch: int, n: int) -> Tensor:
+    """(B N,) the last token that each output sums: in the prefix its end, otherwise itself."""
     token = torch.arange(batch * n, device=rows.starts.device)
-    start, length = (each.repeat_interleave(n) for each in (rows.starts, rows.lengths))
-    end = start + length.clamp(max=mask.size) - 1
-    return torch.where((token >= start) & (token < end), end, token)
+    start, length = (field.repeat_interleave(n) for field in rows)
+    prefix_end = start + length.clamp(max=mask.size) - 1
+    return torch.where((token >= start) & (token < prefix_end), prefix_end, token)
 
 
-def _window(
+def _run_window(
     x: Tensor,
     p: Tensor | None,
     mask: Window,
     rows: Rows,
-    power: float,
+    norm_exponent: float,
     state: State | None,
-    seen: Tensor,
+    num_tokens: Tensor,
     return_state: bool,
 ) -> tuple[Tensor, State | None]:
     batch, n, d = x.shape
     starts, lengths = rows
-    kept = mask.size - 1
+    num_kept = mask.size - 1
     if state is None:
         tokens = x.reshape(batch * n, d).contiguous()
-        y = registration.window(tokens, p, None, starts, lengths, mask.size, power)
+        y = registration.window(tokens, p, None, starts, lengths, mask.size, norm_exponent)
         y = y.view(batch, n, d)
     else:
-        # The tokens of the state stand in front of these, as products already.
+        # The terms of the state precede the new tokens; they are products already.
         terms = x.to(state.sums.dtype) * (1 if p is None else p[:n])
         joined = torch.cat([state.sums, terms], 1).flatten(0, 1)
-        begin = torch.arange(batch, device=x.device) * (kept + n)
-        starts, lengths, before = begin, lengths + kept, state.num_tokens - kept
-        y = registration.window(joined, None, before, starts, lengths, mask.size, power)
-        y = y.view(batch, kept + n, d)[:, kept:].to(x.dtype)
+        starts = torch.arange(batch, device=x.device) * (num_kept + n)
+        lengths, tokens_before = lengths + num_kept, state.num_tokens - num_kept
+        y = registration.window(
+            joined, None, tokens_before, starts, lengths, mask.size, norm_exponent
+        )
+        y = y.view(batch, num_kept + n, d)[:, num_kept:].to(x.dtype)
         tokens, p = joined, None
     if not return_state:
         return y, None
-    return y, State(_newest(tokens, p, starts, lengths, kept), seen)
+    return y, State(_newest_terms(tokens, p, starts, lengths, num_kept), num_tokens)
 
 
-def _newest(
-    tokens: Tensor, p: Tensor | None, starts: Tensor, lengths: Tensor, number: int
+def _newest_terms(
+    tokens: Tensor, p: Tensor | None, starts: Tensor, lengths: Tensor, count: int
 ) -> Tensor:
-    """(R, number, D) products of the last tokens of each row, zeros where there are too few."""
-    place = lengths[:, None] + torch.arange(-number, 0, device=tokens.device)
-    wide = registration.accumulator_dtype(tokens.dtype)
+    """(R, count, D) terms x_t * p_t of the last tokens of each row, zeros where it is shorter."""
+    position = lengths[:, None] + torch.arange(-count, 0, device=tokens.device)
+    accumulator_dtype = accumulator_dtype_of(tokens.dtype)
     if not len(tokens):
-        return tokens.new_zeros(*place.shape, tokens.shape[1], dtype=wide)
-    newest = tokens[(starts[:, None] + place).clamp(0, len(tokens) - 1)].to(wide)
+        return tokens.new_zeros(*position.shape, tokens.shape[1], dtype=accumulator_dtype)
+    token = (starts[:, None] + position).clamp(0, len(tokens) - 1)
+    terms = tokens[token].to(accumulator_dtype)
     if p is not None:
-        newest = newest * p[place.clamp(0, len(p) - 1)]
-    return newest.masked_fill(place[..., None] < 0, 0)
-
-
-def _name(mask: Mask | Tensor) -> str:
-    return "a dense mask" if isinstance(mask, Tensor) else type(mask).__name__
+        terms = terms * p[position.clamp(0, len(p) - 1)]
+    return terms.masked_fill(position[..., None] < 0, 0)

@@ -1,8 +1,8 @@
-"""The kernels as torch.library ops, with shapes, gradients and vmap.
+"""The kernels as torch.library operators, with fake implementations, gradients and vmap.
 
-Tokens come as rows end to end: x (T, D), and `starts` and `lengths` (R,) say where a row's tokens
-stand. Absent results are tensors without rows. The gradient of an embedding is row-sparse, so that
-a step costs what its tokens cost and not what the vocabulary would.
+Tokens are flat, x (T, D); `starts` and `lengths` (R,) are the first token and the number of tokens
+of each row, that is of each sequence. An absent result is an empty tensor. The gradient of an
+embedding is row-sparse, so that a training step costs O(tokens) and not O(vocabulary).
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from hyperagg.ops.cpu import window as cpu_window
 
 _A = np.ndarray
 
-__all__ = ["accumulator_dtype", "aggregate_tokens", "scan", "window"]
+__all__ = ["accumulator_dtype_of", "aggregate_tokens", "scan", "window"]
 
 
 class _Inputs(NamedTuple):
-    """The ops' inputs as the kernels take them."""
+    """The inputs of an operator as the kernels take them."""
 
     x: _A
     p: _A | None
     decay: _A | None
     gate: _A | None
     initial: _A
-    before: _A
+    tokens_before: _A
     starts: _A
     lengths: _A
 
 
-def accumulator_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The type in which sums of `dtype` leave a kernel: float32 or better."""
+def accumulator_dtype_of(dtype: torch.dtype) -> torch.dtype:
+    """Return the type of the sums of a `dtype` input: float32 or better."""
     return torch.promote_types(dtype, torch.float32)
 
 
@@ -47,71 +47,74 @@ def scan(
     decay: Tensor | None,
     gate: Tensor | None,
     initial: Tensor | None,
-    before: Tensor | None,
+    tokens_before: Tensor | None,
     starts: Tensor,
     lengths: Tensor,
-    power: float,
+    norm_exponent: float,
     pooled: bool,
 ) -> tuple[Tensor, Tensor]:
-    """y (T, D), empty if `pooled`, and the last sums of each row, (R, D) in the wide type.
+    """Return y (T, D), empty if `pooled`, and the last sums of each row, (R, D).
 
-    p (P, D), initial (R, D) and decay are of the wide type; decay is (D,), or (D / 2, 2) for
-    complex numbers as real and imaginary parts; gate (T, D) is of the type of x.
+    p (P, D), initial (R, D), decay and the sums have the accumulator type. decay is (D,), or
+    (D / 2, 2) for the real and imaginary parts of complex factors. gate (T, D) has the type of x.
+    tokens_before (R,) is the number of tokens in `initial`.
     """
-    y = x.new_empty(0, x.shape[1]) if pooled else _padded(x, lengths, x.dtype)
-    carried = x.new_empty(len(starts), x.shape[1], dtype=accumulator_dtype(x.dtype))
-    inputs = _inputs(x, p, decay, gate, initial, before, starts, lengths)
-    cpu_scan.scan(*inputs, power, None if pooled else _array(y), carried.numpy())
-    return y, carried
+    y = x.new_empty(0, x.shape[1]) if pooled else _output_like(x, lengths, x.dtype)
+    sums = x.new_empty(len(starts), x.shape[1], dtype=accumulator_dtype_of(x.dtype))
+    inputs = _inputs(x, p, decay, gate, initial, tokens_before, starts, lengths)
+    cpu_scan.scan(*inputs, norm_exponent, None if pooled else _array(y), sums.numpy())
+    return y, sums
 
 
 @scan.register_fake
-def _(x, p, decay, gate, initial, before, starts, lengths, power, pooled):
+def _(x, p, decay, gate, initial, tokens_before, starts, lengths, norm_exponent, pooled):
     y = x.new_empty(0 if pooled else x.shape[0], x.shape[1])
-    return y, x.new_empty(starts.shape[0], x.shape[1], dtype=accumulator_dtype(x.dtype))
+    return y, x.new_empty(starts.shape[0], x.shape[1], dtype=accumulator_dtype_of(x.dtype))
 
 
 @torch.library.custom_op("hyperagg::scan_backward", mutates_args=(), device_types="cpu")
 def scan_backward(
     y_grad: Tensor | None,
-    carried_grad: Tensor | None,
+    sums_grad: Tensor | None,
     x: Tensor,
     p: Tensor | None,
     decay: Tensor | None,
     gate: Tensor | None,
     initial: Tensor | None,
-    before: Tensor | None,
+    tokens_before: Tensor | None,
     starts: Tensor,
     lengths: Tensor,
     y: Tensor,
-    power: float,
+    norm_exponent: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x, p, decay, gate and initial, those of absent inputs without rows."""
-    inputs = _inputs(x, p, decay, gate, initial, before, starts, lengths)
-    wide = accumulator_dtype(x.dtype)
+    """Return the gradients of x, p, decay, gate and initial; those of absent inputs are empty."""
+    inputs = _inputs(x, p, decay, gate, initial, tokens_before, starts, lengths)
+    accumulator_dtype = accumulator_dtype_of(x.dtype)
     states = None
     if decay is not None or gate is not None:
         states = y
-        if power or len(y) != len(x) or y.dtype != wide:
-            # y is not the running sum, or not all of its digits.
-            states = torch.empty_like(x, dtype=wide)
-            last = np.empty_like(inputs.initial)
-            cpu_scan.scan(*inputs, 0.0, states.numpy(), last)
-    x_grad = _padded(x, lengths, x.dtype)
-    p_grad = x.new_zeros(0 if p is None else len(p), x.shape[1], dtype=wide)
-    decay_grad = torch.zeros(0, dtype=wide) if decay is None else torch.zeros_like(decay)
-    gate_grad = x.new_empty(0, x.shape[1]) if gate is None else _padded(gate, lengths, x.dtype)
-    initial_grad = torch.empty(inputs.initial.shape, dtype=wide)
+        if norm_exponent or len(y) != len(x) or y.dtype != accumulator_dtype:
+            # y is normalized, incomplete or rounded, so the running sums are computed again.
+            states = torch.empty_like(x, dtype=accumulator_dtype)
+            last_sums = np.empty_like(inputs.initial)
+            cpu_scan.scan(*inputs, 0.0, states.numpy(), last_sums)
+    x_grad = _output_like(x, lengths, x.dtype)
+    p_grad = x.new_zeros(0 if p is None else len(p), x.shape[1], dtype=accumulator_dtype)
+    decay_grad = (
+        torch.zeros(0, dtype=accumulator_dtype) if decay is None else torch.zeros_like(decay)
+    )
+    gate_grad = x.new_empty(0, x.shape[1]) if gate is None else _output_like(gate, lengths, x.dtype)
+    initial_grad = torch.empty(inputs.initial.shape, dtype=accumulator_dtype)
     cpu_scan.scan_backward(
         None if y_grad is None else _array(y_grad),
-        np.zeros_like(inputs.initial) if carried_grad is None else carried_grad.numpy(),
+        np.zeros_like(inputs.initial) if sums_grad is None else sums_grad.numpy(),
         *inputs[:4],
         None if states is None else states.numpy(),
         *inputs[4:],
-        power,
+        norm_exponent,
         _array(x_grad),
         p_grad.numpy(),
-        _numbers(decay_grad),
+        _decay_array(decay_grad),
         None if gate is None else _array(gate_grad),
         initial_grad.numpy(),
     )
@@ -119,35 +122,37 @@ def scan_backward(
 
 
 @scan_backward.register_fake
-def _(y_grad, carried_grad, x, p, decay, gate, initial, before, starts, lengths, y, power):
+def _(
+    y_grad, sums_grad, x, p, decay, gate, initial, tokens_before, starts, lengths, y, norm_exponent
+):
     d = x.shape[1]
-    wide = accumulator_dtype(x.dtype)
+    accumulator_dtype = accumulator_dtype_of(x.dtype)
     return (
         torch.empty_like(x),
-        x.new_empty(0 if p is None else p.shape[0], d, dtype=wide),
-        x.new_empty(0, dtype=wide) if decay is None else torch.empty_like(decay),
+        x.new_empty(0 if p is None else p.shape[0], d, dtype=accumulator_dtype),
+        x.new_empty(0, dtype=accumulator_dtype) if decay is None else torch.empty_like(decay),
         x.new_empty(0 if gate is None else x.shape[0], d),
-        x.new_empty(starts.shape[0], d, dtype=wide),
+        x.new_empty(starts.shape[0], d, dtype=accumulator_dtype),
     )
 
 
 def _save_scan(ctx, inputs, output) -> None:
-    *tensors, ctx.power, ctx.pooled = inputs
+    *tensors, ctx.norm_exponent, ctx.pooled = inputs
     ctx.set_materialize_grads(False)
-    # The sums are needed for the gradient of what fades them, and for that alone.
+    # Only the gradients of a decay and a gate need the sums.
     y = output[0] if tensors[2] is not None or tensors[3] is not None else tensors[0][:0]
     ctx.save_for_backward(*tensors, y)
 
 
-def _backward_scan(ctx, y_grad, carried_grad):
+def _backward_scan(ctx, y_grad, sums_grad):
     *tensors, y = ctx.saved_tensors
     _, p, decay, gate, initial, *_ = tensors
     x_grad, p_grad, decay_grad, gate_grad, initial_grad = scan_backward(
         None if ctx.pooled or y_grad is None else y_grad.contiguous(),
-        None if carried_grad is None else carried_grad.contiguous(),
+        None if sums_grad is None else sums_grad.contiguous(),
         *tensors,
         y,
-        ctx.power,
+        ctx.norm_exponent,
     )
     grads = (
         x_grad,
@@ -166,21 +171,21 @@ scan.register_autograd(_backward_scan, setup_context=_save_scan)
 def window(
     x: Tensor,
     p: Tensor | None,
-    before: Tensor | None,
+    tokens_before: Tensor | None,
     starts: Tensor,
     lengths: Tensor,
     size: int,
-    power: float,
+    norm_exponent: float,
 ) -> Tensor:
-    """y (T, D): sums over the `size` newest tokens of each row."""
-    y = _padded(x, lengths, accumulator_dtype(x.dtype))
-    inputs = _inputs(x, p, None, None, None, before, starts, lengths)
-    cpu_window.window(inputs.x, inputs.p, *inputs[5:], size, power, y.numpy(), False)
+    """Return y (T, D): the sums over the `size` newest tokens of each row."""
+    y = _output_like(x, lengths, accumulator_dtype_of(x.dtype))
+    inputs = _inputs(x, p, None, None, None, tokens_before, starts, lengths)
+    cpu_window.window(inputs.x, inputs.p, *inputs[5:], size, norm_exponent, y.numpy(), False)
     return y.to(x.dtype)
 
 
 @window.register_fake
-def _(x, p, before, starts, lengths, size, power):
+def _(x, p, tokens_before, starts, lengths, size, norm_exponent):
     return torch.empty_like(x)
 
 
@@ -189,19 +194,19 @@ def window_backward(
     y_grad: Tensor,
     x: Tensor,
     p: Tensor | None,
-    before: Tensor | None,
+    tokens_before: Tensor | None,
     starts: Tensor,
     lengths: Tensor,
     size: int,
-    power: float,
+    norm_exponent: float,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of x and p."""
-    g = _padded(x, lengths, accumulator_dtype(x.dtype))
-    inputs = _inputs(y_grad, None, None, None, None, before, starts, lengths)
-    cpu_window.window(inputs.x, None, *inputs[5:], size, power, g.numpy(), True)
+    """Return the gradients of x and p."""
+    g = _output_like(x, lengths, accumulator_dtype_of(x.dtype))
+    inputs = _inputs(y_grad, None, None, None, None, tokens_before, starts, lengths)
+    cpu_window.window(inputs.x, None, *inputs[5:], size, norm_exponent, g.numpy(), True)
     if p is None:
         return g.to(x.dtype), g.new_empty(0, g.shape[1])
-    x_grad, p_grad = _padded(x, lengths, x.dtype), torch.zeros_like(p)
+    x_grad, p_grad = _output_like(x, lengths, x.dtype), torch.zeros_like(p)
     cpu_window.multiply_backward(
         g.numpy(), _array(x), _array(p), *inputs[6:], _array(x_grad), p_grad.numpy()
     )
@@ -209,27 +214,27 @@ def window_backward(
 
 
 @window_backward.register_fake
-def _(y_grad, x, p, before, starts, lengths, size, power):
+def _(y_grad, x, p, tokens_before, starts, lengths, size, norm_exponent):
     p_rows = 0 if p is None else p.shape[0]
-    return torch.empty_like(x), x.new_empty(p_rows, x.shape[1], dtype=accumulator_dtype(x.dtype))
+    return torch.empty_like(x), x.new_empty(p_rows, x.shape[1], dtype=accumulator_dtype_of(x.dtype))
 
 
 def _save_window(ctx, inputs, output) -> None:
-    *tensors, ctx.size, ctx.power = inputs
+    *tensors, ctx.size, ctx.norm_exponent = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _backward_window(ctx, y_grad):
     x, p, *rows = ctx.saved_tensors
-    x_grad, p_grad = window_backward(y_grad.contiguous(), x, p, *rows, ctx.size, ctx.power)
+    x_grad, p_grad = window_backward(y_grad.contiguous(), x, p, *rows, ctx.size, ctx.norm_exponent)
     return x_grad, None if p is None else p_grad, None, None, None, None, None
 
 
 window.register_autograd(_backward_window, setup_context=_save_window)
 
 
-def _on_gpu(name: str, op: torch.library.CustomOpDef) -> None:
-    """Registers the kernel of that name in `gpu`, which is imported when it is called."""
+def _register_gpu(name: str, op: torch.library.CustomOpDef) -> None:
+    """Register the function of that name in `gpu`, which the first call imports."""
 
     @op.register_kernel("cuda")
     def _(*args):
@@ -238,18 +243,18 @@ def _on_gpu(name: str, op: torch.library.CustomOpDef) -> None:
         return getattr(gpu, name)(*args)
 
 
-def _one_by_one(op: torch.library.CustomOpDef) -> None:
-    """vmap calls the op for each example: whatever is batched, the rows are full of work."""
+def _register_vmap(op: torch.library.CustomOpDef) -> None:
+    """Let vmap call the operator once per example; each call has enough work for all threads."""
 
     @op.register_vmap
     def _(info, in_dims, *args):
-        found = [
+        results = [
             op(*(a if dim is None else a.select(dim, i) for a, dim in zip(args, in_dims)))
             for i in range(info.batch_size)
         ]
-        if isinstance(found[0], Tensor):
-            return torch.stack(found), 0
-        return tuple(map(torch.stack, zip(*found))), (0,) * len(found[0])
+        if isinstance(results[0], Tensor):
+            return torch.stack(results), 0
+        return tuple(map(torch.stack, zip(*results))), (0,) * len(results[0])
 
 
 for _name, _op in {
@@ -258,18 +263,18 @@ for _name, _op in {
     "window": window,
     "window_backward": window_backward,
 }.items():
-    _on_gpu(_name, _op)
-    _one_by_one(_op)
+    _register_gpu(_name, _op)
+    _register_vmap(_op)
 
 
-def _padded(x: Tensor, lengths: Tensor, dtype: torch.dtype) -> Tensor:
-    """Memory of the shape of x for a kernel to fill; zero where the kernel passes padding by."""
-    whole = int(lengths.sum()) == len(x)
-    return torch.empty_like(x, dtype=dtype) if whole else torch.zeros_like(x, dtype=dtype)
+def _output_like(x: Tensor, lengths: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor of the shape of x for a kernel to fill; zero where the kernel skips padding."""
+    no_padding = int(lengths.sum()) == len(x)
+    return torch.empty_like(x, dtype=dtype) if no_padding else torch.zeros_like(x, dtype=dtype)
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    """The memory of a tensor; bfloat16, which NumPy has not, as its bits."""
+    """The memory of a tensor as an array; bfloat16, which NumPy lacks, as uint16."""
     tensor = tensor.detach()
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
@@ -280,25 +285,27 @@ def _inputs(
     decay: Tensor | None,
     gate: Tensor | None,
     initial: Tensor | None,
-    before: Tensor | None,
+    tokens_before: Tensor | None,
     starts: Tensor,
     lengths: Tensor,
 ) -> _Inputs:
-    d, rows, wide = x.shape[1], len(starts), accumulator_dtype(x.dtype)
+    d, rows, accumulator_dtype = x.shape[1], len(starts), accumulator_dtype_of(x.dtype)
     return _Inputs(
         _array(x),
         None if p is None else _array(p),
-        None if decay is None else _numbers(decay),
+        None if decay is None else _decay_array(decay),
         None if gate is None else _array(gate),
-        torch.zeros(rows, d, dtype=wide).numpy() if initial is None else _array(initial),
-        np.zeros(rows, np.int64) if before is None else before.numpy(),
+        torch.zeros(rows, d, dtype=accumulator_dtype).numpy()
+        if initial is None
+        else _array(initial),
+        np.zeros(rows, np.int64) if tokens_before is None else tokens_before.numpy(),
         starts.numpy(),
         lengths.numpy(),
     )
 
 
-def _numbers(decay: Tensor) -> np.ndarray:
-    """A decay's real numbers, or its pairs as complex ones, in the same memory."""
+def _decay_array(decay: Tensor) -> np.ndarray:
+    """A decay as an array that shares its memory, with (D / 2, 2) pairs as complex numbers."""
     decay = decay.detach()
     return (decay if decay.ndim == 1 else torch.view_as_complex(decay)).numpy()
 
@@ -312,17 +319,17 @@ def aggregate_tokens(
     p: Tensor | None,
     position_ids: Tensor | None,
     weights: Tensor | None,
-    power: float,
+    norm_exponent: float,
 ) -> Tensor:
     return torch.from_numpy(
         cpu_tokens.aggregate_tokens(
-            *_arrays(token_ids, embedding, starts, lengths, p, position_ids, weights, power)
+            *_arrays(token_ids, embedding, starts, lengths, p, position_ids, weights, norm_exponent)
         )
     )
 
 
 @aggregate_tokens.register_fake
-def _(token_ids, embedding, starts, lengths, p, position_ids, weights, power):
+def _(token_ids, embedding, starts, lengths, p, position_ids, weights, norm_exponent):
     return embedding.new_empty(starts.shape[0], embedding.shape[1])
 
 
@@ -336,30 +343,30 @@ def aggregate_tokens_backward(
     p: Tensor | None,
     position_ids: Tensor | None,
     weights: Tensor | None,
-    power: float,
+    norm_exponent: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    arrays = _arrays(token_ids, embedding, starts, lengths, p, position_ids, weights, power)
+    arrays = _arrays(token_ids, embedding, starts, lengths, p, position_ids, weights, norm_exponent)
     rows, row_grads, p_grad = cpu_tokens.aggregate_tokens_backward(grad.numpy(), *arrays)
     return torch.from_numpy(rows).long(), torch.from_numpy(row_grads), torch.from_numpy(p_grad)
 
 
 @aggregate_tokens_backward.register_fake
-def _(grad, token_ids, embedding, starts, lengths, p, position_ids, weights, power):
-    used = torch.library.get_ctx().new_dynamic_size()
+def _(grad, token_ids, embedding, starts, lengths, p, position_ids, weights, norm_exponent):
+    num_rows = torch.library.get_ctx().new_dynamic_size()
     p_grad = embedding.new_empty(0, embedding.shape[1]) if p is None else torch.empty_like(p)
-    rows = token_ids.new_empty(used, dtype=torch.int64)
-    return rows, embedding.new_empty(used, embedding.shape[1]), p_grad
+    rows = token_ids.new_empty(num_rows, dtype=torch.int64)
+    return rows, embedding.new_empty(num_rows, embedding.shape[1]), p_grad
 
 
-def _save(ctx, inputs, output) -> None:
-    *tensors, ctx.power = inputs
+def _save_tokens(ctx, inputs, output) -> None:
+    *tensors, ctx.norm_exponent = inputs
     ctx.save_for_backward(*tensors)
 
 
-def _backward(ctx, grad):
+def _backward_tokens(ctx, grad):
     token_ids, embedding, starts, lengths, p, position_ids, weights = ctx.saved_tensors
     rows, row_grads, p_grad = aggregate_tokens_backward(
-        grad, token_ids, embedding, starts, lengths, p, position_ids, weights, ctx.power
+        grad, token_ids, embedding, starts, lengths, p, position_ids, weights, ctx.norm_exponent
     )
     embedding_grad = torch.sparse_coo_tensor(
         rows[None], row_grads, embedding.shape, is_coalesced=True, check_invariants=False
@@ -367,7 +374,7 @@ def _backward(ctx, grad):
     return None, embedding_grad, None, None, None if p is None else p_grad, None, None, None
 
 
-aggregate_tokens.register_autograd(_backward, setup_context=_save)
+aggregate_tokens.register_autograd(_backward_tokens, setup_context=_save_tokens)
 
 
 def _arrays(
@@ -378,12 +385,18 @@ def _arrays(
     p: Tensor | None,
     position_ids: Tensor | None,
     weights: Tensor | None,
-    power: float,
+    norm_exponent: float,
 ) -> tuple[Any, ...]:
-    """The op's arguments as the kernels take them."""
+    """The inputs of the operator as the kernels take them."""
     table, counts = embedding.detach().numpy(), lengths.numpy()
-    scale = (np.maximum(counts, 1) ** -power).astype(table.dtype)
-    places = None if p is None else p.detach().numpy()
-    blocks = None if position_ids is None else position_ids.numpy()
-    own = None if weights is None else weights.numpy()
-    return token_ids.numpy(), table, starts.numpy(), counts, places, blocks, own, scale
+    scale = (np.maximum(counts, 1) ** -norm_exponent).astype(table.dtype)
+    return (
+        token_ids.numpy(),
+        table,
+        starts.numpy(),
+        counts,
+        None if p is None else p.detach().numpy(),
+        None if position_ids is None else position_ids.numpy(),
+        None if weights is None else weights.numpy(),
+        scale,
+    )

@@ -1,4 +1,4 @@
-"""Rows of tokens, however they were handed over, and what a row leaves to the next one."""
+"""The state of an aggregation, and where the tokens of each sequence are in a batch."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ Padding = Literal["right", "left"]
 
 
 class State(NamedTuple):
-    """What a sum needs to know of the tokens before, to go on as if it had never stopped.
+    """Hold what an aggregation needs of earlier tokens to continue after them.
+
+    A state is a result of `aggregate(..., return_state=True)` or `step`, and the argument
+    `initial_state` of the next call. R is the number of sequences: B, or the documents of a packed
+    sequence.
 
     Args:
-        sums: (R, D) the sum so far of each of R rows, not normalised, in float32 or better
-            (int64 for fixed-point sums). For a window of w tokens (R, w - 1, D), the products
-            x_t * p_t of the newest tokens, zeros where there were none.
-        num_tokens: (R,) int64, tokens seen so far.
+        sums: (R, D) the sum of each sequence, not normalized, in float32 or better (int64 for
+            fixed-point sums). For a window of w tokens (R, w - 1, D): the terms x_t * p_t of the
+            newest tokens, zeros where there were fewer.
+        num_tokens: (R,) int64, the number of tokens so far.
     """
 
     sums: Tensor
@@ -29,14 +33,14 @@ class State(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Where the tokens of each row stand in x.flatten(0, 1): (R,) int64 each."""
+    """Where each sequence is in x.flatten(0, 1): (R,) int64 first tokens and lengths."""
 
     starts: Tensor
     lengths: Tensor
 
 
 def find_rows(mask: Mask | Tensor, x: Tensor, lengths: Tensor | None, padding: Padding) -> Rows:
-    """The rows of x (B, N, D): documents where the mask has them, else one a batch entry."""
+    """Return the sequences of x (B, N, D): the documents of the mask, or one per batch entry."""
     batch, n, _ = x.shape
     if isinstance(mask, Documents):
         return Rows(mask.cu_seqlens[:-1], mask.cu_seqlens.diff())

@@ -19,13 +19,13 @@ from hyperagg.ops import Causal, Documents, Full, Prefix, Window, reference, reg
 from hyperagg.ops.cpu import intrinsics as cpu_numbers
 from hyperagg.ops.cpu import scan as cpu_scan
 
-POWERS = {"none": 0.0, "sqrt": 0.5, "mean": 1.0}
-FADING = ["sum", "decay", "rotation", "gate"]
+NORM_EXPONENTS = {"none": 0.0, "sqrt": 0.5, "mean": 1.0}
+KINDS = ["prefix_sum", "decay", "complex_decay", "gated"]
 D = 6
 
 
 def masks_for(n):
-    borders = (0, n // 3, n // 3, n)
+    boundaries = (0, n // 3, n // 3, n)
     return [
         Full(),
         Causal(),
@@ -34,31 +34,31 @@ def masks_for(n):
         Window(n),
         Prefix(0),
         Prefix(n // 2 + 1),
-        Documents(borders),
-        Documents(borders, causal=False),
+        Documents(boundaries),
+        Documents(boundaries, causal=False),
     ]
 
 
-def fading(kind, x):
-    """The keyword arguments of one kind of fading, as leaves of autograd."""
+def factors(kind, x):
+    """The keyword arguments of one kind of recurrence, as leaves of autograd."""
     if kind == "decay":
         return dict(decay=torch.rand(D, dtype=x.dtype).requires_grad_())
-    if kind == "rotation":
+    if kind == "complex_decay":
         size, angle = torch.rand(D // 2, dtype=torch.float64), torch.randn(D // 2)
-        wide = torch.complex128 if x.dtype == torch.float64 else torch.complex64
-        return dict(decay=torch.polar(size, angle.double()).to(wide).requires_grad_())
-    if kind == "gate":
+        dtype_out = torch.complex128 if x.dtype == torch.float64 else torch.complex64
+        return dict(decay=torch.polar(size, angle.double()).to(dtype_out).requires_grad_())
+    if kind == "gated":
         return dict(gate=torch.rand(x.shape).to(x.dtype).requires_grad_())
     return {}
 
 
-def in_float64(tensor):
-    wide = torch.complex128 if tensor.is_complex() else torch.float64
-    return tensor.detach().to(wide).requires_grad_()
+def as_float64_leaf(tensor):
+    dtype_out = torch.complex128 if tensor.is_complex() else torch.float64
+    return tensor.detach().to(dtype_out).requires_grad_()
 
 
 def assert_close(got, want, eps, name):
-    """Within a few roundings in the type of the call, relative to the largest entry."""
+    """Check that the error is a few roundings in the type of the call, relative to the maximum."""
     assert got.shape == want.shape, name
     if want.numel():
         error = (got.to(want.dtype) - want).abs().max()
@@ -66,22 +66,22 @@ def assert_close(got, want, eps, name):
 
 
 def check(mask, n, dtype, kind, *, normalize="none", lengths=None, padding="right", impl="auto"):
-    """Outputs, state and all gradients of a call are those of the reference in float64."""
+    """Compare outputs, state and all gradients of a call with the reference in float64."""
     batch = 1 if isinstance(mask, Documents) else 3
     x = torch.randn(batch, D, n, dtype=dtype).transpose(1, 2).requires_grad_()  # not contiguous
     p = (1 + 0.1 * torch.randn(n + 2, D)).to(dtype).requires_grad_()
-    more = fading(kind, x)
+    more = factors(kind, x)
     state = None
     if (
         not isinstance(mask, Prefix)
         and padding == "right"
-        and not (isinstance(mask, Window) and kind == "gate")
+        and not (isinstance(mask, Window) and kind == "gated")
     ):
         rows = mask.num_documents if isinstance(mask, Documents) else batch
-        place = (mask.size - 1,) if isinstance(mask, Window) else ()
-        wide = registration.accumulator_dtype(dtype)
-        seen = torch.full((rows,), mask.size if isinstance(mask, Window) else 4)
-        state = ops.State(torch.randn(rows, *place, D, dtype=wide).requires_grad_(), seen)
+        terms = (mask.size - 1,) if isinstance(mask, Window) else ()
+        num_tokens = torch.full((rows,), mask.size if isinstance(mask, Window) else 4)
+        sums = torch.randn(rows, *terms, D, dtype=registration.accumulator_dtype_of(dtype))
+        state = ops.State(sums.requires_grad_(), num_tokens)
     leaves = [x, p, *more.values(), *([] if state is None else [state.sums])]
     y, after = (
         ops.aggregate(
@@ -111,16 +111,16 @@ def check(mask, n, dtype, kind, *, normalize="none", lengths=None, padding="righ
             None,
         )
     )
-    wides = [in_float64(leaf) for leaf in leaves]
-    named = dict(zip(more, wides[2:]))
-    wide_state = None if state is None else ops.State(wides[-1], state.num_tokens)
+    reference_leaves = [as_float64_leaf(leaf) for leaf in leaves]
+    named = dict(zip(more, reference_leaves[2:]))
+    reference_state = None if state is None else ops.State(reference_leaves[-1], state.num_tokens)
     want, want_after = reference.aggregate(
-        wides[0],
-        wides[1],
+        reference_leaves[0],
+        reference_leaves[1],
         mask,
         lengths,
-        POWERS[normalize],
-        state=wide_state,
+        NORM_EXPONENTS[normalize],
+        state=reference_state,
         padding=padding,
         **named,
     )
@@ -136,7 +136,7 @@ def check(mask, n, dtype, kind, *, normalize="none", lengths=None, padding="righ
     pairs = [(t, g) for t, g in zip(want_all, grads) if t.requires_grad]
     wanted = torch.autograd.grad(
         [t for t, _ in pairs],
-        wides,
+        reference_leaves,
         [g for _, g in pairs],
         allow_unused=True,
         materialize_grads=True,
@@ -164,7 +164,7 @@ def test_by_hand():
     assert sums(Causal()) == [1, 21, 321, 4321]
     assert sums(Window(2)) == [1, 21, 320, 4300]
     assert sums(Prefix(2)) == [21, 21, 321, 4321]
-    # Places are counted anew in every document, and from the first token behind padding.
+    # Positions start again in every document, and at the first token after padding on the left.
     assert sums(Documents((0, 1, 4))) == [1, 2, 32, 432]
     assert sums(Documents((0, 1, 4), causal=False)) == [1, 432]
     assert sums(Full(), lengths=torch.tensor([2])) == [21]
@@ -180,19 +180,19 @@ def test_by_hand():
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_equals_reference(n, dtype):
     for mask in masks_for(n):
-        kinds = ["sum"] if isinstance(mask, Prefix) else FADING
-        for kind, normalize in zip(kinds, itertools.cycle(POWERS)):
+        kinds = ["prefix_sum"] if isinstance(mask, Prefix) else KINDS
+        for kind, normalize in zip(kinds, itertools.cycle(NORM_EXPONENTS)):
             check(mask, n, dtype, kind, normalize=normalize)
 
 
 @pytest.mark.parametrize("padding", ["right", "left"])
-@pytest.mark.parametrize("kind", FADING)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("impl", ["auto", "plain"])
 def test_padding_equals_reference(padding, kind, impl):
     n = 17
     lengths = torch.tensor([n, n // 2, 0])
     for mask in (Full(), Causal(), Window(4), Prefix(3)):
-        if not (isinstance(mask, Prefix) and kind != "sum"):
+        if not (isinstance(mask, Prefix) and kind != "prefix_sum"):
             check(
                 mask,
                 n,
@@ -206,14 +206,14 @@ def test_padding_equals_reference(padding, kind, impl):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("kind", FADING)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mask", [Full(), Causal()], ids=str)
-def test_rows_that_are_cut_for_the_threads_equal_the_plain_form(mask, kind, dtype, monkeypatch):
-    monkeypatch.setattr(cpu_scan, "LARGE", 1)
+def test_rows_split_for_threads_equal_the_plain_implementation(mask, kind, dtype, monkeypatch):
+    monkeypatch.setattr(cpu_scan, "MIN_SIZE_TO_SPLIT", 1)
     lengths = torch.tensor([1000, 0, 300])
     x = torch.randn(3, 1000, D, dtype=torch.float64).to(dtype).double().requires_grad_()
     p = torch.randn(1000, D, dtype=torch.float64).float().double().requires_grad_()
-    more = {k: v.detach().to(dtype) if k == "gate" else v for k, v in fading(kind, x).items()}
+    more = {k: v.detach().to(dtype) if k == "gate" else v for k, v in factors(kind, x).items()}
     more = {k: v.detach().requires_grad_() for k, v in more.items()}
     y_grad = torch.randn(3, 1 if mask.pooled else 1000, D).to(dtype)
     found = []
@@ -234,28 +234,28 @@ def test_rows_that_are_cut_for_the_threads_equal_the_plain_form(mask, kind, dtyp
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("kind", FADING)
-def test_stores_past_the_cache_change_no_bit(kind, dtype, monkeypatch):
-    monkeypatch.setattr(sys.modules[__name__], "D", 16)  # rows of whole vectors
-    monkeypatch.setattr(cpu_scan, "LARGE", 1)
+@pytest.mark.parametrize("kind", KINDS)
+def test_non_temporal_stores_give_the_same_bits(kind, dtype, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "D", 16)  # rows are whole vectors
+    monkeypatch.setattr(cpu_scan, "MIN_SIZE_TO_SPLIT", 1)
     x = torch.randn(3, 300, 16).to(dtype).requires_grad_()
     p = torch.randn(300, 16, requires_grad=True)
-    more = fading(kind, x.detach())
+    more = factors(kind, x.detach())
     y_grad = torch.randn(3, 300, 16).to(dtype)
     found = []
     for least in (1 << 24, 1):
-        monkeypatch.setattr(cpu_numbers, "_LARGER_THAN_CACHES", least)
+        monkeypatch.setattr(cpu_numbers, "_MIN_BYTES_TO_STREAM", least)
         y = ops.aggregate(x, p, mask=Causal(), **more)
         assert cpu_numbers.can_stream(torch.empty(64, 16).numpy()) == (least == 1)
         found.append([y, *torch.autograd.grad(y, [x, p, *more.values()], y_grad)])
     assert all(map(torch.equal, *found))
 
 
-@pytest.mark.parametrize("kind", FADING)
+@pytest.mark.parametrize("kind", KINDS)
 def test_gradcheck(kind):
     x = torch.randn(2, 5, D, dtype=torch.float64, requires_grad=True)
     p = torch.randn(5, D, dtype=torch.float64, requires_grad=True)
-    more = fading(kind, x)
+    more = factors(kind, x)
 
     def call(x, p, *values, mask):
         return ops.aggregate(x, p, mask=mask, normalize="sqrt", **dict(zip(more, values)))
@@ -264,11 +264,11 @@ def test_gradcheck(kind):
         assert gradcheck(lambda *a, mask=mask: call(*a, mask=mask), (x, p, *more.values()))
 
 
-@pytest.mark.parametrize("kind", FADING)
+@pytest.mark.parametrize("kind", KINDS)
 def test_opcheck_of_the_scan(kind):
     x = torch.randn(2, 6, D, requires_grad=True)
     p = torch.randn(6, D, requires_grad=True)
-    more = fading(kind, x.detach().double())
+    more = factors(kind, x.detach().double())
     decay, gate = more.get("decay"), more.get("gate")
     if decay is not None:
         decay = torch.view_as_real(decay) if decay.is_complex() else decay
@@ -291,7 +291,7 @@ def test_opcheck_of_windows_and_tokens():
     torch.library.opcheck(tokens, (ids, table, *rows, p.detach(), None, None, 0.5))
 
 
-def test_dense_mask_is_the_sources_product():
+def test_dense_mask_is_a_matrix_product():
     x = torch.randn(2, 9, 4)
     dense = torch.tril(torch.ones(2, 9, 9))
     torch.testing.assert_close(
@@ -299,7 +299,7 @@ def test_dense_mask_is_the_sources_product():
     )
 
 
-def test_a_later_token_never_moves_an_earlier_output():
+def test_outputs_do_not_depend_on_later_tokens():
     x = torch.randn(1, 40, 3)
     for mask in (Causal(), Window(5), Documents((0, 17, 40))):
         y = ops.aggregate(x, mask=mask)
@@ -309,7 +309,7 @@ def test_a_later_token_never_moves_an_earlier_output():
 
 
 @pytest.mark.parametrize("offset", [0.0, 1.0])
-def test_a_million_tokens_keep_their_digits(offset):
+def test_a_million_tokens_are_summed_accurately(offset):
     x = offset + torch.randn(1, 1_000_000, 1)
     want = x.double().cumsum(1)
     for mask, expected in ((Causal(), want), (Full(), want[:, -1:])):
@@ -318,7 +318,7 @@ def test_a_million_tokens_keep_their_digits(offset):
 
 
 def test_windows_do_not_cancel_far_from_the_start():
-    # A large offset makes a difference of two prefix sums lose all its digits here.
+    # With a large offset, a difference of two prefix sums would have no correct digits here.
     x = 1000 + torch.randn(1, 1_000_000, 1)
     got = ops.aggregate(x, mask=Window(100))[0, -1].double()
     want = x[0, -100:].double().sum(0)
@@ -341,13 +341,13 @@ def test_padding_is_never_summed(n, extra, size):
             assert torch.equal(left[:, extra:], want) and not left[:, :extra].any()
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=5), st.sampled_from(FADING))
-def test_any_split_goes_on_as_if_it_had_never_stopped(pieces, kind):
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=5), st.sampled_from(KINDS))
+def test_any_split_of_a_sequence_gives_the_same_outputs(pieces, kind):
     n = sum(pieces)
     x = torch.randn(2, n, D, dtype=torch.float64)
     p = torch.randn(n, D, dtype=torch.float64)
-    more = {name: value.detach() for name, value in fading(kind, x).items()}
-    masks = [Causal()] if kind == "gate" else [Causal(), Window(4)]
+    more = {name: value.detach() for name, value in factors(kind, x).items()}
+    masks = [Causal()] if kind == "gated" else [Causal(), Window(4)]
     for mask in masks:
         whole = ops.aggregate(x, p, mask=mask, normalize="mean", **more)
         parts, state, begin = [], None, 0
@@ -369,11 +369,11 @@ def test_any_split_goes_on_as_if_it_had_never_stopped(pieces, kind):
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("kind", [*FADING, "window"])
-def test_step_by_step_is_the_whole(kind, dtype):
+@pytest.mark.parametrize("kind", [*KINDS, "window"])
+def test_steps_give_the_same_as_one_call(kind, dtype):
     x, p = torch.randn(2, 9, D, dtype=dtype), torch.randn(9, D, dtype=dtype)
     mask = Window(3) if kind == "window" else Causal()
-    more = {name: value.detach() for name, value in fading(kind, x).items()}
+    more = {name: value.detach() for name, value in factors(kind, x).items()}
     whole, end = ops.aggregate(x, p, mask=mask, normalize="sqrt", return_state=True, **more)
     state = None
     for t in range(9):
@@ -384,15 +384,15 @@ def test_step_by_step_is_the_whole(kind, dtype):
     torch.testing.assert_close(state.sums, end.sums)
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.sampled_from(FADING))
-def test_any_packing_gives_what_each_document_gives_alone(sizes, kind):
-    borders = tuple(np.cumsum([0, *sizes]).tolist())
-    x = torch.randn(1, borders[-1], D, dtype=torch.float64)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.sampled_from(KINDS))
+def test_packed_documents_give_the_same_as_separate_ones(sizes, kind):
+    boundaries = tuple(np.cumsum([0, *sizes]).tolist())
+    x = torch.randn(1, boundaries[-1], D, dtype=torch.float64)
     p = torch.randn(10, D, dtype=torch.float64)
-    more = {name: value.detach() for name, value in fading(kind, x).items()}
-    packed = ops.aggregate(x, p, mask=Documents(borders), **more)
-    pooled = ops.aggregate(x, p, mask=Documents(borders, causal=False), **more)
-    for k, (a, b) in enumerate(zip(borders, borders[1:])):
+    more = {name: value.detach() for name, value in factors(kind, x).items()}
+    packed = ops.aggregate(x, p, mask=Documents(boundaries), **more)
+    pooled = ops.aggregate(x, p, mask=Documents(boundaries, causal=False), **more)
+    for k, (a, b) in enumerate(zip(boundaries, boundaries[1:])):
         now = {name: v[:, a:b] if name == "gate" else v for name, v in more.items()}
         torch.testing.assert_close(
             ops.aggregate(x[:, a:b], p, mask=Causal(), **now), packed[:, a:b]
@@ -410,7 +410,7 @@ def test_fixed_point_sums_do_not_depend_on_order_or_shards(order, border):
     assert torch.equal(again, whole)
 
 
-def test_fixed_point_sums_give_tokens_back():
+def test_fixed_point_states_can_be_subtracted():
     x = torch.randn(1, 5, 3)
     _, four = ops.aggregate(x[:, :4], accumulate="fixed_point", return_state=True)
     _, five = ops.aggregate(x, accumulate="fixed_point", return_state=True)
@@ -420,8 +420,8 @@ def test_fixed_point_sums_give_tokens_back():
         ops.aggregate(x + 1e12, accumulate="fixed_point")
 
 
-def everything():
-    """Outputs and gradients of a call that is large enough to be cut for the threads."""
+def outputs_and_gradients():
+    """Outputs and gradients of calls that are large enough to be split for the threads."""
     torch.manual_seed(0)
     x = torch.randn(3, 2000, 64, requires_grad=True)
     p = torch.randn(2000, 64, requires_grad=True)
@@ -436,18 +436,18 @@ def same_bits(got, want):
     return all(torch.equal(a, b) for a, b in zip(got, want))
 
 
-def test_same_bits_whatever_the_threads():
+def test_same_bits_for_any_number_of_threads():
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        want = everything()
+        want = outputs_and_gradients()
         torch.set_num_threads(2)
-        assert all(same_bits(everything(), want) for _ in range(100))
+        assert all(same_bits(outputs_and_gradients(), want) for _ in range(100))
     finally:
         torch.set_num_threads(threads)
 
 
-def test_eight_python_threads_at_once():
+def test_eight_concurrent_python_threads():
     x, p = torch.randn(3, 2000, 64), torch.randn(2000, 64)
     want = ops.aggregate(x, p, mask=Causal())
     start = threading.Barrier(8)
@@ -460,21 +460,21 @@ def test_eight_python_threads_at_once():
         assert all(torch.equal(y, want) for ys in pool.map(call, range(8)) for y in ys)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_fork_after_use_works():
+def test_kernels_run_in_a_forked_child():
     x = torch.randn(3, 2000, 64)
     want = ops.aggregate(x, mask=Causal()).numpy()
     child = os.fork()
     if child == 0:
         signal.alarm(20)
-        # Compared by NumPy, since OpenMP's threads do not survive a fork.
+        # NumPy compares, since the OpenMP threads of PyTorch do not survive a fork.
         same = np.array_equal(ops.aggregate(x, mask=Causal()).numpy(), want)
         os._exit(0 if same else 1)
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_half_precision_does_not_overflow_on_the_way():
+def test_half_precision_sums_do_not_overflow():
     x = torch.full((1, 4000, 2), 30.0, dtype=torch.bfloat16)
     mean = ops.aggregate(x, mask=Causal(), normalize="mean")
     assert torch.equal(mean, x)
@@ -483,36 +483,50 @@ def test_half_precision_does_not_overflow_on_the_way():
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (dict(x=torch.ones(3, 2)), "x"),
-        (dict(x=torch.ones(1, 3, 2, dtype=torch.int64)), "x"),
-        (dict(p=torch.ones(2, 2)), "p"),
-        (dict(mask="causal"), "mask"),
-        (dict(mask=torch.ones(2, 2)), "mask"),
+        (dict(x=[[[1.0]]]), "x: list; expected a tensor"),
+        (dict(x=torch.ones(3, 2)), "x: shape .3, 2., .* expected .B, N, D"),
+        (dict(x=torch.ones(1, 3, 2, dtype=torch.int64)), "x: .*int64; expected"),
+        (dict(p=torch.ones(2, 2)), "p: shape .2, 2.; expected"),
+        (dict(p=[1.0, 2.0]), "p: list; expected a tensor or None"),
+        (dict(mask="causal"), "mask='causal': expected a mask of hyperagg.ops"),
+        (dict(mask=torch.ones(2, 2)), "mask: shape"),
+        (dict(mask=Documents((0, 3)), lengths=torch.tensor([3])), "lengths: expected None"),
         (dict(mask=Documents((0, 2))), "x: shape"),
-        (dict(lengths=torch.tensor([4])), "lengths"),
-        (dict(lengths=torch.tensor([1, 1])), "lengths"),
-        (dict(normalize="rms"), "normalize"),
-        (dict(padding="front"), "padding"),
-        (dict(decay=torch.ones(3)), "decay"),
-        (dict(gate=torch.ones(1, 3, 3)), "gate"),
-        (dict(decay=torch.ones(2), gate=torch.ones(1, 3, 2)), "gate"),
-        (dict(decay=torch.ones(2), mask=Prefix(1)), "Prefix"),
-        (dict(accumulate="exact"), "accumulate"),
-        (dict(impl="fortran"), "impl"),
+        (dict(lengths=torch.tensor([4])), "lengths: from 4 to 4; expected 0 to N = 3"),
+        (dict(lengths=torch.tensor([1, 1])), "lengths: shape"),
+        (dict(lengths=torch.tensor([1.0])), "lengths: torch.float32; expected an int32 or int64"),
+        (dict(lengths=[1]), "lengths: list; expected"),
+        (dict(normalize="rms"), "normalize='rms': expected one of none, sqrt, mean"),
+        (dict(padding="front"), "padding='front': expected one of right, left"),
+        (dict(decay=torch.ones(3)), "decay: shape"),
+        (dict(decay=torch.ones(2, dtype=torch.int64)), "decay: torch.int64; expected"),
+        (dict(gate=torch.ones(1, 3, 3)), "gate: shape"),
+        (dict(decay=torch.ones(2), gate=torch.ones(1, 3, 2)), "gate: expected None with a decay"),
+        (dict(decay=torch.ones(2), mask=Prefix(1)), "mask: Prefix supports none of decay"),
+        (dict(initial_state=torch.ones(1, 2)), "initial_state: Tensor; expected a State"),
+        (dict(mask=Prefix(1), return_state=True), "return_state: expected False"),
+        (dict(accumulate="exact"), "accumulate='exact': expected one of float, fixed_point"),
+        (
+            dict(accumulate="fixed_point", decay=torch.ones(2)),
+            "accumulate='fixed_point': expected neither decay nor gate",
+        ),
+        (dict(accumulate="fixed_point", impl="cpu"), "impl='cpu': expected 'auto' or 'plain'"),
+        (dict(impl="fortran"), "impl='fortran': expected one of auto, cpu, gpu, plain, reference"),
         (dict(impl="gpu"), "impl='gpu': x is on cpu"),
+        (dict(impl="cpu", x=torch.ones(1, 3, 2).half()), "impl='cpu': the cpu kernels do not"),
     ],
 )
-def test_bad_arguments_are_named(arguments, names):
+def test_errors_name_the_argument(arguments, names):
     call = {"x": torch.ones(1, 3, 2), **arguments}
     with pytest.raises((ValueError, TypeError), match=names):
         ops.aggregate(call.pop("x"), call.pop("p", None), **call)
 
 
-def test_explain_tells_what_runs():
+def test_select_implementation_returns_what_runs():
     x = torch.ones(1, 3, 2)
     assert ops.select_implementation(x, mask=Causal()).implementation == "cpu"
     assert "float16" in ops.select_implementation(x.half(), mask=Causal()).reason
     assert (
         ops.select_implementation(x, mask=Window(2), decay=torch.ones(2)).implementation == "plain"
     )
-    assert ops.select_implementation(x, impl="reference").reason == "asked for by name"
+    assert ops.select_implementation(x, impl="reference").reason == "requested by name"

@@ -29,12 +29,12 @@ def problem(lengths, d=5, vocabulary=11, dtype=torch.float64):
 def test_equals_reference_with_gradients(lengths, normalize, weighted):
     token_ids, cu_seqlens, embedding, p = problem(lengths)
     weights = torch.randn(len(token_ids), dtype=embedding.dtype) if weighted else None
-    power = {"none": 0.0, "sqrt": 0.5}[normalize]
+    norm_exponent = {"none": 0.0, "sqrt": 0.5}[normalize]
     got = ops.aggregate_tokens(
         token_ids, embedding, p, cu_seqlens=cu_seqlens, weights=weights, normalize=normalize
     )
     want = reference.aggregate_tokens(
-        token_ids, embedding, cu_seqlens[:-1], cu_seqlens.diff(), p, None, weights, power
+        token_ids, embedding, cu_seqlens[:-1], cu_seqlens.diff(), p, None, weights, norm_exponent
     )
     torch.testing.assert_close(got, want)
     grad = torch.randn_like(got)
@@ -68,7 +68,7 @@ def test_padded_ragged_and_vector_forms_agree():
     torch.testing.assert_close(vectors, ragged)
 
 
-def test_position_ids_share_vectors_between_places():
+def test_position_ids_map_positions_to_vectors():
     token_ids, cu_seqlens, embedding, _ = problem([9, 3])
     blocks = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
     position_ids = position_blocks(9, 3)
@@ -98,24 +98,24 @@ def test_same_bits_for_any_number_of_threads():
         assert all(torch.equal(a, b) for a, b in zip(results[0], other))
 
 
-def test_many_python_threads_at_once():
+def test_eight_concurrent_python_threads():
     token_ids, cu_seqlens, embedding, p = problem([200] * 30, d=64, dtype=torch.float32)
-    table, places = embedding.detach(), p.detach()
-    want = ops.aggregate_tokens(token_ids, table, places, cu_seqlens=cu_seqlens)
-    wrong = []
+    table, positions = embedding.detach(), p.detach()
+    want = ops.aggregate_tokens(token_ids, table, positions, cu_seqlens=cu_seqlens)
+    failures = []
 
     def work():
         for _ in range(5):
-            y = ops.aggregate_tokens(token_ids, table, places, cu_seqlens=cu_seqlens)
+            y = ops.aggregate_tokens(token_ids, table, positions, cu_seqlens=cu_seqlens)
             if not torch.equal(y, want):
-                wrong.append(y)
+                failures.append(y)
 
     workers = [threading.Thread(target=work) for _ in range(8)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    assert not wrong
+    assert not failures
 
 
 def test_opcheck():
@@ -135,20 +135,30 @@ def test_opcheck():
 @pytest.mark.parametrize(
     ("change", "names"),
     [
-        (dict(token_ids=torch.tensor([0, 99])), "token_ids"),
-        (dict(token_ids=torch.tensor([0.0, 1.0])), "token_ids"),
-        (dict(cu_seqlens=torch.tensor([0, 1])), "cu_seqlens"),
-        (dict(cu_seqlens=torch.tensor([0, 3, 2])), "cu_seqlens"),
-        (dict(cu_seqlens=None), "token_ids"),
-        (dict(p=torch.ones(1, 4)), "p"),
-        (dict(p=torch.ones(2, 3)), "p"),
-        (dict(embedding=torch.ones(4, 4, dtype=torch.bfloat16)), "embedding"),
-        (dict(weights=torch.ones(3)), "weights"),
-        (dict(weights=torch.ones(2, dtype=torch.float64)), "weights"),
-        (dict(weights=torch.ones(2, requires_grad=True)), "weights"),
+        (dict(token_ids=torch.tensor([0, 99])), "token_ids: from 0 to 99; expected 0 to 3"),
+        (dict(token_ids=torch.tensor([0.0, 1.0])), "token_ids: torch.float32; expected int32"),
+        (dict(cu_seqlens=torch.tensor([0, 1])), "cu_seqlens: expected integers from 0 to 2"),
+        (dict(cu_seqlens=torch.tensor([0, 3, 2])), "cu_seqlens: expected integers"),
+        (dict(lengths=torch.tensor([2])), "lengths: expected None with cu_seqlens"),
+        (dict(cu_seqlens=None), "token_ids: shape .2,.; expected .B, N."),
+        (dict(p=torch.ones(1, 4)), "p: 1 positions; expected at least 2"),
+        (dict(p=torch.ones(2, 3)), "p: shape"),
+        (dict(position_ids=torch.tensor([0, 1])), "position_ids: expected None without p"),
+        (
+            dict(p=torch.ones(2, 4), position_ids=torch.tensor([0, 2])),
+            "position_ids: from 0 to 2; expected 0 to 1",
+        ),
+        (
+            dict(p=torch.ones(2, 4), position_ids=torch.tensor([0])),
+            "position_ids: 1 positions; expected at least 2",
+        ),
+        (dict(embedding=torch.ones(4, 4, dtype=torch.bfloat16)), "embedding: torch.bfloat16"),
+        (dict(weights=torch.ones(3)), "weights: shape"),
+        (dict(weights=torch.ones(2, dtype=torch.float64)), "weights: shape .* torch.float64"),
+        (dict(weights=torch.ones(2, requires_grad=True)), "weights: a gradient"),
     ],
 )
-def test_bad_arguments_are_named(change, names):
+def test_errors_name_the_argument(change, names):
     call = dict(
         token_ids=torch.tensor([0, 1]), embedding=torch.ones(4, 4), cu_seqlens=torch.tensor([0, 2])
     )

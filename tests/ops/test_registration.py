@@ -1,4 +1,4 @@
-"""The ops under PyTorch's transforms: vmap, export, compile, autocast, and on a GPU's device."""
+"""The operators under vmap, export, compile and autocast, and for tensors on a GPU."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def test_vmap_over_examples(mask):
 
 
 @pytest.mark.parametrize("mask", MASKS, ids=str)
-def test_a_batch_of_gradients(mask):
+def test_batched_gradients(mask):
     x, p = torch.randn(2, 5, 4), torch.randn(5, 4, requires_grad=True)
     y = ops.aggregate(x, p, mask=mask)
     directions = torch.randn(3, *y.shape)
     (got,) = torch.autograd.grad(y, p, directions, retain_graph=True, is_grads_batched=True)
-    one_by_one = [torch.autograd.grad(y, p, v, retain_graph=True)[0] for v in directions]
-    torch.testing.assert_close(got, torch.stack(one_by_one))
+    separate = [torch.autograd.grad(y, p, v, retain_graph=True)[0] for v in directions]
+    torch.testing.assert_close(got, torch.stack(separate))
 
 
 class Layer(torch.nn.Module):
@@ -42,7 +42,7 @@ def test_export_with_any_length():
     assert torch.equal(exported.module()(x, p), Layer()(x, p))
 
 
-def test_compiles_whole_with_any_length():
+def test_compiles_fullgraph_with_any_length():
     layer = torch.compile(Layer(), fullgraph=True, dynamic=True, backend="aot_eager")
     p = torch.randn(64, 4)
     for n in (3, 17, 64):
@@ -59,7 +59,7 @@ class PackedLayer(torch.nn.Module):
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("inside", [True, False])
-def test_packed_documents_compile_whole(causal, inside):
+def test_packed_documents_compile_fullgraph(causal, inside):
     layer = PackedLayer()
 
     def outside(x, mask):
@@ -84,7 +84,7 @@ def test_packed_documents_export_with_any_boundaries():
     assert torch.equal(exported.module()(x, cu_seqlens, True), PackedLayer()(x, cu_seqlens, True))
 
 
-def test_autocast_keeps_the_type_of_the_tokens():
+def test_autocast_keeps_the_input_type():
     linear, x, p = torch.nn.Linear(4, 4), torch.randn(2, 33, 4), torch.randn(33, 4)
     with torch.autocast("cpu", torch.bfloat16):
         y = ops.aggregate(linear(x), p, mask=Causal(), decay=torch.full((4,), 0.9))
@@ -93,12 +93,12 @@ def test_autocast_keeps_the_type_of_the_tokens():
 
 
 @pytest.mark.parametrize("name", ["scan", "scan_backward", "window", "window_backward"])
-def test_a_gpu_has_kernels(name):
+def test_operators_have_cuda_kernels(name):
     assert torch._C._dispatch_has_kernel_for_dispatch_key(f"hyperagg::{name}", "CUDA")
 
 
 @pytest.mark.parametrize("mask", [Causal(), Window(3), Prefix(2)], ids=str)
-def test_tensors_on_a_gpu_stay_there(mask):
+def test_cuda_tensors_run_the_gpu_kernels(mask):
     pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
     with FakeTensorMode():
         x = torch.empty(2, 5, 4, device="cuda", dtype=torch.float16)
@@ -108,5 +108,5 @@ def test_tensors_on_a_gpu_stay_there(mask):
         assert (y.device.type, y.dtype) == ("cuda", torch.float16)
         with pytest.raises(ValueError, match="impl='cpu': x is on cuda"):
             ops.aggregate(x, p, mask=mask, impl="cpu")
-        with pytest.raises(ValueError, match="p: on cpu; x is on cuda"):
+        with pytest.raises(ValueError, match="p: on cpu; expected cuda:0, the device of x"):
             ops.aggregate(x, torch.ones(5, 4), mask=mask)

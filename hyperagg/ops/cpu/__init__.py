@@ -1,1 +1,1 @@
-"""Numba kernels."""
+"""Numba kernels for CPUs. Not part of the public interface."""

@@ -1,7 +1,6 @@
-"""What the CPU kernels do with single numbers, and stores that pass the cache by.
+"""Element access and conversions of the CPU kernels, and non-temporal stores.
 
-bfloat16, which NumPy has not, comes as the 16 bits it is. Numba's cache does not see a change of
-this file: after one, delete hyperagg/ops/__pycache__.
+bfloat16, which NumPy lacks, is passed as uint16.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from hyperagg._numba.cache import njit
 __all__ = ["at", "can_stream", "narrow", "scale_of", "stream", "widen"]
 
 _VECTOR_BYTES = 32
-# Outputs of this size no cache holds until they are read; smaller ones should stay in it.
-_LARGER_THAN_CACHES = 1 << 24
+# No cache holds outputs of so many bytes until they are read; smaller ones should stay in it.
+_MIN_BYTES_TO_STREAM = 1 << 24
 
 
 def widen(value):  # pragma: no cover
@@ -46,7 +45,7 @@ def _(value, like):
         def to_bfloat16(value, like):
             bits = np.float32(value).view(np.uint32)
             if bits & np.uint32(0x7FFFFFFF) > np.uint32(0x7F800000):
-                return np.uint16(0x7FC0)  # rounding could carry a NaN over into infinity
+                return np.uint16(0x7FC0)  # rounding could turn a NaN into infinity
             round_to_even = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
             return np.uint16((bits + round_to_even) >> np.uint32(16))
 
@@ -62,7 +61,7 @@ def at(rows, row, k):  # pragma: no cover
 
 @overload(at, inline="always")
 def _(rows, row, k):
-    """rows[row, k], wide; 1 if there are no rows."""
+    """rows[row, k] in float32 or float64; one where there are no rows."""
     if isinstance(rows, types.NoneType):
         return lambda rows, row, k: np.float32(1)
     return lambda rows, row, k: widen(rows[row, k])
@@ -78,9 +77,9 @@ def scale_of(number, power):
 
 
 def can_stream(out: np.ndarray) -> bool:
-    """Whether the rows of `out` are for `stream`: large in all, and of whole vectors in place."""
+    """Return whether `stream` pays off and applies: `out` is large, its rows are whole vectors."""
     return (
-        out.nbytes >= _LARGER_THAN_CACHES
+        out.nbytes >= _MIN_BYTES_TO_STREAM
         and out.ctypes.data % _VECTOR_BYTES == 0
         and out.shape[1] * out.itemsize % _VECTOR_BYTES == 0
     )
@@ -88,9 +87,9 @@ def can_stream(out: np.ndarray) -> bool:
 
 @intrinsic
 def stream(typing_context: Any, out: Any, at: Any, row: Any) -> Any:
-    """out[at : at + len(row)] = row, both flat, without reading `out` into the cache first.
+    """Set out[at : at + len(row)] = row, both flat, without reading `out` into the cache.
 
-    A plain store reads the line that it writes to; a third of a scan's traffic is that.
+    A plain store first reads the cache line that it writes: a third of the traffic of a scan.
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -106,8 +105,8 @@ def stream(typing_context: Any, out: Any, at: Any, row: Any) -> Any:
             values = builder.load(
                 builder.bitcast(builder.gep(source.data, [k]), vector), align=_VECTOR_BYTES // lanes
             )
-            place = builder.gep(to.data, [builder.add(args[1], k)])
-            store = builder.store(values, builder.bitcast(place, vector), align=_VECTOR_BYTES)
+            target = builder.gep(to.data, [builder.add(args[1], k)])
+            store = builder.store(values, builder.bitcast(target, vector), align=_VECTOR_BYTES)
             store.set_metadata("nontemporal", hint)
         return context.get_dummy_value()
 

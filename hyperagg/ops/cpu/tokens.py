@@ -1,4 +1,4 @@
-"""Numba kernels of sums straight from token ids: no (B, N, D) tensor is ever made."""
+"""Numba kernels of pooled sums directly from token ids, without a (B, N, D) tensor."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def aggregate_tokens(
     weights: np.ndarray | None,
     scale: np.ndarray,
 ) -> np.ndarray:
-    """c_b = scale_b sum_t w_s embedding[token_ids_s] * p[position_ids_t], s = starts_b + t; (B, D).
+    """Return c_b = scale_b sum_t w_s embedding[token_ids_s] * p[position_ids_t], s = starts_b + t.
 
-    Numerics: products and sums in the type of `embedding`, in order of t.
-    Cost: reads each used row once, O(n d); makes no (B, N, D) intermediate.
+    Numerics: products and sums in the type of `embedding`, in the order of t.
+    Cost: O(n d); reads the embedding row of each token once.
     """
     out = np.zeros((len(starts), embedding.shape[1]), dtype=embedding.dtype)
     work = int(lengths.sum()) * embedding.shape[1]
-    borders = even_borders(lengths, parts(work))
+    ranges = even_borders(lengths, parts(work))
     inputs = token_ids, embedding, starts, lengths, p, position_ids, weights, scale
-    run(_forward, borders, *inputs, out)
+    run(_forward, ranges, *inputs, out)
     return out
 
 
@@ -48,35 +48,35 @@ def aggregate_tokens_backward(
     weights: np.ndarray | None,
     scale: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients of `aggregate_tokens`: the rows used (U,), their gradients (U, D), and p's (P, D).
+    """Return the ids that occur (U,), the gradients of their rows (U, D), and that of p (P, D).
 
-    A row's tokens are brought together by a stable sort and summed by one thread.
+    A stable sort brings the occurrences of an id together, and one thread sums them.
     """
     total, d = int(lengths.sum()), embedding.shape[1]
-    documents = np.repeat(np.arange(len(starts)), lengths)
-    within = np.arange(total) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    flat = starts[documents] + within
+    token_rows = np.repeat(np.arange(len(starts)), lengths)
+    position_in_row = np.arange(total) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    flat = starts[token_rows] + position_in_row
     ids = token_ids[flat]
     token_weights = None if weights is None else weights[flat]
-    places = within if position_ids is None else position_ids[within]
+    positions = position_in_row if position_ids is None else position_ids[position_in_row]
     grad = grad * scale[:, None]
 
-    # NumPy sorts numbers of 16 bits by their digits, in a tenth of the time.
-    few = len(embedding) <= 1 << 16
-    order = np.argsort(ids.astype(np.uint16) if few else ids, kind="stable")
+    # NumPy has a radix sort for 16 bits, which takes a tenth of the time.
+    fits_16_bits = len(embedding) <= 1 << 16
+    order = np.argsort(ids.astype(np.uint16) if fits_16_bits else ids, kind="stable")
     sorted_ids = ids[order]
     first = np.flatnonzero(np.diff(sorted_ids, prepend=-1))
-    rows, group_borders = sorted_ids[first], np.append(first, total)
-    row_grads = np.zeros((len(rows), d), dtype=embedding.dtype)
-    borders = even_borders(np.diff(group_borders), parts(total * d))
+    row_ids, group_bounds = sorted_ids[first], np.append(first, total)
+    row_grads = np.zeros((len(row_ids), d), dtype=embedding.dtype)
+    ranges = even_borders(np.diff(group_bounds), parts(total * d))
     run(
         _backward_rows,
-        borders,
+        ranges,
         grad,
-        documents,
-        places,
+        token_rows,
+        positions,
         order,
-        group_borders,
+        group_bounds,
         p,
         token_weights,
         row_grads,
@@ -84,26 +84,26 @@ def aggregate_tokens_backward(
 
     p_grad = np.zeros((0, d) if p is None else p.shape, dtype=embedding.dtype)
     if p is not None:
-        chunks = np.linspace(0, d, min(d, parts(total * d)) + 1).astype(np.int64)
+        channel_ranges = np.linspace(0, d, min(d, parts(total * d)) + 1).astype(np.int64)
         run(
             _backward_positions,
-            chunks,
+            channel_ranges,
             grad,
-            documents,
-            places,
+            token_rows,
+            positions,
             ids,
             embedding,
             token_weights,
             p_grad,
         )
-    return rows, row_grads, p_grad
+    return row_ids, row_grads, p_grad
 
 
-def _place(position_ids, t):  # pragma: no cover
+def _position(position_ids, t):  # pragma: no cover
     raise NotImplementedError
 
 
-@overload(_place, inline="always")
+@overload(_position, inline="always")
 def _(position_ids, t):
     if isinstance(position_ids, types.NoneType):
         return lambda position_ids, t: t
@@ -131,13 +131,13 @@ def _forward(
         h[:] = 0
         s, n = starts[b], lengths[b]
         ids = token_ids[s : s + n]
-        # Four tokens at a time, in their order: h is read and written once for them.
+        # Four tokens at a time, in their order, so that h is read and written once for them.
         for t in range(0, n - 3, 4):
             for later in range(t + 4, min(t + 8, n)):
                 prefetch(embedding, ids[later])
             i0, i1, i2, i3 = ids[t], ids[t + 1], ids[t + 2], ids[t + 3]
-            p0, p1 = _place(position_ids, t), _place(position_ids, t + 1)
-            p2, p3 = _place(position_ids, t + 2), _place(position_ids, t + 3)
+            p0, p1 = _position(position_ids, t), _position(position_ids, t + 1)
+            p2, p3 = _position(position_ids, t + 2), _position(position_ids, t + 3)
             w0, w1 = _weight(weights, s + t), _weight(weights, s + t + 1)
             w2, w3 = _weight(weights, s + t + 2), _weight(weights, s + t + 3)
             for k in range(d):
@@ -149,36 +149,36 @@ def _forward(
                     + embedding[i3, k] * at(p, p3, k) * w3
                 )
         for t in range(n - n % 4, n):
-            place, w = _place(position_ids, t), _weight(weights, s + t)
+            position, w = _position(position_ids, t), _weight(weights, s + t)
             for k in range(d):
-                h[k] += embedding[ids[t], k] * at(p, place, k) * w
+                h[k] += embedding[ids[t], k] * at(p, position, k) * w
         for k in range(d):
             out[b, k] = h[k] * scale[b]
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
 def _backward_rows(
-    begin, end, grad, documents, places, order, group_borders, p, weights, row_grads
+    begin, end, grad, token_rows, positions, order, group_bounds, p, weights, row_grads
 ):
     d = grad.shape[1]
     total = np.empty(d, dtype=row_grads.dtype)
     for u in range(begin, end):
         total[:] = 0
-        for i in range(group_borders[u], group_borders[u + 1]):
+        for i in range(group_bounds[u], group_bounds[u + 1]):
             t = order[i]
-            document, place, w = documents[t], places[t], _weight(weights, t)
+            row, position, w = token_rows[t], positions[t], _weight(weights, t)
             for k in range(d):
-                total[k] += grad[document, k] * at(p, place, k) * w
+                total[k] += grad[row, k] * at(p, position, k) * w
         row_grads[u] = total
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _backward_positions(begin, end, grad, documents, places, ids, embedding, weights, p_grad):
-    # Summed in memory of the kernel's own: what could overlap its inputs is not vectorised.
+def _backward_positions(begin, end, grad, token_rows, positions, ids, embedding, weights, p_grad):
+    # A buffer of the kernel cannot overlap its inputs, so the loop is vectorized.
     total = np.zeros((len(p_grad), end - begin), dtype=p_grad.dtype)
     for i in range(len(ids)):
-        g, row = grad[documents[i], begin:end], embedding[ids[i], begin:end]
-        out, w = total[places[i]], _weight(weights, i)
+        g, row = grad[token_rows[i], begin:end], embedding[ids[i], begin:end]
+        out, w = total[positions[i]], _weight(weights, i)
         for k in range(len(out)):
             out[k] += g[k] * row[k] * w
     p_grad[:, begin:end] = total

@@ -1,8 +1,8 @@
-"""Numba kernels of the sum over the newest places.
+"""Numba kernels of sliding windows.
 
-    y_i  =  n_i^-power sum_{t = i - n_i + 1}^{i} x_t * p_t        n_i  =  min(size, i + 1)
+    y_i  =  n_i^-b sum_{t = i - n_i + 1}^{i} x_t * p_t        n_i  =  min(size, i + 1)
 
-Its backward pass is its transpose, and then the gradients of the products by themselves.
+The backward pass is the transpose of the sum, followed by the gradients of the products.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import numpy as np
 
 from hyperagg._numba.cache import njit
 from hyperagg._numba.threads import run
-from hyperagg.ops.cpu.chunking import cut_rows, shares, shares_of_places
+from hyperagg.ops.cpu.chunking import split_rows, thread_ranges, thread_ranges_by_position
 from hyperagg.ops.cpu.intrinsics import at, narrow, scale_of, widen
-from hyperagg.ops.cpu.prefix_sum import STRETCH
+from hyperagg.ops.cpu.prefix_sum import CHUNK_SIZE
 
 __all__ = ["multiply_backward", "window"]
 
@@ -23,67 +23,83 @@ _A = np.ndarray
 def window(
     v: _A,
     p: _A | None,
-    before: _A,
+    tokens_before: _A,
     starts: _A,
     lengths: _A,
     size: int,
-    power: float,
+    norm_exponent: float,
     y: _A,
     backward: bool,
 ) -> None:
-    """y_i = n_i^-power sum of v_t * p_t over the `size` newest places, n_i = min(size, i + 1).
+    """Fill y_i = n_i^-b sum of v_t * p_t over the `size` newest positions, n_i = min(size, i + 1).
 
-    `backward` is its transpose: y_t = sum of n_i^-power v_i over the `size` places from t on; p
-    must then be absent. y is float32 or float64; blocks of `size` places are summed from both
-    ends, so nothing cancels. Cost: reads v twice and writes y twice.
+    With `backward` fill the transpose, y_t = sum of n_i^-b v_i over the `size` positions from t on;
+    p must then be None. y is float32 or float64.
+
+    Numerics: blocks of `size` positions are summed from both ends, so nothing cancels.
+    Cost: reads v twice and writes y twice.
     """
-    blocks = cut_rows(starts, lengths, size * max(1, STRETCH // size))
+    blocks = split_rows(starts, lengths, size * max(1, CHUNK_SIZE // size))
     row = blocks.row
     run(
         _window,
-        shares(blocks.length, v.shape[1]),
-        *(v, p, before[row], starts[row], lengths[row], blocks.place, blocks.length),
-        *(size, power, y, backward),
+        thread_ranges(blocks.length, v.shape[1]),
+        *(v, p, tokens_before[row], starts[row], lengths[row], blocks.position, blocks.length),
+        *(size, norm_exponent, y, backward),
     )
 
 
 def multiply_backward(
     v_grad: _A, x: _A, p: _A, starts: _A, lengths: _A, x_grad: _A, p_grad: _A
 ) -> None:
-    """Fills the gradients of x_t * p_t by themselves."""
-    stretches = cut_rows(starts, lengths, STRETCH)
+    """Fill the gradients of x and p from those of the products x_t * p_t."""
+    chunks = split_rows(starts, lengths, CHUNK_SIZE)
     run(
         _multiply_backward,
-        shares_of_places(stretches, x.shape[1]),
-        *(v_grad, x, p, *stretches[1:], x_grad, p_grad),
+        thread_ranges_by_position(chunks, x.shape[1]),
+        *(v_grad, x, p, *chunks[1:], x_grad, p_grad),
     )
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _multiply_backward(first, last, v_grad, x, p, places, starts, lengths, x_grad, p_grad):
+def _multiply_backward(first, last, v_grad, x, p, positions, starts, lengths, x_grad, p_grad):
     for s in range(first, last):
         for t in range(lengths[s]):
-            token, place = starts[s] + t, places[s] + t
+            token, position = starts[s] + t, positions[s] + t
             for k in range(x.shape[1]):
-                x_grad[token, k] = narrow(v_grad[token, k] * p[place, k], x_grad)
-                p_grad[place, k] += v_grad[token, k] * widen(x[token, k])
+                x_grad[token, k] = narrow(v_grad[token, k] * p[position, k], x_grad)
+                p_grad[position, k] += v_grad[token, k] * widen(x[token, k])
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
-def _window(first, last, v, p, before, starts, lengths, places, counts, size, power, y, backward):
+def _window(
+    first,
+    last,
+    v,
+    p,
+    tokens_before,
+    starts,
+    lengths,
+    positions,
+    counts,
+    size,
+    norm_exponent,
+    y,
+    backward,
+):
     h = np.empty(v.shape[1], dtype=np.float64)
     for s in range(first, last):
         n, start = lengths[s], starts[s]
-        # Backward is the same from the other end: place t stands at `end + sign t`.
+        # The backward pass is the same from the other end: position t is token `end + sign * t`.
         end, sign = (start + n - 1, -1) if backward else (start, 1)
         weight, scale = 1.0, 1.0
-        for block in range(places[s], places[s] + counts[s], size):
-            # What a window takes of the block before is summed from that block's end and waits
-            # in y, at the place whose window begins there.
+        for block in range(positions[s], positions[s] + counts[s], size):
+            # The part of a window in the previous block is summed from the end of that block and
+            # stored in y, at the position whose window starts there.
             h[:] = 0.0
             for t in range(block - 1, max(block - size, -1), -1):
                 if backward:
-                    weight = scale_of(min(size, before[s] + n - t), power)
+                    weight = scale_of(min(size, tokens_before[s] + n - t), norm_exponent)
                 for k in range(len(h)):
                     h[k] += at(v, end + sign * t, k) * at(p, t, k) * weight
                 if t + size - 1 < n:
@@ -93,12 +109,12 @@ def _window(first, last, v, p, before, starts, lengths, places, counts, size, po
             h[:] = 0.0
             for t in range(block, min(block + size, n)):
                 if backward:
-                    weight = scale_of(min(size, before[s] + n - t), power)
+                    weight = scale_of(min(size, tokens_before[s] + n - t), norm_exponent)
                 else:
-                    scale = scale_of(min(size, before[s] + t + 1), power)
-                # The others find nothing waiting in y, but what memory held before.
-                waiting = block > 0 and t < block + size - 1
+                    scale = scale_of(min(size, tokens_before[s] + t + 1), norm_exponent)
+                # At all other positions y is uninitialized.
+                stored = block > 0 and t < block + size - 1
                 out = y[end + sign * t]
                 for k in range(len(h)):
                     h[k] += at(v, end + sign * t, k) * at(p, t, k) * weight
-                    out[k] = ((out[k] if waiting else 0.0) + h[k]) * scale
+                    out[k] = ((out[k] if stored else 0.0) + h[k]) * scale

@@ -1,10 +1,10 @@
-"""Triton kernels of the running sum and of windows, for tensors on a GPU.
+"""Triton kernels of prefix sums and windows, for tensors on a GPU. Not public.
 
-The host never waits: how rows are cut is worked out on the device, and the number of programs
-follows from shapes; those that are too many find stretches of no tokens. No sum is atomic, so
-results are the same bits every time. Sums are kept in float32, of float64 in float64.
+The host never waits for the device: rows are split on the device, and the number of programs
+follows from shapes, so surplus programs get empty chunks. No sum is atomic, so repeated calls give
+the same bits. Sums are float32, or float64 for float64 inputs.
 
-Import this only where a tensor on a GPU asks for it: Triton is slow to import and optional.
+Triton is slow to import and optional, so only a tensor on a GPU imports this package.
 """
 
 from hyperagg.ops.gpu.scan import scan, scan_backward

@@ -1,8 +1,8 @@
-"""The running sum on a GPU; `registration.scan` and `scan_backward` say what each computes.
+"""Prefix sums on a GPU; `registration.scan` and `scan_backward` define them.
 
-Where rows are few they are cut: what each stretch adds and by what it multiplies what came before
-is found first, then carried over from one to the next, then each is run from what was carried to
-it.
+Where there are few rows, they are split into chunks. A first kernel computes what each chunk adds
+and by which factor it multiplies the sum before it, a second carries the sums from chunk to chunk,
+and a third runs each chunk from its initial sum.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hyperagg.ops.gpu import tiles
 from hyperagg.ops.gpu.scan_kernels import carry, run, run_backward, totals
-from hyperagg.ops.gpu.tiles import Stretches, blocks_of, product_grads, stretches_of, wide_of
+from hyperagg.ops.gpu.tiles import Chunks, accumulator_types, blocks_of, chunks_of, product_grads
 
 __all__ = ["scan", "scan_backward"]
 
@@ -23,20 +23,34 @@ def scan(
     decay: Tensor | None,
     gate: Tensor | None,
     initial: Tensor | None,
-    before: Tensor | None,
+    tokens_before: Tensor | None,
     starts: Tensor,
     lengths: Tensor,
-    power: float,
+    norm_exponent: float,
     pooled: bool,
 ) -> tuple[Tensor, Tensor]:
-    """`registration.scan`. Cost: reads x once, twice where rows are cut, and writes y twice."""
-    wide, _ = wide_of(x)
+    """Run `registration.scan`.
+
+    Cost: reads x once, or twice where rows are split, and writes y twice.
+    """
+    accumulator_dtype, _ = accumulator_types(x)
     y = x.new_empty(0, x.shape[1]) if pooled else torch.zeros_like(x)
-    carried = _scan_into(
+    sums = _scan_into(
         None if pooled else y,
-        *(x, p, decay, gate, initial, before, starts, lengths, power, wide),
+        *(
+            x,
+            p,
+            decay,
+            gate,
+            initial,
+            tokens_before,
+            starts,
+            lengths,
+            norm_exponent,
+            accumulator_dtype,
+        ),
     )
-    return y, carried
+    return y, sums
 
 
 def _scan_into(
@@ -46,56 +60,56 @@ def _scan_into(
     decay: Tensor | None,
     gate: Tensor | None,
     initial: Tensor | None,
-    before: Tensor | None,
+    tokens_before: Tensor | None,
     starts: Tensor,
     lengths: Tensor,
-    power: float,
-    wide: torch.dtype,
+    norm_exponent: float,
+    accumulator_dtype: torch.dtype,
 ) -> Tensor:
-    """Fills y, where there is one, at the tokens of rows; returns the last sums of rows."""
+    """Fill y, unless it is None, at the tokens of the rows, and return their last sums."""
     rows, d = len(starts), x.shape[1]
-    begin = x.new_zeros(rows, d, dtype=wide) if initial is None else initial
+    begin = x.new_zeros(rows, d, dtype=accumulator_dtype) if initial is None else initial
     if not rows or not x.numel():
         return begin.clone()
-    kind, (_, accumulator) = _kind(decay, gate), wide_of(x)
+    kind, (_, accumulator) = _kind(decay, gate), accumulator_types(x)
     channels, blocks = blocks_of(d, kind)
-    stretches, cut = stretches_of(x, starts, lengths, blocks)
-    seen = torch.zeros_like(lengths) if before is None else before
+    chunks, split = chunks_of(x, starts, lengths, blocks)
+    before = torch.zeros_like(lengths) if tokens_before is None else tokens_before
     inputs = (x, x if p is None else p, x if decay is None else decay, x if gate is None else gate)
-    tile = dict(WIDE=accumulator, PLACES=tiles.TILE_PLACES, CHANNELS=channels)
-    carried = torch.empty_like(begin)
-    if cut or y is None:
-        first, carried = _carried(
-            *(x, p, decay, gate, seen, lengths, stretches, begin, power, False)
+    tile = dict(ACCUMULATOR=accumulator, POSITIONS=tiles.TILE_POSITIONS, CHANNELS=channels)
+    sums = torch.empty_like(begin)
+    if split or y is None:
+        first, sums = _run_carry(
+            *(x, p, decay, gate, before, lengths, chunks, begin, norm_exponent, False)
         )
     else:
         first = begin
     if y is not None:
-        run[len(stretches.rows), blocks](
-            *(*inputs, first, seen, *stretches.runs, y, carried, d),
+        run[len(chunks.rows), blocks](
+            *(*inputs, first, before, *chunks.runs, y, sums, d),
             KIND=kind,
             HAS_P=p is not None,
-            HAS_END=not cut,
-            POWER=power,
+            HAS_END=not split,
+            NORM_EXPONENT=norm_exponent,
             **tile,
         )
-    return carried
+    return sums
 
 
-def _carried(
+def _run_carry(
     v: Tensor | None,
     p: Tensor | None,
     decay: Tensor | None,
     gate: Tensor | None,
-    seen: Tensor,
+    before: Tensor,
     lengths: Tensor,
-    stretches: Stretches,
+    chunks: Chunks,
     begin: Tensor,
-    power: float,
+    norm_exponent: float,
     backward: bool,
 ) -> tuple[Tensor, Tensor]:
-    """What each stretch starts from (S, D), and what the rows end with (R, D)."""
-    kind, number, d = _kind(decay, gate), len(stretches.rows), begin.shape[1]
+    """Return the sum that each chunk starts from (chunks, D), and the last sums of rows (R, D)."""
+    kind, number, d = _kind(decay, gate), len(chunks.rows), begin.shape[1]
     channels, blocks = blocks_of(d, kind)
     total = begin.new_empty(number, d)
     product = begin.new_empty(0 if kind == "prefix_sum" else number, d)
@@ -104,19 +118,19 @@ def _carried(
         begin if p is None else p,
         begin if decay is None else decay,
         begin if gate is None else gate,
-        *(seen, lengths, *stretches.runs, total, product, d),
+        *(before, lengths, *chunks.runs, total, product, d),
         KIND=kind,
         HAS_V=v is not None,
         HAS_P=p is not None,
         BACKWARD=backward,
-        POWER=power,
-        WIDE=wide_of(begin)[1],
-        PLACES=tiles.TILE_PLACES,
+        NORM_EXPONENT=norm_exponent,
+        ACCUMULATOR=accumulator_types(begin)[1],
+        POSITIONS=tiles.TILE_POSITIONS,
         CHANNELS=channels,
     )
     first, end = torch.empty_like(total), torch.empty_like(begin)
     carry[len(lengths), blocks](
-        *(total, product, stretches.firsts, stretches.pieces, begin, first, end, d),
+        *(total, product, chunks.first_chunks, chunks.num_chunks, begin, first, end, d),
         KIND=kind,
         BACKWARD=backward,
         CHANNELS=channels,
@@ -126,79 +140,94 @@ def _carried(
 
 def scan_backward(
     y_grad: Tensor | None,
-    carried_grad: Tensor | None,
+    sums_grad: Tensor | None,
     x: Tensor,
     p: Tensor | None,
     decay: Tensor | None,
     gate: Tensor | None,
     initial: Tensor | None,
-    before: Tensor | None,
+    tokens_before: Tensor | None,
     starts: Tensor,
     lengths: Tensor,
     y: Tensor,
-    power: float,
+    norm_exponent: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """`registration.scan_backward`. Cost: reads y_grad once, twice where rows are cut; with p also
-    writes and reads the gradients of the products once, in the wide type."""
+    """Run `registration.scan_backward`.
+
+    Cost: reads y_grad once, or twice where rows are split. With p it also writes and reads the
+    gradients of the products once, in the accumulator type.
+    """
     rows, d = len(starts), x.shape[1]
-    wide, accumulator = wide_of(x)
+    accumulator_dtype, accumulator = accumulator_types(x)
     kind = _kind(decay, gate)
-    begin = x.new_zeros(rows, d, dtype=wide) if carried_grad is None else carried_grad
+    begin = x.new_zeros(rows, d, dtype=accumulator_dtype) if sums_grad is None else sums_grad
     gate_grad = x.new_empty(0, d) if gate is None else torch.zeros_like(gate)
-    a_grad = x.new_zeros(0, dtype=wide) if decay is None else torch.zeros_like(decay)
+    a_grad = x.new_zeros(0, dtype=accumulator_dtype) if decay is None else torch.zeros_like(decay)
     if not rows or not x.numel():
-        p_grad = x.new_zeros(0 if p is None else len(p), d, dtype=wide)
+        p_grad = x.new_zeros(0 if p is None else len(p), d, dtype=accumulator_dtype)
         return torch.zeros_like(x), p_grad, a_grad, gate_grad, begin.clone()
     channels, blocks = blocks_of(d, kind)
-    stretches, cut = stretches_of(x, starts, lengths, blocks)
-    seen = torch.zeros_like(lengths) if before is None else before
-    first_state = x.new_zeros(rows, d, dtype=wide) if initial is None else initial
+    chunks, split = chunks_of(x, starts, lengths, blocks)
+    before = torch.zeros_like(lengths) if tokens_before is None else tokens_before
+    first_state = x.new_zeros(rows, d, dtype=accumulator_dtype) if initial is None else initial
     states = x
     if kind != "prefix_sum":
         states = y
-        if power or len(y) != len(x) or y.dtype != wide:
-            # y is not the running sum, or not all of its digits.
-            states = torch.empty_like(x, dtype=wide)
-            _scan_into(states, x, p, decay, gate, initial, before, starts, lengths, 0.0, wide)
-    if cut:
-        gradient, end = _carried(
-            *(y_grad, None, decay, gate, seen, lengths, stretches, begin, power, True)
+        if norm_exponent or len(y) != len(x) or y.dtype != accumulator_dtype:
+            # y is normalized, incomplete or rounded, so the running sums are computed again.
+            states = torch.empty_like(x, dtype=accumulator_dtype)
+            _scan_into(
+                states,
+                x,
+                p,
+                decay,
+                gate,
+                initial,
+                tokens_before,
+                starts,
+                lengths,
+                0.0,
+                accumulator_dtype,
+            )
+    if split:
+        gradient, end = _run_carry(
+            *(y_grad, None, decay, gate, before, lengths, chunks, begin, norm_exponent, True)
         )
     else:
         gradient, end = begin, torch.empty_like(begin)
-    v_grad = torch.zeros_like(x) if p is None else torch.empty_like(x, dtype=wide)
-    a_grads = x.new_empty(0 if decay is None else len(stretches.rows), d, dtype=wide)
-    run_backward[len(stretches.rows), blocks](
+    v_grad = torch.zeros_like(x) if p is None else torch.empty_like(x, dtype=accumulator_dtype)
+    a_grads = x.new_empty(0 if decay is None else len(chunks.rows), d, dtype=accumulator_dtype)
+    run_backward[len(chunks.rows), blocks](
         x if y_grad is None else y_grad,
         x if decay is None else decay,
         x if gate is None else gate,
-        *(gradient, states, first_state, seen, lengths),
-        *(*stretches.runs, v_grad, a_grads, gate_grad, end, d),
+        *(gradient, states, first_state, before, lengths),
+        *(*chunks.runs, v_grad, a_grads, gate_grad, end, d),
         KIND=kind,
         HAS_V=y_grad is not None,
-        HAS_END=not cut,
-        POWER=power,
-        WIDE=accumulator,
-        PLACES=tiles.TILE_PLACES,
+        HAS_END=not split,
+        NORM_EXPONENT=norm_exponent,
+        ACCUMULATOR=accumulator,
+        POSITIONS=tiles.TILE_POSITIONS,
         CHANNELS=channels,
     )
     if decay is not None:
         a_grad = a_grads.sum(0).view_as(decay)
-    # `end` is the gradient of the first sum; a row without tokens has handed its own on.
+    # `end` is the gradient of the sum at the first token. An empty row passes its own through.
     if kind == "gated":
         assert gate is not None
-        opened = gate[starts.clamp(max=len(x) - 1)].to(wide)
-        end = torch.where(lengths[:, None] > 0, end * opened, end)
+        first_gate = gate[starts.clamp(max=len(x) - 1)].to(accumulator_dtype)
+        end = torch.where(lengths[:, None] > 0, end * first_gate, end)
     elif kind == "decay":
         assert decay is not None
         end = torch.where(lengths[:, None] > 0, end * decay, end)
     elif kind == "complex_decay":
         assert decay is not None
         pairs = end.view(rows, -1, 2)
-        turned = torch.view_as_complex(pairs) * torch.view_as_complex(decay).conj()
-        end = torch.where(lengths[:, None, None] > 0, torch.view_as_real(turned), pairs).flatten(1)
+        product = torch.view_as_complex(pairs) * torch.view_as_complex(decay).conj()
+        end = torch.where(lengths[:, None, None] > 0, torch.view_as_real(product), pairs).flatten(1)
     if p is None:
-        return v_grad, x.new_empty(0, d, dtype=wide), a_grad, gate_grad, end
+        return v_grad, x.new_empty(0, d, dtype=accumulator_dtype), a_grad, gate_grad, end
     x_grad, p_grad = product_grads(v_grad, x, p, starts, lengths)
     return x_grad, p_grad, a_grad, gate_grad, end
 

@@ -1,6 +1,6 @@
-"""What the Triton kernels share: tiles of places and channels, and how rows are cut into stretches.
+"""Shared parts of the Triton kernels: tiles of positions and channels, and chunks of rows.
 
-Block sizes are not tuned: no GPU has timed them.
+The block sizes have not been tuned on a GPU.
 """
 
 from __future__ import annotations
@@ -13,42 +13,42 @@ import triton.language as tl
 from torch import Tensor
 
 __all__ = [
-    "Stretches",
+    "Chunks",
+    "accumulator_types",
     "blocks_of",
     "channels_of",
-    "cut_rows",
+    "chunks_of",
     "product_grads",
     "row_at",
     "scale_of",
-    "stretches_of",
+    "split_rows",
     "values_of",
-    "wide_of",
 ]
 
-# Places and channels of a tile: sixteen numbers for each of the 128 threads of a program.
-TILE_PLACES = 32
+# Positions and channels of a tile: 16 elements for each of the 128 threads of a program.
+TILE_POSITIONS = 32
 TILE_CHANNELS = 64
-# Places of a stretch where rows are cut.
-STRETCH = 256
-# Programs that fill a large GPU; with so many rows and blocks of channels nothing is cut.
-MANY_PROGRAMS = 1024
+# Positions of a chunk where rows are split.
+CHUNK_SIZE = 256
+# Programs that fill a large GPU. Rows are not split where there are so many without.
+TARGET_PROGRAMS = 1024
 
 
 @triton.jit
-def row_at(tile, index, PLACES: tl.constexpr):
-    place = tl.arange(0, PLACES)[:, None]
-    return tl.sum(tl.where(place == index, tile, 0), 0)
+def row_at(tile, index, POSITIONS: tl.constexpr):
+    position = tl.arange(0, POSITIONS)[:, None]
+    return tl.sum(tl.where(position == index, tile, 0), 0)
 
 
 @triton.jit
-def scale_of(number, POWER: tl.constexpr, WIDE: tl.constexpr):
-    number = tl.maximum(number, 1).to(WIDE)
-    if POWER == 0.5:
+def scale_of(number, NORM_EXPONENT: tl.constexpr, ACCUMULATOR: tl.constexpr):
+    number = tl.maximum(number, 1).to(ACCUMULATOR)
+    if NORM_EXPONENT == 0.5:
         scale = 1 / tl.sqrt(number)
-    elif POWER == 1:
+    elif NORM_EXPONENT == 1:
         scale = 1 / number
     else:
-        scale = tl.exp(-POWER * tl.log(number))
+        scale = tl.exp(-NORM_EXPONENT * tl.log(number))
     return scale
 
 
@@ -64,27 +64,29 @@ def channels_of(D, KIND: tl.constexpr, CHANNELS: tl.constexpr):
 def values_of(
     v,
     p,
-    at,
-    place,
+    token,
+    position,
     column,
-    kept,
-    seen,
+    valid,
+    before,
     D,
     HAS_V: tl.constexpr,
     HAS_P: tl.constexpr,
     BACKWARD: tl.constexpr,
-    POWER: tl.constexpr,
-    WIDE: tl.constexpr,
+    NORM_EXPONENT: tl.constexpr,
+    ACCUMULATOR: tl.constexpr,
 ):
-    """What a step adds: x_t * p_t, or backward n_t^-power dy_t."""
+    """What a step adds: x_t * p_t, or n_t^-b dy_t in the backward pass."""
     if HAS_V:
-        tile = tl.load(v + at[:, None] * D + column[None, :], mask=kept, other=0).to(WIDE)
+        tile = tl.load(v + token[:, None] * D + column[None, :], mask=valid, other=0).to(
+            ACCUMULATOR
+        )
     else:
-        tile = tl.where(kept, 0, 0).to(WIDE)
+        tile = tl.where(valid, 0, 0).to(ACCUMULATOR)
     if HAS_P:
-        tile *= tl.load(p + place[:, None] * D + column[None, :], mask=kept, other=0)
-    if BACKWARD and POWER != 0:
-        tile *= scale_of(seen + place + 1, POWER, WIDE)[:, None]
+        tile *= tl.load(p + position[:, None] * D + column[None, :], mask=valid, other=0)
+    if BACKWARD and NORM_EXPONENT != 0:
+        tile *= scale_of(before + position + 1, NORM_EXPONENT, ACCUMULATOR)[:, None]
     return tile
 
 
@@ -101,77 +103,78 @@ def _multiply_backward(
     P,
     D,
     group,
-    WIDE: tl.constexpr,
-    PLACES: tl.constexpr,
+    ACCUMULATOR: tl.constexpr,
+    POSITIONS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Gradients of x_t * p_t: a program owns places of p, for all rows of its group."""
-    place = tl.program_id(0).to(tl.int64) * PLACES + tl.arange(0, PLACES)
+    """Gradients of the products: a program owns positions of p for all rows of its group."""
+    position = tl.program_id(0).to(tl.int64) * POSITIONS + tl.arange(0, POSITIONS)
     column, inside = channels_of(D, "prefix_sum", CHANNELS)
-    of_p = place[:, None] * D + column[None, :]
-    on_p = (place < P)[:, None] & inside[None, :]
-    factor = tl.load(p + of_p, mask=on_p, other=0)
-    p_grad = tl.zeros((PLACES, CHANNELS), WIDE)
+    p_offset = position[:, None] * D + column[None, :]
+    p_valid = (position < P)[:, None] & inside[None, :]
+    factor = tl.load(p + p_offset, mask=p_valid, other=0)
+    p_grad = tl.zeros((POSITIONS, CHANNELS), ACCUMULATOR)
     begin = tl.program_id(2).to(tl.int64) * group
     for row in range(begin, tl.minimum(begin + group, R)):
-        kept = on_p & (place < tl.load(lengths + row))[:, None]
-        here = (tl.load(starts + row) + place)[:, None] * D + column[None, :]
-        g = tl.load(v_grad + here, mask=kept, other=0)
-        p_grad += g * tl.load(x + here, mask=kept, other=0).to(WIDE)
-        tl.store(x_grad + here, (g * factor).to(x_grad.dtype.element_ty), mask=kept)
-    tl.store(p_grads + tl.program_id(2).to(tl.int64) * P * D + of_p, p_grad, mask=on_p)
+        valid = p_valid & (position < tl.load(lengths + row))[:, None]
+        offset = (tl.load(starts + row) + position)[:, None] * D + column[None, :]
+        g = tl.load(v_grad + offset, mask=valid, other=0)
+        p_grad += g * tl.load(x + offset, mask=valid, other=0).to(ACCUMULATOR)
+        tl.store(x_grad + offset, (g * factor).to(x_grad.dtype.element_ty), mask=valid)
+    tl.store(p_grads + tl.program_id(2).to(tl.int64) * P * D + p_offset, p_grad, mask=p_valid)
 
 
-class Stretches(NamedTuple):
-    """Runs of places of rows, row by row: row, first place, first token, length of each (S,).
+class Chunks(NamedTuple):
+    """Runs of positions of rows, in the order of rows.
 
-    Those beyond the last have no tokens. Of each row (R,), its first stretch and their number.
+    Of each chunk (S,): its row, first position, first token and length. Surplus chunks are empty.
+    Of each row (R,): its first chunk and the number of its chunks.
     """
 
     rows: Tensor
-    places: Tensor
+    positions: Tensor
     starts: Tensor
     counts: Tensor
-    firsts: Tensor
-    pieces: Tensor
+    first_chunks: Tensor
+    num_chunks: Tensor
 
     @property
     def runs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self[:4]
 
 
-def whole_rows(starts: Tensor, lengths: Tensor) -> Stretches:
+def whole_rows(starts: Tensor, lengths: Tensor) -> Chunks:
     row = torch.arange(len(starts), device=starts.device)
-    return Stretches(row, torch.zeros_like(row), starts, lengths, row, torch.ones_like(row))
+    return Chunks(row, torch.zeros_like(row), starts, lengths, row, torch.ones_like(row))
 
 
-def cut_rows(starts: Tensor, lengths: Tensor, size: int, tokens: int) -> Stretches:
-    """Every row cut at the multiples of `size`; a row without tokens stays one stretch."""
-    pieces = ((lengths + size - 1) // size).clamp(min=1)
-    ends = pieces.cumsum(0)
+def split_rows(starts: Tensor, lengths: Tensor, size: int, tokens: int) -> Chunks:
+    """Return every row split at the multiples of `size`; an empty row stays one chunk."""
+    num_chunks = ((lengths + size - 1) // size).clamp(min=1)
+    ends = num_chunks.cumsum(0)
     s = torch.arange(tokens // size + len(starts), device=starts.device)
     row = torch.searchsorted(ends, s, right=True).clamp(max=len(starts) - 1)
-    firsts = ends - pieces
-    place = (s - firsts[row]) * size
-    counts = (lengths[row] - place).clamp(0, size)
-    return Stretches(row, place, starts[row] + place, counts, firsts, pieces)
+    first_chunks = ends - num_chunks
+    position = (s - first_chunks[row]) * size
+    counts = (lengths[row] - position).clamp(0, size)
+    return Chunks(row, position, starts[row] + position, counts, first_chunks, num_chunks)
 
 
 def blocks_of(d: int, kind: str) -> tuple[int, int]:
-    """The channels of a tile, and how many tiles hold all of them."""
+    """Return the channels of a tile, and the number of tiles for all channels."""
     width = d // 2 if kind == "complex_decay" else d
     channels = min(TILE_CHANNELS, triton.next_power_of_2(width))
     return channels, triton.cdiv(width, channels)
 
 
-def stretches_of(x: Tensor, starts: Tensor, lengths: Tensor, blocks: int) -> tuple[Stretches, bool]:
-    """How rows are cut, and whether they are."""
-    if len(starts) * blocks >= MANY_PROGRAMS or len(x) <= STRETCH:
+def chunks_of(x: Tensor, starts: Tensor, lengths: Tensor, blocks: int) -> tuple[Chunks, bool]:
+    """Return the chunks, and whether rows are split at all."""
+    if len(starts) * blocks >= TARGET_PROGRAMS or len(x) <= CHUNK_SIZE:
         return whole_rows(starts, lengths), False
-    return cut_rows(starts, lengths, STRETCH, len(x)), True
+    return split_rows(starts, lengths, CHUNK_SIZE, len(x)), True
 
 
-def wide_of(x: Tensor) -> tuple[torch.dtype, Any]:
+def accumulator_types(x: Tensor) -> tuple[torch.dtype, Any]:
     double = x.dtype == torch.float64
     return (torch.float64, tl.float64) if double else (torch.float32, tl.float32)
 
@@ -179,20 +182,20 @@ def wide_of(x: Tensor) -> tuple[torch.dtype, Any]:
 def product_grads(
     v_grad: Tensor, x: Tensor, p: Tensor, starts: Tensor, lengths: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of x_t * p_t; few places are shared out to groups of rows as well."""
+    """Return the gradients of x and p; where P is small, groups of rows run in parallel too."""
     d = x.shape[1]
     channels, blocks = blocks_of(d, "prefix_sum")
-    places = triton.cdiv(len(p), TILE_PLACES)
+    position_blocks = triton.cdiv(len(p), TILE_POSITIONS)
     x_grad = torch.zeros_like(x)
-    if not places:
+    if not position_blocks:
         return x_grad, torch.zeros_like(p)
-    groups = max(1, min(len(starts), MANY_PROGRAMS // (places * blocks)))
+    groups = max(1, min(len(starts), TARGET_PROGRAMS // (position_blocks * blocks)))
     group = triton.cdiv(len(starts), groups)
     p_grads = p.new_empty(groups, *p.shape)
-    _multiply_backward[places, blocks, groups](
+    _multiply_backward[position_blocks, blocks, groups](
         *(v_grad, x, p, starts, lengths, x_grad, p_grads, len(starts), len(p), d, group),
-        WIDE=wide_of(x)[1],
-        PLACES=TILE_PLACES,
+        ACCUMULATOR=accumulator_types(x)[1],
+        POSITIONS=TILE_POSITIONS,
         CHANNELS=channels,
     )
     return x_grad, p_grads.sum(0)
