@@ -299,12 +299,10 @@ def _is_main_process() -> bool:
 def quiet() -> None:
     """Silence messages of transformers that a user of the command line cannot act on."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    try:
-        import transformers
-    except ImportError as error:
-        raise ImportError(
-            "language models need transformers: pip install 'hyperagg[language]'"
-        ) from error
+    # The first import names the extra if a package is missing.
+    import hyperagg.language  # noqa: F401, I001
+    import transformers
+
     transformers.logging.set_verbosity_error()
     if not sys.stderr.isatty():
         transformers.logging.disable_progress_bar()

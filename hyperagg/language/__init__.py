@@ -8,10 +8,13 @@ any other model.
 from __future__ import annotations
 
 try:
+    import accelerate as _accelerate  # noqa: F401
+    import tokenizers as _tokenizers  # noqa: F401
+    import torch as _torch  # noqa: F401
     import transformers as _transformers
 except ImportError as error:
     raise ImportError(
-        "language models need transformers: pip install 'hyperagg[language]'"
+        f"hyperagg.language requires {error.name}: pip install 'hyperagg[language]'"
     ) from error
 
 from hyperagg.language.cache import HyperAggCache

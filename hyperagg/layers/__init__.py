@@ -1,5 +1,15 @@
 """PyTorch modules on `hyperagg.ops`: the aggregation layer, and causal and bidirectional mixers."""
 
+from __future__ import annotations
+
+try:
+    import jaxtyping as _jaxtyping  # noqa: F401
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"hyperagg.layers requires {error.name}: pip install 'hyperagg[torch]'"
+    ) from error
+
 from hyperagg.layers.aggregation import Aggregation
 from hyperagg.layers.attention import SelfAttention
 from hyperagg.layers.batch_layout import Layout

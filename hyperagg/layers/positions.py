@@ -1,4 +1,4 @@
-"""Position vectors p_t: the factors that mark where a token stands.
+"""Position vectors p_t: factors that mark the position of each token.
 
 All of them except the sinusoids start near one, so that e_t * p_t starts near e_t. The product of
 two small tables would start near 1e-3 and train slowly.

@@ -311,6 +311,20 @@ print(table == before)
     assert "gated" not in cache_utils.DYNAMIC_LAYER_TYPE_MAPPING
 
 
+def test_a_missing_package_is_one_line_that_names_the_extra():
+    code = """
+import sys
+sys.modules["transformers"] = None
+try:
+    import hyperagg.language
+except ImportError as error:
+    print(error)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    expected = "hyperagg.language requires transformers: pip install 'hyperagg[language]'"
+    assert ran.stdout.strip() == expected, ran.stderr
+
+
 def test_an_empty_dynamic_cache_is_accepted(model):
     ids = texts(9)[0][None]
     cache = DynamicCache()
