@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from hyperagg._common.atomic import atomic_write
+from hyperagg._common.model_card import model_card
 from hyperagg.language.perplexity import measure_perplexity
 from hyperagg.language.tokenizer import load_tokenizer
 
@@ -54,7 +55,7 @@ def write_metadata(folder: Path, model: PreTrainedModel, results: Mapping[str, A
             metrics on held-out texts or None.
     """
     with atomic_write(folder / "README.md") as draft:
-        draft.write_text(_model_card(model, results), "utf-8")
+        draft.write_text(_model_card(folder.resolve().name, model, results), "utf-8")
     with atomic_write(folder / "results.json") as draft:
         draft.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
 
@@ -100,22 +101,25 @@ def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return model.eval(), load_tokenizer(folder)
 
 
-def _model_card(model: PreTrainedModel, results: Mapping[str, Any]) -> str:
-    validation = results.get("validation") or {}
+def _model_card(title: str, model: PreTrainedModel, results: Mapping[str, Any]) -> str:
     layer_types = ", ".join(dict.fromkeys(model.config.layer_types))
-    metrics = ""
-    if validation:
-        metrics = (
-            f"On held-out texts, it has a perplexity of {validation['perplexity']:.2f} and "
-            f"{validation['bits_per_byte']:.3f} bits per byte.\n\n"
-        )
-    return (
-        "---\nlibrary_name: transformers\npipeline_tag: text-generation\n---\n\n"
-        f"A causal language model with {model.num_parameters():,} parameters in "
-        f"{model.config.num_hidden_layers} layers ({layer_types}), trained with hyperagg on "
-        f"{results['data']}.\n\n{metrics}"
-        "```python\nimport hyperagg.language\n"
+    facts = [
+        f"parameters: {model.num_parameters():,}",
+        f"layers: {model.config.num_hidden_layers} ({layer_types})",
+        f"vocabulary: {model.config.vocab_size:,} tokens",
+    ]
+    if validation := results.get("validation"):
+        facts += [
+            f"perplexity on held-out texts: {validation['perplexity']:.2f}",
+            f"bits per byte on held-out texts: {validation['bits_per_byte']:.3f}",
+        ]
+    return model_card(
+        title,
+        f"A causal language model that hyperagg trained on {results['data']}.",
+        {"library_name": "transformers", "pipeline_tag": "text-generation"},
+        facts,
+        "import hyperagg.language  # registers the model with transformers\n"
         "from transformers import pipeline\n\n"
-        'generator = pipeline("text-generation", "FOLDER")\n'
-        'print(generator("The")[0]["generated_text"])\n```\n'
+        f'generator = pipeline("text-generation", {title!r})\n'
+        'print(generator("The")[0]["generated_text"])',
     )

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from hyperagg.language import HyperAggConfig, HyperAggForCausalLM
+from hyperagg.language.serialization import compute_metrics, load_model, write_metadata
+from hyperagg.language.tokenizer import train_tokenizer
+
+TEXTS = ["oil rose", "gold fell"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(TEXTS, "words", 10)
+
+
+@pytest.fixture
+def folder(tmp_path, tokenizer):
+    torch.manual_seed(0)
+    config = HyperAggConfig(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1)
+    HyperAggForCausalLM(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_the_model_card_and_the_results_describe_the_model(folder, tokenizer):
+    model, _ = load_model(folder)
+    metrics = compute_metrics(model, tokenizer, TEXTS, progress=False)
+    assert metrics.keys() == {"perplexity", "perplexity_per_word", "bits_per_byte", "num_tokens"}
+    write_metadata(folder, model, {"data": "two texts", "validation": metrics})
+    card = (folder / "README.md").read_text("utf-8")
+    assert '\nlibrary_name: "transformers"\npipeline_tag: "text-generation"\n' in card
+    assert f"- perplexity on held-out texts: {metrics['perplexity']:.2f}\n" in card
+    assert json.loads((folder / "results.json").read_text("utf-8"))["validation"] == metrics
+    write_metadata(folder, model, {"data": "two texts", "validation": None})
+    assert "perplexity" not in (folder / "README.md").read_text("utf-8")
+
+
+def test_no_texts_have_no_metrics(folder, tokenizer):
+    assert compute_metrics(load_model(folder)[0], tokenizer, []) is None
+
+
+def test_a_folder_with_names_of_another_version_is_refused(folder):
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"mixers": ["gate"]}), "utf-8")
+    with pytest.raises(ValueError, match=r"layer_types='gate': expected one of .* train the model"):
+        load_model(folder)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="nowhere: folder not found"):
+        load_model(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"config\.json not found"):
+        load_model(tmp_path)
