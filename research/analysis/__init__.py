@@ -1,1 +1,1 @@
-"""Analyses and figures."""
+"""Numbers and figures about trained models, sums and generated images."""

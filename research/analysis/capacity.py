@@ -1,9 +1,9 @@
-"""Superposition as a memory: how many tokens fit into d dimensions before they drown each other.
+"""Superposition as a memory: how many tokens can be retrieved from a sum of d dimensions.
 
-    c = sum_t e_{w_t} * p_t,    u = c * p_i  (or c / p_i),    answer  argmax_v  e_v . u
+    c = sum_t e_{w_t} * p_t,    u = c * p_i  (or c / p_i),    retrieved token  argmax_v  e_v . u
 
-Place i is unbound, and the answer is the token whose vector has the greatest dot product with what
-comes out (a matched filter). `capacity_theory` predicts how often that is right.
+Position i is unbound, and the retrieved token is the one whose vector has the largest dot product
+with the result (a matched filter). `capacity_theory` predicts how often it is correct.
 
 Source: Plate 1995, "Holographic reduced representations", for binding, superposition and the noise
 of the other terms; element-wise products as the binding: Gayler 1998, Kanerva 2009.
@@ -24,21 +24,30 @@ from torch import Tensor
 from hyperagg import ops
 from hyperagg.layers.positions import LearnedPositions, SinusoidalPositions
 
-__all__ = ["KINDS", "VOCABULARY", "Kind", "Memory", "accuracy", "asked_places", "frontier", "train"]
+__all__ = [
+    "KINDS",
+    "VOCABULARY",
+    "Kind",
+    "Memory",
+    "accuracy",
+    "frontier",
+    "query_positions",
+    "train",
+]
 
 VOCABULARY = 1024
-# Places asked for in each sequence, and sequences for each drawing of the vectors.
-_PLACES, _SEQUENCES = 16, 16
+# Positions to retrieve per sequence, and sequences per draw of the vectors.
+_POSITIONS, _SEQUENCES = 16, 16
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Vectors of tokens and of places, and whether a place is divided or multiplied out.
+    """Vectors of tokens and positions, and how a position is unbound.
 
     Args:
-        embedding: (V, D).
-        p: (N, D).
-        divide: u = c / p_i; else u = c * p_i.
+        embedding: (V, D) vectors of tokens.
+        p: (N, D) vectors of positions.
+        divide: unbind by u = c / p_i instead of u = c * p_i.
     """
 
     embedding: Float[Tensor, "V D"]
@@ -48,13 +57,14 @@ class Memory:
 
 @dataclass(frozen=True)
 class Kind:
-    """How the vectors of a memory are drawn, from PyTorch's global generator."""
+    """How the vectors of a memory are drawn from the global generator of PyTorch."""
 
     embedding: Callable[[int, int], Tensor]
     positions: Callable[[int, int], Tensor]
     divide: bool = False
 
     def draw(self, d: int, n: int, vocabulary: int = VOCABULARY) -> Memory:
+        """Draw a memory of n positions in d dimensions."""
         return Memory(self.embedding(vocabulary, d), self.positions(n, d), self.divide)
 
 
@@ -67,60 +77,60 @@ def _sinusoidal(n: int, d: int) -> Tensor:
 
 
 def _all_frequencies(n: int, d: int) -> Tensor:
-    """The same, but of frequencies drawn evenly from 0 to pi, and of any phase."""
+    """Sinusoids of frequencies drawn uniformly from 0 to pi, with random phases."""
     frequency, phase = math.pi * torch.rand(d // 2), 2 * math.pi * torch.rand(d // 2)
     angle = torch.arange(n)[:, None] * frequency + phase
     return torch.cat([angle.sin(), angle.cos()], 1)
 
 
-def _as_they_start(n: int, d: int) -> Tensor:
+def _untrained(n: int, d: int) -> Tensor:
     return LearnedPositions(d, n).weight.detach()
 
 
-# Where positions are what is looked at, the tokens are signs: equal norms, the least noise.
+# Where positions are studied, tokens are signs: their norms are equal and their noise is minimal.
 KINDS = {
     "random signs": Kind(_signs, _signs),
     "Gaussian": Kind(torch.randn, torch.randn),
     "Gaussian, divided": Kind(torch.randn, torch.randn, divide=True),
     "sinusoidal": Kind(_signs, _sinusoidal),
     "all frequencies": Kind(_signs, _all_frequencies),
-    "learned, untrained": Kind(_signs, _as_they_start),
+    "learned, untrained": Kind(_signs, _untrained),
 }
 
 
 @torch.no_grad()
 def accuracy(draw: Callable[[], Memory], retrievals: int, seed: int) -> float:
-    """The share of places whose token is found.
+    """Measure the fraction of positions whose token is retrieved.
 
     Args:
-        draw: makes a memory of N places; called anew after every 256 retrievals.
-        retrievals: how many places are asked for: up to 16 a sequence, of tokens drawn alike.
-        seed: of everything that is drawn.
+        draw: returns a memory of N positions; called again after every 256 retrievals.
+        retrievals: number of positions to retrieve, up to 16 per sequence of uniform random tokens.
+        seed: seed of everything that is drawn.
     """
-    right, asked = 0, 0
+    correct, total = 0, 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        while asked < retrievals:
+        while total < retrievals:
             memory = draw()
             n, vocabulary = len(memory.p), len(memory.embedding)
-            places = asked_places(n)
-            for _ in range(_PLACES // len(places)):
+            positions = query_positions(n)
+            for _ in range(_POSITIONS // len(positions)):
                 tokens = torch.randint(0, vocabulary, (_SEQUENCES, n))
-                found = _scores(memory, tokens, places).argmax(-1)
-                right += int((found == tokens[:, places]).sum())
-                asked += found.numel()
-    return right / asked
+                retrieved = _scores(memory, tokens, positions).argmax(-1)
+                correct += int((retrieved == tokens[:, positions]).sum())
+                total += retrieved.numel()
+    return correct / total
 
 
-def asked_places(n: int) -> Tensor:
-    """Up to 16 places, evenly from the first to the last."""
-    return torch.linspace(0, n - 1, min(n, _PLACES)).round().long()
+def query_positions(n: int) -> Tensor:
+    """Return up to 16 positions, evenly spaced from the first to the last."""
+    return torch.linspace(0, n - 1, min(n, _POSITIONS)).round().long()
 
 
-def _scores(memory: Memory, tokens: Tensor, places: Tensor) -> Float[Tensor, "B M V"]:
-    """e_v . u of every token for the places asked for in every sequence."""
+def _scores(memory: Memory, tokens: Tensor, positions: Tensor) -> Float[Tensor, "B M V"]:
+    """e_v . u of every token at the given positions of every sequence."""
     c = ops.aggregate_tokens(tokens, memory.embedding, memory.p)[:, None]
-    p = memory.p[places]
+    p = memory.p[positions]
     return (c / p if memory.divide else c * p) @ memory.embedding.T
 
 
@@ -132,14 +142,15 @@ def train(
     vocabulary: int = VOCABULARY,
     steps: int = 1500,
     batch: int = 512,
-    rate: float = 0.03,
+    learning_rate: float = 0.03,
     init_stddev: float = 0.02,
 ) -> Memory:
-    """A memory whose tokens and places are learned together, by the cross-entropy of retrieval.
+    """Train tokens and positions of a memory jointly, by the cross-entropy of retrieval.
 
-    Starts from Gaussian tokens and places of 1 + init_stddev * N(0, 1), as a layer does, which
-    leads further than random signs do: these are hard to leave. Adam, the rate falling to zero;
-    every step retrieves `batch` places of new random sequences.
+    The initial tokens are Gaussian and the initial positions 1 + init_stddev * N(0, 1), as in a
+    layer. That reaches more than random signs, which training hardly changes. The optimizer is
+    Adam with a learning rate that falls linearly to zero. Every step retrieves `batch` positions
+    of new random sequences.
 
     Cost: O(steps * batch * V * d).
     """
@@ -149,15 +160,15 @@ def train(
         p = LearnedPositions(d, n, init_stddev).weight.detach().clone()
         scale = torch.tensor(math.log(10.0))
         weights = [w.requires_grad_() for w in (embedding, p, scale)]
-        optimizer = torch.optim.Adam(weights, lr=rate)
-        asked = min(n, _PLACES)
+        optimizer = torch.optim.Adam(weights, lr=learning_rate)
+        per_sequence = min(n, _POSITIONS)
         for step in range(steps):
-            optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
-            tokens = torch.randint(0, vocabulary, (max(1, batch // asked), n))
-            places = torch.randperm(n)[:asked]
+            optimizer.param_groups[0]["lr"] = learning_rate * (1 - step / steps)
+            tokens = torch.randint(0, vocabulary, (max(1, batch // per_sequence), n))
+            positions = torch.randperm(n)[:per_sequence]
             c = (F.embedding(tokens, embedding) * p).sum(1, keepdim=True)
-            logits = scale.exp() * ((c * p[places]) @ embedding.T)
-            loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, places].flatten())
+            logits = scale.exp() * ((c * p[positions]) @ embedding.T)
+            loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, positions].flatten())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -167,10 +178,10 @@ def train(
 def frontier(
     lengths: Sequence[int], accuracies: Sequence[float], level: float, retrievals: int
 ) -> float | None:
-    """The n at which accuracy first falls through `level`; None where no two lengths enclose it.
+    """Find the n at which accuracy first falls below `level`; None if no two lengths enclose it.
 
-    Between two lengths the logit of the accuracy is taken to be linear in log n; accuracies are
-    first drawn half a retrieval away from 0 and 1.
+    Between two lengths the logit of the accuracy is interpolated linearly in log n. Accuracies are
+    first moved half a retrieval away from 0 and 1.
     """
     half = 0.5 / (retrievals + 1)
     p = np.clip(np.asarray(accuracies, dtype=float), half, 1 - half)
@@ -179,5 +190,5 @@ def frontier(
     if not len(below) or below[0] == 0:
         return None
     j = int(below[0])
-    share = over[j - 1] / (over[j - 1] - over[j])
-    return float(lengths[j - 1] * (lengths[j] / lengths[j - 1]) ** share)
+    fraction = over[j - 1] / (over[j - 1] - over[j])
+    return float(lengths[j - 1] * (lengths[j] / lengths[j - 1]) ** fraction)

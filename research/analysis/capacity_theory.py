@@ -1,23 +1,23 @@
-"""How often a token is found again in a sum: predicted.
+"""Prediction of how often a token is retrieved correctly from a sum.
 
-What place i gives back is u_k = sum_t e_{w_t,k} g_tk, with g_tk = p_tk p_ik (or p_tk / p_ik), and a
+Unbinding position i gives u_k = sum_t e_{w_t,k} g_tk, with g_tk = p_tk p_ik (or p_tk / p_ik), and a
 token's score is s_v = sum_k e_vk u_k. Vectors of tokens have independent coordinates of mean 0,
 variance 1 and fourth moment m (signs 1, Gaussian 3). With K_t = sum_k g_tk, the Gram weight of
-place t, |g_t|^2 = sum_k g_tk^2 and S = sum_t |g_t|^2, the scores are sums of d terms or more, hence
-close to Gaussian, with
+position t, |g_t|^2 = sum_k g_tk^2 and S = sum_t |g_t|^2, the scores are sums of d terms or more,
+hence close to Gaussian, with
 
     the token at i               mean K_i,  variance S + (m - 2) |g_i|^2
-    the token at another place t mean K_t,  variance S + (m - 2) |g_t|^2
-    a token that is not there    mean 0,    variance S
-    covariance of those at t, i  sum_k g_tk g_ik  (the product of their vectors is in both)
+    the token at position t      mean K_t,  variance S + (m - 2) |g_t|^2
+    a token that does not occur  mean 0,    variance S
+    covariance of those at t, i  sum_k g_tk g_ik  (both contain the product of their vectors)
 
-Independent positions: K_i = d, all other K_t are noise of variance d, which is the same noise, so
-there is one kind of wrong token, and the true one stands out by sqrt(d / n) of its deviations.
-Positions that are not orthogonal give the tokens of their neighbours back with weight K_t.
+Independent positions: K_i = d, and all other K_t are noise of variance d, the same for all wrong
+tokens. The score of the true token exceeds them by sqrt(d / n) standard deviations. Positions that
+are not orthogonal also return the tokens of their neighbors, with weight K_t.
 
 Source: the winner-take-all integral is that of Frady, Kleyko and Sommer 2018, "A theory of sequence
 indexing and working memory in recurrent neural networks" (there for powers of one random matrix);
-what is asked of an encoding in terms of its incoherence: Thomas, Dasgupta and Rosing 2021, "A
+requirements on an encoding in terms of its incoherence: Thomas, Dasgupta and Rosing 2021, "A
 theoretical perspective on hyperdimensional computing".
 """
 
@@ -32,7 +32,7 @@ from jaxtyping import Float
 from scipy.special import gammaln, log_ndtr, ndtr, ndtri  # type: ignore[import-untyped]
 from torch import Tensor
 
-from research.analysis.capacity import KINDS, VOCABULARY, asked_places
+from research.analysis.capacity import KINDS, VOCABULARY, query_positions
 
 __all__ = ["divided_accuracy", "gram_accuracy", "predicted", "random_accuracy"]
 
@@ -41,7 +41,7 @@ _FEW_QUANTILES, _QUANTILES = (ndtri((np.arange(parts) + 0.5) / parts) for parts 
 
 
 def predicted(kind: str, d: int, n: int, vocabulary: int = VOCABULARY) -> float:
-    """The accuracy of a kind of memory, by whichever of the formulas below is of its positions."""
+    """Predict the accuracy of a kind of memory, by the formula for its positions."""
     if kind == "random signs":
         return random_accuracy(signs(n), d, vocabulary, kurtosis=-2 * (3 - 2 / n) / d)
     if kind == "Gaussian":
@@ -49,18 +49,18 @@ def predicted(kind: str, d: int, n: int, vocabulary: int = VOCABULARY) -> float:
     if kind == "Gaussian, divided":
         return divided_accuracy(n, vocabulary)
     if kind not in KINDS:
-        raise ValueError(f"kind={kind!r}: there is a theory of {', '.join(KINDS)}")
+        raise ValueError(f"kind={kind!r}: expected one of {', '.join(KINDS)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return gram_accuracy(KINDS[kind].positions(n, d), vocabulary)
 
 
 class Moments(NamedTuple):
-    """Of one channel of the score of the true token, a = e u, and of the noise, q = u^2; E a = 1.
+    """Moments of one channel: a = e u for the true token, with E a = 1, and q = u^2 for noise.
 
     Args:
         true: Var a.
-        noise: E q, the variance of a wrong token's score.
+        noise: E q, the variance of the score of a wrong token.
         spread: Var q.
         both: Cov(a, q).
     """
@@ -72,13 +72,16 @@ class Moments(NamedTuple):
 
 
 def signs(n: float) -> Moments:
-    """Signs: a = 1 + x and q = (1 + x)^2, x a sum of n - 1 signs."""
+    """Compute the moments of signs: a = 1 + x and q = (1 + x)^2, x a sum of n - 1 signs."""
     return Moments(n - 1, n, 2 * n * (n - 1), 2 * (n - 1))
 
 
 def gaussian(n: float) -> Moments:
-    """Gaussian vectors of both kinds: a = e^2 p^2 + e p x and q = (e p^2 + p x)^2, x a sum of n - 1
-    products of two Gaussian numbers; E p^2k = 1, 3, 15, 105."""
+    """Compute the moments of Gaussian tokens and positions.
+
+    a = e^2 p^2 + e p x and q = (e p^2 + p x)^2, where x is a sum of n - 1 products of two Gaussian
+    numbers; E p^2k = 1, 3, 15, 105.
+    """
     m = n - 1
     fourth = 3 * m * (m - 1) + 9 * m  # E x^4
     spread = 3 * 105 + 6 * 15 * m + 3 * fourth - (n + 2) ** 2
@@ -86,18 +89,19 @@ def gaussian(n: float) -> Moments:
 
 
 def random_accuracy(moments: Moments, d: int, vocabulary: int, kurtosis: float = 0.0) -> float:
-    """E_{A, Q} Phi(A / sqrt Q)^(V - 1): independent positions.
+    """Compute E_{A, Q} Phi(A / sqrt Q)^(V - 1), the accuracy for independent positions.
 
-    A = sum_k a_k is the score of the true token, about normal. Given u, the scores of all others
-    are independent with the same variance Q = sum_k q_k = |u|^2; given A, Q is taken to be a
-    gamma's, with the mean and variance that a regression on A leaves. To leading order A is of
-    N(d, d n) and Q = d n.
+    A = sum_k a_k, the score of the true token, is approximately normal. Given u, the scores of all
+    others are independent with the same variance Q = sum_k q_k = |u|^2. Given A, Q is approximated
+    by a gamma distribution with the mean and variance of a regression on A. To leading order
+    A ~ N(d, d n) and Q = d n.
 
     Args:
-        moments: of a channel.
-        d, vocabulary: dimension, and tokens that there are.
-        kurtosis: of a wrong token's score given u: of a sum of signs -2 sum u^4 / (sum u^2)^2. Its
-            tail is that of a normal times exp(kurtosis t^4 / 24), Cramer's first term.
+        moments: moments of a channel.
+        d, vocabulary: dimension, and number of tokens.
+        kurtosis: excess kurtosis of the score of a wrong token given u; for a sum of signs it is
+            -2 sum u^4 / (sum u^2)^2. The tail is that of a normal distribution times
+            exp(kurtosis t^4 / 24), the first term of Cramer's expansion.
     """
     a = d + _Z * math.sqrt(d * moments.true)
     slope = moments.both / moments.true
@@ -109,13 +113,15 @@ def random_accuracy(moments: Moments, d: int, vocabulary: int, kurtosis: float =
 
 
 def divided_accuracy(n: float, vocabulary: int) -> float:
-    """E_{y, z} Phi(z + |y| / m)^(V - 1), y and z standard normal: Gaussian vectors, divided.
+    """Compute E_{y, z} Phi(z + |y| / m)^(V - 1), the accuracy for division by Gaussian positions.
+
+    y and z are standard normal.
 
     u_k = e_ik + x_k / p_ik with x_k a sum of n - 1 products of Gaussian numbers, and m = E |x_k| =
     2 Gamma(n / 2) / (sqrt(pi) Gamma((n - 1) / 2)), about sqrt(2 n / pi). 1 / p^2 has Levy's law,
     stable with index 1/2, so sum_k x_k^2 / p_ik^2 has that of (sum_k |x_k|)^2 / y^2 = d^2 m^2 /
-    y^2. The noise grows as fast as the score d, and no d is enough for any n: the channel in which
-    p_i is nearest to zero drowns all others.
+    y^2. The noise grows as fast as the score d, so no d is large enough: the channel in which p_i
+    is nearest to zero dominates all others.
     """
     m = 2 / math.sqrt(math.pi) * math.exp(gammaln(n / 2) - gammaln((n - 1) / 2))
     y = ndtri(0.5 + (np.arange(256) + 0.5) / 512)
@@ -125,26 +131,26 @@ def divided_accuracy(n: float, vocabulary: int) -> float:
 def gram_accuracy(
     p: Float[Tensor, "N D"], vocabulary: int, fourth_moment: float = 1.0, draws: int = 8
 ) -> float:
-    """The mean over places of E_{f, z} prod_v Phi(...): positions as they are, multiplied back.
+    """Compute the mean over positions of E_{f, z} prod_v Phi(...), for given position vectors.
 
-    What the scores of two tokens in the sequence have in common is put into one factor f along g_i,
-    which cancels in their difference; given it and z, the true token's own noise, the comparisons
-    with all others are taken to be independent. Places with the same token act as one place whose
-    vector is the sum of theirs; which these are is drawn `draws` times.
+    The common part of the scores of two tokens in the sequence is modeled by one factor f along
+    g_i, which cancels in their difference. Given f and z, the noise of the true token, comparisons
+    with all others are treated as independent. Positions with the same token act as one position
+    whose vector is their sum; the tokens are drawn `draws` times.
     """
     found, rng = [], np.random.default_rng(len(p))
     for _ in range(draws):
         _, token = np.unique(rng.integers(0, vocabulary, len(p)), return_inverse=True)
         rows = torch.zeros(token.max() + 1, p.shape[1]).index_add_(0, torch.from_numpy(token), p)
-        places = asked_places(len(p))
+        positions = query_positions(len(p))
         sums = _Sums(rows.double().numpy(), vocabulary, fourth_moment)
-        for place, own in zip(p[places].double().numpy(), token[places.numpy()]):
-            found.append(sums.accuracy(place, own))
+        for position, own in zip(p[positions].double().numpy(), token[positions.numpy()]):
+            found.append(sums.accuracy(position, own))
     return float(np.mean(found))
 
 
 class _Sums:
-    """The scores of one sequence; rows (T, D) are what each of its tokens is multiplied by."""
+    """Scores of one sequence; rows (T, D) are the factors of its tokens."""
 
     def __init__(self, rows: np.ndarray, vocabulary: int, fourth_moment: float) -> None:
         self.rows, self.squares, self.m = rows, rows**2, fourth_moment
@@ -152,7 +158,7 @@ class _Sums:
         self.power = self.squares.sum(0)
 
     def accuracy(self, p: np.ndarray, own: int) -> float:
-        """At a place of vector p, whose token is rows[own]."""
+        """Accuracy at a position of vector p whose token is rows[own]."""
         mean, size = self.rows @ p, self.squares @ p**2
         factor = self.rows @ (self.rows[own] * p**2) / math.sqrt(size[own])
         alone = np.sqrt(size.sum() + (self.m - 2) * size - factor**2)
@@ -167,10 +173,10 @@ class _Sums:
         return float(_WF @ beats @ _W)
 
     def _beats_absent(self, score: np.ndarray, p: np.ndarray, own: int) -> np.ndarray:
-        """Probability that the score is above those of all tokens that are not in the sequence.
+        """Probability that the score exceeds those of all tokens that do not occur.
 
-        Their variance is Q = |u|^2. With tau_k the variance of what the other tokens bring into
-        channel k, and g = rows[own] p: E Q = sum g^2 + tau, Var Q = sum 4 g^2 tau + 2 tau^2, and
+        Their variance is Q = |u|^2. With tau_k the variance that the other tokens add to channel
+        k, and g = rows[own] p: E Q = sum g^2 + tau, Var Q = sum 4 g^2 tau + 2 tau^2, and
         Cov(score, Q) = 2 sum g tau.
         """
         g, channels = self.rows[own] * p, p**2 * self.power
@@ -183,21 +189,20 @@ class _Sums:
         return _beats(score[..., None] / np.sqrt(q), self.absent, kurtosis).mean(-1)
 
 
-def _beats(margin: np.ndarray, rivals: int, kurtosis: float = 0.0) -> np.ndarray:
-    """Probability that a score is above those of `rivals` tokens, `margin` of their deviations
-    from their mean."""
+def _beats(margin: np.ndarray, others: int, kurtosis: float = 0.0) -> np.ndarray:
+    """Probability that a score, `margin` deviations above the mean, exceeds `others` scores."""
     tail = ndtr(-margin) * np.exp(kurtosis * np.maximum(margin, 0) ** 4 / 24)
-    return np.exp(rivals * np.log1p(-np.minimum(tail, 0.999)))
+    return np.exp(others * np.log1p(-np.minimum(tail, 0.999)))
 
 
 def _gamma(mean: np.ndarray, variance: float, z: np.ndarray) -> np.ndarray:
-    """The gamma's numbers at the normal's z, whose cube root is about normal (Wilson, Hilferty)."""
+    """Quantiles of a gamma distribution at normal quantiles z (Wilson and Hilferty)."""
     ninth = variance / (9 * mean**2)
     return mean * np.maximum(1 - ninth + z * np.sqrt(ninth), 1e-3) ** 3
 
 
 def _normal(nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss-Hermite nodes and weights of a standard normal."""
+    """Gauss-Hermite nodes and weights of a standard normal distribution."""
     z, weight = np.polynomial.hermite_e.hermegauss(nodes)
     return z, weight / weight.sum()
 

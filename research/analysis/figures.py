@@ -1,4 +1,4 @@
-"""Pictures of the numbers, as PNG files."""
+"""Figures as PNG files."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ __all__ = [
 ]
 
 matplotlib.use("Agg")
-# The null and the rivals keep one colour each wherever they appear.
-COLOURS = {
+# Baselines and the untrained reference keep their colors in all figures.
+COLORS = {
     "aggregation": "#d1495b",
     "words": "#e8a87c",
     "attention": "#30638e",
@@ -34,7 +34,7 @@ COLOURS = {
 
 
 def draw_cosines(measured: Mapping[str, Mapping[str, Cosines]], path: Path) -> None:
-    """One histogram a panel; `measured` is {panel: {model: cosines}}."""
+    """Draw one histogram per panel; `measured` is {panel: {model: cosines}}."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(
@@ -44,7 +44,7 @@ def draw_cosines(measured: Mapping[str, Mapping[str, Cosines]], path: Path) -> N
         for name, cosines in models.items():
             density = [n / cosines.pairs / (BINS[1] - BINS[0]) for n in cosines.histogram]
             label = f"{name}: {cosines.mean:+.3f} ± {cosines.deviation:.3f}"
-            axis.stairs(density, BINS, fill=True, alpha=0.45, label=label, color=COLOURS.get(name))
+            axis.stairs(density, BINS, fill=True, alpha=0.45, label=label, color=COLORS.get(name))
         axis.set(title=panel, xlabel="cosine of two token embeddings", ylabel="density")
         axis.legend(fontsize=8)
     _save(figure, path)
@@ -53,7 +53,7 @@ def draw_cosines(measured: Mapping[str, Mapping[str, Cosines]], path: Path) -> N
 def draw_learning_curves(
     curves: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]], path: Path
 ) -> None:
-    """Validation accuracy against seconds of training; {model: [(seconds, accuracy) a seed]}."""
+    """Draw validation accuracy over training time; {model: [(seconds, accuracy) per seed]}."""
     from matplotlib import pyplot as plt
 
     figure, axis = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
@@ -64,7 +64,7 @@ def draw_learning_curves(
                 [100 * a for a in accuracy],
                 marker=".",
                 alpha=0.8,
-                color=COLOURS.get(name),
+                color=COLORS.get(name),
                 label=name if i == 0 else None,
             )
     axis.set(
@@ -78,7 +78,7 @@ def draw_learning_curves(
 
 
 def draw_scaling(lines: Mapping[str, tuple[Sequence[int], Sequence[float]]], path: Path) -> None:
-    """Seconds against length on log axes; {name: (lengths, seconds)}."""
+    """Draw seconds over length on log axes; {name: (lengths, seconds)}."""
     from matplotlib import pyplot as plt
 
     figure, axis = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
@@ -86,38 +86,38 @@ def draw_scaling(lines: Mapping[str, tuple[Sequence[int], Sequence[float]]], pat
         axis.plot(lengths, seconds, marker=".", label=name)
     axis.set(xscale="log", yscale="log", xlabel="tokens", ylabel="seconds")
     axis.grid(alpha=0.3)
-    axis.legend(title="slope at long n", fontsize=8, title_fontsize=8)
+    axis.legend(title="slope at large n", fontsize=8, title_fontsize=8)
     _save(figure, path)
 
 
 def draw_deletion(
-    falls: Mapping[str, Mapping[str, Sequence[float]]], removed: Sequence[int], path: Path
+    drops: Mapping[str, Mapping[str, Sequence[float]]], deleted: Sequence[int], path: Path
 ) -> None:
-    """Fall of the probability against the number that was taken out; {panel: {method: falls}}."""
+    """Draw the drop in probability over the number of deletions; {panel: {method: drops}}."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(
-        1, len(falls), figsize=(4.6 * len(falls), 3.8), squeeze=False, layout="constrained"
+        1, len(drops), figsize=(4.6 * len(drops), 3.8), squeeze=False, layout="constrained"
     )
-    for axis, (panel, methods) in zip(axes[0], falls.items()):
-        for name, fall in methods.items():
-            percent = [100 * f for f in fall]
-            axis.plot(removed, percent, marker=".", alpha=0.8, label=name, color=COLOURS.get(name))
-        axis.set(title=panel, xscale="log", xlabel="taken out (log scale)")
-        axis.set_xticks(removed, [str(k) for k in removed])
+    for axis, (panel, methods) in zip(axes[0], drops.items()):
+        for name, drop in methods.items():
+            percent = [100 * x for x in drop]
+            axis.plot(deleted, percent, marker=".", alpha=0.8, label=name, color=COLORS.get(name))
+        axis.set(title=panel, xscale="log", xlabel="deleted (log scale)")
+        axis.set_xticks(deleted, [str(k) for k in deleted])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("fall of the answer's probability, points")
-    axes[0, 0].legend(title="chosen by", fontsize=8, title_fontsize=8)
+    axes[0, 0].set_ylabel("drop in probability, points")
+    axes[0, 0].legend(title="ranked by", fontsize=8, title_fontsize=8)
     _save(figure, path)
 
 
 def draw_bars(values: Mapping[str, float], unit: str, path: Path) -> None:
-    """A bar a name, the first on top."""
+    """Draw one bar per name, the first on top."""
     from matplotlib import pyplot as plt
 
     figure, axis = plt.subplots(figsize=(6.4, 0.8 + 0.24 * len(values)), layout="constrained")
-    bars = axis.barh(list(values), list(values.values()), color=COLOURS["aggregation"])
+    bars = axis.barh(list(values), list(values.values()), color=COLORS["aggregation"])
     axis.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
     axis.margins(x=0.1)  # so that the longest bar's number is inside
     axis.invert_yaxis()
@@ -127,7 +127,7 @@ def draw_bars(values: Mapping[str, float], unit: str, path: Path) -> None:
 
 
 def draw_capacity(kinds: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Accuracy over d and n, a panel a kind, with the frontiers measured and predicted."""
+    """Draw accuracy over d and n with both frontiers, one panel per kind."""
     from matplotlib import pyplot as plt
 
     columns, levels = 4, {"0.99": "#ffffff", "0.5": "#ff9f1c"}
@@ -145,12 +145,12 @@ def draw_capacity(kinds: Mapping[str, Mapping[str, Any]], path: Path) -> None:
             continue
         accuracy = np.array(grid["measured"]).T
         mesh = axis.pcolormesh(d, n, accuracy, vmin=0, vmax=1, shading="nearest")
-        for level, colour in levels.items():
+        for level, color in levels.items():
             for name, style in (("measured", "o-"), ("predicted", "x--")):
-                # A frontier that is not on the grid has no point.
+                # A frontier outside of the grid has no point.
                 at = np.log2(np.array(grid["frontiers"][level][name], dtype=float))
                 label = f"{float(level):.0%} {name}"
-                axis.plot(d, at, style, color=colour, markersize=4, linewidth=1, label=label)
+                axis.plot(d, at, style, color=color, markersize=4, linewidth=1, label=label)
         axis.set_xticks(d, [str(each) for each in grid["dimensions"]], fontsize=7)
         axis.set_yticks(n, [str(each) for each in grid["lengths"]], fontsize=7)
     kept[0].legend(fontsize=7, facecolor="#555555", labelcolor="white", loc="upper left")

@@ -1,4 +1,4 @@
-"""Other ways to the same causal sums, each at its best."""
+"""Other implementations of the same causal sums, each at its best."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ CHUNKS = (32, 64, 128)
 
 
 def cumsum(x: Tensor, p: Tensor) -> Tensor:
+    """Compute the sums by torch.cumsum."""
     return (x * p).cumsum(1)
 
 
 def chunked(x: Tensor, p: Tensor, size: int) -> Tensor:
-    """A triangular product in each chunk, and the sums of the chunks before it."""
+    """Compute a triangular product per chunk, and add the sums of the chunks before it."""
     batch, n, d = x.shape
     v = (x * p).view(batch, n // size, size, d)
     before = v.sum(2).cumsum(1)
@@ -26,12 +27,12 @@ def chunked(x: Tensor, p: Tensor, size: int) -> Tensor:
 
 
 def masked_product(x: Tensor, p: Tensor) -> Tensor:
-    """The source's causal form: an (N, N) mask times the products."""
+    """Compute the causal form of Ekin (2025): an (N, N) mask times the products."""
     n = x.shape[1]
     mask = torch.ones(n, n, dtype=x.dtype, device=x.device).tril()
     return torch.einsum("ij,bjd->bid", mask, x * p)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal, fused; heads as they come."""
+    """Compute causal fused attention."""
     return F.scaled_dot_product_attention(q, k, v, is_causal=True)

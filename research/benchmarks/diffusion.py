@@ -1,7 +1,8 @@
-"""Denoisers of aggregation and of attention on the clock: a training step, and a picture."""
+"""Speed of denoisers of aggregation and of attention: a training step, and an image."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from research.benchmarks.interleaved import interleaved, torch_threads
 
 __all__ = ["bench_denoisers", "speed_table"]
 
-SIZE, STEPS, BATCH = 28, 50, 8
+logger = logging.getLogger(__name__)
+
+IMAGE_SIZE, STEPS, BATCH_SIZE = 28, 50, 8
 
 
 def bench_denoisers(
@@ -26,24 +29,27 @@ def bench_denoisers(
     patch_sizes: Sequence[int] = (1, 2, 4),
     d_model: int = 64,
     layers: int = 6,
-    say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Seconds of both mixers in turns, medians of at least seven; writes results.json and table.md.
+    """Measure both mixers by interleaved timing; write results.json and table.md.
 
-    A training step is of 8 pictures of 28 × 28, forward, backward and optimizer; a sample is one
-    picture after 50 steps with guidance, hence 100 predictions. Both on one thread.
+    A training step has 8 images of 28 × 28: forward, backward and optimizer. A sample is one image
+    after 50 steps with guidance, hence 100 predictions. Both run on one thread, and figures are
+    medians of at least seven rounds.
+
+    Returns:
+        The contents of results.json.
     """
     measured = []
     with torch_threads(1):
         for patch_size in patch_sizes:
-            row = _measured(patch_size, d_model, layers)
+            row = _measure(patch_size, d_model, layers)
             measured.append(row)
             ratio = _ratio(row["training_step"])
-            say(f"{row['tokens']} tokens: attention takes {ratio} a training step")
+            logger.info("%d tokens: attention takes %s per training step", row["tokens"], ratio)
         results = {
             "d_model": d_model,
             "layers": layers,
-            "batch": BATCH,
+            "batch_size": BATCH_SIZE,
             "denoising_steps": STEPS,
             "environment": environment(),
             "measured": measured,
@@ -55,9 +61,10 @@ def bench_denoisers(
 
 
 def speed_table(results: Mapping[str, Any]) -> str:
+    """Format the seconds, and the ratio of attention to aggregation."""
     columns = ["patches", "tokens"]
     columns += ["training step, s: aggregation", "attention", "×"]
-    columns += ["sample, s: aggregation", "attention", "×"]
+    columns += ["image, s: aggregation", "attention", "×"]
     rows = []
     for row in results["measured"]:
         cells = [f"{row['patch_size']} × {row['patch_size']}", f"{row['tokens']:,}"]
@@ -67,14 +74,14 @@ def speed_table(results: Mapping[str, Any]) -> str:
     return markdown_table(columns, rows)
 
 
-def _measured(patch_size: int, d_model: int, layers: int) -> dict[str, Any]:
+def _measure(patch_size: int, d_model: int, layers: int) -> dict[str, Any]:
     models = {
         mixer: Denoiser(patch_size=patch_size, d_model=d_model, num_layers=layers, mixer=mixer)
         for mixer in MIXERS
     }
     return {
         "patch_size": patch_size,
-        "tokens": (SIZE // patch_size) ** 2,
+        "tokens": (IMAGE_SIZE // patch_size) ** 2,
         "training_step": interleaved({name: _step(model) for name, model in models.items()}),
         "sample": interleaved({name: _sample(model) for name, model in models.items()}),
     }
@@ -86,13 +93,14 @@ def _ratio(seconds: Mapping[str, float]) -> str:
 
 def _step(model: Denoiser) -> Callable[[], None]:
     generator = torch.Generator().manual_seed(0)
-    noisy, wanted = torch.randn(2, BATCH, 1, SIZE, SIZE, generator=generator)
-    moments = torch.randint(1000, (BATCH,), generator=generator)
-    labels = torch.randint(10, (BATCH,), generator=generator)
+    shape = (2, BATCH_SIZE, 1, IMAGE_SIZE, IMAGE_SIZE)
+    noisy, target = torch.randn(shape, generator=generator)
+    times = torch.randint(1000, (BATCH_SIZE,), generator=generator)
+    labels = torch.randint(10, (BATCH_SIZE,), generator=generator)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
 
     def step() -> None:
-        F.mse_loss(model(noisy, moments, labels), wanted).backward()
+        F.mse_loss(model(noisy, times, labels), target).backward()
         optimizer.step()
         optimizer.zero_grad()
 

@@ -1,4 +1,4 @@
-"""Times several calls in turns, so that what disturbs the machine disturbs all of them."""
+"""Interleaved timing: calls alternate, so that what disturbs the machine disturbs all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-__all__ = ["interleaved", "item_by_item", "kept_memory", "torch_threads"]
+__all__ = ["interleaved", "interleaved_items", "retained_memory", "torch_threads"]
 
 _ROUNDS, _MAX_ROUNDS = 7, 31
 
@@ -18,31 +18,32 @@ _ROUNDS, _MAX_ROUNDS = 7, 31
 def interleaved(
     calls: Mapping[str, Callable[[], object]], budget: float = 3.0, rounds: int = _ROUNDS
 ) -> dict[str, float]:
-    """Median seconds of each call.
+    """Measure the median seconds of each call.
 
-    Every round makes each call once, another one first each time. There are at least `rounds`
-    after a call to warm up, and up to 31 while `budget` seconds last.
+    Every round makes each call once, in a rotating order. After a warm-up there are at least
+    `rounds` rounds, and up to 31 while `budget` seconds last.
     """
-    least, rounds = rounds, 0
     names = list(calls)
     times: dict[str, list[float]] = {name: [] for name in names}
-    begun = time.perf_counter()
-    while rounds < least or (rounds < _MAX_ROUNDS and time.perf_counter() - begun < budget):
-        first = rounds % len(names)
+    done, begun = 0, time.perf_counter()
+    while done < rounds or (done < _MAX_ROUNDS and time.perf_counter() - begun < budget):
+        first = done % len(names)
         for name in names[first:] + names[:first]:
-            if not rounds:
+            if not done:
                 calls[name]()
             started = time.perf_counter()
             calls[name]()
             times[name].append(time.perf_counter() - started)
-        rounds += 1
+        done += 1
     return {name: float(np.median(each)) for name, each in times.items()}
 
 
-def item_by_item(calls: Mapping[str, Callable[[int], object]], number: int) -> dict[str, float]:
-    """Median seconds of call(i) over i < number, the calls in turns at every i.
+def interleaved_items(
+    calls: Mapping[str, Callable[[int], object]], number: int
+) -> dict[str, float]:
+    """Measure the median seconds of call(i) over i < number, with alternating calls at every i.
 
-    For calls of microseconds that are to meet another input each time, as a server does.
+    This suits calls of microseconds whose input changes every time, as in a server.
     """
     names = list(calls)
     times = {name: np.empty(number) for name in names}
@@ -56,28 +57,28 @@ def item_by_item(calls: Mapping[str, Callable[[int], object]], number: int) -> d
 
 
 @contextmanager
-def kept_memory() -> Iterator[bool]:
-    """Lets the allocator keep what is freed, as memory is kept over the steps of a training.
+def retained_memory() -> Iterator[bool]:
+    """Let the allocator retain freed memory, as between the steps of a training.
 
-    Otherwise glibc returns large blocks to the system, and every output is paid for with the
-    system's clearing of its pages, which costs several copies. Yields whether that was to be had.
+    Otherwise glibc returns large blocks to the system, and the system clears the pages of every
+    output again, which costs several copies. Yields whether the allocator supports it.
     """
-    most_maps, trim = -4, -1
+    mmap_max, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         yield False
         return
     try:
-        yield bool(mallopt(most_maps, 0) and mallopt(trim, 2**31 - 1))
+        yield bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1))
     finally:
-        mallopt(most_maps, 65536)
-        mallopt(trim, 128 * 1024)
+        mallopt(mmap_max, 65536)
+        mallopt(trim_threshold, 128 * 1024)
 
 
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """PyTorch with so many threads, and afterwards with as many as before."""
+    """Run PyTorch with the given number of threads, and restore the number afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

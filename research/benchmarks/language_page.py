@@ -1,4 +1,4 @@
-"""The page and the picture of what `bench_language` measured."""
+"""Page and figure of the results of `bench_language`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import markdown_table, write_results
-from research.analysis.figures import COLOURS
-from research.benchmarks.language import ATTENTION, FEED_FORWARD, GATE, IN_PLACE
+from research.analysis.figures import COLORS
+from research.benchmarks.language import ATTENTION, FEED_FORWARD, GATED, STATIC_CACHE
 
 __all__ = ["decoding_table", "training_table", "write_language_page"]
 
-LINES = {
-    GATE: {"color": COLOURS["aggregation"]},
-    ATTENTION: {"color": COLOURS["attention"]},
-    IN_PLACE: {"color": COLOURS["attention"], "linestyle": "--"},
-    FEED_FORWARD: {"color": COLOURS["untrained"]},
+STYLES = {
+    GATED: {"color": COLORS["aggregation"]},
+    ATTENTION: {"color": COLORS["attention"]},
+    STATIC_CACHE: {"color": COLORS["attention"], "linestyle": "--"},
+    FEED_FORWARD: {"color": COLORS["untrained"]},
 }
 
 
 def write_language_page(folder: Path, results: Mapping[str, Any]) -> None:
-    """results.json, README.md, a file a table and the picture in `folder`."""
+    """Write results.json, README.md, one file per table and speed.png to `folder`."""
     write_results(folder, results)
     _draw(results, folder / "speed.png")
     for name, text in (
@@ -36,55 +36,56 @@ def write_language_page(folder: Path, results: Mapping[str, Any]) -> None:
 
 
 def training_table(results: Mapping[str, Any]) -> str:
-    """Tokens a second of every model against length, and the slopes."""
-    return _length_table(results, "training", [GATE, ATTENTION, FEED_FORWARD])
+    """Format the tokens per second of every model by length, and the slopes."""
+    return _length_table(results, "training", [GATED, ATTENTION, FEED_FORWARD])
 
 
 def _mixers_table(results: Mapping[str, Any]) -> str:
-    return _length_table(results, "mixers", [GATE, ATTENTION])
+    return _length_table(results, "mixers", [GATED, ATTENTION])
 
 
 def _length_table(results: Mapping[str, Any], part: str, names: list[str]) -> str:
     tokens, rows = results["sizes"]["tokens"], []
     for run in results[part]:
         seconds = {name: dict(run["seconds"][name]) for name in names}
-        for n in seconds[GATE]:
+        for n in seconds[GATED]:
             speeds = [f"{tokens / seconds[name][n]:,.0f}" for name in names]
-            ratios = [f"{seconds[name][n] / seconds[GATE][n]:.2f}" for name in names[1:]]
-            rows.append([f"{n:,}{_on(results, run)}", *speeds, *ratios])
+            ratios = [f"{seconds[name][n] / seconds[GATED][n]:.2f}" for name in names[1:]]
+            rows.append([f"{n:,}{_threads_of(results, run)}", *speeds, *ratios])
         first, last = results["sizes"]["lengths"][-2:]
-        for told, key in (
+        for label, key in (
             ("slope", "slopes"),
-            (f"slope, {first:,} to {last:,}", "slopes_of_long"),
+            (f"slope, {first:,} to {last:,}", "slopes_at_large_n"),
         ):
             slopes = [f"{run[key][name]:.2f}" for name in names]
-            rows.append([told + _on(results, run), *slopes, *[""] * len(names[1:])])
-    columns = ["tokens a row", *(f"{name}, tokens/s" for name in names)]
+            rows.append([label + _threads_of(results, run), *slopes, *[""] * len(names[1:])])
+    columns = ["tokens per row", *(f"{name}, tokens/s" for name in names)]
     return markdown_table([*columns, *(f"× {name}" for name in names[1:])], rows)
 
 
 def decoding_table(results: Mapping[str, Any]) -> str:
-    """Milliseconds a token and bytes of state against context."""
+    """Format ms per token and bytes of state by context."""
     rows = []
     for run in results["decoding"]:
         ms, state = run["milliseconds"], run["bytes"]
-        best = min(ms[ATTENTION], ms[IN_PLACE])
+        best = min(ms[ATTENTION], ms[STATIC_CACHE])
         rows.append(
             [
-                f"{run['context']:,}{_on(results, run)}",
-                *(f"{ms[name]:.2f}" for name in (GATE, ATTENTION, IN_PLACE, FEED_FORWARD)),
-                f"{best / ms[GATE]:.1f}",
-                *(f"{state[name]:,}" for name in (GATE, ATTENTION)),
-                f"{1e6 * run['reading_seconds'] / run['context']:.1f}",
+                f"{run['context']:,}{_threads_of(results, run)}",
+                *(f"{ms[name]:.2f}" for name in (GATED, ATTENTION, STATIC_CACHE, FEED_FORWARD)),
+                f"{best / ms[GATED]:.1f}",
+                *(f"{state[name]:,}" for name in (GATED, ATTENTION)),
+                f"{1e6 * run['prefill_seconds'] / run['context']:.1f}",
             ]
         )
-    columns = ["context", *(f"{name}, ms" for name in (GATE, ATTENTION, "in place"))]
-    columns += [f"{FEED_FORWARD}, ms", "×", f"state of {GATE}, bytes", f"of {ATTENTION}, bytes"]
-    return markdown_table([*columns, f"{GATE} reads, µs a token"], rows)
+    columns = ["context", *(f"{name}, ms" for name in (GATED, ATTENTION, "static cache"))]
+    columns += [f"{FEED_FORWARD}, ms", "×"]
+    columns += [f"state of {GATED}, bytes", f"state of {ATTENTION}, bytes"]
+    return markdown_table([*columns, f"prefill of {GATED}, µs per token"], rows)
 
 
-def _on(results: Mapping[str, Any], run: Mapping[str, Any]) -> str:
-    """Which threads a row is of, where there are several."""
+def _threads_of(results: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    """The number of threads of a row, if several were measured."""
     if len(results["threads"]) == 1:
         return ""
     return ", 1 thread" if run["threads"] == 1 else f", {run['threads']} threads"
@@ -93,88 +94,88 @@ def _on(results: Mapping[str, Any], run: Mapping[str, Any]) -> str:
 def _page(results: Mapping[str, Any]) -> str:
     machine, sizes = results["environment"], results["sizes"]
     threads = " and then ".join(str(number) for number in results["threads"])
+    keys = ("parameters", "mixer_parameters", "feed_forward_width")
     models = [
-        [name, *(f"{model[key]:,}" for key in ("parameters", "of_a_mixer", "feed_forward_width"))]
-        for name, model in results["models"].items()
+        [name, *(f"{model[key]:,}" for key in keys)] for name, model in results["models"].items()
     ]
-    rounds = "a round" if sizes["rounds"] == 1 else f"{sizes['rounds']} rounds"
+    rounds = "one round" if sizes["rounds"] == 1 else f"{sizes['rounds']} rounds"
     load = (
         ""
         if machine["load"] is None
-        else f" When it began, other work loaded the cores by {machine['load']:.1f}."
+        else f" At the start, other work loaded the cores by {machine['load']:.1f}."
     )
-    return f"""# Language models: training against length, decoding against context
+    return f"""# Language models: training by length, decoding by context
 
 Written by `python -m research bench lm` from results.json beside it; do not edit.
 
 {machine["processor"]}, {machine["cores"]} cores, threads: {threads}; torch {machine["torch"]},
 transformers {machine["transformers"]}, numba {machine["numba"]}, hyperagg {machine["hyperagg"]}.
-Medians, float32, weights and tokens at random.{load}
+Medians, float32, random weights and tokens.{load}
 
-{markdown_table(["model", "parameters", "of a layer's mixer", "feed-forward width"], models)}
-d {sizes["d"]}, {sizes["layers"]} layers, {sizes["vocabulary"]:,} kinds of tokens. A mixer with
-fewer weights has wider feed-forward layers beside it. Attention: rotary, {sizes["heads"]} heads,
+{markdown_table(["model", "parameters", "parameters per mixer", "feed-forward width"], models)}
+d {sizes["d"]}, {sizes["layers"]} layers, vocabulary of {sizes["vocab_size"]:,}. A mixer with fewer
+parameters has wider feed-forward layers beside it. Attention: rotary, {sizes["heads"]} heads,
 `{results["attention"]}` of transformers, which in training is
-`scaled_dot_product_attention(is_causal=True)`. Before anything was timed, each model's logits,
-token by token after a part of a text, were compared with those of the whole text: within 1e-4 of
-the largest.
+`scaled_dot_product_attention(is_causal=True)`. Before the timing, the logits of each model, token
+by token after the first part of a text, were compared with those of the whole text: they agree
+within 1e-4 of the largest logit.
 
-![Tokens a second against length, and milliseconds a token against context](speed.png)
+![Tokens per second by length, and ms per token by context](speed.png)
 
-## Training, {sizes["tokens"]:,} tokens a step
+## Training, {sizes["tokens"]:,} tokens per step
 
 {training_table(results)}
 A step is forward, backward and AdamW (fused). It always has the same number of tokens: the batch
-falls as the rows grow. All models take turns at every length, for {rounds} or more
-after a call each to warm up. ×: {GATE}'s tokens a second over the other's.
+shrinks as the rows grow. The models are timed interleaved at every length, for at least {rounds}
+after a warm-up. ×: tokens per second of {GATED} over those of the other model.
 
-The slope is of log seconds a step on log tokens a row. With as many tokens in every step it is 0
-where the time of a text is linear in its length, and 1 where it is quadratic.
+The slope is that of log seconds per step on log tokens per row. Since every step has the same
+number of tokens, it is 0 if the time of a text is linear in its length, and 1 if it is quadratic.
 
-## A layer's mixer alone, forward and backward
+## The mixer of one layer, forward and backward
 
 {_mixers_table(results)}
-The same tokens a step, without the feed-forward layers and the softmax that hide the difference in
-a whole model. Here the weights are not equal: see the first table.
+The same tokens per step, without the feed-forward layers and the softmax, which hide the difference
+in a whole model. The numbers of parameters differ here: see the first table.
 
 ## Decoding, one text, greedy
 
 {decoding_table(results)}
-The median of {sizes["steps"]} tokens after each context, each model by itself. In place: attention
-with a cache that was made long enough beforehand (`StaticCache`); the usual one (`DynamicCache`) is
-copied to make room for every token. ×: the faster of attention's two, in times of {GATE}'s.
-Bytes: of the memory that the cache holds before decoding begins.
+The median of {sizes["steps"]} tokens after each context, one model after the other. Static cache:
+attention with a cache that is allocated for the whole length beforehand (`StaticCache`); the
+default one (`DynamicCache`) is copied to make room for every token. ×: the faster of the two, in
+multiples of the time of {GATED}. Bytes: the memory that the cache holds before decoding begins.
 
-The last column is what reading the context costs {GATE}, in chunks of {sizes["chunk"]:,} tokens.
-Attention did not read it, which takes it a time quadratic in the context: its cache was filled
-with random keys and values of the right shape, on whose values a step's time does not depend. The
-feed-forward layers keep nothing of a context.
+The last column is the time in which {GATED} reads the context, in chunks of {sizes["chunk"]:,}
+tokens. Attention did not read it, since that takes quadratic time: its cache was filled with random
+keys and values of the right shape, and the time of a step does not depend on their values. The
+feed-forward layers keep no state.
 """
 
 
 def _draw(results: Mapping[str, Any], path: Path) -> None:
-    """Three panels on log axes, of the last number of threads."""
+    """Draw three panels on log axes, for the last number of threads."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
     tokens = results["sizes"]["tokens"]
     for axis, part, title in (
         (axes[0], "training", "training"),
-        (axes[1], "mixers", "a mixer alone, both ways"),
+        (axes[1], "mixers", "one mixer, forward and backward"),
     ):
         for name, times in results[part][-1]["seconds"].items():
             lengths = [n for n, _ in times]
             axis.plot(
-                lengths, [tokens / t for _, t in times], marker=".", label=name, **LINES[name]
+                lengths, [tokens / t for _, t in times], marker=".", label=name, **STYLES[name]
             )
-        axis.set(title=title, xlabel="tokens a row", ylabel="tokens a second")
+        axis.set(title=title, xlabel="tokens per row", ylabel="tokens per second")
     runs = [run for run in results["decoding"] if run["threads"] == results["threads"][-1]]
-    for name, style in LINES.items():
+    for name, style in STYLES.items():
         milliseconds = [run["milliseconds"][name] for run in runs]
         axes[2].plot(
             [run["context"] for run in runs], milliseconds, marker=".", label=name, **style
         )
-    axes[2].set(title="decoding", xlabel="tokens of context", ylabel="milliseconds a token")
+    axes[2].set(title="decoding", xlabel="tokens of context", ylabel="ms per token")
     contexts = [run["context"] for run in runs]
     for axis, ticks in zip(axes, (*[results["sizes"]["lengths"]] * 2, contexts)):
         axis.set(xscale="log", yscale="log")

@@ -1,7 +1,7 @@
-"""A training step with raw pixels and raw samples as tokens: our block beside fused attention.
+"""Speed of a training step with raw pixels and raw samples as tokens, beside fused attention.
 
-One block of each, of the same width, over all tokens before the sum; forwards, backwards and
-AdamW's step, in turns in one process.
+One block of each, of the same width, over all tokens before the sum: forward, backward and the step
+of AdamW, by interleaved timing in one process.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from torch import Tensor, nn
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import environment, markdown_table, times, write_results
 from hyperagg.multimodal.modalities.base import Block
-from research.benchmarks.interleaved import interleaved, kept_memory
+from research.benchmarks.interleaved import interleaved, retained_memory
 
 __all__ = ["LENGTHS", "bench_multimodal", "speed_table"]
 
-# Tokens, rows a step, and d.
+# Tokens, rows per step, and d.
 LENGTHS = {
     "784 raw pixels, d 32": (784, 8, 32),
     "784 raw pixels, d 64": (784, 8, 64),
     "4,000 raw samples, d 32": (4000, 2, 32),
     "4,000 raw samples, d 64": (4000, 2, 64),
 }
-HEAD = 16  # of attention, its dimension
+HEAD_DIM = 16  # of attention
 
 
 class AttentionBlock(nn.Module):
@@ -54,35 +54,38 @@ class AttentionBlock(nn.Module):
 
 
 def bench_multimodal(folder: Path, budget: float = 20.0) -> str:
-    """Median seconds of a step; writes results.json and speed.md, returns the table.
+    """Measure the median seconds of a step; write results.json and speed.md.
 
     Args:
-        folder: where.
-        budget: seconds to spend on each length, at least seven rounds.
+        folder: output folder.
+        budget: seconds to spend on each length; there are at least seven rounds.
+
+    Returns:
+        The table as Markdown.
     """
-    found: dict[str, Any] = {}
+    speed: dict[str, Any] = {}
     for name, (n, batch, d) in LENGTHS.items():
         torch.manual_seed(0)
         values = torch.rand(batch, n, 1)
         labels = torch.randint(10, (batch,))
         nets = {
             "aggregation": _Tokens(n, d, Block(d)),
-            "attention": _Tokens(n, d, AttentionBlock(d, d // HEAD)),
-            "the sum alone": _Tokens(n, d, nn.Identity()),
+            "attention": _Tokens(n, d, AttentionBlock(d, d // HEAD_DIM)),
+            "sum only": _Tokens(n, d, nn.Identity()),
         }
         calls = {own: _step(net, values, labels) for own, net in nets.items()}
-        with kept_memory():
+        with retained_memory():
             seconds = interleaved(calls, budget)
-        found[name] = {
+        speed[name] = {
             "tokens": n,
-            "batch": batch,
+            "batch_size": batch,
             "d_model": d,
             "seconds": seconds,
             "parameters": {
                 own: sum(p.numel() for p in net.block.parameters()) for own, net in nets.items()
             },
         }
-    results = {"environment": environment(), "speed": found}
+    results = {"environment": environment(), "speed": speed}
     write_results(folder, results)
     with atomic_write(folder / "speed.md") as draft:
         draft.write_text(speed_table(results), "utf-8")
@@ -90,36 +93,35 @@ def bench_multimodal(folder: Path, budget: float = 20.0) -> str:
 
 
 def speed_table(results: dict[str, Any]) -> str:
+    """Format milliseconds, and the ratio of attention to each model."""
     rows = []
     for name, own in results["speed"].items():
         seconds = own["seconds"]
         for model, second in seconds.items():
             rows.append(
                 [
-                    f"{name}, {own['batch']} rows: {model}",
+                    f"{name}, {own['batch_size']} rows: {model}",
                     f"{1000 * second:.1f}",
                     times(seconds["attention"] / second),
                     f"{own['parameters'][model]:,}",
                 ]
             )
-    return markdown_table(
-        ["a training step", "ms", "attention takes", "weights of the block"], rows
-    )
+    return markdown_table(["training step", "ms", "attention, ×", "parameters of the block"], rows)
 
 
 class _Tokens(nn.Module):
-    """Each value a token: e_t = W x_t + b, with p_t added for the block, then sum_t y_t p_t."""
+    """One token per value: e_t = W x_t + b, times p_t before the block, then sum_t y_t p_t."""
 
     def __init__(self, n: int, d_model: int, block: nn.Module) -> None:
         super().__init__()
         self.embed = nn.Linear(1, d_model)
-        self.places = nn.Parameter(torch.randn(n, d_model))
+        self.positions = nn.Parameter(torch.randn(n, d_model))
         self.block = block
         self.head = nn.Linear(d_model, 10)
 
     def forward(self, values: Float[Tensor, "B N one"]) -> Float[Tensor, "B C"]:
-        x = self.block(self.embed(values) * self.places)
-        return self.head((x * self.places).sum(1) / len(self.places) ** 0.5)
+        x = self.block(self.embed(values) * self.positions)
+        return self.head((x * self.positions).sum(1) / len(self.positions) ** 0.5)
 
 
 def _step(net: nn.Module, values: Tensor, labels: Tensor) -> Callable[[], float]:

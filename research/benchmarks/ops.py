@@ -1,7 +1,8 @@
-"""hyperagg.ops beside a copy of the same bytes and the best rivals."""
+"""Speed of hyperagg.ops, beside a copy of the same bytes and the best alternatives."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,25 +17,35 @@ from hyperagg._common.report import environment
 from hyperagg.ops.cpu import scan as cpu_scan
 from hyperagg.ops.masks import Causal, Documents, Full, Window
 from research.benchmarks.baselines import CHUNKS, attention, chunked, cumsum, masked_product
-from research.benchmarks.interleaved import interleaved, kept_memory
+from research.benchmarks.interleaved import interleaved, retained_memory
 
 __all__ = ["FULL_SIZE", "QUICK", "Sizes", "bench_ops"]
+
+logger = logging.getLogger(__name__)
 
 Calls = dict[str, Callable[[], object]]
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Shapes of what is timed."""
+    """Shapes of the measurements.
+
+    Args:
+        batch, n, d: shape of the causal sums and of the other forms.
+        longest, attention_longest: largest n of the scaling, at batch 1.
+        narrow: d of the scaling.
+        document: tokens per packed document.
+        vocab_size, bags: number of embeddings, and shape of the token ids, of pooled sums.
+    """
 
     batch: int = 8
     n: int = 4096
     d: int = 256
-    longest: int = 1 << 20  # of the scaling, at batch 1
+    longest: int = 1 << 20
     attention_longest: int = 1 << 14
-    narrow: int = 64  # dimension of the scaling
+    narrow: int = 64
     document: int = 512
-    vocabulary: int = 10_000
+    vocab_size: int = 10_000
     bags: tuple[int, int] = (64, 256)
 
 
@@ -42,31 +53,31 @@ FULL_SIZE = Sizes()
 QUICK = Sizes(2, 256, 16, 1 << 12, 1 << 12, 16, 64, 100, (4, 16))
 
 
-def bench_ops(sizes: Sizes = FULL_SIZE, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Times everything; returns what `write_page` makes a page of.
+def bench_ops(sizes: Sizes = FULL_SIZE) -> dict[str, Any]:
+    """Measure all forms, and return the results that `write_ops_page` takes.
 
     Raises:
-        ValueError: an implementation or a rival does not give the sums of the reference.
+        ValueError: an implementation or a baseline differs from the reference.
     """
     torch.manual_seed(0)
-    say("memory fresh from the system")
-    fresh = _fresh(sizes)  # before any is kept
-    with kept_memory() as kept:
-        say("causal sums and their rivals")
+    logger.info("fresh memory")
+    fresh = _fresh(sizes)  # before any memory is retained
+    with retained_memory() as retained:
+        logger.info("causal sums and baselines")
         causal = _causal(sizes)
-        say("forms")
+        logger.info("forms")
         forms = _forms(sizes)
-        say("token ids")
+        logger.info("token ids")
         tokens = _tokens(sizes)
-        say("time against length")
+        logger.info("scaling")
         scaling = _scaling(sizes)
     return {
         "environment": environment(),
-        "kept_memory": kept,
+        "retained_memory": retained,
         "shape": [sizes.batch, sizes.n, sizes.d],
         "causal": causal,
         "forms": forms,
-        "tokens": {"shape": [*sizes.bags, sizes.vocabulary, sizes.d], **tokens},
+        "tokens": {"shape": [*sizes.bags, sizes.vocab_size, sizes.d], **tokens},
         "fresh": fresh,
         "scaling": {"d": sizes.narrow, **scaling},
     }
@@ -82,11 +93,13 @@ def _gradients(call: Callable[[], Tensor], leaves: tuple[Tensor, ...], grad: Ten
     return torch.autograd.grad(call(), leaves, grad)
 
 
-def _both_ways(function: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad: Tensor) -> object:
+def _forward_backward(
+    function: Callable[..., Tensor], inputs: tuple[Tensor, ...], grad: Tensor
+) -> object:
     return _gradients(partial(function, *inputs), inputs, grad)
 
 
-def _trained(*tensors: Tensor) -> tuple[Tensor, ...]:
+def _leaves(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(t.clone().requires_grad_() for t in tensors)
 
 
@@ -94,7 +107,7 @@ def _causal(sizes: Sizes) -> dict[str, dict[str, float]]:
     x, p, grad, out = _inputs(sizes)
     ours = partial(ops.aggregate, mask=Causal())
     functions: dict[str, Callable[..., Tensor]] = {"aggregate": ours, "torch.cumsum": cumsum}
-    # The chunk that is fastest here speaks for the chunked product.
+    # The fastest chunk size represents the chunked product.
     timed = interleaved({str(c): partial(chunked, x, p, c) for c in CHUNKS}, budget=1)
     best = min(CHUNKS, key=lambda c: timed[str(c)])
     functions[f"chunked triangle ({best})"] = partial(chunked, size=best)
@@ -102,40 +115,42 @@ def _causal(sizes: Sizes) -> dict[str, dict[str, float]]:
         compiled = torch.compile(functions[name], dynamic=False)
         try:
             compiled(x, p)
-        except Exception as error:  # whatever a missing or broken C++ compiler makes of it
+        except Exception as error:  # the class depends on what is wrong with the C++ compiler
             if "compil" not in str(error).lower():
                 raise
             continue
         functions[f"{name}, compiled"] = compiled
-    functions["the source's masked product"] = masked_product
-    # The reference itself would need (B, N, N) weights here; the plain form is tested against it.
-    want = ops.aggregate(x.double(), p.double(), mask=Causal(), impl="plain")
+    functions["masked product (original form)"] = masked_product
+    # The reference would need (B, N, N) weights here; the plain form is tested against it.
+    expected = ops.aggregate(x.double(), p.double(), mask=Causal(), impl="plain")
     for name, function in functions.items():
-        _same(name, function(x, p), want)
+        _check_equal(name, function(x, p), expected)
     heads = sizes.d // 64 or 1
     shape = (sizes.batch, sizes.n, heads, sizes.d // heads)
     qkv = tuple(torch.randn(shape).transpose(1, 2) for _ in range(3))
-    told = f"fused attention, {heads} × {sizes.d // heads}"
-    forward: Calls = {"copy": partial(out.copy_, x), "aggregate's kernel alone": _kernel(x, p, out)}
+    attention_name = f"fused attention, {heads} × {sizes.d // heads}"
+    forward: Calls = {"copy": partial(out.copy_, x), "aggregate, kernel only": _kernel(x, p, out)}
     forward |= {name: partial(function, x, p) for name, function in functions.items()}
-    forward[told] = partial(attention, *qkv)
+    forward[attention_name] = partial(attention, *qkv)
     both: Calls = {"copy": partial(out.copy_, x)}
-    leaves = _trained(x, p)
-    both |= {name: partial(_both_ways, f, leaves, grad) for name, f in functions.items()}
-    both[told] = partial(_both_ways, attention, _trained(*qkv), torch.randn_like(qkv[0]))
+    leaves = _leaves(x, p)
+    both |= {name: partial(_forward_backward, f, leaves, grad) for name, f in functions.items()}
+    both[attention_name] = partial(
+        _forward_backward, attention, _leaves(*qkv), torch.randn_like(qkv[0])
+    )
     return {"forward": interleaved(forward), "forward and backward": interleaved(both)}
 
 
 def _kernel(x: Tensor, p: Tensor, out: Tensor) -> Callable[[], None]:
-    """What `aggregate` runs, without its checks and its op, into memory that exists."""
+    """The kernel of `aggregate`, without validation and dispatch, into allocated memory."""
     batch, n, d = x.shape
     tokens, positions, sums = (each.view(-1, d).numpy() for each in (x, p, out))
     starts, lengths = np.arange(batch) * n, np.full(batch, n)
-    nothing, none_seen = np.zeros((batch, d), np.float32), np.zeros_like(starts)
+    zeros, num_tokens = np.zeros((batch, d), np.float32), np.zeros_like(starts)
 
     def run() -> None:
-        rows = (nothing, none_seen, starts, lengths)
-        cpu_scan.scan(tokens, positions, None, None, *rows, 0.0, sums, nothing.copy())
+        rows = (zeros, num_tokens, starts, lengths)
+        cpu_scan.scan(tokens, positions, None, None, *rows, 0.0, sums, zeros.copy())
 
     return run
 
@@ -158,12 +173,12 @@ def _forms(sizes: Sizes) -> dict[str, dict[str, float]]:
         "complex_decay": (x, p, dict(mask=Causal(), decay=angles)),
         "gated": (x, p, dict(mask=Causal(), gate=torch.rand_like(x))),
     }
-    found = {}
+    results = {}
     for name, (tokens_in, positions, more) in cases.items():
         mask = more.pop("mask")
-        _parity(name, tokens_in, positions, mask, more)
+        _check_parity(name, tokens_in, positions, mask, more)
         inputs = [tokens_in] if positions is None else [tokens_in, positions]
-        extra = list(more)[:1] if more.keys() & {"decay", "gated"} else []
+        extra = list(more)[:1] if more.keys() & {"decay", "gate"} else []
         inputs += [more.pop(key) for key in extra]
 
         def call(*inputs: Tensor, mask=mask, more=more, extra=extra, has_p=positions is not None):
@@ -172,35 +187,38 @@ def _forms(sizes: Sizes) -> dict[str, dict[str, float]]:
                 inputs[0], inputs[1] if has_p else None, mask=mask, **more, **named
             )
 
-        leaves = _trained(*inputs)
+        leaves = _leaves(*inputs)
         grad, out = torch.randn_like(call(*inputs)), torch.empty_like(tokens_in)
-        found[name] = interleaved(
+        results[name] = interleaved(
             {
                 "copy": partial(out.copy_, tokens_in),
                 "forward": partial(call, *inputs),
-                "forward and backward": partial(_both_ways, call, leaves, grad),
+                "forward and backward": partial(_forward_backward, call, leaves, grad),
             },
             budget=1.5,
         )
-    return found
+    return results
 
 
 def _tokens(sizes: Sizes) -> dict[str, dict[str, float]]:
-    ids = torch.randint(sizes.vocabulary, sizes.bags)
-    table = torch.randn(sizes.vocabulary, sizes.d)
+    ids = torch.randint(sizes.vocab_size, sizes.bags)
+    table = torch.randn(sizes.vocab_size, sizes.d)
     p = 1 + 0.1 * torch.randn(sizes.bags[1], sizes.d)
     grad = torch.randn(sizes.bags[0], sizes.d)
     bags = {
         name: nn.EmbeddingBag.from_pretrained(table, freeze=False, mode="sum", sparse=sparse)
         for name, sparse in {"nn.EmbeddingBag": False, "nn.EmbeddingBag, sparse": True}.items()
     }
-    _same("EmbeddingBag", bags["nn.EmbeddingBag"](ids), ops.aggregate_tokens(ids, table))
-    _same("positions", (table[ids] * p).sum(1), ops.aggregate_tokens(ids, table, p))
-    rows, places = _trained(table, p)
+    _check_equal("EmbeddingBag", bags["nn.EmbeddingBag"](ids), ops.aggregate_tokens(ids, table))
+    _check_equal("positions", (table[ids] * p).sum(1), ops.aggregate_tokens(ids, table, p))
+    rows, positions = _leaves(table, p)
     calls: dict[str, tuple[Callable[[], Tensor], tuple[Tensor, ...]]] = {
         name: (partial(bag, ids), (bag.weight,)) for name, bag in bags.items()
     }
-    calls["aggregate_tokens"] = (partial(ops.aggregate_tokens, ids, rows, places), (rows, places))
+    calls["aggregate_tokens"] = (
+        partial(ops.aggregate_tokens, ids, rows, positions),
+        (rows, positions),
+    )
     calls["aggregate_tokens, no positions"] = (partial(ops.aggregate_tokens, ids, rows), (rows,))
     forward: Calls = {name: call for name, (call, _) in calls.items()}
     both: Calls = {
@@ -222,7 +240,7 @@ def _fresh(sizes: Sizes) -> dict[str, float]:
 
 
 def _scaling(sizes: Sizes) -> dict[str, Any]:
-    """Seconds at each length, batch 1, and the slopes of log time on log n."""
+    """Measure seconds at each length, batch 1, and the slopes of log time on log n."""
     d = sizes.narrow
     lengths = [n for n in (1 << k for k in range(10, 21, 2)) if n <= sizes.longest]
     a = torch.full((d,), 0.99)
@@ -242,14 +260,14 @@ def _scaling(sizes: Sizes) -> dict[str, Any]:
         calls |= {"torch.cumsum": partial(cumsum, x, p), "copy": partial(out.copy_, x)}
         if n <= sizes.attention_longest:
             calls["fused attention"] = partial(attention, q, q, q)
-        # One by one: a length is compared with other lengths, and attention would leave the
-        # caches as cold for a short text as a long one finds them anyway.
+        # Not interleaved: a length is compared with other lengths, and attention would evict the
+        # data of a short text from the caches.
         for name, call in calls.items():
             seconds.setdefault(name, {}).update({n: interleaved({name: call}, budget=0.5)[name]})
     return {
         "seconds": {name: list(times.items()) for name, times in seconds.items()},
         "slopes": {name: _slope(times) for name, times in seconds.items()},
-        "slopes_of_long": {
+        "slopes_at_large_n": {
             name: _slope({n: t for n, t in times.items() if n >= lengths[-1] // 64})
             for name, times in seconds.items()
             if max(times) == lengths[-1]
@@ -262,21 +280,21 @@ def _slope(seconds: dict[int, float]) -> float:
     return float(np.polyfit(x, y, 1)[0])
 
 
-def _parity(name: str, x: Tensor, p: Tensor | None, mask: Any, more: dict[str, Any]) -> None:
-    """A few rows and places against the reference, whose cost is quadratic."""
+def _check_parity(name: str, x: Tensor, p: Tensor | None, mask: Any, more: dict[str, Any]) -> None:
+    """Compare a few rows and positions with the reference, whose cost is quadratic."""
     short = x[:2, :512]
     if isinstance(mask, Documents):
         mask = Documents([b for b in mask.boundaries or () if b <= 512])
         short = x[:, : int(mask.cu_seqlens[-1])]
     some = {k: v[:2, :512] if k == "gate" else v for k, v in more.items()}
-    got = ops.aggregate(short, p, mask=mask, **some)
+    actual = ops.aggregate(short, p, mask=mask, **some)
     wide = {k: v.double() if k == "gate" else v for k, v in some.items()}
-    want = ops.aggregate(short.double(), p, mask=mask, impl="reference", **wide)
-    _same(name, got, want, 2e-2 if x.dtype == torch.bfloat16 else 1e-4)
+    expected = ops.aggregate(short.double(), p, mask=mask, impl="reference", **wide)
+    _check_equal(name, actual, expected, 2e-2 if x.dtype == torch.bfloat16 else 1e-4)
 
 
-def _same(name: str, got: Tensor, want: Tensor, tolerance: float = 1e-4) -> None:
-    got, want = got.detach().double(), want.detach().double()
-    error = float((got - want).abs().max() / want.abs().max())
+def _check_equal(name: str, actual: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
+    actual, expected = actual.detach().double(), expected.detach().double()
+    error = float((actual - expected).abs().max() / expected.abs().max())
     if not error <= tolerance:
         raise ValueError(f"{name}: differs from the reference by {error:.1e} of the largest sum")

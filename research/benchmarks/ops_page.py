@@ -1,4 +1,4 @@
-"""The page and the pictures of what `bench_ops` measured."""
+"""Page and figures of the results of `bench_ops`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import markdown_table, write_results
 from research.analysis.figures import draw_bars, draw_scaling
 
-__all__ = ["write_page"]
+__all__ = ["ops_table", "write_ops_page"]
 
 
-def write_page(folder: Path, results: Mapping[str, Any]) -> None:
-    """results.json, README.md, table.md and the pictures in `folder`."""
+def write_ops_page(folder: Path, results: Mapping[str, Any]) -> None:
+    """Write results.json, README.md, table.md and figures to `folder`."""
     write_results(folder, results)
     scaling = results["scaling"]
     lines = {
@@ -31,7 +31,7 @@ def write_page(folder: Path, results: Mapping[str, Any]) -> None:
         for way in ("forward", "forward and backward")
     }
     draw_bars(bars, "copies of the same bytes", folder / "forms.png")
-    for name, text in (("README.md", _page(results)), ("table.md", _rivals(results))):
+    for name, text in (("README.md", _page(results)), ("table.md", ops_table(results))):
         with atomic_write(folder / name) as draft:
             draft.write_text(text, "utf-8")
 
@@ -39,70 +39,71 @@ def write_page(folder: Path, results: Mapping[str, Any]) -> None:
 def _page(results: Mapping[str, Any]) -> str:
     machine, scaling = results["environment"], results["scaling"]
     batch, n, d = results["shape"]
-    bags, length, vocabulary, width = results["tokens"]["shape"]
+    bags, length, vocab_size, width = results["tokens"]["shape"]
     slopes = [
         [
             name,
             f"{scaling['slopes'][name]:.3f}",
-            _slope(scaling, name) if name in scaling["slopes_of_long"] else "",
+            _slope(scaling, name) if name in scaling["slopes_at_large_n"] else "",
             f"{times[0][0]:,} to {times[-1][0]:,}",
             *(f"{1000 * t:.3f}" for t in (times[0][1], times[-1][1])),
         ]
         for name, times in scaling["seconds"].items()
     ]
     longest = scaling["seconds"]["copy"][-1][0]
-    kept = (
-        "Memory that was freed is kept by the allocator, as over the steps of a training"
-        if results["kept_memory"]
-        else "Memory comes fresh from the system for every output"
+    memory = (
+        "The allocator retains freed memory, as between the steps of a training"
+        if results["retained_memory"]
+        else "Every output is in fresh memory"
     )
     fresh = results["fresh"]
-    return f"""# The ops against a copy, and against their rivals
+    return f"""# The ops beside a copy, and beside their baselines
 
 Written by `python -m research bench ops` from results.json beside it; do not edit.
 
 {machine["processor"]}, {machine["threads"]} threads, torch {machine["torch"]}, numba
-{machine["numba"]}, hyperagg {machine["hyperagg"]}. Medians; all calls of a table take turns in one
-process, and their sums were compared with the reference first.
+{machine["numba"]}, hyperagg {machine["hyperagg"]}. Medians; all calls of a table are timed
+interleaved in one process, after their sums were compared with the reference.
 
-{kept}, except in the last table.
+{memory}, except in the last table.
 
 ## Causal sums, {batch} × {n} × {d} float32
 
-{_rivals(results)}
-Copies: of the input's bytes into memory that exists. A forward pass reads and writes as much as
+{ops_table(results)}
+Copies: of the bytes of the input into allocated memory. A forward pass reads and writes as much as
 one copy; a backward pass reads two such tensors and writes one. Attention: heads × their dimension.
-×: of aggregate's time.
+×: multiples of the time of aggregate.
 
 ## Every form, in copies of the same bytes
 
 {markdown_table(["form", "forward", "forward and backward"], _forms(results))}
 ![Forms in copies of the same bytes](forms.png)
 
-## Time against length, batch 1, d {scaling["d"]}
+## Time by length, batch 1, d {scaling["d"]}
 
-{markdown_table(["form", "slope", "of long n", "n", "ms, first n", "ms, last n"], slopes)}
-The slope is of log time on log n: 1 for linear and 2 for quadratic time; of long n: from
-{longest // 64:,}. Below that a call's own cost, a tenth of a millisecond, hides the sums. Timed
-one by one, so that short texts stay in the caches.
+{markdown_table(["form", "slope", "slope at large n", "n", "ms, first n", "ms, last n"], slopes)}
+The slope is that of log time on log n: 1 for linear and 2 for quadratic time. Large n: from
+{longest // 64:,} on. Below that the fixed cost of a call, a tenth of a millisecond, hides the sums.
+Not interleaved, so that short texts stay in the caches.
 
-![Seconds against length](scaling.png)
+![Seconds by length](scaling.png)
 
-## Pooled straight from token ids, {bags} × {length} ids, {vocabulary:,} rows of {width}
+## Pooled from token ids, {bags} × {length} ids, {vocab_size:,} rows of {width}
 
-{markdown_table(["", "forward, ms", "×", "forward and backward, ms", "×"], _tokens(results))}
-×: of `nn.EmbeddingBag`, which has no positions.
+{markdown_table(["op", "forward, ms", "×", "forward and backward, ms", "×"], _tokens(results))}
+×: multiples of the time of `nn.EmbeddingBag`, which has no positions.
 
-## Memory fresh from the system
+## Fresh memory
 
 {markdown_table(["causal", "ms", "copies"], _against_copy(fresh))}
-An output in pages that the system has yet to clear costs several copies, whatever computes it.
-glibc keeps the pages of freed tensors with `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647`
+An output in pages that the system has to clear first costs several copies, whatever computes it.
+glibc retains the pages of freed tensors with `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647`
 in the environment of a process.
 """
 
 
-def _rivals(results: Mapping[str, Any]) -> str:
+def ops_table(results: Mapping[str, Any]) -> str:
+    """Format the causal sums and their baselines."""
     ways = results["causal"]
     rows = []
     for name in ways["forward"]:
@@ -117,7 +118,8 @@ def _rivals(results: Mapping[str, Any]) -> str:
             else:
                 row += ["", "", ""]
         rows.append(row)
-    columns = ["causal sums", "forward, ms", "copies", "×", "and backward, ms", "copies", "×"]
+    columns = ["causal sums", "forward, ms", "copies", "×"]
+    columns += ["forward and backward, ms", "copies", "×"]
     return markdown_table(columns, rows)
 
 
@@ -151,5 +153,5 @@ def _against_copy(times: Mapping[str, float]) -> list[list[str]]:
 
 
 def _slope(scaling: Mapping[str, Any], name: str) -> str:
-    """At long n, where what is timed goes so far."""
-    return f"{scaling['slopes_of_long'].get(name, scaling['slopes'][name]):.2f}"
+    """The slope at large n, if it was measured that far."""
+    return f"{scaling['slopes_at_large_n'].get(name, scaling['slopes'][name]):.2f}"

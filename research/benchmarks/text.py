@@ -1,13 +1,14 @@
-"""The classifier's speed beside fastText's: text to model, text to label.
+"""Speed of the classifier beside fastText: from texts to a model, and from texts to labels.
 
-Both have dimension 100 and the same words. What fastText reads is written beforehand and not
-charged to it: the words in lower case, a space between them, a document a line, shuffled once. Ours
-is given the texts as they come.
+Both have dimension 100 and the same words. The input file of fastText is written beforehand and not
+part of its time: lower-case words separated by spaces, one document per line, shuffled once. Our
+classifier gets the raw texts.
 """
 
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -24,17 +25,17 @@ from hyperagg._common.report import environment
 from hyperagg._common.split import train_validation_split
 from hyperagg.classifier.baselines.fasttext import FastTextClassifier
 from hyperagg.classifier.estimator import TextClassifier
-from hyperagg.classifier.training.feature_scaling import feature_scales
-from hyperagg.classifier.training.labels import encode_labels, first_classes, unique_labels
-from hyperagg.classifier.training.train_step import LabeledDocuments
+from hyperagg.classifier.training.feature_scaling import row_rates
+from hyperagg.classifier.training.labels import distinct, encode_labels, first_classes
+from hyperagg.classifier.training.train_steps import Labelled
 from hyperagg.data import Dataset, Split
 from hyperagg.text import WORD_PATTERN, WordTokenizer
-from research.benchmarks.interleaved import interleaved, item_by_item, torch_threads
+from research.benchmarks.interleaved import interleaved, interleaved_items, torch_threads
 
 __all__ = [
     "DIMENSION",
+    "EQUAL_ROWS",
     "FASTTEXT",
-    "FEWER_ROWS",
     "FULL_TEXT",
     "OURS",
     "QUICK_TEXT",
@@ -42,15 +43,18 @@ __all__ = [
     "bench_text",
 ]
 
+logger = logging.getLogger(__name__)
+
 DIMENSION = 100
 OURS, FASTTEXT = "hyperagg", "fastText"
-# Of its pairs, as many as ours has of its grams: a table of 800 MB takes a while to fill.
-FEWER_ROWS = "fastText, as few rows"
-# Arguments of ours, and the longest n-gram of fastText. Where it has pairs ours has beginnings and
-# endings of words besides: WordTokenizer makes no pairs without them.
+# fastText with as many rows for bigrams as our classifier has for n-grams: filling its default
+# table of 800 MB takes time.
+EQUAL_ROWS = "fastText, equal rows"
+# Our arguments, and wordNgrams of fastText. The n-grams of our classifier include prefixes and
+# suffixes of words besides word bigrams.
 FEATURES: dict[str, tuple[dict[str, int], int]] = {
     "words": ({"max_ngrams": 0}, 1),
-    "and pairs": ({}, 2),
+    "n-grams": ({}, 2),
 }
 
 
@@ -59,13 +63,13 @@ class Effort:
     """How much is measured.
 
     Args:
-        rows: of each split at most; None: all.
-        epochs: of the trainings whose throughput is compared.
-        rounds, budget: of trainings and predictions, see `interleaved`.
-        single: calls with one text.
-        grid: fastText's rates and epochs to choose from.
-        most_epochs: of ours, to be as accurate as it.
-        buckets: rows of fastText for its pairs; 2,000,000 is its default.
+        rows: maximum number of rows per split; None for all.
+        epochs: epochs of the training runs whose throughput is compared.
+        rounds, budget: rounds of training and prediction, see `interleaved`.
+        single: number of calls with one text.
+        grid: learning rates and epochs of fastText to select from.
+        max_epochs: maximum number of our epochs to reach the same accuracy.
+        buckets: rows of fastText for bigrams; its default is 2,000,000.
     """
 
     rows: int | None = None
@@ -76,7 +80,7 @@ class Effort:
     grid: tuple[tuple[float, int], ...] = field(
         default=tuple(itertools.product((0.1, 0.5, 1.0), (5, 15)))
     )
-    most_epochs: int = 10
+    max_epochs: int = 10
     buckets: int = 2_000_000
 
 
@@ -90,53 +94,52 @@ def bench_text(
     datasets: Sequence[Dataset],
     threads: Sequence[int] = (1, 2),
     effort: Effort = FULL_TEXT,
-    say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Times everything; returns what `write_text_page` makes a page of.
+    """Measure training and prediction, and return the results that `write_text_page` takes.
 
     Raises:
         ImportError: fastText is not installed.
-        ValueError: a data set whose texts have several labels, or too few rows.
+        ValueError: a multi-label data set, or a data set with too few rows.
     """
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     for data in datasets:
         if data.train.multi_label:
-            raise ValueError(f"{data.name}: its texts have several labels; name a set with one")
-    found: dict[str, list[dict[str, Any]]] = {
-        name: [] for name in ("sets", "training", "as_accurate", "prediction")
+            raise ValueError(f"dataset={data.name!r}: expected one label per text, not multi-label")
+    results: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in ("datasets", "training", "equal_accuracy", "prediction")
     }
     for data in datasets:
         train, test = (_some(split, effort.rows) for split in (data.train, data.test))
         with tempfile.TemporaryDirectory() as folder:
-            rival = _Rival(train, Path(folder), effort.buckets)
+            fasttext = _FastText(train, Path(folder), effort.buckets)
             lines = [_line(text) for text in test.texts]
-            found["sets"].append(
+            results["datasets"].append(
                 {
-                    "set": data.name,
+                    "dataset": data.name,
                     "source": data.source,
                     "rows": [len(train), len(test)],
-                    "words": [rival.words, sum(map(_words_of, lines))],
+                    "words": [fasttext.words, sum(map(_words_of, lines))],
                 }
             )
             models: dict[str, dict[str, Any]] = {}
             for number, features in itertools.product(threads, FEATURES):
-                say(f"{data.name}: training, {features}, threads: {number}")
+                logger.info("%s: training, %s, threads: %d", data.name, features, number)
                 with torch_threads(number):
-                    row, models[features] = _training(train, rival, features, number, effort)
-                found["training"].append({"set": data.name, **row})
+                    row, models[features] = _training(train, fasttext, features, number, effort)
+                results["training"].append({"dataset": data.name, **row})
             for number, features in itertools.product(threads, FEATURES):
-                say(f"{data.name}: prediction, {features}, threads: {number}")
+                logger.info("%s: prediction, %s, threads: %d", data.name, features, number)
                 with torch_threads(number):
-                    row = _prediction(test, lines, rival, models[features], features, effort)
-                found["prediction"].append({"set": data.name, "threads": number, **row})
+                    row = _prediction(test, lines, fasttext, models[features], features, effort)
+                results["prediction"].append({"dataset": data.name, "threads": number, **row})
             models.clear()
-            say(f"{data.name}: as accurate as fastText")
-            settings = _as_accurate(data.name, train, effort)
+            logger.info("%s: settings of equal accuracy", data.name)
+            settings = _equal_accuracy(data.name, train, effort)
             for number in threads:
-                say(f"{data.name}: as accurate as fastText, threads: {number}")
+                logger.info("%s: equal accuracy, threads: %d", data.name, number)
                 with torch_threads(number):
-                    row = _to_accuracy(train, test, lines, rival, settings, number, effort)
-                found["as_accurate"].append({"set": data.name, **settings, **row})
+                    row = _time_to_accuracy(train, test, lines, fasttext, settings, number, effort)
+                results["equal_accuracy"].append({"dataset": data.name, **settings, **row})
     distribution = packages_distributions()["fasttext"][0]
     return {
         "environment": {**environment(), distribution: version(distribution), "load": load},
@@ -144,22 +147,22 @@ def bench_text(
         "epochs": effort.epochs,
         "single": effort.single,
         "buckets": effort.buckets,
-        "grams": TextClassifier().config.max_ngrams,
+        "max_ngrams": TextClassifier().config.max_ngrams,
         "grid": effort.grid,
-        **found,
+        **results,
     }
 
 
-class _Rival:
-    """fastText, and the file of a split that it learns from."""
+class _FastText:
+    """fastText, and the training file of a split."""
 
     def __init__(self, split: Split, folder: Path, buckets: int = Effort.buckets) -> None:
         self.library = FastTextClassifier().library
-        self.classes = {f"__label__{i}": label for i, label in enumerate(unique_labels(split.labels))}
+        self.classes = {f"__label__{i}": label for i, label in enumerate(distinct(split.labels))}
         names = {label: name for name, label in self.classes.items()}
         self.file, self.words, self.buckets = folder / "train.txt", 0, buckets
         with self.file.open("w", encoding="utf-8") as out:
-            # It takes rows as they come, and learns badly where they come class by class.
+            # fastText does not shuffle rows, and learns poorly from rows sorted by class.
             for i in np.random.default_rng(0).permutation(len(split)):
                 line = _line(split.texts[i])
                 self.words += _words_of(line)
@@ -167,7 +170,7 @@ class _Rival:
 
     def fit(
         self,
-        longest: int,
+        max_words: int,
         threads: int,
         lr: float = 0.5,
         epoch: int = 5,
@@ -177,7 +180,7 @@ class _Rival:
             str(self.file),
             lr=lr,
             epoch=epoch,
-            wordNgrams=longest,
+            wordNgrams=max_words,
             dim=DIMENSION,
             bucket=buckets or self.buckets,
             thread=threads,
@@ -185,9 +188,9 @@ class _Rival:
         )
 
     def predict(self, model: Any, lines: Sequence[str]) -> list[Any]:
-        # What the module itself wraps around this does not work with NumPy 2.
-        found, _ = model.f.multilinePredict(lines, 1, 0.0, "strict")
-        return [self.classes[names[0]] for names in found]
+        # The public method fails with NumPy 2.
+        names, _ = model.f.multilinePredict(lines, 1, 0.0, "strict")
+        return [self.classes[each[0]] for each in names]
 
     def predict_one(self, model: Any, line: str) -> Any:
         ((_, name),) = model.f.predict(line, 1, 0.0, "strict")
@@ -202,10 +205,10 @@ def _fit(split: Split, epochs: int, threads: int, arguments: dict[str, int]) -> 
 
 
 def _training(
-    train: Split, rival: _Rival, features: str, threads: int, effort: Effort
+    train: Split, fasttext: _FastText, features: str, threads: int, effort: Effort
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is known of the trainings, and the two models."""
-    arguments, longest = FEATURES[features]
+    """Time the training of both sides and the parts of ours; return the row and the two models."""
+    arguments, max_words = FEATURES[features]
     models: dict[str, Any] = {}
     epochs: list[float] = []
 
@@ -213,30 +216,32 @@ def _training(
         models[OURS] = clf = _fit(train, effort.epochs, threads, arguments)
         epochs.append(sum(clf.history_.seconds))
 
-    def fasttext() -> None:
-        models[FASTTEXT] = rival.fit(longest, threads, epoch=effort.epochs)
+    def theirs() -> None:
+        models[FASTTEXT] = fasttext.fit(max_words, threads, epoch=effort.epochs)
 
-    calls: dict[str, Callable[[], object]] = {OURS: ours, FASTTEXT: fasttext}
-    if longest > 1:
-        fewer = min(effort.buckets, TextClassifier().config.max_ngrams)
-        calls[FEWER_ROWS] = lambda: rival.fit(longest, threads, epoch=effort.epochs, buckets=fewer)
+    calls: dict[str, Callable[[], object]] = {OURS: ours, FASTTEXT: theirs}
+    if max_words > 1:
+        buckets = min(effort.buckets, TextClassifier().config.max_ngrams)
+        calls[EQUAL_ROWS] = lambda: fasttext.fit(
+            max_words, threads, epoch=effort.epochs, buckets=buckets
+        )
     seconds = interleaved(calls, effort.budget, effort.rounds)
     clf = models[OURS]
-    rows = clf.tokenizer_.encode(train.texts)
-    data = LabeledDocuments(rows, encode_labels(train.labels, clf.classes_, "labels"))
+    rows = clf.tokenizer.encode(train.texts)
+    data = Labelled(rows, encode_labels(train.labels, clf.classes_, "labels"))
     config = clf.config
     parts = interleaved(
         {
             "vocabulary": lambda: WordTokenizer.train(
                 train.texts, config.max_words, config.min_count, config.max_ngrams
             ),
-            "encoding": lambda: clf.tokenizer_.encode(train.texts),
-            "rates": lambda: feature_scales(clf.tokenizer_, data),
+            "encoding": lambda: clf.tokenizer.encode(train.texts),
+            "feature scaling": lambda: row_rates(clf.tokenizer, data),
         },
         effort.budget,
         effort.rounds,
     )
-    parts["epochs"] = float(np.median(epochs[1:]))  # the first call was to warm up
+    parts["epochs"] = float(np.median(epochs[1:]))  # the first call is a warm-up
     parts["rest"] = seconds[OURS] - sum(parts.values())
     return {
         "features": features,
@@ -244,18 +249,18 @@ def _training(
         "seconds": seconds,
         "parts": parts,
         "tokens": len(rows.token_ids),
-        "vocabulary": len(clf.tokenizer_),
-        # Every epoch has to read and to write the row of each token.
-        "epoch_in_copies": parts["epochs"]
+        "vocab_size": len(clf.tokenizer),
+        # The physical limit: every epoch reads and writes the row of each token.
+        "copies_per_epoch": parts["epochs"]
         / effort.epochs
-        / _seconds_of_rows(clf, len(rows.token_ids)),
+        / _copy_seconds(clf, len(rows.token_ids)),
     }, models
 
 
 def _prediction(
     test: Split,
     lines: Sequence[str],
-    rival: _Rival,
+    fasttext: _FastText,
     models: dict[str, Any],
     features: str,
     effort: Effort,
@@ -263,46 +268,49 @@ def _prediction(
     clf, model = models[OURS], models[FASTTEXT]
     all_texts = {
         OURS: partial(clf.predict, test.texts),
-        FASTTEXT: partial(rival.predict, model, lines),
+        FASTTEXT: partial(fasttext.predict, model, lines),
     }
     n = len(lines)
-    one = {
+    single = {
         OURS: lambda i: clf.predict([test.texts[i % n]]),
-        FASTTEXT: lambda i: rival.predict_one(model, lines[i % n]),
+        FASTTEXT: lambda i: fasttext.predict_one(model, lines[i % n]),
     }
-    said = {name: call() for name, call in all_texts.items()}
-    tokens = len(clf.tokenizer_.encode(test.texts).token_ids)
+    predicted = {name: call() for name, call in all_texts.items()}
+    tokens = len(clf.tokenizer.encode(test.texts).token_ids)
     seconds = interleaved(all_texts, effort.budget, effort.rounds)
     return {
         "features": features,
-        "accuracy": {name: _accuracy(test, labels) for name, labels in said.items()},
+        "accuracy": {name: _accuracy(test, labels) for name, labels in predicted.items()},
         "seconds": seconds,
-        "seconds_of_one": item_by_item(one, effort.single),
-        "in_copies": seconds[OURS] / _seconds_of_rows(clf, tokens),
+        "seconds_per_single_text": interleaved_items(single, effort.single),
+        "copies": seconds[OURS] / _copy_seconds(clf, tokens),
     }
 
 
-def _as_accurate(name: str, train: Split, effort: Effort) -> dict[str, Any]:
-    """The settings to compare, chosen on rows held out: fastText's best ones, and the fewest epochs
-    of ours that are as accurate. One thread, with which fastText's answers can be had again."""
-    arguments, longest = FEATURES["and pairs"]
-    targets = encode_labels(train.labels, unique_labels(train.labels), "labels")
-    kept, held = (
+def _equal_accuracy(name: str, train: Split, effort: Effort) -> dict[str, Any]:
+    """Select settings of equal accuracy on held-out rows, on one thread.
+
+    These are the best settings of fastText, and the smallest number of our epochs that is at least
+    as accurate. With one thread fastText is reproducible.
+    """
+    arguments, max_words = FEATURES["n-grams"]
+    targets = encode_labels(train.labels, distinct(train.labels), "labels")
+    kept, held_out = (
         _take(train, rows) for rows in train_validation_split(first_classes(targets), 0.1, 0)
     )
-    if not len(held):
-        raise ValueError(f"{name}: too few rows to hold some out")
-    lines = [_line(text) for text in held.texts]
+    if not len(held_out):
+        raise ValueError(f"dataset={name!r}: too few training rows to hold some out")
+    lines = [_line(text) for text in held_out.texts]
     with tempfile.TemporaryDirectory() as folder, torch_threads(1):
-        rival = _Rival(kept, Path(folder), effort.buckets)
+        fasttext = _FastText(kept, Path(folder), effort.buckets)
         tried = [
-            _accuracy(held, rival.predict(rival.fit(longest, 1, *setting), lines))
+            _accuracy(held_out, fasttext.predict(fasttext.fit(max_words, 1, *setting), lines))
             for setting in effort.grid
         ]
         ours: list[float] = []
-        while len(ours) < effort.most_epochs and max(ours, default=0.0) < max(tried):
+        while len(ours) < effort.max_epochs and max(ours, default=0.0) < max(tried):
             clf = _fit(kept, len(ours) + 1, 1, arguments)
-            ours.append(_accuracy(held, clf.predict(held.texts)))
+            ours.append(_accuracy(held_out, clf.predict(held_out.texts)))
     lr, epoch = effort.grid[int(np.argmax(tried))]
     return {
         "lr": lr,
@@ -312,38 +320,39 @@ def _as_accurate(name: str, train: Split, effort: Effort) -> dict[str, Any]:
     }
 
 
-def _to_accuracy(
+def _time_to_accuracy(
     train: Split,
     test: Split,
     lines: Sequence[str],
-    rival: _Rival,
+    fasttext: _FastText,
     settings: dict[str, Any],
     threads: int,
     effort: Effort,
 ) -> dict[str, Any]:
-    arguments, longest = FEATURES["and pairs"]
+    arguments, max_words = FEATURES["n-grams"]
     models: dict[str, Any] = {}
 
     def ours() -> None:
         models[OURS] = _fit(train, settings["epochs"], threads, arguments)
 
-    def fasttext() -> None:
-        models[FASTTEXT] = rival.fit(longest, threads, settings["lr"], settings["epoch"])
+    def theirs() -> None:
+        learning_rate, epoch = settings["lr"], settings["epoch"]
+        models[FASTTEXT] = fasttext.fit(max_words, threads, learning_rate, epoch)
 
-    seconds = interleaved({OURS: ours, FASTTEXT: fasttext}, effort.budget, effort.rounds)
+    seconds = interleaved({OURS: ours, FASTTEXT: theirs}, effort.budget, effort.rounds)
     return {
         "threads": threads,
         "seconds": seconds,
         "accuracy": {
             OURS: _accuracy(test, models[OURS].predict(test.texts)),
-            FASTTEXT: _accuracy(test, rival.predict(models[FASTTEXT], lines)),
+            FASTTEXT: _accuracy(test, fasttext.predict(models[FASTTEXT], lines)),
         },
     }
 
 
-def _seconds_of_rows(clf: TextClassifier, tokens: int) -> float:
-    """What it takes to copy so many rows of the embedding, at the speed of a copy of it all."""
-    table = torch.from_numpy(clf.model_.embedding)
+def _copy_seconds(clf: TextClassifier, tokens: int) -> float:
+    """Seconds to copy as many rows of the embedding, at the speed of copying it as a whole."""
+    table = clf.model.embedding.detach()
     out = torch.empty_like(table)
     copy = interleaved({"copy": partial(out.copy_, table)}, budget=0.5)["copy"]
     return copy * tokens / len(table)
@@ -360,12 +369,12 @@ def _take(split: Split, rows: np.ndarray) -> Split:
     return Split([split.texts[i] for i in rows], labels)
 
 
-def _accuracy(split: Split, said: Sequence[Any]) -> float:
-    return float(np.mean([a == b for a, b in zip(split.labels, said)]))
+def _accuracy(split: Split, predicted: Sequence[Any]) -> float:
+    return float(np.mean([a == b for a, b in zip(split.labels, predicted)]))
 
 
 def _line(text: str) -> str:
-    """A text as fastText wants it."""
+    """A text in the input format of fastText."""
     return " ".join(WORD_PATTERN.findall(text.lower())) + "\n"
 
 

@@ -1,11 +1,14 @@
-"""The command line of the research package: one file per group of commands."""
+"""The command line of the research package: one module per group of commands."""
 
 from __future__ import annotations
+
+import logging
+import sys
 
 import typer
 
 from hyperagg.cli._runner import run_app
-from research.cli import analyze, bench, frontier_studies
+from research.cli import analyze, bench, study
 
 __all__ = ["app", "main"]
 
@@ -13,14 +16,21 @@ app = typer.Typer(
     name="research",
     no_args_is_help=True,
     add_completion=False,
-    help="Studies, benchmarks and analyses of hyperagg.",
+    help="Reproduce the studies, benchmarks and analyses of hyperagg.",
     epilog="Example: python -m research study reuters --protocol corrected",
 )
-app.add_typer(frontier_studies.app, name="study")  # the commands of study.py, and three more
-app.add_typer(analyze.app, name="analyze")
+app.add_typer(study.app, name="study")
 app.add_typer(bench.app, name="bench")
+app.add_typer(analyze.app, name="analyze")
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; log messages go to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    for name in ("research", "hyperagg"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        if not logger.handlers:
+            logger.addHandler(handler)
     run_app(app, "python -m research")

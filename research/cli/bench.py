@@ -1,4 +1,4 @@
-"""python -m research bench: how fast it is here."""
+"""python -m research bench: measure speed on this machine."""
 
 from __future__ import annotations
 
@@ -7,95 +7,78 @@ from typing import Annotated
 
 import typer
 
-from hyperagg.cli.options import output_folder, say
+from research.cli.options import output_folder, split_integers, split_names
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Time the ops, the classifier and language models on this machine.",
+    help="Measure the speed of ops, classifiers and language models on this machine.",
     epilog="Example: python -m research bench ops",
 )
+
+Quick = Annotated[bool, typer.Option("--quick", help="Use tiny inputs, for a trial run.")]
 
 
 @app.callback()
 def group() -> None:
-    """Benchmarks are a group of commands."""
+    """Make `bench` a group of commands."""
 
 
 @app.command(epilog="Example: python -m research bench ops --out runs/bench-ops")
 def ops(
-    out: Annotated[Path, typer.Option(help="Folder for the page and its figures.")] = Path(
-        "runs/bench-ops"
-    ),
-    quick: Annotated[bool, typer.Option("--quick", help="Small shapes, to try it out.")] = False,
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/bench-ops"),
+    quick: Quick = False,
 ) -> None:
-    """The ops beside a copy of the same bytes, torch.cumsum, attention and nn.EmbeddingBag."""
-    from rich.console import Console
-
+    """Compare the ops with a memory copy, torch.cumsum, attention and nn.EmbeddingBag."""
     from research.benchmarks.ops import FULL_SIZE, QUICK, bench_ops
-    from research.benchmarks.ops_page import write_page
+    from research.benchmarks.ops_page import write_ops_page
 
-    console = Console(stderr=True)
-    with output_folder(out):
-        with console.status("comparing with the reference") as status:
-            results = bench_ops(QUICK if quick else FULL_SIZE, lambda part: status.update(part))
-        write_page(out, results)
-    ours, rivals = results["causal"]["forward"]["aggregate"], results["causal"]["forward"]
-    for name, seconds in rivals.items():
-        print(f"{name}: {1000 * seconds:.2f} ms, {seconds / ours:.1f} × ours")
-    say(f"README.md, results.json and pictures in {out}")
+    with output_folder(out, resumable=False):
+        results = bench_ops(QUICK if quick else FULL_SIZE)
+        write_ops_page(out, results)
+    forward = results["causal"]["forward"]
+    for name, seconds in forward.items():
+        ratio = seconds / forward["aggregate"]
+        print(f"{name}: {1000 * seconds:.2f} ms, {ratio:.1f} × the time of aggregate")
+    print(f"Wrote README.md, table.md, results.json and figures to {out}")
 
 
-@app.command(epilog="Example: python -m research bench text --sets ag-news --out runs/bench-text")
+@app.command(epilog="Example: python -m research bench text --datasets ag-news --threads 1,2")
 def text(
-    sets: Annotated[
-        str, typer.Option(help="Names that `hyperagg data list` shows, separated by commas.")
+    datasets: Annotated[
+        str, typer.Option(help="Names listed by `hyperagg data list`, separated by commas.")
     ] = "imdb,ag-news",
-    threads: Annotated[str, typer.Option(help="How many, separated by commas.")] = "1,2",
-    out: Annotated[Path, typer.Option(help="Folder for the page and its figures.")] = Path(
-        "runs/bench-text"
-    ),
-    quick: Annotated[bool, typer.Option("--quick", help="Few rows, to try it out.")] = False,
+    threads: Annotated[
+        str, typer.Option(help="Numbers of threads to measure, separated by commas.")
+    ] = "1,2",
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/bench-text"),
+    quick: Quick = False,
 ) -> None:
-    """The classifier beside fastText: training, prediction, and time to the same accuracy."""
-    from rich.console import Console
-
+    """Compare the classifier with fastText: training, prediction, time to equal accuracy."""
     from hyperagg.data import load_dataset
     from research.benchmarks.text import FULL_TEXT, QUICK_TEXT, bench_text
     from research.benchmarks.text_page import text_table, write_text_page
 
-    numbers = _numbers(threads)
-    datasets = [load_dataset(name.strip()) for name in sets.split(",") if name.strip()]
-    if not datasets:
-        raise ValueError("--sets: name at least one")
-    console = Console(stderr=True)
-    with output_folder(out):
-        with console.status("fastText's files") as status:
-            results = bench_text(
-                datasets,
-                numbers,
-                QUICK_TEXT if quick else FULL_TEXT,
-                lambda part: status.update(part),
-            )
+    numbers = split_integers("--threads", threads)
+    loaded = [load_dataset(name) for name in split_names("--datasets", datasets)]
+    with output_folder(out, resumable=False):
+        results = bench_text(loaded, numbers, QUICK_TEXT if quick else FULL_TEXT)
         write_text_page(out, results)
     print(text_table(results))
-    say(f"README.md, table.md, results.json and ratios.png in {out}")
+    print(f"Wrote README.md, table.md, results.json and ratios.png to {out}")
 
 
 @app.command(epilog="Example: python -m research bench lm --threads 2 --out runs/bench-lm")
 def lm(
     threads: Annotated[
         str | None,
-        typer.Option(help="How many, separated by commas; else as many as PyTorch takes."),
+        typer.Option(
+            help="Numbers of threads to measure, separated by commas (default: PyTorch's)."
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the page and its figures.")] = Path(
-        "runs/bench-lm"
-    ),
-    quick: Annotated[bool, typer.Option("--quick", help="Small shapes, to try it out.")] = False,
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/bench-lm"),
+    quick: Quick = False,
 ) -> None:
-    """Language models of gates beside attention: training against length, decoding against
-    context."""
-    from rich.console import Console
-
+    """Compare gated language models with attention: training by length, decoding by context."""
     from research.benchmarks.language import FULL_LANGUAGE, QUICK_LANGUAGE, bench_language
     from research.benchmarks.language_page import (
         decoding_table,
@@ -103,23 +86,10 @@ def lm(
         write_language_page,
     )
 
-    numbers = None if threads is None else _numbers(threads)
-    console = Console(stderr=True)
-    with output_folder(out):
-        with console.status("models") as status:
-            results = bench_language(
-                numbers,
-                QUICK_LANGUAGE if quick else FULL_LANGUAGE,
-                lambda part: status.update(part),
-            )
+    numbers = None if threads is None else split_integers("--threads", threads)
+    with output_folder(out, resumable=False):
+        results = bench_language(numbers, QUICK_LANGUAGE if quick else FULL_LANGUAGE)
         write_language_page(out, results)
     print(training_table(results))
     print(decoding_table(results))
-    say(f"README.md, tables, results.json and speed.png in {out}")
-
-
-def _numbers(threads: str) -> list[int]:
-    numbers = [number.strip() for number in threads.split(",") if number.strip()]
-    if not numbers or not all(number.isdecimal() and int(number) for number in numbers):
-        raise ValueError(f"--threads {threads}: give whole numbers, 1 or more, as in 1,2")
-    return [int(number) for number in numbers]
+    print(f"Wrote README.md, tables, results.json and speed.png to {out}")

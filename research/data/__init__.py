@@ -1,1 +1,1 @@
-"""Data sets that only studies need."""
+"""Data sets that only the studies need."""

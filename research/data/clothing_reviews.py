@@ -1,4 +1,4 @@
-"""Reviews of women's clothing: a text beside numbers and categories."""
+"""Reviews of women's clothing: texts with numbers and categories."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ COLUMNS = (
     "department",
     "class_name",
 )
-TEST_SHARE = 0.2
+TEST_FRACTION = 0.2
 
 
 @dataclass(frozen=True)
 class Reviews:
-    """Rows of a table, by column; None where a cell is empty."""
+    """A table by column; empty cells are None."""
 
     cells: dict[str, list[Any]] = field(repr=False)
 
@@ -37,14 +37,14 @@ class Reviews:
         return len(self.cells["rating"])
 
     def texts(self) -> list[str | None]:
-        """Title and text, a line each; None where a row has neither."""
+        """Join title and text, one line each; None where a row has neither."""
         pairs = zip(self.cells["title"], self.cells["review_text"])
         return ["\n".join(part for part in pair if part) or None for pair in pairs]
 
 
 @dataclass(frozen=True)
 class ClothingReviews:
-    """What to learn from and what to measure on, and where it came from."""
+    """Training rows, test rows, and where they came from."""
 
     train: Reviews
     test: Reviews
@@ -52,15 +52,17 @@ class ClothingReviews:
 
 
 def load_clothing_reviews() -> ClothingReviews:
-    """23,486 reviews with the age of who wrote, a rating of 1 to 5, whether the piece is
-    recommended, how many found the review helpful, and three levels of category.
+    """Load 23,486 reviews of clothing.
 
-    A fifth of the rows, drawn once and for all, is the test: there is no official split. 845 rows
-    have no text. From HYPERAGG_DATA (clothing-reviews/train.parquet) alone: its source asks for an
-    account.
+    Each row has the age of the author, a rating of 1 to 5, whether the author recommends the
+    product, how many readers found the review helpful, and three levels of category. 845 rows have
+    no text. There is no official split: a fixed random fifth of the rows is the test split.
+
+    The file is read from HYPERAGG_DATA (clothing-reviews/train.parquet), since its source
+    requires an account.
 
     Raises:
-        ValueError: it is not there, or lacks a column.
+        ValueError: the file is missing, or lacks a column.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -78,9 +80,9 @@ def load_clothing_reviews() -> ClothingReviews:
         columns = {name: table[name].to_pylist() for name in COLUMNS}
     except (pa.ArrowException, OSError, KeyError) as error:
         reason = (str(error).splitlines() or [""])[0]
-        raise DataError(f"{path} has not the columns {', '.join(COLUMNS)} ({reason})") from error
+        raise DataError(f"{path}: expected the columns {', '.join(COLUMNS)} ({reason})") from error
     order = np.random.default_rng(20261126).permutation(table.num_rows)
-    borders = np.split(order, [round(TEST_SHARE * len(order))])
+    borders = np.split(order, [round(TEST_FRACTION * len(order))])
     test, train = (
         Reviews({name: [cells[i] for i in np.sort(part)] for name, cells in columns.items()})
         for part in borders

@@ -1,4 +1,4 @@
-"""A digit that is written and spoken: mnist and fsdd, paired."""
+"""Digits that are written and spoken: mnist and fsdd, paired."""
 
 from __future__ import annotations
 
@@ -13,37 +13,38 @@ __all__ = ["Pairs", "pair"]
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pictures, each with a recording of the same digit.
+    """Images, each with a recording of the same digit.
 
     Args:
         images: (rows, 28, 28) uint8.
-        sounds: one a row, (samples,) int16 at `rate`; many rows share a recording.
+        audio: one recording per row, (samples,) int16; rows share recordings.
         labels: (rows,) int64.
-        rate: samples a second.
+        sample_rate: samples per second.
     """
 
     images: np.ndarray = field(repr=False)
-    sounds: list[np.ndarray] = field(repr=False)
+    audio: list[np.ndarray] = field(repr=False)
     labels: np.ndarray = field(repr=False)
-    rate: int
+    sample_rate: int
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def pair(images: Images, sounds: AudioClips, seed: int) -> Pairs:
-    """Every picture with a recording of the same digit.
+def pair(images: Images, recordings: AudioClips, seed: int) -> Pairs:
+    """Pair every image with a recording of the same digit.
 
-    Which one a picture gets, the seed decides; all recordings of a digit are used equally often,
-    give or take one.
+    The seed decides which recording an image gets. The numbers of times that two recordings of a
+    digit are used differ by at most one.
     """
     rng = np.random.default_rng(seed)
     chosen = np.zeros(len(images), dtype=np.int64)
     for digit in np.unique(images.labels):
-        rows, own = (np.flatnonzero(part.labels == digit) for part in (images, sounds))
-        turns = -(-len(rows) // len(own))
-        order = np.concatenate([rng.permutation(own) for _ in range(turns)])
+        rows, own = (np.flatnonzero(part.labels == digit) for part in (images, recordings))
+        repeats = -(-len(rows) // len(own))
+        order = np.concatenate([rng.permutation(own) for _ in range(repeats)])
         chosen[rows] = order[: len(rows)]
-    recordings = [sounds[i] for i in range(len(sounds))]
-    heard = [recordings[i] for i in chosen.tolist()]
-    return Pairs(images.images, heard, images.labels, sounds.sample_rate)
+    clips = [recordings[i] for i in range(len(recordings))]
+    return Pairs(
+        images.images, [clips[i] for i in chosen.tolist()], images.labels, recordings.sample_rate
+    )

@@ -1,1 +1,1 @@
-"""Models that only studies need."""
+"""Models that only the studies need."""

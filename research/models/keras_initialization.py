@@ -1,14 +1,17 @@
-"""How the weights of Keras's layers start, for the source's models."""
+"""Initialization of weights as in Keras, for the models of Ekin (2025)."""
 
 from __future__ import annotations
 
 from torch import nn
 
-__all__ = ["start_as_keras"]
+__all__ = ["initialize_like_keras"]
 
 
-def start_as_keras(model: nn.Module) -> None:
-    """Embeddings uniform within 0.05, linear maps after Glorot, biases zero; in place."""
+def initialize_like_keras(model: nn.Module) -> None:
+    """Initialize embeddings uniformly in ±0.05, linear maps after Glorot and biases to zero.
+
+    The parameters change in place.
+    """
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             nn.init.uniform_(module.weight, -0.05, 0.05)

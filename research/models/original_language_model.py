@@ -1,12 +1,12 @@
-"""The source's language model: one mixer between an embedding and a softmax, nothing else.
+"""The language model of Ekin (2025): one mixer between an embedding and a softmax.
 
     aggregation       c_i = sum_{t<=i} W (e_t * p_t)  +  noise
     no mixing         c_i = W (e_i * p_i)  +  noise
     attention         c_i = attention over t <= i of e_t + p_t
     logits_i  =  V c_i + b
 
-It is here to reproduce the source's figures: there is no residual and no norm, sums grow with the
-place, and embeddings of 0.05 times sinusoids make small products.
+The model serves to reproduce published figures. It has neither a residual connection nor a norm,
+so sums grow with the position, and embeddings of ±0.05 times sinusoids give small products.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from torch import Tensor, nn
 from hyperagg.layers import Aggregation
 from hyperagg.layers.positions import SinusoidalPositions
 from hyperagg.ops.masks import Causal, Mask, Window
-from research.models.keras_initialization import start_as_keras
+from research.models.keras_initialization import initialize_like_keras
 
-__all__ = ["MixerName", "SourceLanguageModel"]
+__all__ = ["MixerName", "OriginalLanguageModel"]
 
 MixerName = Literal["aggregation", "attention", "no mixing", "masked product"]
 
-# Places whose logits exist at one time: 20 MB of 10,000 words.
+# Positions whose logits exist at the same time: 20 MB for 10,000 words.
 CHUNK = 512
 
 
-class SourceLanguageModel(nn.Module):
-    """Token ids to a context a place, and from it the next token; starts as Keras does.
+class OriginalLanguageModel(nn.Module):
+    """Map token ids to one context vector per position, and predict the next token from it.
 
     Args:
-        vocabulary: V.
-        mixer: see the module; "masked product" is aggregation as the source computes it, the same
-            layer with an (N, N) mask for every row.
+        vocab_size: V.
+        mixer: see the module docstring; "masked product" is aggregation as Ekin (2025) computes
+            it, the same layer with an (N, N) mask for every row.
         d_model: D.
-        length: how many places there are positions for.
+        max_length: number of position vectors.
 
-    Cost: O(n D^2 + n D V), of attention and the masked product O(n^2 D) more.
-    Source: the source document's AG News row.
+    Cost: O(n D^2 + n D V); attention and the masked product add O(n^2 D).
+    Source: Ekin (2025), AG News.
     """
 
-    def __init__(self, vocabulary: int, mixer: MixerName, d_model: int, length: int) -> None:
+    def __init__(self, vocab_size: int, mixer: MixerName, d_model: int, max_length: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary, d_model)
-        self.positions = SinusoidalPositions(d_model, length)
+        self.embedding = nn.Embedding(vocab_size, d_model)
+        self.positions = SinusoidalPositions(d_model, max_length)
         self.mixer = _mixer(mixer, d_model)
         self.adds_positions = mixer == "attention"
-        self.head = nn.Linear(d_model, vocabulary)
-        start_as_keras(self)
+        self.head = nn.Linear(d_model, vocab_size)
+        initialize_like_keras(self)
 
     def forward(self, token_ids: Int[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
-        """(B, N, D) contexts, the softmax's input, of ids (B, N)."""
+        """Compute the (B, N, D) input of the softmax from (B, N) token ids."""
         e, p = self.embedding(token_ids), self.positions(token_ids.shape[1])
         return self.mixer(e + p if self.adds_positions else e * p)
 
@@ -63,30 +63,30 @@ class SourceLanguageModel(nn.Module):
     def losses(
         self, token_ids: Int[Tensor, "B N"], targets: Int[Tensor, "B N"]
     ) -> Float[Tensor, "B N"]:
-        """(B, N) -log p(target) in nats of every place."""
+        """Compute -log p(target) in nats for every position, (B, N)."""
         parts = self(token_ids).flatten(0, 1).split(CHUNK)
         pairs = zip(parts, targets.flatten().split(CHUNK))
-        found = [F.cross_entropy(self.head(c), t, reduction="none") for c, t in pairs]
-        return torch.cat(found).view(targets.shape)
+        losses = [F.cross_entropy(self.head(c), t, reduction="none") for c, t in pairs]
+        return torch.cat(losses).view(targets.shape)
 
     def accumulate(
         self, token_ids: Int[Tensor, "B N"], targets: Int[Tensor, "B N"]
     ) -> Float[Tensor, ""]:
-        """The mean loss over all places; its gradients are added to those of the parameters.
+        """Compute the mean loss and add its gradients to those of the parameters.
 
-        The softmax goes by chunks forth and back, so that (B N, V) logits never exist.
+        Softmax and its gradient are computed in chunks, so the (B N, V) logits never exist.
         """
-        contexts, wanted = self(token_ids).flatten(0, 1), targets.flatten()
-        slopes, total = torch.empty_like(contexts), contexts.new_zeros(())
-        chunks = zip(contexts.detach().split(CHUNK), wanted.split(CHUNK), slopes.split(CHUNK))
-        for part, wants, slope in chunks:
+        contexts, targets = self(token_ids).flatten(0, 1), targets.flatten()
+        gradients, total = torch.empty_like(contexts), contexts.new_zeros(())
+        chunks = zip(contexts.detach().split(CHUNK), targets.split(CHUNK), gradients.split(CHUNK))
+        for part, target, gradient in chunks:
             part.requires_grad_()
-            loss = F.cross_entropy(self.head(part), wants, reduction="sum") / len(wanted)
+            loss = F.cross_entropy(self.head(part), target, reduction="sum") / len(targets)
             loss.backward()
             assert part.grad is not None
-            slope.copy_(part.grad)
+            gradient.copy_(part.grad)
             total += loss.detach()
-        contexts.backward(slopes)
+        contexts.backward(gradients)
         return total
 
 
@@ -103,7 +103,7 @@ class _SumMixer(nn.Module):
 
 
 class _AttentionMixer(nn.Module):
-    """Keras's MultiHeadAttention(num_heads=4, key_dim=D), causal: heads as wide as the model."""
+    """Causal MultiHeadAttention(num_heads=4, key_dim=D) of Keras: each head has D channels."""
 
     heads = 4
 

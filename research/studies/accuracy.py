@@ -1,4 +1,4 @@
-"""Accuracy and time of the default classifier and of what it replaces, set by set."""
+"""Accuracy and training time of the default classifier and of baselines, per data set."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ __all__ = ["accuracy_table", "write_accuracy"]
 
 
 def write_accuracy(out: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
-    """results.json and table.md in `out`; `results` are those of `compare`, by data set."""
+    """Write results.json and table.md to `out`.
+
+    Args:
+        out: an existing folder.
+        results: the results of `hyperagg.classifier.compare.compare`, by data set.
+    """
     write_results(out, results)
     with atomic_write(out / "table.md") as draft:
         draft.write_text(accuracy_table(results), "utf-8")
 
 
 def accuracy_table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Test accuracy in % and, in brackets, seconds from texts in memory to a model."""
+    """Format test accuracy in %, with the seconds from texts in memory to a model in brackets."""
     models = list(dict.fromkeys(name for result in results.values() for name in result["models"]))
     rows = [
         [
@@ -35,4 +40,4 @@ def accuracy_table(results: Mapping[str, Mapping[str, Any]]) -> str:
         ]
         for dataset, result in results.items()
     ]
-    return markdown_table(["set", "training rows", *models], rows)
+    return markdown_table(["dataset", "training rows", *models], rows)

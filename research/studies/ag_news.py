@@ -1,18 +1,19 @@
-"""The source's AG News row: a perplexity of 2.99 for aggregation, 3.15 for attention.
+"""The AG News row of Ekin (2025): perplexity 2.99 for aggregation, 3.15 for attention.
 
-Its protocol to the letter: one layer of 256 channels, 10,000 words, texts padded to 256 places, and
-the next token to be foretold at every place, padding after padding included. Most places are
-padding, so that figure says little about words. Next to it stands what says more: the perplexity
-over the places whose next token is a word, the same model without a mixer, and two models that
-count (`research.studies.ngram_language_models`).
+The original protocol is followed to the letter: one layer of 256 channels, 10,000 words, texts
+padded to 256 positions, and the next token predicted at every position, padding after padding
+included. Most positions are padding, so that figure says little about words. Beside it stand the
+perplexity of the positions whose next token is a word, the same model without a mixer, and two
+n-gram models (`research.studies.ngram_language_models`).
 """
 
 from __future__ import annotations
 
+import logging
 import string
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,27 +30,29 @@ from hyperagg._common.runs import Runs
 from hyperagg.data import Dataset
 from hyperagg.data.datasets.ag_news import ENTRY
 from hyperagg.text import Ragged
-from research.models.original_language_model import MixerName, SourceLanguageModel
-from research.studies.ag_news_training import BATCH, step_seconds, train
+from research.models.original_language_model import MixerName, OriginalLanguageModel
+from research.studies.ag_news_training import BATCH_SIZE, step_seconds, train
 from research.studies.cosines import write_cosines
 from research.studies.ngram_language_models import PADDING, Bigram, Unigram
 
-__all__ = ["SOURCE_FIGURES", "ag_news_source", "ag_news_table"]
+__all__ = ["ORIGINAL_FIGURES", "ag_news_original", "ag_news_table"]
 
-SOURCE_FIGURES = {"aggregation": 2.99, "attention": 3.15}
-SOURCE_COSINE_DEVIATIONS = {"aggregation": 0.106, "attention": 0.339}
-VOCABULARY, LENGTH, D_MODEL, EPOCHS = 10_000, 256, 256, 30
+logger = logging.getLogger(__name__)
+
+ORIGINAL_FIGURES = {"aggregation": 2.99, "attention": 3.15}
+ORIGINAL_COSINE_DEVIATIONS = {"aggregation": 0.106, "attention": 0.339}
+VOCAB_SIZE, LENGTH, D_MODEL, EPOCHS = 10_000, 256, 256, 30
 
 TRAINED: tuple[MixerName, ...] = ("aggregation", "attention", "no mixing")
 TIMED: tuple[MixerName, ...] = (*TRAINED, "masked product")
-COUNTED: dict[str, type[Unigram] | type[Bigram]] = {"unigram": Unigram, "bigram": Bigram}
+NGRAM_MODELS: dict[str, type[Unigram] | type[Bigram]] = {"unigram": Unigram, "bigram": Bigram}
 
 _UNKNOWN, _FIRST_WORD = 1, 2
-# Keras's TextVectorization takes punctuation out and closes the gap.
-_UNPUNCTUATED = str.maketrans("", "", string.punctuation)
+# Keras's TextVectorization removes punctuation and closes the gap.
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def ag_news_source(
+def ag_news_original(
     dataset: Dataset,
     out: Path,
     *,
@@ -58,107 +61,114 @@ def ag_news_source(
     test_texts: int | None = None,
     resume: bool = False,
     progress: bool = True,
-    say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Train and measure all models; write results.json, table.md, cosines.png and checkpoints.
 
     Args:
         dataset: "ag-news".
-        out: the folder for everything that is written.
-        epochs: other than the protocol's; the last one is measured, on the test rows.
-        texts: learn so many training texts, chosen by chance, and not all. The vocabulary is that
-            of all.
-        test_texts: measure on so many test texts, likewise.
-        resume: go on after the last whole epoch of an earlier, interrupted call.
-        progress: show bars.
-        say: told in a line what was measured.
+        out: output folder.
+        epochs: number of epochs (default: 30, those of the protocol). The last one is measured on
+            the test rows.
+        texts: number of training texts, drawn at random (default: all). The vocabulary is learned
+            from all texts.
+        test_texts: number of test texts, drawn at random (default: all).
+        resume: continue after the last whole epoch of an interrupted call.
+        progress: show progress bars.
 
     Returns:
-        the contents of results.json.
+        The contents of results.json.
 
     Raises:
-        ValueError: what is in `out` comes of other arguments.
+        ValueError: `out` holds runs with other arguments.
     """
     epochs = epochs or EPOCHS
-    vocabulary = _words(dataset.train.texts)
-    size = len(vocabulary) + _FIRST_WORD
-    learned = _ids(_some(dataset.train.texts, texts), vocabulary)
-    test = _ids(_some(dataset.test.texts, test_texts), vocabulary)
+    vocabulary = _vocabulary(dataset.train.texts)
+    vocab_size = len(vocabulary) + _FIRST_WORD
+    train_ids = _token_ids(_sample(dataset.train.texts, texts), vocabulary)
+    test_ids = _token_ids(_sample(dataset.test.texts, test_texts), vocabulary)
     rows = {
-        "train": len(learned),
-        "train_here": len(dataset.train),
+        "train": len(train_ids),
+        "train_available": len(dataset.train),
         "train_published": ENTRY.rows[0],
-        "test": len(test),
+        "test": len(test_ids),
     }
-    say(_told(rows, epochs))
-    what = f"{dataset.name}, source protocol, {rows}, {epochs} epochs"
+    logger.info(_rows_line(rows, epochs))
+    what = f"{dataset.name}, original protocol, {rows}, {epochs} epochs"
     if not resume:
-        # Otherwise what an earlier call left would be taken for this one's, were this one resumed.
+        # A later --resume must not take the files of an earlier call for those of this one.
         for path in (out / "runs.json", *(_checkpoint(out, name) for name in TRAINED)):
             remove_checkpoint(path)
     runs = Runs(out / "runs.json", what, resume)
     for name in TRAINED:
         if name not in runs.done:
             torch.manual_seed(0)
-            model = SourceLanguageModel(size, name, D_MODEL, LENGTH)
-            run = train(model, name, learned, epochs, _checkpoint(out, name), what, progress)
-            runs.add(name, {**run, **_perplexities(_nats(model, name, test, progress), test)})
-        _say(say, name, runs.done[name])
-    for counted, counting in COUNTED.items():
-        if counted not in runs.done:
-            runs.add(counted, _count(counting, learned, test, size))
-        _say(say, counted, runs.done[counted])
+            model = OriginalLanguageModel(vocab_size, name, D_MODEL, LENGTH)
+            run = train(model, name, train_ids, epochs, _checkpoint(out, name), what, progress)
+            nats = _nats(model, name, test_ids, progress)
+            runs.add(name, {**run, **_perplexities(nats, test_ids)})
+        _log_run(name, runs.done[name])
+    for ngram, ngram_model in NGRAM_MODELS.items():
+        if ngram not in runs.done:
+            runs.add(ngram, _count(ngram_model, train_ids, test_ids, vocab_size))
+        _log_run(ngram, runs.done[ngram])
     if "steps" not in runs.done:
-        models = {name: SourceLanguageModel(size, name, D_MODEL, LENGTH) for name in TIMED}
-        runs.add("steps", step_seconds(models, learned[:BATCH]))
+        models = {name: OriginalLanguageModel(vocab_size, name, D_MODEL, LENGTH) for name in TIMED}
+        runs.add("steps", step_seconds(models, train_ids[:BATCH_SIZE]))
     steps = runs.done["steps"]
     results: dict[str, Any] = {
-        "protocol": "source",
+        "protocol": "original",
         "dataset": dataset.name,
         "source": dataset.source,
         "rows": rows,
         "epochs": epochs,
-        "batch": BATCH,
-        "vocabulary": size,
-        "places_of_words": float((test[:, 1:] != PADDING).mean()),
-        "unknown_words": float((test == _UNKNOWN).sum() / (test != PADDING).sum()),
+        "batch_size": BATCH_SIZE,
+        "vocab_size": vocab_size,
+        "word_positions": float((test_ids[:, 1:] != PADDING).mean()),
+        "unknown_words": float((test_ids == _UNKNOWN).sum() / (test_ids != PADDING).sum()),
         "environment": environment(),
-        "models": {name: runs.done[name] for name in (*TRAINED, *COUNTED)},
+        "models": {name: runs.done[name] for name in (*TRAINED, *NGRAM_MODELS)},
         "step_seconds": steps,
         "ratios": {
             name: {part: seconds / steps["aggregation"][part] for part, seconds in own.items()}
             for name, own in steps.items()
             if name != "aggregation"
         },
-        "source_figures": SOURCE_FIGURES,
-        "source_cosine_deviations": SOURCE_COSINE_DEVIATIONS,
+        "original_figures": ORIGINAL_FIGURES,
+        "original_cosine_deviations": ORIGINAL_COSINE_DEVIATIONS,
         "orthogonality": _orthogonality(out),
     }
     write_results(out, results)
     with atomic_write(out / "table.md") as draft:
-        table = markdown_table(_COLUMNS, _cells(results))
-        draft.write_text(f"{table}\n{_told(rows, epochs)}\n", "utf-8")
+        draft.write_text(ag_news_page(results), "utf-8")
     return results
 
 
+def ag_news_page(results: dict[str, Any]) -> str:
+    """Format table.md: the models, and how many rows they were trained and tested on."""
+    table = markdown_table(_COLUMNS, _cells(results))
+    return f"{table}\n{_rows_line(results['rows'], results['epochs'])}\n"
+
+
 def ag_news_table(results: dict[str, Any]) -> Table:
-    """The models as a table for the terminal."""
-    title = f"AG News, {results['protocol']} protocol (×: of aggregation's time)"
+    """Format the models as a table for the terminal."""
+    title = f"AG News, {results['protocol']} protocol (×: multiples of aggregation's time)"
     return make_table(title, _COLUMNS, _cells(results))
 
 
-def _told(rows: dict[str, int], epochs: int) -> str:
+def _rows_line(rows: dict[str, int], epochs: int) -> str:
     return (
-        f"{rows['train']:,} training texts of the {rows['train_here']:,} that are here "
+        f"{rows['train']:,} training texts of {rows['train_available']:,} available ones "
         f"({rows['train_published']:,} are published), {rows['test']:,} test texts, "
         f"{epochs} epoch{'s' * (epochs > 1)}"
     )
 
 
-def _say(say: Callable[[str], None], name: str, run: dict[str, Any]) -> None:
-    say(
-        f"{name}: perplexity {run['perplexity_counting_padding']:.2f} counting padding, "
-        f"{run['perplexity']:.1f} of the words alone"
+def _log_run(name: str, run: dict[str, Any]) -> None:
+    logger.info(
+        "%s: perplexity %.2f with padding, %.1f of words alone",
+        name,
+        run["perplexity_with_padding"],
+        run["perplexity"],
     )
 
 
@@ -166,36 +176,36 @@ def _checkpoint(out: Path, name: str) -> Path:
     return out / "models" / f"{name.replace(' ', '-')}.safetensors"
 
 
-def _words(texts: Sequence[str]) -> dict[str, int]:
-    """Ids by falling use; padding and all rarer words are two of the 10,000, as in Keras."""
+def _vocabulary(texts: Sequence[str]) -> dict[str, int]:
+    """Number words by falling frequency; padding and unknown words are two ids, as in Keras."""
     counts = Counter(word for text in texts for word in _split(text))
-    kept = [word for word, _ in counts.most_common(VOCABULARY - _FIRST_WORD)]
+    kept = [word for word, _ in counts.most_common(VOCAB_SIZE - _FIRST_WORD)]
     return {word: i for i, word in enumerate(kept, start=_FIRST_WORD)}
 
 
 def _split(text: str) -> list[str]:
-    return text.lower().translate(_UNPUNCTUATED).split()
+    return text.lower().translate(_NO_PUNCTUATION).split()
 
 
-def _some(texts: Sequence[str], number: int | None) -> Sequence[str]:
+def _sample(texts: Sequence[str], number: int | None) -> Sequence[str]:
     if number is None or number >= len(texts):
         return texts
     return [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[:number]]
 
 
-def _ids(texts: Sequence[str], vocabulary: dict[str, int]) -> np.ndarray:
-    """(rows, LENGTH + 1) int32, since each of LENGTH places has a next one to foretell."""
+def _token_ids(texts: Sequence[str], vocabulary: dict[str, int]) -> np.ndarray:
+    """(rows, LENGTH + 1) int32: each of LENGTH positions has a next token to predict."""
     rows = [[vocabulary.get(word, _UNKNOWN) for word in _split(text)] for text in texts]
     flat = np.array([i for row in rows for i in row], dtype=np.int32)
-    borders = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
-    return Ragged(flat, borders).padded(LENGTH + 1)
+    cu_seqlens = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+    return Ragged(flat, cu_seqlens).padded(LENGTH + 1)
 
 
-def _nats(model: SourceLanguageModel, name: str, ids: np.ndarray, progress: bool) -> np.ndarray:
+def _nats(model: OriginalLanguageModel, name: str, ids: np.ndarray, progress: bool) -> np.ndarray:
     """(rows, LENGTH) -log p(next id)."""
     model.eval()
     batches = track(
-        torch.from_numpy(ids).long().split(BATCH),
+        torch.from_numpy(ids).long().split(BATCH_SIZE),
         f"{name}, test texts",
         console=Console(stderr=True),
         transient=True,
@@ -208,15 +218,15 @@ def _perplexities(nats: np.ndarray, ids: np.ndarray) -> dict[str, float]:
     words = ids[:, 1:] != PADDING
     return {
         "perplexity": float(np.exp(nats[words].mean(dtype=np.float64))),
-        "perplexity_counting_padding": float(np.exp(nats.mean(dtype=np.float64))),
+        "perplexity_with_padding": float(np.exp(nats.mean(dtype=np.float64))),
     }
 
 
 def _count(
-    counting: type[Unigram] | type[Bigram], learned: np.ndarray, test: np.ndarray, size: int
+    ngram_model: type[Unigram] | type[Bigram], train: np.ndarray, test: np.ndarray, vocab_size: int
 ) -> dict[str, Any]:
     started = time.perf_counter()
-    model = counting(learned, size)
+    model = ngram_model(train, vocab_size)
     seconds = time.perf_counter() - started
     return {
         "parameters": model.parameters,
@@ -227,39 +237,39 @@ def _count(
 
 
 def _orthogonality(out: Path) -> dict[str, Any]:
-    """Cosines of the trained word embeddings beside untrained ones; draws them as well."""
-    tables = {}
-    for name in SOURCE_FIGURES:
+    """Draw and measure the cosines of trained word embeddings beside untrained ones."""
+    embeddings = {}
+    for name in ORIGINAL_FIGURES:
         weights, _ = read_checkpoint(_checkpoint(out, name))
-        tables[name] = weights["model.embedding.weight"][_FIRST_WORD:]
-    return write_cosines(tables, out / "cosines.png")
+        embeddings[name] = np.asarray(weights["model.embedding.weight"])[_FIRST_WORD:]
+    return write_cosines(embeddings, out / "cosines.png")
 
 
 _COLUMNS = [
     "model",
-    "perplexity, padding counted",
-    "of the words alone",
+    "perplexity with padding",
+    "perplexity of words",
     "parameters",
-    "s/epoch",
+    "s per epoch",
     "step",
     "below the softmax",
 ]
 
 
 def _cells(results: dict[str, Any]) -> list[list[str]]:
-    quoted = [
-        [f"{name}, the source's figure", f"{figure:.2f}", *[""] * 5]
-        for name, figure in results["source_figures"].items()
+    published = [
+        [f"{name}, Ekin (2025)", f"{figure:.2f}", *[""] * 5]
+        for name, figure in results["original_figures"].items()
     ]
     models = {**results["models"], "masked product": None}
-    return quoted + [[name, *_figures(name, own, results)] for name, own in models.items()]
+    return published + [[name, *_figures(name, own, results)] for name, own in models.items()]
 
 
 def _figures(name: str, model: dict[str, Any] | None, results: dict[str, Any]) -> list[str]:
     cells = [""] * 4
     if model is not None:
         cells = [
-            f"{model['perplexity_counting_padding']:.2f}",
+            f"{model['perplexity_with_padding']:.2f}",
             f"{model['perplexity']:.1f}",
             f"{model['parameters']:,}",
             f"{model['train_seconds_per_epoch']:.1f}",

@@ -1,14 +1,15 @@
-"""How many tokens a sum of d numbers can hold: measured over d and n, beside the theory.
+"""How many tokens a sum of d numbers holds: measured over d and n, and predicted by theory.
 
-Every point of the grid has a seed of its own, made from the study's, the kind, d, n and V, so that
-the order of the points and where a study was stopped change nothing.
+Every point of the grid has its own seed, derived from the seed of the study, the kind, d, n and V,
+so the order of the points and interruptions do not change the results.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,18 +27,22 @@ from research.analysis.figures import draw_capacity
 
 __all__ = ["DIMENSIONS", "LENGTHS", "LEVELS", "TRAINED", "retrieval", "retrieval_tables"]
 
+logger = logging.getLogger(__name__)
+
 DIMENSIONS = tuple(2**k for k in range(5, 13))
 LENGTHS = tuple(2**k for k in range(2, 13))
-# Training takes half a minute a point.
+# Training takes half a minute per point.
 TRAINED_DIMENSIONS, TRAINED_LENGTHS = (32, 64, 128), (4, 8, 16, 32, 64)
 TRAINED, PANEL = "trained", "trained; predicted: random signs"
-# How much a memory holds depends on how many tokens there are to choose from.
+# The number of tokens that a memory holds depends on the size of the vocabulary.
 VOCABULARIES, VOCABULARY_DIMENSION = (16, 128, 1024, 8192), 512
 LEVELS = (0.99, 0.5)
 
 
 @dataclass(frozen=True)
 class Point:
+    """A point of the grid."""
+
     kind: str
     d: int
     n: int
@@ -61,31 +66,29 @@ def retrieval(
     seed: int = 0,
     resume: bool = False,
     progress: bool = False,
-    say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Measure and predict every point; write results.json, three tables and capacity.png.
 
     Args:
-        out: the folder.
-        dimensions, lengths: the grid, None: DIMENSIONS and LENGTHS; trained memories take those of
-            it that are small enough.
-        retrievals: places that are asked for at each point.
-        seed: the root of the seeds of all points.
-        resume: go on after the last point of an earlier call.
-        progress: show a bar.
-        say: told in a line what a kind's frontier is.
+        out: output folder.
+        dimensions, lengths: the grid (default: DIMENSIONS and LENGTHS). Trained memories use those
+            values that are small enough.
+        retrievals: number of positions to retrieve at each point.
+        seed: root of the seeds of all points.
+        resume: continue after the last point of an earlier call.
+        progress: show a progress bar.
 
     Returns:
-        the contents of results.json.
+        The contents of results.json.
 
     Raises:
-        ValueError: a d below 2 or an n below 4, or what is in `out` is of another.
+        ValueError: a d below 2 or odd, an n below 4, or `out` holds runs with other arguments.
     """
     dimensions, lengths = sorted(dimensions or DIMENSIONS), sorted(lengths or LENGTHS)
     for name, values, least in (("dimensions", dimensions, 2), ("lengths", lengths, 4)):
         if values[0] < least or (name == "dimensions" and any(d % 2 for d in values)):
             even = "even " if name == "dimensions" else ""
-            raise ValueError(f"{name}: {values[0]}; give {even}numbers of {least} or more")
+            raise ValueError(f"{name}={values}: expected {even}integers >= {least}")
     what = f"retrieval, d {dimensions}, n {lengths}, {retrievals} retrievals, seed {seed}"
     runs = Runs(out / "runs.json", what, resume)
     points = list(_points(dimensions, lengths))
@@ -118,7 +121,8 @@ def retrieval(
     panels = {kind if kind != TRAINED else PANEL: grid for kind, grid in results["kinds"].items()}
     draw_capacity(panels, out / "capacity.png")
     for kind, grid in results["kinds"].items():
-        say(f"{kind}: measured and predicted accuracy differ by {grid['difference']:.3f}")
+        difference = grid["difference"]
+        logger.info("%s: measured and predicted accuracy differ by %.3f", kind, difference)
     return results
 
 
@@ -139,14 +143,14 @@ def _measured(point: Point, retrievals: int, root: int) -> dict[str, float]:
     kind, d, n, v = point.kind, point.d, point.n, point.vocabulary
     if kind == TRAINED:
         memory = train(d, n, seed, vocabulary=v)
-        found = accuracy(lambda: memory, retrievals, seed + 1)
-        # There is no theory of what training finds; beside it stands what chance would do.
-        foretold = predicted("random signs", d, n, v)
+        measured = accuracy(lambda: memory, retrievals, seed + 1)
+        # There is no theory of trained memories; the prediction for random signs is the reference.
+        expected = predicted("random signs", d, n, v)
     else:
-        found = accuracy(lambda: KINDS[kind].draw(d, n, v), retrievals, seed)
-        foretold = predicted(kind, d, n, v)
+        measured = accuracy(lambda: KINDS[kind].draw(d, n, v), retrievals, seed)
+        expected = predicted(kind, d, n, v)
     seconds = time.perf_counter() - start
-    return {"measured": found, "predicted": foretold, "seconds": seconds}
+    return {"measured": measured, "predicted": expected, "seconds": seconds}
 
 
 def _grid(
@@ -157,7 +161,7 @@ def _grid(
     lengths: Sequence[int],
     vocabulary: int = VOCABULARY,
 ) -> dict[str, Any]:
-    """(D, N) accuracies of a kind, its frontiers over d, and how the two agree."""
+    """Collect the (D, N) accuracies of a kind, its frontiers, and how well the theory agrees."""
     if kind == TRAINED:
         dimensions = [d for d in dimensions if d in TRAINED_DIMENSIONS]
         lengths = [n for n in lengths if n in TRAINED_LENGTHS]
@@ -182,7 +186,7 @@ def _grid(
 def _agreement(
     measured: Sequence[float | None], predicted: Sequence[float | None]
 ) -> dict[str, float | int | None]:
-    """Where both have a frontier: Pearson's correlation of the logs, and the mean ratio."""
+    """Pearson correlation of the logarithms and mean ratio, where both have a frontier."""
     both = np.array([pair for pair in zip(measured, predicted) if None not in pair], dtype=float)
     if not len(both):
         return {"points": 0, "correlation": None, "ratio": None}
@@ -195,7 +199,7 @@ def _agreement(
 
 
 def retrieval_tables(results: dict[str, Any]) -> dict[str, str]:
-    """table.md: the frontiers; agreement.md: with the theory; vocabulary.md: of V."""
+    """Format table.md (frontiers), agreement.md (with the theory) and vocabulary.md (over V)."""
     return {
         "table.md": _frontier_table(results["kinds"]),
         "agreement.md": _agreement_table(results["kinds"]),
@@ -204,7 +208,7 @@ def retrieval_tables(results: dict[str, Any]) -> dict[str, str]:
 
 
 def _frontier_table(kinds: dict[str, Any]) -> str:
-    shown = [
+    columns = [
         (kind, level)
         for kind, grid in kinds.items()
         for level, both in grid["frontiers"].items()
@@ -214,7 +218,7 @@ def _frontier_table(kinds: dict[str, Any]) -> str:
     rows = []
     for d in dimensions:
         row = [f"{d:,}"]
-        for kind, level in shown:
+        for kind, level in columns:
             grid = kinds[kind]
             if d not in grid["dimensions"]:
                 row.append("")
@@ -222,11 +226,11 @@ def _frontier_table(kinds: dict[str, Any]) -> str:
             both, i = grid["frontiers"][level], grid["dimensions"].index(d)
             row.append(f"{_tokens(both['measured'][i])} / {_tokens(both['predicted'][i])}")
         rows.append(row)
-    return markdown_table(["d", *(f"{kind}, {float(at):.0%}" for kind, at in shown)], rows)
+    return markdown_table(["d", *(f"{kind}, {float(at):.0%}" for kind, at in columns)], rows)
 
 
 def _agreement_table(kinds: dict[str, Any]) -> str:
-    columns = ["kind", "accuracy apart"]
+    columns = ["kind", "mean difference of accuracy"]
     for level in LEVELS:
         columns += [f"{level:.0%}: frontiers", "correlation", "measured / predicted"]
     rows = []
@@ -252,8 +256,8 @@ def _vocabulary_table(vocabularies: dict[int, Any]) -> str:
         row, d = [f"{int(v):,}"], grid["dimensions"][0]
         for both in grid["frontiers"].values():
             n = both["measured"][0]
-            rate = "" if n is None else f"{d / (n * np.log(int(v))):.2f}"
-            row += [_tokens(n), _tokens(both["predicted"][0]), rate]
+            cost = "" if n is None else f"{d / (n * np.log(int(v))):.2f}"
+            row += [_tokens(n), _tokens(both["predicted"][0]), cost]
         rows.append(row)
     return markdown_table(columns, rows)
 

@@ -1,12 +1,13 @@
-"""Which d a task asks of each mixer at which n: sums beside attention, and beside none.
+"""Which d a task requires of each mixer at which n: sums, attention, and no mixer.
 
-All mixers have the same blocks and as many weights in them, the same steps of the same rows, and a
-rate each for every task, the better of RATES on held-out rows at the greatest d and the shortest n.
-Test rows decide nothing.
+All mixers have the same blocks with equal numbers of weights, and the same steps on the same rows.
+Each mixer has its own learning rate per task, the better of LEARNING_RATES on held-out rows at the
+largest d and the smallest n. Nothing is selected on test rows.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 import zlib
 from collections import Counter
@@ -23,59 +24,64 @@ from transformers import set_seed
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import environment, markdown_table, spread, write_results
 from hyperagg._common.runs import Runs
-from research.studies.sequence_reader import MIXERS, Reader, accuracy, train
-from research.studies.sequence_tasks import TASKS, MadeUp, Rows
+from research.studies.sequence_reader import MIXERS, SequenceReader, accuracy, train
+from research.studies.sequence_tasks import TASKS, Rows, SyntheticTask
 
-__all__ = ["RATES", "TASKS", "task_tables", "trained_tasks"]
+__all__ = ["LEARNING_RATES", "TASKS", "run_tasks", "task_tables"]
 
-RATES = (2e-3, 8e-3)
-# Of the way from the most frequent answer to no error.
-REACHED = 0.9
-_HELD, _TEST = 512, 1024
+logger = logging.getLogger(__name__)
+
+LEARNING_RATES = (2e-3, 8e-3)
+# A task counts as solved at this fraction of the way from the most frequent answer to no error.
+SOLVED = 0.9
+_VALIDATION, _TEST = 512, 1024
 
 
 @dataclass
 class _Data:
-    """Rows of a task at one n: to learn from, to choose by, to measure on."""
+    """Training, validation and test rows of a task at one n."""
 
     name: str
     n: int
-    held: Rows = field(init=False)
+    validation: Rows = field(init=False)
     test: Rows = field(init=False)
     chance: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.task = TASKS[self.name]
         rng = np.random.default_rng([zlib.crc32(self.name.encode()), self.n])
-        if isinstance(self.task, MadeUp):
-            self.held, self.test = (self.task.rows(self.n, k, rng) for k in (_HELD, _TEST))
-            counted = self.held.labels
+        if isinstance(self.task, SyntheticTask):
+            self.validation, self.test = (
+                self.task.rows(self.n, k, rng) for k in (_VALIDATION, _TEST)
+            )
+            labels = self.validation.labels
         else:
             rows, test = self.task.load(self.n)
-            order, tested = rng.permutation(len(rows.labels)), rng.permutation(len(test.labels))
-            self.held, self.train = rows.take(order[:_HELD]), rows.take(order[_HELD:])
-            self.test = test.take(tested[:_TEST])
-            counted = self.train.labels
-        answer = Counter(counted.ravel().tolist()).most_common(1)[0][0]
+            order, test_order = rng.permutation(len(rows.labels)), rng.permutation(len(test.labels))
+            self.validation = rows.take(order[:_VALIDATION])
+            self.train = rows.take(order[_VALIDATION:])
+            self.test = test.take(test_order[:_TEST])
+            labels = self.train.labels
+        answer = Counter(labels.ravel().tolist()).most_common(1)[0][0]
         self.chance = float((self.test.labels == answer).mean())
 
     @property
     def batch_size(self) -> int:
-        """A step has about as many tokens at every n, and a real one twice as many."""
-        tokens = 1024 if isinstance(self.task, MadeUp) else 2048
-        return max(4, min(32, tokens // self.held.inputs.shape[1]))
+        """Rows per step: about equally many tokens at every n, twice as many for real tasks."""
+        tokens = 1024 if isinstance(self.task, SyntheticTask) else 2048
+        return max(4, min(32, tokens // self.validation.inputs.shape[1]))
 
     def batches(self, seed: int) -> Callable[[int], Rows]:
         rng = np.random.default_rng(seed)
-        if isinstance(self.task, MadeUp):
-            made_up = self.task
-            return lambda step: made_up.rows(self.n, self.batch_size, rng)
+        if isinstance(self.task, SyntheticTask):
+            task = self.task
+            return lambda step: task.rows(self.n, self.batch_size, rng)
         return lambda step: self.train.take(
             rng.integers(0, len(self.train.labels), self.batch_size)
         )
 
 
-def trained_tasks(
+def run_tasks(
     out: Path,
     *,
     tasks: Sequence[str] = tuple(TASKS),
@@ -85,47 +91,45 @@ def trained_tasks(
     seeds: int = 1,
     resume: bool = False,
     progress: bool = False,
-    say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Train every mixer on every task, d and n; write results.json and two tables.
 
     Args:
-        out: the folder.
+        out: output folder.
         tasks: names of TASKS.
-        dimensions, lengths: d and n; None: those of each task.
-        steps: of training.
-        seeds: of weights and rows; the rate is chosen with the first.
-        resume: go on after the last run of an earlier call, be it with other tasks or sizes.
-        progress: show a bar.
-        say: told in a line what was measured.
+        dimensions, lengths: values of d and n (default: those of each task).
+        steps: number of training steps.
+        seeds: number of seeds for weights and rows. Learning rates are selected with the first.
+        resume: continue after the last run of an earlier call, also with other tasks or sizes.
+        progress: show a progress bar.
 
     Returns:
-        the contents of results.json.
+        The contents of results.json.
 
     Raises:
-        ValueError: a task that is not known, sizes that are too small, or what is in `out` was
-            trained otherwise.
+        ValueError: an unknown task, sizes that are too small, or `out` holds runs with another
+            number of steps.
     """
     for name in tasks:
         if name not in TASKS:
-            raise ValueError(f"there is no task {name}; there are {', '.join(TASKS)}")
+            raise ValueError(f"task={name!r}: expected one of {', '.join(TASKS)}")
     if min(lengths or [32]) < 32:
-        raise ValueError(f"lengths: {min(lengths or ())}; the tasks take 32 tokens or more")
+        raise ValueError(f"lengths={lengths}: expected integers >= 32")
     for d in dimensions or ():
         if d != 8 and (d < 16 or d % 16):
-            raise ValueError(f"dimensions: {d}; give 8 or multiples of 16, for attention's heads")
+            raise ValueError(f"dimensions={d}: expected 8 or a multiple of 16 (heads of attention)")
     runs = Runs(out / "runs.json", f"tasks, {steps} steps", resume)
-    found: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     for name in tasks:
         sizes = sorted(dimensions or TASKS[name].dimensions)
         study = _Study(name, sizes, sorted(lengths or TASKS[name].lengths), steps, seeds, runs)
-        found[name] = study.measured(progress, say)
+        measured[name] = study.measure(progress)
     results = {
         "steps": steps,
         "seeds": seeds,
-        "rates": list(RATES),
+        "learning_rates": list(LEARNING_RATES),
         "environment": environment(),
-        "tasks": found,
+        "tasks": measured,
     }
     write_results(out, results)
     for file, table in task_tables(results).items():
@@ -135,7 +139,7 @@ def trained_tasks(
 
 
 class _Study:
-    """One task."""
+    """The runs of one task."""
 
     def __init__(
         self,
@@ -148,62 +152,66 @@ class _Study:
     ) -> None:
         self.name, self.dimensions, self.lengths = name, dimensions, lengths
         self.steps, self.seeds, self.runs = steps, seeds, runs
-        # What answers at its last places alone needs to look back.
-        self.mixers = [m for m in MIXERS if m != "none" or not isinstance(TASKS[name], MadeUp)]
+        # A task that asks at the last positions cannot be solved without a mixer.
+        self.mixers = [
+            m for m in MIXERS if m != "identity" or not isinstance(TASKS[name], SyntheticTask)
+        ]
 
-    def measured(self, progress: bool, say: Callable[[str], None]) -> dict[str, Any]:
-        rates: dict[str, float] = {}
+    def measure(self, progress: bool) -> dict[str, Any]:
+        learning_rates: dict[str, float] = {}
         cells: dict[str, Any] = {}
         for n in self.lengths:
             data = _Data(self.name, n)
             for mixer in self.mixers:
-                if mixer not in rates:
-                    widest = self.dimensions[-1]
-                    tried = {r: self._run(data, mixer, widest, r, 0, progress) for r in RATES}
-                    rates[mixer] = max(tried, key=lambda r: tried[r]["held"])
+                if mixer not in learning_rates:
+                    d = self.dimensions[-1]
+                    tried = {r: self._run(data, mixer, d, r, 0, progress) for r in LEARNING_RATES}
+                    learning_rates[mixer] = max(tried, key=lambda r: tried[r]["validation"])
                 for d in self.dimensions:
-                    made = [
-                        self._run(data, mixer, d, rates[mixer], seed, progress)
+                    runs = [
+                        self._run(data, mixer, d, learning_rates[mixer], seed, progress)
                         for seed in range(self.seeds)
                     ]
                     cells[f"{mixer}|{d}|{n}"] = {
-                        "test": [run["test"] for run in made],
-                        "seconds": [run["seconds"] for run in made],
-                        "block_weights": made[0]["block_weights"],
+                        "test": [run["test"] for run in runs],
+                        "seconds": [run["seconds"] for run in runs],
+                        "block_weights": runs[0]["block_weights"],
                     }
-                shown = ", ".join(
+                accuracies = ", ".join(
                     f"d {d} {spread(cells[f'{mixer}|{d}|{n}']['test'], digits=1)}"
                     for d in self.dimensions
                 )
-                say(f"{self.name}, n {n}, {mixer}: {shown} % (chance {100 * data.chance:.1f})")
+                chance = 100 * data.chance
+                message = "%s, n %d, %s: %s %% (chance %.1f)"
+                logger.info(message, self.name, n, mixer, accuracies, chance)
             cells[f"chance|{n}"] = data.chance
         return {
             "dimensions": self.dimensions,
             "lengths": self.lengths,
             "mixers": self.mixers,
-            "rates": rates,
+            "learning_rates": learning_rates,
             "cells": cells,
         }
 
     def _run(
-        self, data: _Data, mixer: str, d: int, rate: float, seed: int, progress: bool
+        self, data: _Data, mixer: str, d: int, learning_rate: float, seed: int, progress: bool
     ) -> dict[str, Any]:
-        key = f"{self.name}|{mixer}|{d}|{data.n}|{rate:g}|{seed}"
+        key = f"{self.name}|{mixer}|{d}|{data.n}|{learning_rate:g}|{seed}"
         if key not in self.runs.done:
             set_seed(seed)
-            model = Reader(mixer, data.task, d, data.n)
+            model = SequenceReader(mixer, data.task, d, data.n)
             start = time.perf_counter()
             with Progress(console=Console(stderr=True), disable=not progress) as bar:
-                shown = bar.add_task(f"{self.name}, {mixer}, d {d}, n {data.n}", total=self.steps)
+                row = bar.add_task(f"{self.name}, {mixer}, d {d}, n {data.n}", total=self.steps)
                 train(
                     model,
                     data.batches(seed),
                     self.steps,
-                    rate,
-                    moved=lambda: bar.advance(shown),
+                    learning_rate,
+                    on_step=lambda: bar.advance(row),
                 )
             run = {
-                "held": accuracy(model, data.held, data.batch_size),
+                "validation": accuracy(model, data.validation, data.batch_size),
                 "test": accuracy(model, data.test, data.batch_size),
                 "seconds": time.perf_counter() - start,
                 "block_weights": model.block_weights,
@@ -213,7 +221,7 @@ class _Study:
 
 
 def task_tables(results: dict[str, Any]) -> dict[str, str]:
-    """table.md: accuracies; needed.md: the least d that gets nine tenths of the way."""
+    """Format table.md (accuracies) and needed.md (the smallest d that solves a task)."""
     used = {mixer for task in results["tasks"].values() for mixer in task["mixers"]}
     mixers = [mixer for mixer in MIXERS if mixer in used]
     rows, needed = [], []
@@ -224,17 +232,17 @@ def task_tables(results: dict[str, Any]) -> dict[str, str]:
             for d in task["dimensions"]:
                 rows.append([name, f"{n:,}", str(d), f"{100 * chance:.1f}"])
                 rows[-1] += [_accuracy(cells.get(f"{mixer}|{d}|{n}")) for mixer in mixers]
-            if isinstance(TASKS[name], MadeUp):
-                enough = chance + REACHED * (1 - chance)
+            if isinstance(TASKS[name], SyntheticTask):
+                enough = chance + SOLVED * (1 - chance)
                 row = [name, f"{n:,}", f"{100 * enough:.0f}"]
                 for mixer in task["mixers"]:
                     at = {d: np.mean(cells[f"{mixer}|{d}|{n}"]["test"]) for d in task["dimensions"]}
-                    row.append(_least(d for d in task["dimensions"] if at[d] >= enough))
+                    row.append(_smallest(d for d in task["dimensions"] if at[d] >= enough))
                 needed.append(row)
     tables = {"table.md": markdown_table(["task", "n", "d", "chance", *mixers], rows)}
     if needed:
-        made_up = [mixer for mixer in mixers if mixer != "none"]
-        tables["needed.md"] = markdown_table(["task", "n", "accuracy, %", *made_up], needed)
+        mixers = [mixer for mixer in mixers if mixer != "identity"]
+        tables["needed.md"] = markdown_table(["task", "n", "accuracy %", *mixers], needed)
     return tables
 
 
@@ -242,5 +250,5 @@ def _accuracy(cell: dict[str, Any] | None) -> str:
     return "" if cell is None else spread(cell["test"], digits=1)
 
 
-def _least(dimensions: Iterable[int]) -> str:
+def _smallest(dimensions: Iterable[int]) -> str:
     return next((str(d) for d in sorted(dimensions)), "–")

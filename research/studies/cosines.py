@@ -1,4 +1,4 @@
-"""The source's picture, the cosines of all pairs of token embeddings, for any study."""
+"""Cosines of all pairs of token embeddings: the figure of Ekin (2025), for any study."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ __all__ = ["write_cosines"]
 
 
 def write_cosines(embeddings: Mapping[str, np.ndarray], path: Path) -> dict[str, Any]:
-    """Draws {model: (V, D) by falling use} and the null; {panel: {model: mean, deviation, ...}}."""
+    """Draw the cosines of every model and of an untrained embedding, and return their statistics.
+
+    Args:
+        embeddings: by model, (V, D) vectors in order of falling term frequency.
+        path: the PNG file to write.
+
+    Returns:
+        {panel: {model: {"mean": ..., "deviation": ..., ...}}}
+    """
     measured = measure(embeddings)
     draw_cosines(measured, path)
     return {

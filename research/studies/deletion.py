@@ -1,28 +1,31 @@
 """Does an explanation name the words that matter?
 
-The k words that speak most for the answer are taken out of a text, what is left is cut into tokens
-and classified anew, and the probability of that answer falls by so much. Words are chosen by
+The k words that contribute most to the predicted label are deleted from a text, the rest is
+tokenized and classified again, and the drop of the probability of that label is measured. Words
+are ranked by
 
-    explain               c_y, a word's part in the answer's logit, as `explain` shows it
-    explain, margin       c_y less the mean of the c_j of all other classes
+    explain               c_y, the contribution of a word to the logit of the label
+    explain, margin       c_y less the mean of c_j over all other classes
     integrated gradients  <mean over 32 steps s of dp_y / de at s e, e>, s from 0 to 1
     gradient × input      <dp_y / de, e>
-    occlusion             the fall of p_y when that word alone is taken out
+    occlusion             the drop of p_y if that word alone is deleted
     random                chance
 
-once use by use, and once as whole words with all their uses, whose parts are added up.
+both by single occurrences and by whole words, whose occurrences are deleted together and whose
+contributions are added.
 
-What is taken out is not what was explained. The parts are exact for the logits of the whole text;
-without a word those behind it move to other places, its neighbours make a new pair, |w| is
-smaller, and a second use of the word becomes the first, whose weight it takes over. So nothing
-says that exact parts choose best here, or that the probability falls as they promise: to what
-bias and parts of the other words add up to, which is measured as well.
+Deletion is not what an explanation describes. The contributions are exact for the logits of the
+whole text. Without a word, later words move to other positions, its neighbors form a new n-gram,
+|w| is smaller, and a second occurrence of the word takes the weight of the first. So exact
+contributions need not give the best ranking here, nor does the probability have to drop to the
+value that bias and the contributions of the remaining words add up to. That value is measured too.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,19 +49,21 @@ from research.analysis.figures import draw_deletion
 
 __all__ = ["deletion", "deletion_tables", "gradient_parts", "occlusion", "without"]
 
-REMOVED = (1, 2, 5, 10, 20)
-UNITS = {"uses": "single uses", "words": "whole words"}
+logger = logging.getLogger(__name__)
+
+DELETED = (1, 2, 5, 10, 20)
+UNITS = {"occurrences": "single occurrences", "words": "whole words"}
 STEPS = 32
-# The shares of the vectors at which gradients are taken: the middles of the steps, and the end.
+# Scales of the vectors at which gradients are taken: the midpoints of the steps, and the end.
 PATHS = {
     "integrated gradients": (torch.arange(STEPS, dtype=torch.float64) + 0.5) / STEPS,
     "gradient × input": torch.ones(1, dtype=torch.float64),
 }
-_TEXTS_AT_ONCE = 256
+_TEXTS_PER_BATCH = 256
 
 
 class _Ranking(NamedTuple):
-    """One text's words as a method ranks them; `groups` (T,) tells which of them each use is."""
+    """The ranking of one text's words by a method; `groups` (T,) maps occurrences to words."""
 
     unit: str
     method: str
@@ -74,30 +79,29 @@ def deletion(
     out: Path,
     *,
     resume: bool = False,
-    say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Train the default classifier, explain and cut test texts; write results.json, table.md and
-    deletion.png to `out`.
+    """Train the default classifier, explain test texts and delete words.
+
+    Writes results.json, table.md and deletion.png.
 
     Args:
-        dataset: one label a text.
-        texts: how many of the test rows, the same for every seed.
-        seeds: how many classifiers; 0 ... seeds - 1.
-        out: the folder for everything that is written.
-        resume: keep the seeds that an earlier, interrupted call left in `out`.
-        say: told in a line what was measured.
+        dataset: a data set with one label per text.
+        texts: number of test texts, the same for every seed.
+        seeds: number of classifiers; their seeds are 0 ... seeds - 1.
+        out: output folder.
+        resume: keep the seeds that an interrupted call left in `out`.
 
     Returns:
-        the contents of results.json.
+        The contents of results.json.
 
     Raises:
-        ValueError: a set of several labels a text, or fewer than one text or seed.
+        ValueError: a multi-label data set, or fewer than one text or seed.
     """
     if dataset.train.multi_label:
-        raise ValueError(f"{dataset.name}: has several labels a text; name a set with one")
+        raise ValueError(f"dataset={dataset.name!r}: expected one label per text, not multi-label")
     for name, value in (("texts", texts), ("seeds", seeds)):
         if value < 1:
-            raise ValueError(f"{name}={value}: give 1 or more")
+            raise ValueError(f"{name}={value}: expected an integer >= 1")
     filled = [text for text in dataset.test.texts if text.strip()]
     picked = np.random.default_rng(0).permutation(len(filled))[:texts]
     chosen = [filled[i] for i in np.sort(picked)]
@@ -107,26 +111,27 @@ def deletion(
         if str(seed) not in runs.done:
             classifier = TextClassifier().fit(dataset.train.texts, dataset.train.labels, seed=seed)
             runs.add(str(seed), _measure(classifier, chosen, seed))
-        falls = runs.done[str(seed)]["uses"]
-        told = (f"{name} {100 * falls[name]['fall'][2]:.1f}" for name in ("explain", "random"))
-        say(f"seed {seed}, 5 uses taken out, fall in points: {', '.join(told)}")
+        methods = runs.done[str(seed)]["occurrences"]
+        explained, random = (100 * methods[name]["drop"][2] for name in ("explain", "random"))
+        message = "seed %d, 5 occurrences deleted, drop in points: explain %.1f, random %.1f"
+        logger.info(message, seed, explained, random)
     own = [runs.done[str(seed)] for seed in range(seeds)]
     results: dict[str, Any] = {
         "dataset": dataset.name,
         "source": dataset.source,
         "rows": {"train": len(dataset.train.texts), "explained": len(chosen)},
-        "removed": list(REMOVED),
+        "deleted": list(DELETED),
         "environment": environment(),
-        "threads_of_explanations": 1,
+        "explanation_threads": 1,
         "probability": [run["probability"] for run in own],
         **{f"mean_{unit}": own[0][f"mean_{unit}"] for unit in UNITS},
         **{unit: _summary([run[unit] for run in own]) for unit in UNITS},
     }
-    falls = {
-        title: {name: np.mean(m["fall"], 0).tolist() for name, m in results[unit].items()}
+    drops = {
+        title: {name: np.mean(m["drop"], 0).tolist() for name, m in results[unit].items()}
         for unit, title in UNITS.items()
     }
-    draw_deletion(falls, REMOVED, out / "deletion.png")
+    draw_deletion(drops, DELETED, out / "deletion.png")
     write_results(out, results)
     tables = [markdown_table(_columns(UNITS[unit]), _cells(results[unit])) for unit in UNITS]
     with atomic_write(out / "table.md") as draft:
@@ -135,16 +140,18 @@ def deletion(
 
 
 def deletion_tables(results: dict[str, Any]) -> list[Table]:
-    """For the terminal, one of single uses and one of words."""
-    title = f"{results['dataset']}: fall of the answer's probability, points / answers changed, %"
+    """Format two tables for the terminal: single occurrences and whole words."""
+    title = f"{results['dataset']}: drop in probability, points / changed predictions, %"
     return [
         make_table(title, _columns(name), _cells(results[unit])) for unit, name in UNITS.items()
     ]
 
 
 def without(text: str, spans: Sequence[tuple[int, int]], words: np.ndarray) -> str:
-    """The text without some of its words, a space in the place of each, so that what stood on
-    either side does not become one word."""
+    """Delete some words of a text.
+
+    A space replaces each word, so that its neighbors do not become one word.
+    """
     kept, done = [], 0
     for begin, end in sorted(spans[word] for word in words):
         kept.append(text[done:begin])
@@ -152,47 +159,52 @@ def without(text: str, spans: Sequence[tuple[int, int]], words: np.ndarray) -> s
     return " ".join([*kept, text[done:]])
 
 
-def gradient_parts(classifier: TextClassifier, text: str, c: int, shares: Tensor) -> np.ndarray:
-    """(words,) of <mean over s in `shares` of dp_c / de at s e, e>, p_c the probability of class c
-    and e the token vectors; shared among words as `explain` shares tokens.
+def gradient_parts(classifier: TextClassifier, text: str, c: int, scales: Tensor) -> np.ndarray:
+    """Compute <mean over s in `scales` of dp_c / de at s e, e> for every word, (words,).
 
-    Numerics: float64, since in float32 nothing is left of 1 - p where an answer is sure.
-    Cost: O(len(shares) n d), forward and backward.
+    p_c is the probability of class c, and e are the token vectors. Tokens are attributed to words
+    as in `explain`.
+
+    Numerics: float64; in float32 nothing is left of 1 - p where a prediction is certain.
+    Cost: O(len(scales) n d), forward and backward.
     """
-    model, rows = classifier.to_torch(), classifier.tokenizer_.encode([text])
+    model, rows = classifier.model, classifier.tokenizer.encode([text])
     n = len(rows.token_ids)
     weights = torch.from_numpy(occurrence_weights(rows, len(model.embedding))).double()
     vectors = model.embedding.detach()[torch.from_numpy(rows.token_ids).long()].double()
-    # Every token is made a row of an embedding of its own, so that it has a gradient of its own.
-    # It is then used once, and its vector has to carry what it weighs.
+    # Every token becomes a row of an embedding, so that it has its own gradient. It then occurs
+    # once, and its vector has to include its weight.
     vectors *= (weights * (n / weights.square().sum().clamp(min=1)).sqrt())[:, None]
-    points = (shares[:, None, None] * vectors).flatten(0, 1).requires_grad_()
-    read = points, torch.arange(len(points)), torch.arange(len(shares) + 1) * n
-    logits = _in_float64(model.head, _in_float64(model.pooling, *read))
+    points = (scales[:, None, None] * vectors).flatten(0, 1).requires_grad_()
+    inputs = points, torch.arange(len(points)), torch.arange(len(scales) + 1) * n
+    logits = _in_float64(model.head, _in_float64(model.mixer, *inputs))
     (gradient,) = torch.autograd.grad(logits.softmax(1)[:, c].sum(), points)
-    mean = gradient.to_dense().unflatten(0, (len(shares), n)).mean(0)
+    mean = gradient.to_dense().unflatten(0, (len(scales), n)).mean(0)
     parts = (mean * vectors).sum(1, keepdim=True).numpy()
-    return by_word(parts, classifier.tokenizer_.align(text))[:, 0]
+    return by_word(parts, classifier.tokenizer.align(text))[:, 0]
 
 
 def occlusion(
     classifier: TextClassifier, text: str, c: int, groups: np.ndarray | None = None
 ) -> np.ndarray:
-    """How far the probability of class c falls without each word, (words,), or without all the
-    words of each group; `groups` (words,) counts from 0. Cost: O(groups n d)."""
-    spans = classifier.tokenizer_.align(text).spans
+    """Compute the drop of the probability of class c without each word, (words,).
+
+    With `groups` (words,), counted from 0, all words of a group are deleted together.
+
+    Cost: O(groups n d).
+    """
+    spans = classifier.tokenizer.align(text).spans
     if groups is None:
         groups = np.arange(len(spans))
     cut = [without(text, spans, np.flatnonzero(groups == g)) for g in range(groups.max() + 1)]
-    parts = [cut[i : i + _TEXTS_AT_ONCE] for i in range(0, len(cut), _TEXTS_AT_ONCE)]
-    left = np.concatenate([_probabilities(classifier, part)[:, c] for part in parts])
-    return _probabilities(classifier, [text])[0, c] - left
+    parts = [cut[i : i + _TEXTS_PER_BATCH] for i in range(0, len(cut), _TEXTS_PER_BATCH)]
+    without_group = np.concatenate([_probabilities(classifier, part)[:, c] for part in parts])
+    return _probabilities(classifier, [text])[0, c] - without_group
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """One text is too little work for two threads, which wait for each other then; most of all
-    where other programs run."""
+    """Run on one thread: one text is too little work for two, which would wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -206,9 +218,9 @@ def _measure(classifier: TextClassifier, texts: Sequence[str], seed: int) -> dic
     rng = np.random.default_rng(seed)
     rankings: dict[tuple[str, str], list[_Ranking]] = {}
     cut: dict[tuple[str, str], list[str]] = {}
-    promised: dict[str, list[list[float]]] = {unit: [] for unit in UNITS}
-    told = f"seed {seed}, {len(texts)} texts"
-    for text in track(texts, told, console=Console(stderr=True), transient=True):
+    predicted: dict[str, list[list[float]]] = {unit: [] for unit in UNITS}
+    description = f"seed {seed}, {len(texts)} texts"
+    for text in track(texts, description, console=Console(stderr=True), transient=True):
         started = time.perf_counter()
         e = classifier.explain(text)
         took = time.perf_counter() - started
@@ -217,27 +229,27 @@ def _measure(classifier: TextClassifier, texts: Sequence[str], seed: int) -> dic
             order = np.argsort(-ranking.scores, kind="stable")
             ranks = np.argsort(order)[ranking.groups]
             cut.setdefault(key, []).extend(
-                without(text, e.spans, np.flatnonzero(ranks < k)) for k in REMOVED
+                without(text, e.spans, np.flatnonzero(ranks < k)) for k in DELETED
             )
             rankings.setdefault(key, []).append(ranking)
             if ranking.method == "explain":
-                promised[ranking.unit].append([_promised(e, ranks < k) for k in REMOVED])
+                predicted[ranking.unit].append([_predicted_drop(e, ranks < k) for k in DELETED])
     before = _probabilities(classifier, texts)
-    answers, rows = before.argmax(1), np.arange(len(texts))
+    labels, rows = before.argmax(1), np.arange(len(texts))
     result: dict[str, Any] = {
         "probability": float(before.max(1).mean()),
         **{unit: {} for unit in UNITS},
     }
-    for (unit, method), left in cut.items():
-        after = _probabilities(classifier, left).reshape(len(texts), len(REMOVED), -1)
+    for (unit, method), rest in cut.items():
+        after = _probabilities(classifier, rest).reshape(len(texts), len(DELETED), -1)
         own = rankings[unit, method]
         result[unit][method] = {
-            "fall": (before.max(1)[:, None] - after[rows, :, answers]).mean(0).tolist(),
-            "changed": (after.argmax(2) != answers[:, None]).mean(0).tolist(),
+            "drop": (before.max(1)[:, None] - after[rows, :, labels]).mean(0).tolist(),
+            "changed": (after.argmax(2) != labels[:, None]).mean(0).tolist(),
             "milliseconds": 1000 * float(np.median([ranking.seconds for ranking in own])),
         }
     for unit in UNITS:
-        result[unit]["explain"]["promised"] = np.mean(promised[unit], 0).tolist()
+        result[unit]["explain"]["predicted"] = np.mean(predicted[unit], 0).tolist()
         result[f"mean_{unit}"] = float(
             np.mean([len(ranking.scores) for ranking in rankings[unit, "explain"]])
         )
@@ -245,7 +257,7 @@ def _measure(classifier: TextClassifier, texts: Sequence[str], seed: int) -> dic
 
 
 def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One unit's methods: of each figure a list with an entry a seed, of times the median."""
+    """Collect the methods of a unit: figures as lists with one entry per seed, median times."""
     summary: dict[str, dict[str, Any]] = {
         method: {figure: [run[method][figure] for run in runs] for figure in figures}
         for method, figures in runs[0].items()
@@ -258,16 +270,16 @@ def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _rankings(
     classifier: TextClassifier, e: Explanation, took: float, rng: np.random.Generator
 ) -> Iterator[_Ranking]:
-    c, own = int(e.logits.argmax()), e.for_label(e.label)
+    c, own = int(e.logits.argmax()), e.of(e.label)
     others = np.delete(e.contributions, c, axis=1).mean(1)
-    found = {"explain": (own, took), "explain, margin": (own - others, took)}
-    for method, shares in PATHS.items():
+    scored = {"explain": (own, took), "explain, margin": (own - others, took)}
+    for method, scales in PATHS.items():
         started = time.perf_counter()
-        parts = gradient_parts(classifier, e.text, c, shares)
-        found[method] = parts, time.perf_counter() - started
+        parts = gradient_parts(classifier, e.text, c, scales)
+        scored[method] = parts, time.perf_counter() - started
     names = np.unique([token.lower() for token in e.tokens], return_inverse=True)[1]
-    for unit, groups in (("uses", np.arange(len(names))), ("words", names)):
-        for method, (parts, seconds) in found.items():
+    for unit, groups in (("occurrences", np.arange(len(names))), ("words", names)):
+        for method, (parts, seconds) in scored.items():
             yield _Ranking(unit, method, groups, np.bincount(groups, parts), seconds)
         started = time.perf_counter()
         scores = occlusion(classifier, e.text, c, groups)
@@ -275,11 +287,11 @@ def _rankings(
         yield _Ranking(unit, "random", groups, rng.random(len(scores)), 0.0)
 
 
-def _promised(e: Explanation, out: np.ndarray) -> float:
-    """The fall of the answer's probability if the parts of some words went and all else stayed."""
+def _predicted_drop(e: Explanation, deleted: np.ndarray) -> float:
+    """The drop in probability if only the contributions of the deleted words disappeared."""
     c = int(e.logits.argmax())
-    left = e.decoder.probabilities(e.bias + e.contributions[~out].sum(0))
-    return float(e.probabilities[c] - left[c])
+    rest = e.answers.probabilities(e.bias + e.contributions[~deleted].sum(0))
+    return float(e.probabilities[c] - rest[c])
 
 
 def _in_float64(module: nn.Module, *arguments: Tensor) -> Tensor:
@@ -288,23 +300,23 @@ def _in_float64(module: nn.Module, *arguments: Tensor) -> Tensor:
 
 
 def _probabilities(classifier: TextClassifier, texts: Sequence[str]) -> np.ndarray:
-    return classifier.decoder.probabilities(classifier.logits(texts).astype(np.float64))
+    return classifier.answers.probabilities(classifier.logits(texts).astype(np.float64))
 
 
 def _columns(title: str) -> list[str]:
-    return [title, *(f"k = {k}" for k in REMOVED), "ms"]
+    return [title, *(f"k = {k}" for k in DELETED), "ms"]
 
 
 def _cells(methods: dict[str, Any]) -> list[list[str]]:
-    promised = np.mean(methods["explain"]["promised"], 0)
+    predicted = np.mean(methods["explain"]["predicted"], 0)
     return [
         [
             name,
             *(
-                f"{100 * fall:.1f} / {100 * changed:.0f}"
-                for fall, changed in zip(np.mean(m["fall"], 0), np.mean(m["changed"], 0))
+                f"{100 * drop:.1f} / {100 * changed:.0f}"
+                for drop, changed in zip(np.mean(m["drop"], 0), np.mean(m["changed"], 0))
             ),
             f"{m['milliseconds']:.2f}" if m["milliseconds"] else "",
         ]
         for name, m in methods.items()
-    ] + [["explain's promise", *(f"{100 * fall:.1f}" for fall in promised), ""]]
+    ] + [["predicted by explain", *(f"{100 * drop:.1f}" for drop in predicted), ""]]

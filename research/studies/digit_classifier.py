@@ -1,4 +1,4 @@
-"""A classifier of written digits whose features and answers judge generated ones."""
+"""A classifier of handwritten digits whose features and labels evaluate generated ones."""
 
 from __future__ import annotations
 
@@ -16,69 +16,73 @@ from torch import Tensor, nn
 from hyperagg._common.atomic import atomic_write
 from hyperagg.data.datasets.digits import Images
 
-__all__ = ["DigitClassifier", "trained_digit_classifier"]
+__all__ = ["DigitClassifier", "load_or_train_digit_classifier"]
 
-EPOCHS, BATCH, RATE = 5, 128, 3e-3
+EPOCHS, BATCH_SIZE, LEARNING_RATE = 5, 128, 3e-3
 
 
 class DigitClassifier(nn.Module):
-    """Three convolutions and a hidden layer of 128, whose outputs are the features."""
+    """Three convolutions and a hidden layer of 128 units, whose outputs are the features."""
 
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for before, after in ((1, 16), (16, 32), (32, 64)):
+        for inputs, outputs in ((1, 16), (16, 32), (32, 64)):
             layers += [
-                nn.Conv2d(before, after, 3, padding=1),
-                nn.BatchNorm2d(after),
+                nn.Conv2d(inputs, outputs, 3, padding=1),
+                nn.BatchNorm2d(outputs),
                 nn.ReLU(),
                 nn.MaxPool2d(2),
             ]
         self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 9, 128), nn.ReLU())
         self.head = nn.Linear(128, 10)
 
-    def forward(self, pictures: Float[Tensor, "B 1 28 28"]) -> Float[Tensor, "B 10"]:
-        return self.head(self.body(pictures))
+    def forward(self, images: Float[Tensor, "B 1 28 28"]) -> Float[Tensor, "B 10"]:
+        return self.head(self.body(images))
 
     @torch.no_grad()
-    def judge(
-        self, pictures: Float[np.ndarray, "N 28 28"]
+    def classify(
+        self, images: Float[np.ndarray, "N 28 28"]
     ) -> tuple[Float[np.ndarray, "N 128"], Int[np.ndarray, " N"]]:
-        """Features and the most probable digit of pictures from 0 to 1."""
-        features, answers = [], []
-        for part in torch.from_numpy(pictures).float()[:, None].split(500):
+        """Compute the features and the most probable digit of images with values from 0 to 1."""
+        features, labels = [], []
+        for part in torch.from_numpy(images).float()[:, None].split(500):
             features.append(self.body(part))
-            answers.append(self.head(features[-1]).argmax(1))
-        return torch.cat(features).numpy(), torch.cat(answers).numpy()
+            labels.append(self.head(features[-1]).argmax(1))
+        return torch.cat(features).numpy(), torch.cat(labels).numpy()
 
 
-def trained_digit_classifier(
-    train: Images, path: Path, *, seed: int = 0, shown: bool = True
+def load_or_train_digit_classifier(
+    train: Images, path: Path, *, seed: int = 0, progress: bool = True
 ) -> DigitClassifier:
-    """The judge in `path`, or one that is trained on `train` and then kept there."""
+    """Load the classifier in `path`, or train one on `train` and save it there."""
     torch.manual_seed(seed)
-    judge = DigitClassifier()
+    classifier = DigitClassifier()
     if path.exists():
-        judge.load_state_dict(load_file(path))
-        return judge.eval()
-    pictures, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
-    steps = EPOCHS * (len(labels) // BATCH)
-    optimizer = torch.optim.AdamW(judge.parameters(), RATE)
-    rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=max(steps, 1))
+        classifier.load_state_dict(load_file(path))
+        return classifier.eval()
+    images, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels)
+    steps = EPOCHS * (len(labels) // BATCH_SIZE)
+    optimizer = torch.optim.AdamW(classifier.parameters(), LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, total_steps=max(steps, 1)
+    )
     generator = torch.Generator().manual_seed(seed)
     batches = (
         rows
         for _ in range(EPOCHS)
-        for rows in torch.randperm(len(labels), generator=generator).split(BATCH)
-        if len(rows) == BATCH
+        for rows in torch.randperm(len(labels), generator=generator).split(BATCH_SIZE)
+        if len(rows) == BATCH_SIZE
     )
     console = Console(stderr=True)
-    for rows in track(batches, "judge", total=steps, console=console, disable=not shown):
-        loss = F.cross_entropy(judge(pictures[rows][:, None] / 255), labels[rows])
+    for rows in track(
+        batches, "digit classifier", total=steps, console=console, disable=not progress
+    ):
+        loss = F.cross_entropy(classifier(images[rows][:, None] / 255), labels[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        rates.step()
+        schedule.step()
     with atomic_write(path) as draft:
-        save_file(judge.state_dict(), draft)
-    return judge.eval()
+        save_file(classifier.state_dict(), draft)
+    return classifier.eval()

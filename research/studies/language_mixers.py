@@ -1,4 +1,4 @@
-"""Language models of equal weights that differ in what mixes their tokens: rows of a table."""
+"""Language models of equal size that differ in their mixers: the rows of a table."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from transformers import (
 )
 from transformers.utils.import_utils import is_mambapy_available
 
-from hyperagg.language.configuration_hyperagg import HyperAggConfig
-from hyperagg.language.modeling_hyperagg import HyperAggForCausalLM
+from hyperagg.language import HyperAggConfig, HyperAggForCausalLM
 
-__all__ = ["MAMBA", "MIXERS", "SIZES", "Size", "build_model", "weights_besides"]
+__all__ = ["MAMBA", "MIXERS", "SIZES", "Size", "build_model", "non_embedding_parameters"]
 
 
 @dataclass(frozen=True)
 class Size:
-    """D, L and the heads of attention; 12 L D^2 weights besides the embedding, in every row."""
+    """D, the number of layers L and of attention heads.
+
+    Every row has 12 L D^2 parameters besides the embedding.
+    """
 
     d_model: int
     layers: int
@@ -40,68 +42,73 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Mixer:
-    """What mixes tokens in all layers but the last, and what in the last.
+    """The mixer of all layers but the last, and the mixer of the last layer.
 
-    Plain sums are of D channels; expanded ones of 2 D, read by an output gate. A convolution
-    of four tokens stands before convolved ones.
+    Args:
+        layer, last: layer types of `HyperAggConfig`.
+        expanded: sum 2 D channels and read them through an output gate, instead of D channels.
+        convolution: put a convolution of four tokens before the sum.
     """
 
     layer: str
     last: str
     expanded: bool = False
-    convolved: bool = False
+    convolution: bool = False
 
     @property
-    def endless(self) -> bool:
-        """Whether it goes on beyond the rows of its training. Attention and absolute positions have
-        learned nothing of places beyond them."""
+    def unbounded(self) -> bool:
+        """Whether the model extends beyond the length of its training rows.
+
+        Attention and absolute positions have not learned positions beyond it.
+        """
         return {"prefix_sum", "full_attention"}.isdisjoint((self.layer, self.last))
 
     def arguments(self, layers: int) -> dict[str, Any]:
-        """Of HyperAggConfig."""
+        """Build the arguments of `HyperAggConfig`."""
         return {
             "layer_types": [self.layer] * (layers - 1) + [self.last],
             "expand": 2 if self.expanded else 1,
             "output_gate": self.expanded,
-            "conv_kernel_size": 4 if self.convolved else 0,
+            "conv_kernel_size": 4 if self.convolution else 0,
         }
 
 
 MIXERS = {
     "feed-forward only": Mixer("identity", "identity"),
-    "sum (the source's form)": Mixer("prefix_sum", "prefix_sum"),
+    "prefix_sum (original form)": Mixer("prefix_sum", "prefix_sum"),
     "decay": Mixer("decay", "decay"),
     "complex_decay": Mixer("complex_decay", "complex_decay"),
     "gated": Mixer("gated", "gated"),
-    "convolution + expanded decay": Mixer("decay", "decay", expanded=True, convolved=True),
-    "expanded gate": Mixer("gated", "gated", expanded=True),
+    "convolution + expanded decay": Mixer("decay", "decay", expanded=True, convolution=True),
+    "expanded gated": Mixer("gated", "gated", expanded=True),
     "feed-forward + last attention": Mixer("identity", "full_attention"),
-    "gate + last attention": Mixer("gated", "full_attention"),
-    "expanded gate + last attention": Mixer("gated", "full_attention", expanded=True),
+    "gated + last attention": Mixer("gated", "full_attention"),
+    "expanded gated + last attention": Mixer("gated", "full_attention", expanded=True),
     "attention": Mixer("full_attention", "full_attention"),
 }
-# Transformers' own, with blocks and a start of its own. A row only where it is named: on a CPU it
-# takes its time even with the parallel scan of the package mambapy, and hours without.
+# The implementation of transformers, with its own blocks and initialization. It is a row only if
+# it is named: it is slow on a CPU even with the parallel scan of the package mambapy, and takes
+# hours without it.
 MAMBA = "mamba"
 
 
 def build_model(
-    name: str, size: Size, words: PreTrainedTokenizerBase, length: int
+    name: str, size: Size, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> PreTrainedModel:
-    """A new model with as many weights besides the embedding as attention everywhere has.
+    """Build a model with as many non-embedding parameters as attention in every layer has.
 
     Args:
         name: a row of MIXERS, or MAMBA.
-        size: D, L and heads; MAMBA has as many blocks as come nearest, and about its usual
-            state of 16.
-        words: says how many there are, and which of them begin and end a text.
-        length: of the longest row, for the source's form.
+        size: D, layers and heads. MAMBA gets the number of blocks that comes nearest, with a state
+            size near its default of 16.
+        tokenizer: states the vocabulary size and the ids of special tokens.
+        max_length: length of the longest row, for "prefix_sum".
     """
-    return _model(_config(name, size, words, length))
+    return _model(_config(name, size, tokenizer, max_length))
 
 
-def weights_besides(model: PreTrainedModel) -> int:
-    """Weights besides the embedding."""
+def non_embedding_parameters(model: PreTrainedModel) -> int:
+    """Count the parameters besides the embedding."""
     embedding = model.get_input_embeddings().weight
     assert isinstance(embedding, Tensor)
     return model.num_parameters() - embedding.numel()
@@ -114,50 +121,53 @@ def _model(config: HyperAggConfig | MambaConfig) -> PreTrainedModel:
 
 
 def _config(
-    name: str, size: Size, words: PreTrainedTokenizerBase, length: int
+    name: str, size: Size, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> HyperAggConfig | MambaConfig:
     d, layers = size.d_model, size.layers
-    wanted = _weights(_ours(MIXERS["attention"], 4 * d, size, words, length))
+    target = _count(_hyperagg(MIXERS["attention"], 4 * d, size, tokenizer, max_length))
     if name == MAMBA:
-        usual, larger = (_weights(_mamba(1, 16 + more, size, words)) for more in (0, 1))
-        blocks = round(wanted / usual)
-        more = (wanted / blocks - usual) / (larger - usual)
-        return _mamba(blocks, 16 + round(more), size, words)
+        default, larger = (_count(_mamba(1, 16 + more, size, tokenizer)) for more in (0, 1))
+        blocks = round(target / default)
+        more = (target / blocks - default) / (larger - default)
+        return _mamba(blocks, 16 + round(more), size, tokenizer)
     mixer = MIXERS[name]
-    narrow = _weights(_ours(mixer, d, size, words, length))
-    return _ours(mixer, round(d + (wanted - narrow) / (2 * d * layers)), size, words, length)
+    narrow = _count(_hyperagg(mixer, d, size, tokenizer, max_length))
+    width = round(d + (target - narrow) / (2 * d * layers))
+    return _hyperagg(mixer, width, size, tokenizer, max_length)
 
 
-def _ours(
-    mixer: Mixer, width: int, size: Size, words: PreTrainedTokenizerBase, length: int
+def _hyperagg(
+    mixer: Mixer, width: int, size: Size, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> HyperAggConfig:
     return HyperAggConfig(
-        vocab_size=len(words),
+        vocab_size=len(tokenizer),
         hidden_size=size.d_model,
         intermediate_size=width,
         num_hidden_layers=size.layers,
         num_attention_heads=size.heads,
-        max_position_embeddings=length if mixer.layer == "prefix_sum" else None,
-        bos_token_id=words.bos_token_id,
-        eos_token_id=words.eos_token_id,
-        pad_token_id=words.pad_token_id,
+        max_position_embeddings=max_length if mixer.layer == "prefix_sum" else None,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
         **mixer.arguments(size.layers),
     )
 
 
-def _mamba(blocks: int, state: int, size: Size, words: PreTrainedTokenizerBase) -> MambaConfig:
+def _mamba(
+    blocks: int, state_size: int, size: Size, tokenizer: PreTrainedTokenizerBase
+) -> MambaConfig:
     return MambaConfig(
-        vocab_size=len(words),
+        vocab_size=len(tokenizer),
         hidden_size=size.d_model,
         num_hidden_layers=blocks,
-        state_size=state,
+        state_size=state_size,
         use_mambapy=is_mambapy_available(),
-        bos_token_id=words.bos_token_id,
-        eos_token_id=words.eos_token_id,
-        pad_token_id=words.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
 
 
-def _weights(config: HyperAggConfig | MambaConfig) -> int:
+def _count(config: HyperAggConfig | MambaConfig) -> int:
     with torch.device("meta"):
-        return weights_besides(_model(config))
+        return non_embedding_parameters(_model(config))

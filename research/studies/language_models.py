@@ -1,15 +1,16 @@
 """Mixers of language models at equal parameters, equal tokens and equal tuning.
 
-Every row has the same blocks; where a mixer has fewer weights, its feed-forward layers are wider.
-The learning rate of each is search_learning_rate: doubled and halved until the best on validation texts is no
-longer at an edge. Rows without any mixer, and models that count, say what is due to mixing at all.
+All rows have the same blocks; where a mixer has fewer weights, the feed-forward layers are wider.
+The learning rate of each row is doubled and halved until the best one on validation texts lies
+between two worse ones. A row without a mixer and n-gram models show what mixing contributes.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import environment, markdown_table, spread, write_results
 from hyperagg._common.runs import Runs
 from hyperagg.data import Corpus
-from hyperagg.language.packing import PackedDataset, pack
-from hyperagg.language.serialization import compute_metrics, load_model
+from hyperagg.language.packing import PackedRows, pack
+from hyperagg.language.serialization import load, measured
 from hyperagg.language.tokenizer import train_tokenizer
-from hyperagg.language.trainer import TrainingConfig, train_model
+from hyperagg.language.trainer import Recipe, train_model
 from hyperagg.text import Ragged
 from research.studies.cosines import write_cosines
 from research.studies.language_mixers import (
@@ -33,17 +34,19 @@ from research.studies.language_mixers import (
     SIZES,
     Size,
     build_model,
-    weights_besides,
+    non_embedding_parameters,
 )
 from research.studies.learning_rate_search import search_learning_rate
 from research.studies.ngram_language_models import PADDING, Bigram, Unigram
 
 __all__ = ["compare_language_models", "language_models_table"]
 
+logger = logging.getLogger(__name__)
 
-# Few tokens are worth many steps: with 16 rows of 256 attention was behind having no mixer at all.
-BATCH, TOKENS_A_STEP = 4, 1024
-FIRST_RATES = (4e-3, 8e-3)
+# With few tokens, many small steps are better: with 16 rows of 256 tokens per step, attention was
+# worse than no mixer at all.
+MAX_BATCH_SIZE, TOKENS_PER_STEP = 4, 1024
+INITIAL_LEARNING_RATES = (4e-3, 8e-3)
 
 
 def compare_language_models(
@@ -60,63 +63,76 @@ def compare_language_models(
     seeds: int = 3,
     resume: bool = False,
     progress: bool = True,
-    say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Train every mixer at its best rate; write results.json, table.md and a model each.
+    """Train every mixer at its best learning rate; write results.json, table.md and the models.
 
     Args:
-        corpus: texts; the rates are chosen on its validation texts, the table is of its test texts.
-        out: the folder.
+        corpus: texts. Learning rates are selected on the validation texts; the table reports the
+            test texts.
+        out: output folder.
         size: one of SIZES.
         mixers: rows of MIXERS, or MAMBA.
-        tokenizer, vocab_size: as of `train_tokenizer`, learned from the training texts.
-        sequence_length: of packed rows, and of the windows that the test texts are read in.
-        tokens: to train on, from the beginning again where the corpus has fewer.
-        bf16: train in bfloat16 where that loses little; all is measured in float32.
-        seeds: of weights and order; the rate is chosen with the first.
-        resume: go on after the last run of an earlier call.
-        progress: show a bar for each run.
-        say: told in a line what was measured.
+        tokenizer, vocab_size: arguments of `train_tokenizer`, which learns from the training texts.
+        sequence_length: tokens per packed row, and per window of the test texts.
+        tokens: number of training tokens; the corpus is repeated if it has fewer.
+        bf16: train in bfloat16. All evaluations are in float32.
+        seeds: number of seeds for weights and order. Learning rates are selected with the first.
+        resume: continue after the last finished run of an earlier call.
+        progress: show a bar per run.
 
     Returns:
-        the contents of results.json: of every model the mean `perplexity` and so on, and the seeds.
+        The contents of results.json: for every model the means, and the figures of every seed.
 
     Raises:
-        ValueError: unknown names, or what is in `out` comes of other arguments.
+        ValueError: an unknown name, or `out` holds runs with other arguments.
     """
     known = (*MIXERS, MAMBA)
-    unknown = [name for name in mixers if name not in known]
-    if unknown or size not in SIZES:
-        raise ValueError(
-            f"there is no {'mixer ' + unknown[0] if unknown else 'size ' + size}; there are "
-            + ", ".join(known if unknown else SIZES)
-        )
+    for name in mixers:
+        if name not in known:
+            raise ValueError(f"mixer={name!r}: expected one of {', '.join(known)}")
+    if size not in SIZES:
+        raise ValueError(f"size={size!r}: expected one of {', '.join(SIZES)}")
     words = train_tokenizer(corpus.train, tokenizer, vocab_size)
     packed = pack(_ids(words, corpus.train), words.eos_token_id, sequence_length)
     what = f"{corpus.name}, {size}, {tokenizer} {len(words)}, {sequence_length}, {tokens}"
     runs = Runs(out / "runs.json", what + ", bf16" * bf16, resume)
-    say(f"{corpus.source}: {packed.input_ids.size:,} tokens of {len(words):,} kinds")
+    logger.info(
+        "%s: %s tokens, vocabulary of %s",
+        corpus.source,
+        f"{packed.token_ids.size:,}",
+        f"{len(words):,}",
+    )
     study = _Study(
-        corpus, out, SIZES[size], words, packed, sequence_length, tokens, bf16, runs, progress
+        corpus,
+        out,
+        SIZES[size],
+        words,
+        packed,
+        sequence_length,
+        tokens,
+        bf16,
+        runs,
+        progress,
     )
     for name in ("unigram", "bigram"):
         if name not in runs.done:
-            runs.add(name, study.counted(Unigram if name == "unigram" else Bigram))
-        say(f"{name}: perplexity {runs.done[name]['perplexity']:.1f}")
+            runs.add(name, study.count(Unigram if name == "unigram" else Bigram))
+        logger.info("%s: perplexity %.1f", name, runs.done[name]["perplexity"])
     models = {name: runs.done[name] for name in ("unigram", "bigram")}
     for name in mixers:
-        rate = study.best_rate(name, say)
-        models[name] = study.tested(name, rate, seeds)
-        say(f"{name}: perplexity {spread(models[name]['seeds']['perplexity'], 1)} at rate {rate:g}")
+        learning_rate = study.best_learning_rate(name)
+        models[name] = study.test_seeds(name, learning_rate, seeds)
+        perplexity = spread(models[name]["seeds"]["perplexity"], 1)
+        logger.info("%s: perplexity %s at learning rate %g", name, perplexity, learning_rate)
     results = {
         "dataset": corpus.name,
         "source": corpus.source,
-        "protocol": "honest",
+        "protocol": "corrected",
         "size": size,
         "tokenizer": tokenizer,
-        "vocabulary": len(words),
+        "vocab_size": len(words),
         "sequence_length": sequence_length,
-        "batch": _batch(sequence_length),
+        "batch_size": _batch_size(sequence_length),
         "tokens": tokens,
         "bf16": bf16,
         "seeds": seeds,
@@ -136,117 +152,116 @@ class _Study:
         corpus: Corpus,
         out: Path,
         size: Size,
-        words: PreTrainedTokenizerBase,
-        packed: PackedDataset,
+        tokenizer: PreTrainedTokenizerBase,
+        packed: PackedRows,
         length: int,
         tokens: int,
         bf16: bool,
         runs: Runs,
         progress: bool,
     ) -> None:
-        self.corpus, self.out, self.size, self.words, self.packed = corpus, out, size, words, packed
+        self.corpus, self.out, self.size, self.packed = corpus, out, size, packed
+        self.tokenizer = tokenizer
         self.length, self.tokens, self.bf16 = length, tokens, bf16
         self.runs, self.progress = runs, progress
 
-    def best_rate(self, name: str, say: Callable[[str], None]) -> float:
-        """By validation texts."""
+    def best_learning_rate(self, name: str) -> float:
+        """Search for the learning rate with the lowest perplexity of the validation texts."""
 
-        def perplexity(rate: float) -> float:
-            return float(self.run(name, rate, 0, say)["validation"]["perplexity"])
+        def perplexity(learning_rate: float) -> float:
+            found = float(self.run(name, learning_rate, 0)["validation"]["perplexity"])
+            logger.info("  %s, learning rate %g: validation %.2f", name, learning_rate, found)
+            return found
 
-        return search_learning_rate(perplexity, FIRST_RATES)
+        return search_learning_rate(perplexity, INITIAL_LEARNING_RATES)
 
-    def tested(self, name: str, rate: float, seeds: int) -> dict[str, Any]:
-        """Runs of all seeds at that rate, on the test texts."""
-        runs = [self.test(name, rate, seed) for seed in range(seeds)]
+    def test_seeds(self, name: str, learning_rate: float, seeds: int) -> dict[str, Any]:
+        """Evaluate the runs of all seeds at one learning rate on the test texts."""
+        runs = [self.test(name, learning_rate, seed) for seed in range(seeds)]
         tests = [run["test"] for run in runs]
         return {
             **_summary({name: [test[name] for test in tests] for name in _MEASURES}),
             "streamed": [run["streamed"]["perplexity"] for run in runs if "streamed" in run],
-            "learning_rate": rate,
-            "rates_tried": {
+            "learning_rate": learning_rate,
+            "learning_rates_tried": {
                 key.split("|")[1]: run["validation"]["perplexity"]
                 for key, run in self.runs.done.items()
                 if key.startswith(f"{name}|") and key.endswith("|0")
             },
             "parameters": runs[0]["parameters"],
-            "parameters_besides_the_embedding": runs[0]["besides"],
+            "non_embedding_parameters": runs[0]["non_embedding_parameters"],
             "train_seconds_per_epoch": runs[0]["seconds"]
-            * self.packed.input_ids.size
+            * self.packed.token_ids.size
             / self.tokens,
             "tokens_per_second": [run["tokens_per_second"] for run in runs],
         }
 
-    def run(
-        self, name: str, rate: float, seed: int, say: Callable[[str], None] | None
-    ) -> dict[str, Any]:
-        key = _key(name, rate, seed)
+    def run(self, name: str, learning_rate: float, seed: int) -> dict[str, Any]:
+        """Train a model and evaluate it on the validation texts, unless that is done already."""
+        key = _key(name, learning_rate, seed)
         if key not in self.runs.done:
             set_seed(seed)
-            model = build_model(name, self.size, self.words, self.length)
-            steps = max(1, round(self.tokens / self.length / _batch(self.length)))
-            recipe = TrainingConfig(
-                batch_size=_batch(self.length),
-                learning_rate=rate,
+            model = build_model(name, self.size, self.tokenizer, self.length)
+            batch_size = _batch_size(self.length)
+            steps = max(1, round(self.tokens / self.length / batch_size))
+            recipe = Recipe(
+                batch_size=batch_size,
+                learning_rate=learning_rate,
                 max_steps=steps,
                 bf16=self.bf16,
                 save_steps=None,
                 seed=seed,
             )
-            trained = train_model(
-                model, self.packed, self.folder(key), recipe, progress=self.progress
-            )
-            self.words.save_pretrained(self.folder(key))
+            trained = train_model(model, self.packed, self.folder(key), recipe, shown=self.progress)
+            self.tokenizer.save_pretrained(self.folder(key))
             run: dict[str, Any] = {
                 "seconds": trained.seconds,
                 "tokens_per_second": trained.tokens_per_second,
                 "loss": trained.loss,
                 "parameters": model.num_parameters(),
-                "besides": weights_besides(model),
-                "validation": self.measured(model, self.corpus.validation),
+                "non_embedding_parameters": non_embedding_parameters(model),
+                "validation": self.evaluate(model, self.corpus.validation),
             }
             self.runs.add(key, run)
-        run = self.runs.done[key]
-        if say:
-            say(f"  {name}, rate {rate:g}: {run['validation']['perplexity']:.2f} in validation")
-        return run
+        return self.runs.done[key]
 
-    def test(self, name: str, rate: float, seed: int) -> dict[str, Any]:
-        run, key = self.run(name, rate, seed, None), _key(name, rate, seed)
+    def test(self, name: str, learning_rate: float, seed: int) -> dict[str, Any]:
+        """Evaluate a run on the test texts, in windows and, if it is unbounded, as a stream."""
+        run, key = self.run(name, learning_rate, seed), _key(name, learning_rate, seed)
         if "test" not in run:
-            model, _ = load_model(self.folder(key))
-            run = {**run, "test": self.measured(model, self.corpus.test)}
-            if name in MIXERS and MIXERS[name].endless:
-                run["streamed"] = compute_metrics(model, self.words, self.corpus.test)
+            model, _ = load(self.folder(key))
+            run = {**run, "test": self.evaluate(model, self.corpus.test)}
+            if name in MIXERS and MIXERS[name].unbounded:
+                run["streamed"] = measured(model, self.tokenizer, self.corpus.test)
             self.runs.add(key, run)
         return run
 
     def cosines(self, models: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-        """Of the embeddings of all trained models, first seed."""
-        tables = {}
+        """Draw and measure the embeddings of all trained models, first seed."""
+        embeddings = {}
         for name, model in models.items():
             if "learning_rate" in model:
                 folder = self.folder(_key(name, model["learning_rate"], 0))
-                embedding = load_model(folder)[0].get_input_embeddings().weight
+                embedding = load(folder)[0].get_input_embeddings().weight
                 assert isinstance(embedding, Tensor)
-                tables[name] = embedding.detach().numpy()
-        return write_cosines(tables, self.out / "cosines.png") if tables else {}
+                embeddings[name] = embedding.detach().numpy()
+        return write_cosines(embeddings, self.out / "cosines.png") if embeddings else {}
 
-    def measured(self, model: PreTrainedModel, texts: Sequence[str]) -> dict[str, float] | None:
-        """In windows of the length of training, half of each for context alone."""
+    def evaluate(self, model: PreTrainedModel, texts: Sequence[str]) -> dict[str, float] | None:
+        """Evaluate in windows as long as the training rows; half of each is context only."""
         window = self.length
-        return compute_metrics(model, self.words, texts, window=window, stride=window // 2)
+        return measured(model, self.tokenizer, texts, window=window, stride=window // 2)
 
     def folder(self, key: str) -> Path:
         return self.out / "models" / key.replace("|", "-").replace(" ", "-")
 
-    def counted(self, counting: type[Unigram] | type[Bigram]) -> dict[str, Any]:
-        """A model that counts, on as many tokens as the others learn from."""
-        ends = np.cumsum([len(ids) + 1 for ids in _ids(self.words, self.corpus.train)])
-        seen = self.corpus.train[: max(2, int(np.searchsorted(ends, self.tokens)) + 1)]
-        train, test = (_rows(self.words, part) for part in (seen, self.corpus.test))
+    def count(self, ngram_model: type[Unigram] | type[Bigram]) -> dict[str, Any]:
+        """Evaluate an n-gram model of as many tokens as the others learn from."""
+        ends = np.cumsum([len(ids) + 1 for ids in _ids(self.tokenizer, self.corpus.train)])
+        used = self.corpus.train[: max(2, int(np.searchsorted(ends, self.tokens)) + 1)]
+        train, test = (_rows(self.tokenizer, part) for part in (used, self.corpus.test))
         start = time.perf_counter()
-        model = counting(train, len(self.words) + 1)
+        model = ngram_model(train, len(self.tokenizer) + 1)
         seconds = time.perf_counter() - start
         nats = model.nats(test)
         predicted = test[:, 1:] != PADDING
@@ -265,31 +280,31 @@ class _Study:
 
 
 def language_models_table(results: dict[str, Any]) -> str:
-    """Perplexity, bits per byte, rate and weights of every model.
+    """Format perplexity, bits per byte, learning rate and parameters of every model.
 
-    Speeds are in results.json alone: a study goes on for hours, beside whatever else there is.
+    Speeds are in results.json only: a study runs for hours, beside other work on the machine.
     """
     columns = [
         "model",
-        "perplexity a token",
-        "of attention's",
-        "bits a byte",
-        "streamed",
-        "rate",
+        "perplexity",
+        "vs. attention",
+        "bits per byte",
+        "perplexity, streamed",
+        "learning rate",
         "parameters",
     ]
     models = results["models"]
     attention = models.get("attention")
     rows = []
     for name, model in models.items():
-        share = ""
+        difference = ""
         if attention:
-            share = f"{100 * (model['perplexity'] / attention['perplexity'] - 1):+.1f} %"
+            difference = f"{100 * (model['perplexity'] / attention['perplexity'] - 1):+.1f} %"
         rows.append(
             [
                 name,
                 spread(model["seeds"]["perplexity"], 1),
-                share,
+                difference,
                 spread(model["seeds"]["bits_per_byte"], 1, 3),
                 spread(model["streamed"], 1) if model.get("streamed") else "",
                 f"{model['learning_rate']:g}" if "learning_rate" in model else "",
@@ -303,27 +318,27 @@ _MEASURES = ("perplexity", "perplexity_per_word", "bits_per_byte")
 
 
 def _summary(found: Mapping[str, list[float]]) -> dict[str, Any]:
-    """The mean of every measure, and the seeds by themselves."""
+    """Add the mean of every measure to the figures of the seeds."""
     return {name: float(np.mean(each)) for name, each in found.items()} | {"seeds": dict(found)}
 
 
-def _batch(length: int) -> int:
-    """Rows of a step: fewer where they are long."""
-    return max(1, min(BATCH, TOKENS_A_STEP // length))
+def _batch_size(length: int) -> int:
+    """Rows per step: fewer if they are long."""
+    return max(1, min(MAX_BATCH_SIZE, TOKENS_PER_STEP // length))
 
 
-def _key(name: str, rate: float, seed: int) -> str:
-    return f"{name}|{rate:g}|{seed}"
+def _key(name: str, learning_rate: float, seed: int) -> str:
+    return f"{name}|{learning_rate:g}|{seed}"
 
 
-def _ids(words: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    return words(list(texts), add_special_tokens=False)["input_ids"]
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    return tokenizer(list(texts), add_special_tokens=False)["input_ids"]
 
 
-def _rows(words: PreTrainedTokenizerBase, texts: Sequence[str]) -> np.ndarray:
-    """(texts, longest + 2): end, tokens, end, each plus one, since 0 is padding there."""
-    end = words.eos_token_id
-    documents = [[end, *ids, end] for ids in _ids(words, texts)]
+def _rows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> np.ndarray:
+    """(texts, longest + 2) ids: end, tokens, end. Each id is increased by one; 0 is padding."""
+    end = tokenizer.eos_token_id
+    documents = [[end, *ids, end] for ids in _ids(tokenizer, texts)]
     flat = np.array([token + 1 for document in documents for token in document], dtype=np.int32)
-    borders = np.concatenate([[0], np.cumsum([len(document) for document in documents])])
-    return Ragged(flat, borders).padded(max(map(len, documents)))
+    cu_seqlens = np.concatenate([[0], np.cumsum([len(document) for document in documents])])
+    return Ragged(flat, cu_seqlens).padded(max(map(len, documents)))

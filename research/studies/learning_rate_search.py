@@ -1,4 +1,4 @@
-"""The learning rate of a row, chosen so that no row is judged by a rate that suits another."""
+"""Search for a learning rate, so that no model is measured with a rate that suits another."""
 
 from __future__ import annotations
 
@@ -6,27 +6,31 @@ from collections.abc import Callable, Sequence
 
 __all__ = ["search_learning_rate"]
 
-MIN_RATE, MAX_RATE = 5e-4, 6.4e-2
+MIN_LEARNING_RATE, MAX_LEARNING_RATE = 5e-4, 6.4e-2
 
 
-def search_learning_rate(measure: Callable[[float], float], first: Sequence[float]) -> float:
-    """The rate of the least measure, with a worse one on either side.
+def search_learning_rate(measure: Callable[[float], float], initial: Sequence[float]) -> float:
+    """Find the learning rate with the smallest measure and a larger one on either side.
 
     Args:
-        measure: of a rate, on rows that are held out; asked once for each.
-        first: rates to begin with, rising; then the best so far is doubled and halved.
+        measure: maps a learning rate to a figure on held-out rows; called once per rate.
+        initial: increasing learning rates to begin with. After them, the best one so far is
+            doubled and halved.
 
     Returns:
-        the rate. It may be at an edge of MIN_RATE ... MAX_RATE.
+        The learning rate. It may lie at an end of MIN_LEARNING_RATE ... MAX_LEARNING_RATE.
     """
-    found: dict[float, float] = {}
-    wanted = list(first)
-    while wanted:
-        rate = wanted.pop()
-        found[rate] = measure(rate)
-        best = min(found, key=lambda each: found[each])
-        if not wanted:
-            around = (best / 2, best * 2)
-            new = [r for r in around if r not in found and MIN_RATE <= r <= MAX_RATE]
-            wanted = new[-1:]
+    measured: dict[float, float] = {}
+    queue = list(initial)
+    while queue:
+        learning_rate = queue.pop()
+        measured[learning_rate] = measure(learning_rate)
+        best = min(measured, key=lambda each: measured[each])
+        if not queue:
+            neighbors = [
+                rate
+                for rate in (best / 2, best * 2)
+                if rate not in measured and MIN_LEARNING_RATE <= rate <= MAX_LEARNING_RATE
+            ]
+            queue = neighbors[-1:]
     return best

@@ -1,14 +1,16 @@
-"""The source's Reuters row: 78.63 % for aggregation, 77.96 % for attention.
+"""The Reuters row of Ekin (2025): 78.63 % for aggregation, 77.96 % for attention.
 
-`source` is its protocol to the letter, the parts that flatter included: 10,000 words, 256 places
-padded in front, the padding summed and attended to like text, attention four times as wide as the
-model, and the best *test* epoch of five. `honest` is the library's own comparison on the same
-wires: padding never summed, fused attention of equal width beside aggregation of the same words,
-the best epoch told by held-out training rows, and every model with the training that suits it.
+`original` follows that protocol to the letter, including what favors it: 10,000 words, 256
+positions padded in front, the padding summed and attended to like text, attention four times as
+wide as the model, and the best *test* epoch of five. `corrected` is the comparison of
+`hyperagg compare` on the same newswires: padding is never summed, attention has the same width and
+reads the same words as aggregation, held-out training rows select the epoch, and every model has
+the training that suits it.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -27,58 +29,58 @@ from torch import Tensor, nn
 from hyperagg._common.report import environment, make_table, spread, times, write_results
 from hyperagg._common.runs import Runs
 from hyperagg.classifier.compare import compare
-from hyperagg.classifier.training.labels import encode_labels, unique_labels
 from hyperagg.data import Dataset
 from hyperagg.layers import Aggregation
 from hyperagg.layers.positions import SinusoidalPositions
 from hyperagg.text import Ragged
-from research.models.keras_initialization import start_as_keras
+from research.models.keras_initialization import initialize_like_keras
 
-__all__ = ["SOURCE_FIGURES", "reuters", "reuters_table"]
+__all__ = ["ORIGINAL_FIGURES", "reuters", "reuters_table"]
 
-SOURCE_FIGURES = {"aggregation": 0.7863, "attention": 0.7796}
+logger = logging.getLogger(__name__)
+
+ORIGINAL_FIGURES = {"aggregation": 0.7863, "attention": 0.7796}
 WORDS, LENGTH, D_MODEL, HEADS = 10_000, 256, 256, 4
-BATCH, EPOCHS, RATE, CLIP = 64, 5, 1e-4, 1.0
+BATCH_SIZE, EPOCHS, LEARNING_RATE, CLIP = 64, 5, 1e-4, 1.0
 
-# What Keras's text_to_word_sequence takes out before it splits at spaces.
+# The characters that Keras's text_to_word_sequence replaces before it splits at spaces.
 _FILTERED = str.maketrans(dict.fromkeys('!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n', " "))
 _PADDING, _START, _UNKNOWN, _FIRST_WORD = 0, 1, 2, 3
 
 
 def reuters(
     dataset: Dataset,
-    protocol: Literal["source", "honest"],
+    protocol: Literal["original", "corrected"],
     seeds: int,
     out: Path,
     *,
     epochs: int | None = None,
     resume: bool = False,
-    say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Run a protocol; write results.json to `out` with the source's figures next to ours.
+    """Run a protocol; write results.json, with the figures of Ekin (2025), to `out`.
 
     Args:
         dataset: "reuters".
-        protocol: see the module.
-        seeds: how many.
-        out: folder for what is written.
-        epochs: other than the protocol's.
+        protocol: see the module docstring.
+        seeds: number of seeds.
+        out: output folder.
+        epochs: number of epochs (default: the protocol's).
         resume: keep the runs that an interrupted call left in `out`.
-        say: told in a line what was measured.
+
+    Returns:
+        The contents of results.json.
     """
-    if protocol == "honest":
-        results = compare(
-            dataset, ["words", "attention"], seeds, out, epochs=epochs, resume=resume, callback=say
-        )
+    if protocol == "corrected":
+        results = compare(dataset, ["words", "attention"], seeds, out, epochs=epochs, resume=resume)
     else:
-        results = _source(dataset, seeds, out, epochs or EPOCHS, resume, say)
-    results = {"protocol": protocol, **results, "source_figures": SOURCE_FIGURES}
+        results = _run_original(dataset, seeds, out, epochs or EPOCHS, resume)
+    results = {"protocol": protocol, **results, "original_figures": ORIGINAL_FIGURES}
     write_results(out, results)
     return results
 
 
 def reuters_table(results: dict[str, Any]) -> Table:
-    """Our figures beside the source's."""
+    """Format the figures beside those of Ekin (2025)."""
     rows = []
     for name, model in results["models"].items():
         ratio = (
@@ -88,7 +90,7 @@ def reuters_table(results: dict[str, Any]) -> Table:
         rows.append(
             [
                 name,
-                f"{100 * SOURCE_FIGURES[name]:.2f}" if name in SOURCE_FIGURES else "",
+                f"{100 * ORIGINAL_FIGURES[name]:.2f}" if name in ORIGINAL_FIGURES else "",
                 spread(model["accuracy"]),
                 spread(model["macro_f1"]),
                 f"{model['parameters']:,}",
@@ -96,12 +98,20 @@ def reuters_table(results: dict[str, Any]) -> Table:
                 times(ratio),
             ]
         )
-    columns = ["model", "source %", "accuracy %", "macro-F1 %", "parameters", "s an epoch", "time"]
+    columns = [
+        "model",
+        "Ekin (2025) %",
+        "accuracy %",
+        "macro-F1 %",
+        "parameters",
+        "s per epoch",
+        "time",
+    ]
     return make_table(f"Reuters, {results['protocol']} protocol", columns, rows)
 
 
-class _SourceClassifier(nn.Module):
-    """Embedding times a trainable sinusoid, a mixer to one vector, a head; starts as Keras does."""
+class _OriginalClassifier(nn.Module):
+    """Embedding times a trainable sinusoid, a mixer to one vector, and a linear head."""
 
     def __init__(self, mixer: nn.Module, classes: int) -> None:
         super().__init__()
@@ -109,7 +119,7 @@ class _SourceClassifier(nn.Module):
         self.positions = SinusoidalPositions(D_MODEL, LENGTH)
         self.mixer = mixer
         self.head = nn.Linear(D_MODEL, classes)
-        start_as_keras(self)
+        initialize_like_keras(self)
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.head(self.mixer(self.embedding(ids) * self.positions(LENGTH)))
@@ -125,7 +135,7 @@ class _SumMixer(nn.Module):
 
 
 class _WideAttentionMixer(nn.Module):
-    """Keras's MultiHeadAttention(num_heads=4, key_dim=256) and the mean over all 256 places."""
+    """MultiHeadAttention(num_heads=4, key_dim=256) of Keras, and the mean over 256 positions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,29 +155,32 @@ _MIXERS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def _source(
-    dataset: Dataset, seeds: int, out: Path, epochs: int, resume: bool, say: Callable[[str], None]
+def _run_original(
+    dataset: Dataset, seeds: int, out: Path, epochs: int, resume: bool
 ) -> dict[str, Any]:
     train_ids, test_ids = _keras_ids(dataset)
-    classes = unique_labels(dataset.train.labels)
+    classes = sorted({str(label) for label in dataset.train.labels})
     train_y, test_y = (
-        torch.from_numpy(encode_labels(split.labels, classes, "labels").token_ids).long()
+        torch.tensor([classes.index(str(label)) for label in split.labels])
         for split in (dataset.train, dataset.test)
     )
-    runs = Runs(out / "runs.json", f"{dataset.name}, source protocol, {epochs} epochs", resume)
+    runs = Runs(out / "runs.json", f"{dataset.name}, original protocol, {epochs} epochs", resume)
     for seed in range(seeds):
         for name in _MIXERS:
             key = f"{name} seed={seed}"
             if key not in runs.done:
                 torch.manual_seed(seed)
-                model = _SourceClassifier(_MIXERS[name](), len(classes))
+                model = _OriginalClassifier(_MIXERS[name](), len(classes))
                 runs.add(
                     key, _train(model, name, train_ids, train_y, test_ids, test_y, epochs, seed)
                 )
             run = runs.done[key]
-            say(
-                f"{name}, seed {seed}: best test epoch {100 * run['accuracy']:.2f} %, "
-                f"last {100 * run['last_accuracy']:.2f} %"
+            logger.info(
+                "%s, seed %d: best test epoch %.2f %%, last epoch %.2f %%",
+                name,
+                seed,
+                100 * run["accuracy"],
+                100 * run["last_accuracy"],
             )
     models = {}
     for name in _MIXERS:
@@ -179,10 +192,10 @@ def _source(
             "parameters": own[0]["parameters"],
             "train_seconds_per_epoch": float(np.median([s for run in own for s in run["seconds"]])),
             "predict_documents_per_second": float(
-                np.median([run["docs_per_second"] for run in own])
+                np.median([run["documents_per_second"] for run in own])
             ),
         }
-    ours, rival = models["aggregation"], models["attention"]
+    ours, baseline = models["aggregation"], models["attention"]
     return {
         "dataset": dataset.name,
         "source": dataset.source,
@@ -190,10 +203,10 @@ def _source(
         "models": models,
         "ratios": {
             "attention": {
-                "train_seconds_per_epoch": rival["train_seconds_per_epoch"]
+                "train_seconds_per_epoch": baseline["train_seconds_per_epoch"]
                 / ours["train_seconds_per_epoch"],
                 "predict_documents_per_second": ours["predict_documents_per_second"]
-                / rival["predict_documents_per_second"],
+                / baseline["predict_documents_per_second"],
             }
         },
     }
@@ -210,14 +223,14 @@ def _train(
     seed: int,
 ) -> dict[str, Any]:
     # Keras's Adam has this epsilon.
-    optimizer = torch.optim.Adam(model.parameters(), lr=RATE, eps=1e-7)
+    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, eps=1e-7)
     generator = torch.Generator().manual_seed(seed)
     seconds, accuracies, scores, speeds = [], [], [], []
     for epoch in range(epochs):
         started = time.perf_counter()
-        batches = torch.randperm(len(train_ids), generator=generator).split(BATCH)
-        told = f"{name}, seed {seed}, epoch {epoch + 1}"
-        for batch in track(batches, told, console=Console(stderr=True), transient=True):
+        batches = torch.randperm(len(train_ids), generator=generator).split(BATCH_SIZE)
+        description = f"{name}, seed {seed}, epoch {epoch + 1}"
+        for batch in track(batches, description, console=Console(stderr=True), transient=True):
             optimizer.zero_grad()
             F.cross_entropy(model(train_ids[batch]), train_y[batch]).backward()
             nn.utils.clip_grad_value_(model.parameters(), CLIP)
@@ -225,7 +238,7 @@ def _train(
         seconds.append(time.perf_counter() - started)
         started = time.perf_counter()
         with torch.inference_mode():
-            predicted = torch.cat([model(batch).argmax(1) for batch in test_ids.split(BATCH)])
+            predicted = torch.cat([model(batch).argmax(1) for batch in test_ids.split(BATCH_SIZE)])
         speeds.append(len(test_ids) / (time.perf_counter() - started))
         accuracies.append(float((predicted == test_y).float().mean()))
         scores.append(float(f1_score(test_y, predicted, average="macro", zero_division=0)))
@@ -236,15 +249,15 @@ def _train(
         "macro_f1": scores[best],
         "parameters": sum(p.numel() for p in model.parameters()),
         "seconds": seconds,
-        "docs_per_second": float(np.median(speeds)),
+        "documents_per_second": float(np.median(speeds)),
     }
 
 
 def _keras_ids(dataset: Dataset) -> tuple[Tensor, Tensor]:
-    """Ids as keras.datasets.reuters.load_data(num_words=10_000) gives them, padded in front.
+    """Token ids as in keras.datasets.reuters.load_data(num_words=10_000), padded in front.
 
-    Words are numbered by their use in train and test together, as in Keras's own index; 0 is
-    padding, 1 starts a wire, 2 stands for every rarer word.
+    Words are numbered by their frequency in train and test together, as in the index of Keras; 0
+    is padding, 1 starts a newswire, 2 stands for every rarer word.
     """
     splits = [
         [text.lower().translate(_FILTERED).split() for text in split.texts]
@@ -261,7 +274,7 @@ def _keras_ids(dataset: Dataset) -> tuple[Tensor, Tensor]:
 
 
 def _pad_in_front(rows: Sequence[list[int]]) -> np.ndarray:
-    started = [[_START, *row] for row in rows]
-    borders = np.concatenate([[0], np.cumsum([len(row) for row in started])])
-    flat = np.array([i for row in started for i in row], dtype=np.int64)
-    return Ragged(flat, borders).padded(LENGTH, front=True)
+    rows = [[_START, *row] for row in rows]
+    cu_seqlens = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+    flat = np.array([i for row in rows for i in row], dtype=np.int64)
+    return Ragged(flat, cu_seqlens).padded(LENGTH, front=True)

@@ -1,4 +1,4 @@
-"""One small model for all tasks and mixers: a stem, blocks of the language model, a linear head."""
+"""A small model for all tasks and mixers: a stem, blocks of the language model, a linear head."""
 
 from __future__ import annotations
 
@@ -12,81 +12,83 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hyperagg import ops
-from hyperagg.language.configuration_hyperagg import HyperAggConfig
-from hyperagg.language.modeling_hyperagg import HyperAggModel
-from research.studies.sequence_tasks import MadeUp, Real, Rows
+from hyperagg.language import HyperAggConfig, HyperAggModel
+from research.studies.sequence_tasks import RealTask, Rows, SyntheticTask
 
-__all__ = ["MIXERS", "Reader", "accuracy", "train"]
+__all__ = ["MIXERS", "SequenceReader", "accuracy", "train"]
 
-# The layers of each, and the newest tokens that a convolution before its sums takes together.
+# The layer type of each, and the kernel size of a convolution before its sums.
 MIXERS = {
     "identity": ("identity", 0),
     "prefix_sum": ("prefix_sum", 0),
     "decay": ("decay", 0),
     "gated": ("gated", 0),
-    "convolution and gate": ("gated", 4),
+    "convolution + gated": ("gated", 4),
     "attention": ("full_attention", 0),
 }
 _LAYERS = 2
 
 
-class Reader(nn.Module):
-    """Logits at the last places of a made up task, or of the mean over a real row's tokens.
+class SequenceReader(nn.Module):
+    """Predict the last positions of a synthetic task, or the label of a real row.
+
+    A real row is pooled by the mean over its tokens.
 
     Args:
-        mixer: of MIXERS; all have as many weights in their blocks, 24 d^2, by the width of the
-            feed-forward layers. What is left out of that count: the stem, the head, and the n d
-            position vectors that "prefix_sum" has besides.
-        task: what is read and answered.
-        d, n: dimension, and the longest row.
+        mixer: one of MIXERS. All have 24 d^2 weights in their blocks; the width of the
+            feed-forward layers makes up for differences. The count leaves out the stem, the head
+            and the n d position vectors of "prefix_sum".
+        task: states the vocabulary and the number of classes.
+        d, n: model dimension, and length of the longest row.
     """
 
-    def __init__(self, mixer: str, task: MadeUp | Real, d: int, n: int) -> None:
+    def __init__(self, mixer: str, task: SyntheticTask | RealTask, d: int, n: int) -> None:
         super().__init__()
-        tokens = task.vocabulary(n) if isinstance(task, MadeUp) else task.vocabulary
-        patch = 0 if isinstance(task, MadeUp) else task.patch
-        places = n // max(1, patch)
-        wanted = 12 * _LAYERS * d * d
+        vocab_size = task.vocab_size(n) if isinstance(task, SyntheticTask) else task.vocab_size
+        patch = 0 if isinstance(task, SyntheticTask) else task.patch_size
+        positions = n // max(1, patch)
+        target = 12 * _LAYERS * d * d
         with torch.device("meta"):
-            narrow = HyperAggModel(_config(mixer, d, d, 1, places))
-        width = d + (wanted - _weights(narrow)) / (2 * d * _LAYERS)
-        self.body = HyperAggModel(_config(mixer, d, round(width), max(1, tokens), places))
+            narrow = HyperAggModel(_config(mixer, d, d, 1, positions))
+        width = d + (target - _weights(narrow)) / (2 * d * _LAYERS)
+        self.body = HyperAggModel(_config(mixer, d, round(width), max(1, vocab_size), positions))
         self.stem = nn.Linear(patch, d) if patch else None
-        self.answers = task.answers if isinstance(task, MadeUp) else 0
+        self.targets = task.targets if isinstance(task, SyntheticTask) else 0
         self.head = nn.Linear(d, task.classes)
 
-    def forward(self, rows: Rows) -> Float[Tensor, "B answers C"]:
+    def forward(self, rows: Rows) -> Float[Tensor, "B targets C"]:
         inputs, lengths = torch.from_numpy(rows.inputs), torch.from_numpy(rows.lengths)
         mask = (torch.arange(inputs.shape[1]) < lengths[:, None]).long()
         given = {"input_ids": inputs} if self.stem is None else {"inputs_embeds": self.stem(inputs)}
         x = self.body(**given, attention_mask=mask, use_cache=False).last_hidden_state
-        if self.answers:
-            return self.head(x[:, -self.answers :])
+        if self.targets:
+            return self.head(x[:, -self.targets :])
         return self.head(ops.aggregate(x, lengths=lengths, normalize="mean"))
 
     @property
     def block_weights(self) -> int:
+        """Number of weights in the blocks."""
         return _weights(self.body)
 
 
-def _config(mixer: str, d: int, width: int, tokens: int, places: int) -> HyperAggConfig:
-    kind, convolved = MIXERS[mixer]
+def _config(mixer: str, d: int, width: int, vocab_size: int, positions: int) -> HyperAggConfig:
+    layer_type, conv_kernel_size = MIXERS[mixer]
     return HyperAggConfig(
-        vocab_size=tokens,
+        vocab_size=vocab_size,
         hidden_size=d,
         intermediate_size=width,
         num_hidden_layers=_LAYERS,
-        layer_types=kind,
+        layer_types=layer_type,
         expand=1,
         output_gate=False,
-        conv_kernel_size=convolved,
+        conv_kernel_size=conv_kernel_size,
         num_attention_heads=max(1, d // 16),
-        max_position_embeddings=places if kind == "prefix_sum" else None,
+        max_position_embeddings=positions if layer_type == "prefix_sum" else None,
     )
 
 
 def _weights(body: nn.Module) -> int:
-    """Of the blocks: without embeddings and the position vectors of "prefix_sum"."""
+    """Count the weights of the blocks, without embedding and position vectors."""
     return sum(
         weight.numel()
         for name, weight in body.named_parameters()
@@ -95,36 +97,45 @@ def _weights(body: nn.Module) -> int:
 
 
 def train(
-    model: Reader,
+    model: SequenceReader,
     batch: Callable[[int], Rows],
     steps: int,
-    rate: float,
-    moved: Callable[[], None] = lambda: None,
+    learning_rate: float,
+    on_step: Callable[[], None] = lambda: None,
 ) -> None:
-    """AdamW with a warm-up of a tenth of the steps, the rate falling to zero; `batch(step)`."""
+    """Train with AdamW: warm-up over a tenth of the steps, then cosine decay to zero.
+
+    Args:
+        model: changed in place.
+        batch: maps a step to its rows.
+        steps: number of steps.
+        learning_rate: peak learning rate.
+        on_step: called after every step.
+    """
     model.train()
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+        model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
-    warm = max(1, steps // 10)
+    warmup = max(1, steps // 10)
     for step in range(steps):
-        falling = 0.5 * (1 + math.cos(math.pi * step / steps))
-        optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / warm) * falling
+        decay = 0.5 * (1 + math.cos(math.pi * step / steps))
+        scale = min(1.0, (step + 1) / warmup) * decay
+        optimizer.param_groups[0]["lr"] = learning_rate * scale
         rows = batch(step)
         loss = F.cross_entropy(model(rows).flatten(0, 1), torch.from_numpy(rows.labels).flatten())
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        moved()
+        on_step()
 
 
 @torch.no_grad()
-def accuracy(model: Reader, rows: Rows, at_once: int) -> float:
-    """The share of answers that are right."""
+def accuracy(model: SequenceReader, rows: Rows, batch_size: int) -> float:
+    """Compute the fraction of correct answers."""
     model.eval()
-    right = 0
-    for start in range(0, len(rows.labels), at_once):
-        part = rows.take(np.arange(start, min(start + at_once, len(rows.labels))))
-        right += int((model(part).argmax(-1).numpy() == part.labels).sum())
-    return right / rows.labels.size
+    correct = 0
+    for start in range(0, len(rows.labels), batch_size):
+        part = rows.take(np.arange(start, min(start + batch_size, len(rows.labels))))
+        correct += int((model(part).argmax(-1).numpy() == part.labels).sum())
+    return correct / rows.labels.size

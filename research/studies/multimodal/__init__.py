@@ -1,1 +1,1 @@
-"""Several modalities in one model: digits written and spoken, reviews with numbers, speed."""
+"""Several modalities in one model: written and spoken digits, reviews with numbers, subsets."""

@@ -1,14 +1,15 @@
-"""A digit that is written and spoken: each alone, both, one missing, one damaged.
+"""Written and spoken digits: each modality alone, both, one missing, one noisy.
 
-Three fusions of the same tokens, with as many weights each: the sum, concatenation and attention.
-One model each learns all pairs, with modalities left out and noise put in at random, alike for all;
-its rate is chosen on held-out pairs, its last epoch counts. Beside them, the sum trained on one
-modality alone.
+Three fusions of the same tokens with equal numbers of weights: the sum, concatenation and
+attention. One model of each learns all pairs, with modalities dropped and noise added at random in
+the same way. Its learning rate is selected on held-out pairs, and its last epoch is measured.
+Unimodal models of the sum stand beside them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,19 @@ from hyperagg.multimodal.encoder import MultimodalNetwork
 from hyperagg.multimodal.estimator import MultimodalModel
 from hyperagg.multimodal.fusion import FUSIONS, make_encoder
 from research.data.digit_pairs import Pairs, pair
-from research.studies.multimodal.digit_rows import (
-    cells_of,
-    damaged_picture,
-    damaged_sound,
-    some_pairs,
-    some_sounds,
+from research.studies.multimodal.pairs import (
+    columns_of,
+    noisy_audio,
+    noisy_image,
+    subset_pairs,
+    subset_recordings,
 )
-from research.studies.multimodal.unimodal import HIDDEN, Effort, count_parameters, train_alone
+from research.studies.multimodal.unimodal import (
+    HIDDEN_DIM,
+    Effort,
+    count_parameters,
+    train_unimodal,
+)
 
 __all__ = [
     "CASES",
@@ -38,24 +44,25 @@ __all__ = [
     "Effort",
     "compare_fusions",
     "digits_table",
-    "hidden_of",
+    "hidden_dim_of",
 ]
 
-KINDS = {"picture": "image", "sound": "audio"}
-# Which modalities a row has, and which of them are damaged.
+logger = logging.getLogger(__name__)
+
+COLUMNS = {"image": "image", "audio": "audio"}
+# The modalities of a row, and which of them are noisy.
 CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "both": (("picture", "sound"), ()),
-    "picture": (("picture",), ()),
-    "sound": (("sound",), ()),
-    "both, picture noisy": (("picture", "sound"), ("picture",)),
-    "both, sound noisy": (("picture", "sound"), ("sound",)),
-    "both noisy": (("picture", "sound"), ("picture", "sound")),
-    "noisy picture": (("picture",), ("picture",)),
-    "noisy sound": (("sound",), ("sound",)),
+    "both": (("image", "audio"), ()),
+    "image": (("image",), ()),
+    "audio": (("audio",), ()),
+    "both, noisy image": (("image", "audio"), ("image",)),
+    "both, noisy audio": (("image", "audio"), ("audio",)),
+    "both noisy": (("image", "audio"), ("image", "audio")),
+    "noisy image": (("image",), ("image",)),
+    "noisy audio": (("audio",), ("audio",)),
 }
 D_MODEL = {"sum": 128, "concatenation": 128, "attention": 64}
-# HIDDEN is of the sum; the others have what makes them as large.
-MODEL = "model"  # the folder of the first sum
+MODEL = "model"  # folder of the model of the sum, first seed
 
 
 def compare_fusions(
@@ -64,15 +71,14 @@ def compare_fusions(
     runs: Runs,
     seeds: int,
     effort: Effort = Effort(),
-    *,
-    say: Callable[[str], None] = print,
-    report: Callable[[float, str], None] | None = None,
 ) -> dict[str, Any]:
-    """Accuracy of every fusion in every case, and of the sum on each modality alone; the first sum
-    is kept beside the runs."""
-    study = _Study(written, spoken, effort, runs.path.parent / MODEL, report)
-    alone = train_alone(written, spoken, runs, seeds, effort, say=say, report=report)
-    return study.fusions(runs, seeds, say) | {"alone": alone}
+    """Measure the accuracy of every fusion in every case, and of unimodal models of the sum.
+
+    The model of the sum with the first seed is saved beside the runs.
+    """
+    study = _Study(written, spoken, effort, runs.path.parent / MODEL)
+    unimodal = train_unimodal(written, spoken, runs, seeds, effort)
+    return study.fusions(runs, seeds) | {"unimodal": unimodal}
 
 
 class _Study:
@@ -82,75 +88,80 @@ class _Study:
         spoken: Digits[AudioClips],
         effort: Effort,
         folder: Path,
-        report: Callable[[float, str], None] | None,
     ) -> None:
-        self.written, self.spoken, self.effort, self.report = written, spoken, effort, report
+        self.written, self.spoken, self.effort = written, spoken, effort
         self.folder = folder
 
-    def fusions(self, runs: Runs, seeds: int, say: Callable[[str], None]) -> dict[str, Any]:
-        hidden = {fusion: hidden_of(fusion, self.spoken.train.sample_rate) for fusion in FUSIONS}
-        rates = {}
+    def fusions(self, runs: Runs, seeds: int) -> dict[str, Any]:
+        hidden = {
+            fusion: hidden_dim_of(fusion, self.spoken.train.sample_rate) for fusion in FUSIONS
+        }
+        learning_rates = {}
         for fusion in FUSIONS:
             found = {}
-            for rate in self.effort.rates:
-                key = f"{fusion}|{rate:g}|held out"
+            for learning_rate in self.effort.learning_rates:
+                key = f"{fusion}|{learning_rate:g}|held out"
                 if key not in runs.done:
-                    runs.add(key, self.tuned(fusion, hidden[fusion], rate))
-                found[rate] = runs.done[key]["accuracy"]
-            rates[fusion] = max(found, key=lambda rate: found[rate])
-            say(f"{fusion}: on held-out pairs {found}, best {rates[fusion]:g}")
+                    runs.add(key, self.tune(fusion, hidden[fusion], learning_rate))
+                found[learning_rate] = runs.done[key]["accuracy"]
+            learning_rates[fusion] = max(found, key=lambda each: found[each])
+            message = "%s: held-out accuracy by learning rate %s, best %g"
+            logger.info(message, fusion, found, learning_rates[fusion])
         models: dict[str, Any] = {}
         for seed in range(seeds):
             for fusion in FUSIONS:
-                key = f"{fusion}|{rates[fusion]:g}|{seed}"
+                learning_rate = learning_rates[fusion]
+                key = f"{fusion}|{learning_rate:g}|{seed}"
                 if key not in runs.done:
-                    runs.add(key, self.trained(fusion, hidden[fusion], rates[fusion], seed))
-                told = {case: round(100 * x, 2) for case, x in runs.done[key]["accuracy"].items()}
-                say(f"{fusion}, seed {seed}: {told}")
+                    runs.add(key, self.run(fusion, hidden[fusion], learning_rate, seed))
+                cases = {case: round(100 * x, 2) for case, x in runs.done[key]["accuracy"].items()}
+                logger.info("%s, seed %d: %s", fusion, seed, cases)
         for fusion in FUSIONS:
-            own = [runs.done[f"{fusion}|{rates[fusion]:g}|{seed}"] for seed in range(seeds)]
+            learning_rate = learning_rates[fusion]
+            own = [runs.done[f"{fusion}|{learning_rate:g}|{seed}"] for seed in range(seeds)]
             models[fusion] = {
                 "accuracy": {case: [run["accuracy"][case] for run in own] for case in CASES},
                 "parameters": own[0]["parameters"],
                 "seconds": [run["seconds"] for run in own],
-                "learning_rate": rates[fusion],
+                "learning_rate": learning_rate,
                 "d_model": D_MODEL[fusion],
-                "hidden": hidden[fusion],
+                "hidden_dim": hidden[fusion],
             }
         return {"fusions": models}
 
-    def tuned(self, fusion: str, hidden: int, rate: float) -> dict[str, Any]:
-        """On pairs whose recordings are not learned: the last fifth of each digit's takes."""
-        sounds = self.spoken.train
-        order = np.random.default_rng(0).permutation(len(sounds))
+    def tune(self, fusion: str, hidden_dim: int, learning_rate: float) -> dict[str, Any]:
+        """Measure on pairs with held-out recordings, a random fifth of them."""
+        recordings = self.spoken.train
+        order = np.random.default_rng(0).permutation(len(recordings))
         cut = len(order) // 5
         parts = [
-            pair(self.written.train, some_sounds(sounds, own), 0)
+            pair(self.written.train, subset_recordings(recordings, own), 0)
             for own in (order[cut:], order[:cut])
         ]
         number = self.effort.tuning_pairs
-        learned, held = (
-            some_pairs(parts[0], number),
-            some_pairs(parts[1], number + number // 4, number),
-        )
-        model = self.model(fusion, hidden, rate, 2)
-        model.fit(cells_of(learned), learned.labels.tolist(), report=self.report)
-        cases = [("picture", "sound"), ("picture",), ("sound",)]
-        cells, labels = cells_of(held), held.labels.tolist()
+        train = subset_pairs(parts[0], number)
+        held_out = subset_pairs(parts[1], number + number // 4, number)
+        model = self.model(fusion, hidden_dim, learning_rate, 2)
+        model.fit(columns_of(train), train.labels.tolist())
+        cases = [("image", "audio"), ("image",), ("audio",)]
+        columns, labels = columns_of(held_out), held_out.labels.tolist()
         scores = [
-            model.evaluate({name: cells[name] for name in names}, labels)["accuracy"]
+            model.evaluate({name: columns[name] for name in names}, labels)["accuracy"]
             for names in cases
         ]
         return {"accuracy": float(np.mean(scores))}
 
-    def trained(self, fusion: str, hidden: int, rate: float, seed: int) -> dict[str, Any]:
+    def run(self, fusion: str, hidden_dim: int, learning_rate: float, seed: int) -> dict[str, Any]:
+        """Train on all pairs and measure every case."""
         pairs = pair(self.written.train, self.spoken.train, seed)
-        learned = some_pairs(pairs, self.effort.pairs)
-        model = self.model(fusion, hidden, rate, self.effort.epochs[0])
-        model.fit(cells_of(learned), learned.labels.tolist(), seed=seed, report=self.report)
+        train = subset_pairs(pairs, self.effort.pairs)
+        model = self.model(fusion, hidden_dim, learning_rate, self.effort.epochs[0])
+        model.fit(columns_of(train), train.labels.tolist(), seed=seed)
         if fusion == "sum" and seed == 0:
-            model.save_pretrained(self.folder)  # to be explained
-        tests = some_pairs(pair(self.written.test, self.spoken.test, seed), self.effort.test_pairs)
+            model.save_pretrained(self.folder)  # for the figure of explanations
+        tests = subset_pairs(
+            pair(self.written.test, self.spoken.test, seed), self.effort.test_pairs
+        )
         return {
             "accuracy": {case: self.accuracy(model, tests, case, seed) for case in CASES},
             "parameters": count_parameters(model),
@@ -158,54 +169,58 @@ class _Study:
         }
 
     def accuracy(self, model: MultimodalModel, tests: Pairs, case: str, seed: int) -> float:
+        """Measure one case."""
         names, noisy = CASES[case]
-        cells: dict[str, Any] = cells_of(tests)
+        columns: dict[str, Any] = columns_of(tests)
         labels = tests.labels
         rng = np.random.default_rng([seed, 2])
-        if "picture" in noisy:
-            cells["picture"] = [damaged_picture(x, rng) for x in cells["picture"]]
-        if "sound" in noisy:
-            cells["sound"] = [damaged_sound(x, rng) for x in cells["sound"]]
-        own = {name: cells[name] for name in names}
+        if "image" in noisy:
+            columns["image"] = [noisy_image(x, rng) for x in columns["image"]]
+        if "audio" in noisy:
+            columns["audio"] = [noisy_audio(x, rng) for x in columns["audio"]]
+        own = {name: columns[name] for name in names}
         return model.evaluate(own, labels.tolist())["accuracy"]
 
-    def model(self, fusion: str, hidden: int, rate: float, epochs: int) -> MultimodalModel:
+    def model(
+        self, fusion: str, hidden_dim: int, learning_rate: float, epochs: int
+    ) -> MultimodalModel:
+        """Build an untrained model."""
         return MultimodalModel(
-            KINDS,
+            COLUMNS,
             fusion=fusion,
             d_model=D_MODEL[fusion],
-            hidden=hidden,
+            hidden=hidden_dim,
             rate=self.spoken.train.sample_rate,
             epochs=epochs,
             validation_fraction=0,
-            learning_rate=rate,
+            learning_rate=learning_rate,
             dropout=self.effort.modality_dropout,
         )
 
 
-def hidden_of(fusion: str, rate: int) -> int:
-    """The width of the perceptrons that gives a fusion as many weights as the sum has."""
+def hidden_dim_of(fusion: str, sample_rate: int) -> int:
+    """Find the width of the perceptrons that gives a fusion as many weights as the sum has."""
 
-    def weights(fusion: str, hidden: int) -> int:
-        picture, sound = ImageColumn(28, 28, 1, 0.13, 0.31), AudioColumn(rate)
+    def weights(fusion: str, hidden_dim: int) -> int:
+        image, audio = ImageColumn(28, 28, 1, 0.13, 0.31), AudioColumn(sample_rate)
         d = D_MODEL[fusion]
         with torch.device("meta"):
-            parts = {"picture": picture.modality(d, hidden), "sound": sound.modality(d, hidden)}
+            parts = {"image": image.modality(d, hidden_dim), "audio": audio.modality(d, hidden_dim)}
             network = MultimodalNetwork(make_encoder(fusion, d, parts), 10)
         return sum(p.numel() for p in network.parameters())
 
-    wanted, few = weights("sum", HIDDEN), weights(fusion, 8)
-    each = (weights(fusion, 16) - few) / 8
-    return round(8 + (wanted - few) / each)
+    target, narrow = weights("sum", HIDDEN_DIM), weights(fusion, 8)
+    per_unit = (weights(fusion, 16) - narrow) / 8
+    return round(8 + (target - narrow) / per_unit)
 
 
 def digits_table(results: Mapping[str, Any]) -> str:
-    """A case a row, a fusion a column."""
+    """Format one row per case and one column per fusion."""
     models = results["fusions"]
-    columns = ["test, accuracy %", *models]
+    columns = ["test accuracy %", *models]
     rows = [
         [case, *(spread(model["accuracy"][case]) for model in models.values())] for case in CASES
     ]
     rows.append(["parameters", *(f"{model['parameters']:,}" for model in models.values())])
-    rows.append(["seconds of training", *(f"{np.mean(m['seconds']):.0f}" for m in models.values())])
+    rows.append(["training, s", *(f"{np.mean(m['seconds']):.0f}" for m in models.values())])
     return markdown_table(columns, rows)

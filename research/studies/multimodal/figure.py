@@ -1,4 +1,4 @@
-"""Test pairs explained by the sum that the study has trained: whole, and with one half damaged."""
+"""Explanations of test pairs by the model of the sum: clean, and with one modality noisy."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hyperagg.data.datasets.digits import AudioClips, Digits, Images
 from hyperagg.multimodal.estimator import MultimodalModel
 from hyperagg.multimodal.modalities.audio import AudioFrames
 from hyperagg.multimodal.modalities.image import ImagePatches
-from research.analysis.modalities import Example, draw_pairs
+from research.analysis.modalities import ExplainedPair, draw_pairs
 from research.data.digit_pairs import pair
-from research.studies.multimodal.digit_rows import damaged_picture, damaged_sound
+from research.studies.multimodal.pairs import noisy_audio, noisy_image
 
 __all__ = ["explain_pairs"]
 
@@ -21,53 +21,55 @@ __all__ = ["explain_pairs"]
 def explain_pairs(
     model: MultimodalModel, written: Digits[Images], spoken: Digits[AudioClips], out: Path
 ) -> str:
-    """Draws explanation.png in `out`; returns a table of what each modality adds.
+    """Draw explanation.png to `out`, and return a table of the contributions of each modality.
 
-    The pairs are the first test pair, the same with a noisy picture, with a noisy sound, and with
-    the sound of another digit.
+    The rows are the first test pair, the same with a noisy image, with noisy audio, and with the
+    audio of another digit.
     """
     tests = pair(written.test, spoken.test, 0)
     rng = np.random.default_rng(0)
-    image, sound = tests.images[0], tests.sounds[0] / np.float32(32768)
+    image, audio = tests.images[0], tests.audio[0] / np.float32(32768)
     other = int(np.flatnonzero(tests.labels != tests.labels[0])[0])
     rows = {
-        "as they are": (image, sound),
-        "picture noisy": (damaged_picture(image, rng), sound),
-        "sound noisy": (image, damaged_sound(tests.sounds[0], rng)),
-        f"a sound of {tests.labels[other]}": (image, tests.sounds[other] / np.float32(32768)),
+        "clean": (image, audio),
+        "noisy image": (noisy_image(image, rng), audio),
+        "noisy audio": (image, noisy_audio(tests.audio[0], rng)),
+        f"audio of a {tests.labels[other]}": (image, tests.audio[other] / np.float32(32768)),
     }
     assert model.network is not None
     patches, frames = model.network.encoder.modalities  # type: ignore[misc]
     assert isinstance(patches, ImagePatches) and isinstance(frames, AudioFrames)
-    examples, table = [], []
-    for title, (picture, clip) in rows.items():
-        why = model.explain({"picture": picture, "sound": clip})
-        share = model.answers.probabilities(why.logits).max()
-        examples.append(
-            Example(
-                f"{title}: {why.label}, {share:.1%}",
-                picture,
-                clip,
+    pairs, table = [], []
+    for title, (image, audio) in rows.items():
+        explanation = model.explain({"image": image, "audio": audio})
+        label = explanation.label
+        probability = model.answers.probabilities(explanation.logits).max()
+        pairs.append(
+            ExplainedPair(
+                f"{title}: {label}, {probability:.1%}",
+                image,
+                audio,
                 tests.sample_rate,
-                why,
+                explanation,
                 patches.corners().numpy(),
                 patches.patch,
-                frames.seconds(len(why.contributions["sound"])).numpy(),
+                frames.seconds(len(explanation.contributions["audio"])).numpy(),
             )
         )
-        parts = {name: own[int(why.label)] for name, own in why.by_modality().items()}
+        c = int(label)
+        parts = {name: own[c] for name, own in explanation.by_modality().items()}
         table.append(
             [
                 title,
-                f"{why.label} ({share:.1%})",
-                f"{why.bias[int(why.label)]:+.2f}",
-                f"{parts['picture']:+.2f}",
-                f"{parts['sound']:+.2f}",
-                f"{why.logits[int(why.label)]:+.2f}",
+                f"{label} ({probability:.1%})",
+                f"{explanation.bias[c]:+.2f}",
+                f"{parts['image']:+.2f}",
+                f"{parts['audio']:+.2f}",
+                f"{explanation.logits[c]:+.2f}",
             ]
         )
-    draw_pairs(examples, out / "explanation.png")
+    draw_pairs(pairs, out / "explanation.png")
     return markdown_table(
-        [f"a written and spoken {tests.labels[0]}", "answer", "bias", "picture", "sound", "logit"],
+        [f"a written and spoken {tests.labels[0]}", "label", "bias", "image", "audio", "logit"],
         table,
     )

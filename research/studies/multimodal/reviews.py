@@ -1,12 +1,13 @@
-"""Clothing reviews: text, numbers and categories to the rating and to the recommendation.
+"""Clothing reviews: predict rating and recommendation from text, numbers and categories.
 
-Neither of the two is given to foretell the other. What there is to choose is chosen on a held-out
-tenth of the training rows; the test rows, a fifth of all, are looked at once.
+Neither target is an input of the other. Settings are selected on a held-out tenth of the training
+rows; the test rows, a fifth of all, are evaluated once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,17 +26,19 @@ from research.data.clothing_reviews import ClothingReviews, Reviews
 
 __all__ = ["TASKS", "compare_reviews", "reviews_table"]
 
+logger = logging.getLogger(__name__)
+
 NUMBERS = ("age", "positive_feedback_count")
 CATEGORIES = ("division", "department", "class_name")
 TABLE = dict.fromkeys(NUMBERS, "number") | dict.fromkeys(CATEGORIES, "category")
 TASKS = {"rating": True, "recommended": False}  # whether it is a regression
-# What our model is given.
+# The columns of our models.
 OURS = {
     "sum, text + table": {"text": "text", **TABLE},
     "sum, text": {"text": "text"},
     "sum, table": TABLE,
 }
-# The rate of words: the best of 0.01 to 0.1 on a held-out part of the training rows.
+# The embedding learning rate is the best of 0.01 to 0.1 on held-out training rows.
 SETTINGS: dict[str, Any] = dict(
     d_model=64, epochs=4, embedding_learning_rate=0.02, learning_rate=2e-3, dropout=0.1
 )
@@ -44,7 +47,7 @@ GRIDS: dict[str, tuple[float, ...]] = {
     "logistic": (1.0, 3.0, 10.0, 30.0),
     "boosting": (15, 31),  # leaves
 }
-RIVALS = {
+BASELINES = {
     "ridge / logistic, table": ("linear", ("table",)),
     "gradient boosting, table": ("boosting", ("table",)),
     "ridge / logistic, TF-IDF": ("linear", ("text",)),
@@ -58,42 +61,40 @@ def compare_reviews(
     seeds: int,
     *,
     rows: int | None = None,
-    say: Callable[[str], None] = print,
-    report: Callable[[float, str], None] | None = None,
 ) -> dict[str, Any]:
-    """R² of the rating, accuracy and balanced accuracy of the recommendation, of every model.
+    """Measure R² of the rating and accuracies of the recommendation for every model.
 
     Args:
-        data: train and test.
-        runs: what is measured so far.
-        seeds: of our models; the rivals have none.
-        rows: of the training rows; None: all.
+        data: training and test rows.
+        runs: the finished runs.
+        seeds: number of seeds of our models; the baselines are deterministic.
+        rows: number of training rows; None for all.
     """
-    found: dict[str, Any] = {}
+    tasks: dict[str, Any] = {}
     train = _first(data.train, rows)
     for task in TASKS:
         models: dict[str, Any] = {}
-        for name, (kind, parts) in RIVALS.items():
+        for name, (kind, parts) in BASELINES.items():
             key = f"{task}|{name}"
             if key not in runs.done:
-                runs.add(key, _rival(train, data.test, task, kind, parts))
-            models[name] = {m: [x] for m, x in runs.done[key].items() if m != "chosen"}
-            models[name]["chosen"] = runs.done[key]["chosen"]
-            say(f"{task}, {name}: {models[name]}")
+                runs.add(key, _baseline(train, data.test, task, kind, parts))
+            models[name] = {m: [x] for m, x in runs.done[key].items() if m != "setting"}
+            models[name]["setting"] = runs.done[key]["setting"]
+            logger.info("%s, %s: %s", task, name, models[name])
         for name, kinds in OURS.items():
             for seed in range(seeds):
                 key = f"{task}|{name}|{seed}"
                 if key not in runs.done:
-                    runs.add(key, _ours(train, data.test, task, kinds, seed, report))
+                    runs.add(key, _ours(train, data.test, task, kinds, seed))
             own = [runs.done[f"{task}|{name}|{seed}"] for seed in range(seeds)]
             models[name] = {m: [run[m] for run in own] for m in own[0]}
-            say(f"{task}, {name}: {models[name]}")
-        found[task] = models
-    return {"reviews": found}
+            logger.info("%s, %s: %s", task, name, models[name])
+        tasks[task] = models
+    return {"reviews": tasks}
 
 
 def reviews_table(results: Mapping[str, Any]) -> str:
-    """A model a row."""
+    """Format one row per model."""
     rating, recommended = (results["reviews"][task] for task in TASKS)
     rows = [
         [
@@ -110,7 +111,7 @@ def reviews_table(results: Mapping[str, Any]) -> str:
         [
             "model",
             "rating, R²",
-            "mean error",
+            "mean absolute error",
             "recommended, accuracy %",
             "balanced accuracy %",
             "macro-F1 %",
@@ -125,44 +126,43 @@ def _ours(
     task: str,
     kinds: Mapping[str, str],
     seed: int,
-    report: Callable[[float, str], None] | None,
 ) -> dict[str, Any]:
     regression = TASKS[task]
-    cells, wanted, usable = _cells(train, kinds, task)
-    test_cells, true, test_usable = _cells(test, kinds, task)
+    columns, targets, usable = _columns(train, kinds, task)
+    test_columns, true, test_usable = _columns(test, kinds, task)
     model = MultimodalModel(kinds, regression=regression, **SETTINGS)
-    model.fit(_rows(cells, usable), [wanted[i] for i in usable], seed=seed, report=report)
-    # A row that has nothing of this gets what is most likely without it.
-    usual = float(np.mean(wanted)) if regression else max(set(wanted), key=wanted.count)
-    said: list[Any] = [usual] * len(true)
-    for i, answer in zip(test_usable, model.predict(_rows(test_cells, test_usable))):
-        said[i] = answer
-    return {**_scores(true, said, regression), "seconds": model.history_.seconds}
+    model.fit(_rows(columns, usable), [targets[i] for i in usable], seed=seed)
+    # A row without any of the columns gets the mean or the most frequent label.
+    default = float(np.mean(targets)) if regression else max(set(targets), key=targets.count)
+    predicted: list[Any] = [default] * len(true)
+    for i, prediction in zip(test_usable, model.predict(_rows(test_columns, test_usable))):
+        predicted[i] = prediction
+    return {**_scores(true, predicted, regression), "seconds": model.history_.seconds}
 
 
-def _rival(
+def _baseline(
     train: Reviews, test: Reviews, task: str, kind: str, parts: tuple[str, ...]
 ) -> dict[str, Any]:
     regression = TASKS[task]
-    wanted, true = train.cells[task], test.cells[task]
+    targets, true = train.cells[task], test.cells[task]
     order = np.random.default_rng(0).permutation(len(train))
-    held, kept = np.split(order, [len(order) // 10])
+    held_out, kept = np.split(order, [len(order) // 10])
     grid = GRIDS["boosting" if kind == "boosting" else "ridge" if regression else "logistic"]
     found = []
     for setting in grid:
-        own, others = _picked(train, kept), _picked(train, held)
-        said = _fitted(own, others, own.cells[task], kind, parts, regression, setting)
-        scores = _scores(others.cells[task], said, regression)
+        own, validation = _select(train, kept), _select(train, held_out)
+        predicted = _fit_predict(own, validation, own.cells[task], kind, parts, regression, setting)
+        scores = _scores(validation.cells[task], predicted, regression)
         found.append(scores["r2" if regression else "accuracy"])
     best = grid[int(np.argmax(found))]
-    said = _fitted(train, test, wanted, kind, parts, regression, best)
-    return {**_scores(true, said, regression), "chosen": best}
+    predicted = _fit_predict(train, test, targets, kind, parts, regression, best)
+    return {**_scores(true, predicted, regression), "setting": best}
 
 
-def _fitted(
+def _fit_predict(
     train: Reviews,
     test: Reviews,
-    wanted: list[Any],
+    targets: list[Any],
     kind: str,
     parts: tuple[str, ...],
     regression: bool,
@@ -179,12 +179,12 @@ def _fitted(
             random_state=0,
             categorical_features=[2, 3, 4],
         )
-        machine: Any = (
+        model: Any = (
             HistGradientBoostingRegressor(**options)
             if regression
             else HistGradientBoostingClassifier(**options)
         )
-        return machine.fit(x.astype(float), wanted).predict(y.astype(float)).tolist()
+        return model.fit(x.astype(float), targets).predict(y.astype(float)).tolist()
     blocks = []
     if "text" in parts:
         words = TfidfVectorizer(
@@ -206,32 +206,32 @@ def _fitted(
         names = encoder.fit_transform(x[:, 2:].astype(str)), encoder.transform(y[:, 2:].astype(str))
         blocks += [[sparse.csr_matrix(part) for part in numbers], list(names)]
     x, y = (sparse.hstack([block[side] for block in blocks]).tocsr() for side in (0, 1))
-    machine = Ridge(alpha=setting) if regression else LogisticRegression(C=setting, max_iter=500)
-    return machine.fit(x, wanted).predict(y).tolist()
+    model = Ridge(alpha=setting) if regression else LogisticRegression(C=setting, max_iter=500)
+    return model.fit(x, targets).predict(y).tolist()
 
 
-def _scores(true: list[Any], said: list[Any], regression: bool) -> dict[str, float]:
+def _scores(true: list[Any], predicted: list[Any], regression: bool) -> dict[str, float]:
     if regression:
         return {
-            "r2": float(metrics.r2_score(true, said)),
-            "mae": float(metrics.mean_absolute_error(true, said)),
+            "r2": float(metrics.r2_score(true, predicted)),
+            "mae": float(metrics.mean_absolute_error(true, predicted)),
         }
     return {
-        "accuracy": float(metrics.accuracy_score(true, said)),
-        "balanced_accuracy": float(metrics.balanced_accuracy_score(true, said)),
-        "macro_f1": float(metrics.f1_score(true, said, average="macro")),
+        "accuracy": float(metrics.accuracy_score(true, predicted)),
+        "balanced_accuracy": float(metrics.balanced_accuracy_score(true, predicted)),
+        "macro_f1": float(metrics.f1_score(true, predicted, average="macro")),
     }
 
 
-def _cells(
+def _columns(
     reviews: Reviews, kinds: Mapping[str, str], task: str
 ) -> tuple[dict[str, list[Any]], list[Any], list[int]]:
-    """By column, what is foretold, and the rows that have any of the columns."""
-    cells = {name: reviews.texts() if name == "text" else reviews.cells[name] for name in kinds}
+    """Collect the columns, the targets, and the rows that have any of the columns."""
+    columns = {name: reviews.texts() if name == "text" else reviews.cells[name] for name in kinds}
     usable = [
-        i for i in range(len(reviews)) if any(column[i] is not None for column in cells.values())
+        i for i in range(len(reviews)) if any(column[i] is not None for column in columns.values())
     ]
-    return cells, reviews.cells[task], usable
+    return columns, reviews.cells[task], usable
 
 
 def _plain(reviews: Reviews) -> np.ndarray:
@@ -239,11 +239,11 @@ def _plain(reviews: Reviews) -> np.ndarray:
     return np.array([reviews.cells[name] for name in (*NUMBERS, *CATEGORIES)], dtype=object).T
 
 
-def _rows(cells: Mapping[str, list[Any]], rows: list[int]) -> dict[str, list[Any]]:
-    return {name: [column[i] for i in rows] for name, column in cells.items()}
+def _rows(columns: Mapping[str, list[Any]], rows: list[int]) -> dict[str, list[Any]]:
+    return {name: [column[i] for i in rows] for name, column in columns.items()}
 
 
-def _picked(reviews: Reviews, rows: np.ndarray) -> Reviews:
+def _select(reviews: Reviews, rows: np.ndarray) -> Reviews:
     return Reviews(_rows(reviews.cells, rows.tolist()))
 
 

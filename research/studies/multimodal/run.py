@@ -1,4 +1,4 @@
-"""The parts of the study by name: what each is run with, and what it writes."""
+"""The parts of the study by name: their data, and the files they write."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from hyperagg._common.atomic import atomic_write
-from hyperagg._common.progress import share_bar
 from hyperagg._common.report import environment, write_results
 from hyperagg._common.runs import Runs
 from hyperagg.data.datasets.digits import load_fsdd, load_mnist
@@ -17,12 +16,12 @@ from research.studies.multimodal.digits import MODEL, compare_fusions, digits_ta
 from research.studies.multimodal.figure import explain_pairs
 from research.studies.multimodal.reviews import compare_reviews, reviews_table
 from research.studies.multimodal.subsets import compare_subsets, subsets_table
-from research.studies.multimodal.unimodal import Effort, single_table
+from research.studies.multimodal.unimodal import Effort, unimodal_table
 
 __all__ = ["PARTS", "run_part"]
 
 TABLES: dict[str, dict[str, Callable[[Any], str]]] = {
-    "digits": {"digits.md": digits_table, "alone.md": single_table},
+    "digits": {"digits.md": digits_table, "unimodal.md": unimodal_table},
     "reviews": {"reviews.md": reviews_table},
     "subsets": {"subsets.md": subsets_table},
 }
@@ -37,35 +36,34 @@ def run_part(
     effort: Effort = Effort(),
     rows: int | None = None,
     resume: bool = False,
-    say: Callable[[str], None] = lambda line: print(line, flush=True),
 ) -> list[str]:
-    """Measure a part; writes results.json and tables into a folder of its name, returns these.
+    """Measure a part, and write results.json and tables to the subfolder of its name.
 
     Args:
         part: one of PARTS.
-        out: the folder.
-        seeds: of the models.
-        effort: of digits and subsets.
-        rows: of the reviews to learn from; None: all.
-        resume: go on after the last run of an earlier call.
-        say: told in a line what was measured.
+        out: output folder.
+        seeds: number of seeds.
+        effort: how much is trained in digits and subsets.
+        rows: number of training rows of reviews; None for all.
+        resume: continue after the last run of an earlier call.
+
+    Returns:
+        The tables as Markdown.
 
     Raises:
-        ValueError: a data set cannot be had, or what is in `out` comes of other arguments.
+        ValueError: a data set is not available, or `out` holds runs with other arguments.
     """
     folder = out / part
-    with share_bar("training") as report:
-        runs = Runs(folder / "runs.json", f"{part}, {effort}, {rows}", resume)
-        options: Any = {"say": say, "report": report}
-        if part == "reviews":
-            data = load_clothing_reviews()
-            source = data.source
-            results = compare_reviews(data, runs, seeds, rows=rows, **options)
-        else:
-            written, spoken = load_mnist(), load_fsdd()
-            source = f"{written.source}; {spoken.source}"
-            compare = compare_fusions if part == "digits" else compare_subsets
-            results = compare(written, spoken, runs, seeds, effort, **options)
+    runs = Runs(folder / "runs.json", f"{part}, {effort}, {rows}", resume)
+    if part == "reviews":
+        data = load_clothing_reviews()
+        source = data.source
+        results = compare_reviews(data, runs, seeds, rows=rows)
+    else:
+        written, spoken = load_mnist(), load_fsdd()
+        source = f"{written.source}; {spoken.source}"
+        compare = compare_fusions if part == "digits" else compare_subsets
+        results = compare(written, spoken, runs, seeds, effort)
     results = {"source": source, "seeds": seeds, "environment": environment(), **results}
     write_results(folder, results)
     tables = {name: table(results) for name, table in TABLES[part].items()}

@@ -1,13 +1,14 @@
-"""Text, picture and sound in one model, any subset of them: digits as a word, written, spoken.
+"""Text, image and audio in one model, in any subset: digits described, written and spoken.
 
-The word is no answer: half of the texts name the digit, the other half only say whether it is even
-or odd and small or large, so that a text alone cannot know all.
+Half of the texts name the digit. The other half only state whether it is even or odd and small or
+large, so that a text alone does not determine the digit.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,16 @@ from hyperagg._common.runs import Runs
 from hyperagg.data.datasets.digits import AudioClips, Digits, Images
 from hyperagg.multimodal.estimator import MultimodalModel
 from research.data.digit_pairs import Pairs, pair
-from research.studies.multimodal.digit_rows import cells_of, some_pairs
-from research.studies.multimodal.unimodal import HIDDEN, Effort
+from research.studies.multimodal.pairs import columns_of, subset_pairs
+from research.studies.multimodal.unimodal import HIDDEN_DIM, Effort
 
 __all__ = ["compare_subsets", "describe", "subsets_table"]
 
+logger = logging.getLogger(__name__)
+
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-KINDS = {"text": "text", "picture": "image", "sound": "audio"}
-SUBSETS = [subset for size in (1, 2, 3) for subset in itertools.combinations(KINDS, size)]
+COLUMNS = {"text": "text", "image": "image", "audio": "audio"}
+SUBSETS = [subset for size in (1, 2, 3) for subset in itertools.combinations(COLUMNS, size)]
 
 
 def compare_subsets(
@@ -33,36 +36,32 @@ def compare_subsets(
     runs: Runs,
     seeds: int,
     effort: Effort = Effort(),
-    *,
-    say: Callable[[str], None] = print,
-    report: Callable[[float, str], None] | None = None,
 ) -> dict[str, Any]:
-    """Accuracy of one model with every subset of its modalities."""
+    """Measure the accuracy of one model with every subset of its modalities."""
     for seed in range(seeds):
         key = f"{seed}"
         if key not in runs.done:
-            train = some_pairs(pair(written.train, spoken.train, seed), effort.pairs)
-            test = some_pairs(pair(written.test, spoken.test, seed), effort.test_pairs)
+            train = subset_pairs(pair(written.train, spoken.train, seed), effort.pairs)
+            test = subset_pairs(pair(written.test, spoken.test, seed), effort.test_pairs)
             model = MultimodalModel(
-                KINDS,
+                COLUMNS,
                 rate=train.sample_rate,
                 epochs=effort.epochs[3],
                 validation_fraction=0,
-                learning_rate=effort.rates[-1],
+                learning_rate=effort.learning_rates[-1],
                 dropout=effort.modality_dropout,
-                hidden=HIDDEN,
+                hidden=HIDDEN_DIM,
             )
-            cells = with_text(train, seed)
-            model.fit(cells, train.labels.tolist(), seed=seed, report=report)
-            cells, labels = with_text(test, seed + 1000), test.labels.tolist()
+            model.fit(with_text(train, seed), train.labels.tolist(), seed=seed)
+            columns, labels = with_text(test, seed + 1000), test.labels.tolist()
             scores = {
-                " + ".join(own): model.evaluate({name: cells[name] for name in own}, labels)[
+                " + ".join(own): model.evaluate({name: columns[name] for name in own}, labels)[
                     "accuracy"
                 ]
                 for own in SUBSETS
             }
             runs.add(key, {"accuracy": scores, "seconds": model.history_.seconds})
-        say(f"seed {seed}: {runs.done[key]['accuracy']}")
+        logger.info("seed %d: %s", seed, runs.done[key]["accuracy"])
     own = [runs.done[f"{seed}"] for seed in range(seeds)]
     return {
         "subsets": {
@@ -74,13 +73,14 @@ def compare_subsets(
 
 
 def with_text(pairs: Pairs, seed: int) -> dict[str, list[Any]]:
+    """Build the columns of a model, with a text for every pair."""
     rng = np.random.default_rng(seed)
     texts = [describe(int(digit), rng.random() < 0.5) for digit in pairs.labels]
-    return {"text": texts, **cells_of(pairs)}
+    return {"text": texts, **columns_of(pairs)}
 
 
 def describe(digit: int, by_name: bool) -> str:
-    """What a text says of a digit: which it is, or no more than two things about it."""
+    """Describe a digit by its name, or only by its parity and size."""
     if by_name:
         return f"this is the digit {NAMES[digit]}"
     size = "small" if digit < 5 else "large"
@@ -88,5 +88,6 @@ def describe(digit: int, by_name: bool) -> str:
 
 
 def subsets_table(results: Mapping[str, Any]) -> str:
-    rows = [[name, spread(found)] for name, found in results["subsets"].items()]
-    return markdown_table(["what a row has", "accuracy %"], rows)
+    """Format the accuracy of every subset."""
+    rows = [[name, spread(scores)] for name, scores in results["subsets"].items()]
+    return markdown_table(["modalities of a row", "accuracy %"], rows)

@@ -1,0 +1,117 @@
+"""The studies of text classification: reuters, accuracy and deletion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from research.cli.options import Resume, Seeds, output_folder, split_names
+
+
+def reuters(
+    protocol: Annotated[
+        Literal["original", "corrected"],
+        typer.Option(
+            help="original: as in Ekin (2025), padding and test-set selection included. "
+            "corrected: padding masked, epochs selected on held-out training rows."
+        ),
+    ] = "corrected",
+    seeds: Seeds = 5,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Number of epochs (default: the protocol's).")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder (default: runs/reuters-PROTOCOL).")
+    ] = None,
+    resume: Resume = False,
+) -> None:
+    """Compare aggregation and attention on Reuters (46 topics) with Ekin (2025).
+
+    Ekin (2025) reports 78.63 % for aggregation and 77.96 % for attention.
+    """
+    from rich.console import Console
+
+    from hyperagg.data import load_dataset
+    from research.studies.reuters import reuters as run
+    from research.studies.reuters import reuters_table
+
+    out = out or Path("runs") / f"reuters-{protocol}"
+    data = load_dataset("reuters")
+    with output_folder(out):
+        print(f"data: {data.source}")
+        results = run(data, protocol, seeds, out, epochs=epochs, resume=resume)
+    Console().print(reuters_table(results))
+    print(f"Wrote results.json to {out}")
+
+
+def accuracy(
+    datasets: Annotated[
+        str, typer.Option(help="Names listed by `hyperagg data list`, separated by commas.")
+    ] = "r8,r52,20ng,reuters,ag-news",
+    baselines: Annotated[
+        str, typer.Option(help="Baselines to train beside it, separated by commas.")
+    ] = "tfidf,fasttext",
+    seeds: Seeds = 5,
+    baseline_seeds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of seeds for fastText, which is slow (default: --seeds)."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Output folder, with one subfolder per data set.")
+    ] = Path("runs/accuracy"),
+    resume: Resume = False,
+) -> None:
+    """Compare the default classifier with tuned baselines on many data sets."""
+    from hyperagg.classifier import compare as comparison
+    from hyperagg.data import load_dataset
+    from research.studies.accuracy import accuracy_table, write_accuracy
+
+    names = split_names("--baselines", baselines)
+    for name in names:
+        if name not in comparison.BASELINES:
+            expected = ", ".join(comparison.BASELINES)
+            raise ValueError(f"--baselines {name}: expected one of {expected}")
+    loaded = [load_dataset(name) for name in split_names("--datasets", datasets)]
+    with output_folder(out):
+        results = {}
+        for data in loaded:
+            print(f"{data.name}: {len(data.train.texts):,} train, {len(data.test.texts):,} test")
+            results[data.name] = comparison.compare(
+                data,
+                names,
+                seeds,
+                out / data.name,
+                baseline_seeds=baseline_seeds,
+                resume=resume,
+            )
+        write_accuracy(out, results)
+    print(accuracy_table(results))
+    print(f"Wrote results.json and table.md to {out}")
+
+
+def deletion(
+    dataset: Annotated[str, typer.Option(help="A name listed by `hyperagg data list`.")] = "r52",
+    texts: Annotated[int, typer.Option(min=1, help="Number of test texts to explain.")] = 500,
+    seeds: Seeds = 5,
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/deletion"),
+    resume: Resume = False,
+) -> None:
+    """Delete the words that an explanation ranks first and measure the drop in probability.
+
+    The explanations of the classifier are compared with integrated gradients, gradient × input,
+    occlusion and random words.
+    """
+    from rich.console import Console
+
+    from hyperagg.data import load_dataset
+    from research.studies.deletion import deletion as run
+    from research.studies.deletion import deletion_tables
+
+    data = load_dataset(dataset)
+    with output_folder(out):
+        results = run(data, texts, seeds, out, resume=resume)
+    for table in deletion_tables(results):
+        Console().print(table)
+    print(f"Wrote results.json, table.md and deletion.png to {out}")
