@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.special import gammaln, log_ndtr, ndtr, ndtri  # type: ignore[import-untyped]
+from scipy.special import gammaln, log_ndtr, ndtr, ndtri
 from torch import Tensor
 
 from research.analysis.capacity import KINDS, VOCABULARY, query_positions

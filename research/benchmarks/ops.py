@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from hyperagg import ops
 from hyperagg._common.report import environment
+from hyperagg.ops import Causal, Documents, Full, Window
 from hyperagg.ops.cpu import scan as cpu_scan
-from hyperagg.ops.masks import Causal, Documents, Full, Window
 from research.benchmarks.baselines import CHUNKS, attention, chunked, cumsum, masked_product
 from research.benchmarks.interleaved import interleaved, retained_memory
 

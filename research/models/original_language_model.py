@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from hyperagg.layers import Aggregation
 from hyperagg.layers.positions import SinusoidalPositions
-from hyperagg.ops.masks import Causal, Mask, Window
+from hyperagg.ops import Causal, Mask, Window
 from research.models.keras_initialization import initialize_like_keras
 
 __all__ = ["MixerName", "OriginalLanguageModel"]

@@ -1,34 +1,59 @@
-"""The Fréchet distance and nearest pictures, against what is known of them."""
+"""The Fréchet distance and nearest images against known results; image grids."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from research.analysis.generated import frechet_distance, nearest_pictures
+from hyperagg.diffusion.image_grid import picture_grid, write_animation, write_picture
+from research.analysis.generated import frechet_distance, nearest_images
 
 
 def test_frechet_distance_of_normal_distributions():
     random = np.random.default_rng(0)
     a = random.normal(size=(20000, 3)).astype(np.float32)
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
-    # Moved by m and stretched by s along the axes: |m|^2 + sum (s - 1)^2.
+    # Shifted by m and scaled by s along the axes: |m|^2 + sum (s - 1)^2.
     b = random.normal(size=(20000, 3)) * [1, 2, 0.5] + [3, 0, 0]
     assert frechet_distance(a, b) == pytest.approx(9 + 1 + 0.25, rel=0.03)
     assert frechet_distance(b, a) == pytest.approx(frechet_distance(a, b))
-    # A turn changes nothing where both are turned, and features may be constant.
-    turn, _ = np.linalg.qr(random.normal(size=(3, 3)))
-    assert frechet_distance(a @ turn, b @ turn) == pytest.approx(frechet_distance(a, b), rel=1e-4)
-    dull = np.concatenate([a, np.zeros((len(a), 1))], 1)
-    assert frechet_distance(dull, dull + np.array([3, 0, 0, 0])) == pytest.approx(9, rel=1e-5)
+    # A common rotation changes nothing, and features may be constant.
+    rotation, _ = np.linalg.qr(random.normal(size=(3, 3)))
+    assert frechet_distance(a @ rotation, b @ rotation) == pytest.approx(
+        frechet_distance(a, b), rel=1e-4
+    )
+    constant = np.concatenate([a, np.zeros((len(a), 1))], 1)
+    assert frechet_distance(constant, constant + np.array([3, 0, 0, 0])) == pytest.approx(
+        9, rel=1e-5
+    )
 
 
-def test_nearest_pictures():
+def test_nearest_images():
     random = np.random.default_rng(0)
-    among, pictures = random.random((50, 6)), random.random((300, 6))
-    pictures[7] = among[31]
-    found = nearest_pictures(pictures, among)
-    distances = ((pictures[:, None] - among) ** 2).sum(-1) ** 0.5
+    among, images = random.random((50, 6)), random.random((300, 6))
+    images[7] = among[31]
+    found = nearest_images(images, among)
+    distances = ((images[:, None] - among) ** 2).sum(-1) ** 0.5
     assert np.array_equal(found.rows, distances.argmin(1))
     np.testing.assert_allclose(found.distances, distances.min(1), atol=1e-3)
     assert found.rows[7] == 31
+
+
+def test_grids(tmp_path):
+    pictures = np.zeros((5, 4, 4))
+    pictures[3] = 1
+    grid = picture_grid(pictures, 3, scale=2)
+    assert grid.size == (30, 20) and grid.mode == "L"
+    assert grid.getpixel((5, 15)) == 255 and grid.getpixel((15, 5)) == 0
+    assert picture_grid(np.zeros((2, 4, 4, 3)), 1, scale=1).mode == "RGB"
+    write_picture(grid, tmp_path / "grid.png")
+    with Image.open(tmp_path / "grid.png") as kept:
+        assert np.array_equal(np.asarray(kept), np.asarray(grid))
+    write_animation([grid, picture_grid(1 - pictures, 3), grid], tmp_path / "grid.gif")
+    with Image.open(tmp_path / "grid.gif") as kept:
+        assert kept.n_frames == 3
+    with pytest.raises(ValueError, match=r"grid\.xyz: its ending names no format"):
+        write_picture(grid, tmp_path / "grid.xyz")
+    with pytest.raises(ValueError, match=r"grid\.png: an animation is a GIF"):
+        write_animation([grid], tmp_path / "grid.png")

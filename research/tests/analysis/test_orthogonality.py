@@ -14,7 +14,7 @@ def test_by_hand():
     root = 0.5**0.5
     assert cosines.mean == pytest.approx(2 * root / 3)
     assert cosines.deviation == pytest.approx(np.std([0, root, root]))
-    assert (cosines.least, cosines.greatest) == pytest.approx((0, root))
+    assert (cosines.minimum, cosines.maximum) == pytest.approx((0, root))
 
 
 def test_equals_the_plain_formula_across_blocks():
@@ -24,9 +24,9 @@ def test_equals_the_plain_formula_across_blocks():
     got = pairwise_cosines(rows)
     assert got.pairs == len(want)
     assert (got.mean, got.deviation) == pytest.approx((want.mean(), want.std()), abs=1e-6)
-    assert (got.least, got.greatest) == pytest.approx((want.min(), want.max()), abs=1e-5)
+    assert (got.minimum, got.maximum) == pytest.approx((want.min(), want.max()), abs=1e-5)
     counts, _ = np.histogram(want, BINS)
-    # A cosine at a bin's border may fall on either side of it.
+    # A cosine at the edge of a bin may fall on either side of it.
     assert np.abs(np.array(got.histogram) - counts).max() <= 10
     assert sum(got.histogram) == len(want)
 
@@ -39,7 +39,7 @@ def test_the_null_is_one_over_root_d(d):
 
 
 def test_large_tables_are_sampled():
-    assert pairwise_cosines(untrained((500, 8)), most=100).tokens == 100
+    assert pairwise_cosines(untrained((500, 8)), max_tokens=100).tokens == 100
 
 
 def test_pictures(tmp_path):
@@ -50,12 +50,12 @@ def test_pictures(tmp_path):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_models_of_unlike_dimension_have_a_null_each():
+def test_every_dimension_has_an_untrained_embedding():
     one, two = untrained((50, 8), seed=1), untrained((40, 16), seed=2)
     (panel,) = {frozenset(models) for models in measure({"a": one, "b": two}).values()}
     assert panel == {"a", "b", "untrained, d 8", "untrained, d 16"}
     assert set(measure({"a": one})["all words"]) == {"a", "untrained"}
-    with pytest.raises(ValueError, match="a: it has 1 words"):
+    with pytest.raises(ValueError, match="a: the model has 1 words"):
         measure({"a": one[:1]})
 
 

@@ -1,4 +1,4 @@
-"""The harness at small shapes: equal models, what it refuses, the page. Times are not tested."""
+"""The benchmark at small shapes: equal models, errors, the page. Times are not tested."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 pytest.importorskip("transformers")
 
-from hyperagg.cli import app
 from research.benchmarks import language as bench
+from research.cli import app
 
 QUICK = bench.QUICK_LANGUAGE
 
@@ -22,35 +22,35 @@ def models():
     return bench._models(QUICK)
 
 
-def test_models_are_of_equal_size(models):
-    wanted = models[bench.ATTENTION].num_parameters()
-    # A unit of the feed-forward layers is the least that can be added.
+def test_models_have_equal_sizes(models):
+    target = models[bench.ATTENTION].num_parameters()
+    # One unit of the feed-forward layers is the smallest change.
     unit = 2 * QUICK.d * QUICK.layers
     for model in models.values():
-        assert abs(model.num_parameters() - wanted) <= unit / 2
+        assert abs(model.num_parameters() - target) <= unit / 2
 
 
-def test_attention_is_fused_and_given_no_mask(models, monkeypatch):
-    given = []
+def test_attention_is_fused_and_has_no_mask(models, monkeypatch):
+    calls = []
     fused = torch.nn.functional.scaled_dot_product_attention
 
     def record(*args, **kwargs):
-        given.append((kwargs.get("attn_mask"), kwargs.get("is_causal")))
+        calls.append((kwargs.get("attn_mask"), kwargs.get("is_causal")))
         return fused(*args, **kwargs)
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", record)
-    bench._training(models[bench.ATTENTION], 16, QUICK)()
-    bench._mixing(models[bench.ATTENTION], 16, QUICK)()
-    assert given == [(None, True)] * (QUICK.layers + 1)
+    bench._training_step(models[bench.ATTENTION], 16, QUICK)()
+    bench._mixer_step(models[bench.ATTENTION], 16, QUICK)()
+    assert calls == [(None, True)] * (QUICK.layers + 1)
 
 
-def test_a_mixer_alone_gives_all_gradients(models):
-    for name in (bench.GATE, bench.ATTENTION):
-        gradients = bench._mixing(models[name], 16, QUICK)()
+def test_a_mixer_step_computes_all_gradients(models):
+    for name in (bench.GATED, bench.ATTENTION):
+        gradients = bench._mixer_step(models[name], 16, QUICK)()
         assert all(gradient.abs().sum() > 0 for gradient in gradients)
 
 
-def test_bytes_are_of_whole_storages(models):
+def test_bytes_count_whole_storages(models):
     _, cache = bench._with_cache(bench.ATTENTION, models, 100)
     bench._fill(cache, 30, models[bench.ATTENTION].config)
     assert bench._bytes(cache) == QUICK.layers * 2 * 30 * QUICK.d * 4
@@ -60,20 +60,20 @@ def test_bytes_are_of_whole_storages(models):
 
 def test_decoding_that_differs_is_not_timed(models, monkeypatch):
     def forgetful(model, ids, chunk, cache=None):
-        return read(model, ids[:, 1:], chunk, cache)
+        return prefill(model, ids[:, 1:], chunk, cache)
 
-    read = bench._read
-    monkeypatch.setattr(bench, "_read", forgetful)
-    for name in (bench.GATE, bench.ATTENTION, bench.IN_PLACE):
+    prefill = bench._prefill
+    monkeypatch.setattr(bench, "_prefill", forgetful)
+    for name in (bench.GATED, bench.ATTENTION, bench.STATIC_CACHE):
         with pytest.raises(ValueError, match=f"{name}: decoding differs"):
-            bench._parity(name, models, QUICK)
+            bench._check_parity(name, models, QUICK)
 
 
 def test_slope_is_of_logarithms():
     assert bench._slope([(n, 3e-9 * n**0.5) for n in (10, 100, 1000)]) == pytest.approx(0.5)
 
 
-def test_refusal():
+def test_invalid_threads():
     result = CliRunner().invoke(app, ["bench", "lm", "--threads", "two"])
     assert "--threads two" in str(result.exception)
 
@@ -83,20 +83,22 @@ def test_page(tmp_path):
     result = CliRunner().invoke(app, asked)
     assert result.exit_code == 0, result.output
     results = json.loads((tmp_path / "results.json").read_text("utf-8"))
-    names = {bench.GATE, bench.ATTENTION, bench.FEED_FORWARD}
+    names = {bench.GATED, bench.ATTENTION, bench.FEED_FORWARD}
     assert [row["threads"] for row in results["training"]] == [1, 2]
     for part, sides in (("training", names), ("mixers", names - {bench.FEED_FORWARD})):
         for row in results[part]:
-            assert set(row["seconds"]) == set(row["slopes"]) == set(row["slopes_of_long"]) == sides
+            assert (
+                set(row["seconds"]) == set(row["slopes"]) == set(row["slopes_at_large_n"]) == sides
+            )
             for times in row["seconds"].values():
                 assert [n for n, _ in times] == list(QUICK.lengths)
                 assert all(seconds > 0 for _, seconds in times)
     assert [row["context"] for row in results["decoding"]] == [*QUICK.contexts] * 2
     for row in results["decoding"]:
-        assert set(row["milliseconds"]) == set(row["bytes"]) == names | {bench.IN_PLACE}
-        assert row["reading_seconds"] > 0
-        # 2 D sums in float32 and a count a layer, whatever the context.
-        assert row["bytes"][bench.GATE] == QUICK.layers * (8 * QUICK.d + 8)
+        assert set(row["milliseconds"]) == set(row["bytes"]) == names | {bench.STATIC_CACHE}
+        assert row["prefill_seconds"] > 0
+        # 2 D sums in float32 and a counter per layer, at every context.
+        assert row["bytes"][bench.GATED] == QUICK.layers * (8 * QUICK.d + 8)
         assert row["bytes"][bench.ATTENTION] == QUICK.layers * 2 * row["context"] * QUICK.d * 4
     page = (tmp_path / "README.md").read_text("utf-8")
     for table in ("training.md", "mixers.md", "decoding.md"):

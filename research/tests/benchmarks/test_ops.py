@@ -1,4 +1,4 @@
-"""The harness at small shapes: what it refuses, and the page it writes. Times are not tested."""
+"""The benchmark at small shapes: errors and the page. Times are not tested."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from hyperagg.cli import app
 from research.benchmarks import ops as bench
 from research.benchmarks.interleaved import interleaved
+from research.cli import app
 
 
-def test_calls_take_turns():
+def test_calls_are_interleaved():
     order = []
     times = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, budget=0)
     assert set(times) == {"a", "b"} and order.count("a") == order.count("b") == 8
@@ -24,14 +24,14 @@ def test_slope_of_a_square_is_two():
     assert bench._slope({n: 3e-9 * n * n for n in (10, 100, 1000)}) == pytest.approx(2)
 
 
-def test_wrong_sums_are_not_timed(monkeypatch):
+def test_wrong_sums_are_refused(monkeypatch):
     monkeypatch.setattr(bench, "cumsum", lambda x, p: (x * p).cumsum(1) + 1)
     with pytest.raises(ValueError, match="cumsum: differs"):
-        bench.bench_ops(bench.QUICK, say=lambda part: None)
+        bench.bench_ops(bench.QUICK)
 
 
 def test_page(tmp_path, monkeypatch):
-    # Compiling takes longer than all the rest; that it may fail is part of the harness.
+    # Compilation takes longer than the rest; the benchmark goes on if it fails.
     def compile(function, **options):
         def fail(*args):
             raise RuntimeError("no C++ compiler")
@@ -45,7 +45,7 @@ def test_page(tmp_path, monkeypatch):
     assert all(t > 0 for way in results["causal"].values() for t in way.values())
     page = (tmp_path / "README.md").read_text("utf-8")
     assert (tmp_path / "table.md").read_text("utf-8") in page
-    for name in ("window of 64", "nn.EmbeddingBag", "torch.cumsum", "gate"):
+    for name in ("window of 64", "nn.EmbeddingBag", "torch.cumsum", "gated"):
         assert f"| {name} |" in page
-    for picture in ("forms.png", "scaling.png"):
-        assert f"]({picture})" in page and (tmp_path / picture).stat().st_size > 1000
+    for figure in ("forms.png", "scaling.png"):
+        assert f"]({figure})" in page and (tmp_path / figure).stat().st_size > 1000

@@ -1,4 +1,4 @@
-"""The grid of retrievals: what it writes, and that an interruption changes nothing."""
+"""The grid of retrievals: its files, and that an interruption changes nothing."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from hyperagg.cli import app
+from research.cli import app
 from research.studies import capacity
 from research.studies.capacity import retrieval
 
-SMALL = dict(dimensions=[32, 512], lengths=[4, 16, 64], retrievals=256, say=lambda line: None)
+SMALL = dict(dimensions=[32, 512], lengths=[4, 16, 64], retrievals=256)
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
+def small_sizes(monkeypatch):
     monkeypatch.setattr(capacity, "VOCABULARIES", (16, 1024))
     real = capacity.train
     monkeypatch.setattr(capacity, "train", lambda *a, **k: real(*a, **k, steps=3))
@@ -26,7 +26,7 @@ def study(tmp_path):
     return retrieval(tmp_path / "whole", **SMALL), tmp_path / "whole"
 
 
-def test_it_writes_what_it_promises(study):
+def test_files_and_results(study):
     results, out = study
     assert json.loads((out / "results.json").read_text())["kinds"] == results["kinds"]
     signs = results["kinds"]["random signs"]
@@ -41,7 +41,7 @@ def test_it_writes_what_it_promises(study):
     assert (out / "capacity.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_stopped_and_resumed_it_is_the_same(study, tmp_path, monkeypatch):
+def test_an_interrupted_study_resumes_to_the_same_figures(study, tmp_path, monkeypatch):
     results, _ = study
     done = []
 
@@ -59,16 +59,16 @@ def test_stopped_and_resumed_it_is_the_same(study, tmp_path, monkeypatch):
     again = retrieval(tmp_path / "cut", **SMALL, resume=True)
     assert again["kinds"] == results["kinds"]
     assert again["vocabularies"] == results["vocabularies"]
-    with pytest.raises(ValueError, match="of another study"):
+    with pytest.raises(ValueError, match="another study"):
         retrieval(tmp_path / "cut", **SMALL | {"retrievals": 128}, resume=True)
 
 
-def test_grids_that_cannot_be(tmp_path):
-    with pytest.raises(ValueError, match="lengths: 1; give numbers of 4 or more"):
+def test_invalid_grids(tmp_path):
+    with pytest.raises(ValueError, match=r"lengths=\[1\]: expected integers >= 4"):
         retrieval(tmp_path, dimensions=[32], lengths=[1])
     arguments = ["study", "capacity", "--dimensions", "a few", "--out", str(tmp_path / "out")]
     answer = CliRunner().invoke(app, arguments)
-    assert "--dimensions a few: give whole numbers" in str(answer.exception)
+    assert "--dimensions a few: expected integers >= 1" in str(answer.exception)
     assert not (tmp_path / "out").exists()
 
 

@@ -1,4 +1,4 @@
-"""What is taken out is taken out, and gradients are what explanations say they are."""
+"""Deletion deletes the right words, and gradients agree with explanations."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import hyperagg
-from hyperagg.cli import app
 from hyperagg.data import Dataset, Split
+from research.cli import app
 from research.studies import deletion as study
 from research.studies.deletion import PATHS, deletion, gradient_parts, occlusion, without
 
@@ -27,86 +27,86 @@ def trained(small):
     return hyperagg.TextClassifier(d_model=16, epochs=3).fit(small.train.texts, small.train.labels)
 
 
-def answer(trained, text):
+def predict(trained, text):
     p = trained.answers.probabilities(trained.logits([text]).astype(np.float64))[0]
     return int(p.argmax()), p
 
 
-def test_words_that_are_taken_out_are_gone_and_no_others(small, trained):
+def test_only_the_given_words_are_deleted(small, trained):
     rng = np.random.default_rng(0)
     for text in [*small.test.texts[:20], "U.S.-based  oil, 3.5%\nof İstanbul's"]:
         e = trained.explain(text)
-        out = rng.permutation(len(e.tokens))[:5]
-        left = without(text, e.spans, out)
-        spans = trained.tokenizer.align(left).spans
-        assert [left[a:b] for a, b in spans] == np.delete(np.array(e.tokens), out).tolist()
+        deleted = rng.permutation(len(e.tokens))[:5]
+        rest = without(text, e.spans, deleted)
+        spans = trained.tokenizer.align(rest).spans
+        assert [rest[a:b] for a, b in spans] == np.delete(np.array(e.tokens), deleted).tolist()
     assert without("a-b", [(0, 1), (1, 2), (2, 3)], np.array([1])) == "a b"
     assert without(text, e.spans, np.array([], int)) == text
     assert without(text, e.spans, np.arange(len(e.spans))).strip() == ""
 
 
-def test_every_method_takes_out_as_many_as_chance_does(small, trained, monkeypatch):
-    taken = []
+def test_every_method_deletes_as_many_words_as_random_does(small, trained, monkeypatch):
+    deleted = []
 
-    def note(text, spans, words):
-        taken.append(len(words))
+    def record(text, spans, words):
+        deleted.append(len(words))
         return without(text, spans, words)
 
-    monkeypatch.setattr(study, "without", note)
+    monkeypatch.setattr(study, "without", record)
     monkeypatch.setattr(study, "occlusion", lambda c, text, y, groups: np.zeros(groups.max() + 1))
     text = max(small.test.texts[:20], key=lambda text: len(set(text.split())))
     study._measure(trained, [text], 0)
     methods = ["explain", "explain, margin", *PATHS, "occlusion", "random"]
-    singles = taken[: len(methods) * len(study.REMOVED)]
-    assert singles == list(study.REMOVED) * len(methods)
-    # Whole words go with all their uses, so that more places may be empty then.
-    words = taken[len(singles) :]
+    singles = deleted[: len(methods) * len(study.DELETED)]
+    assert singles == list(study.DELETED) * len(methods)
+    # Whole words are deleted with all their occurrences, which may be more.
+    words = deleted[len(singles) :]
     assert len(words) == len(singles) and all(a <= b for a, b in zip(singles, words))
 
 
-def test_integrated_gradients_add_up_to_what_the_text_adds_to_the_probability(small, trained):
+def test_integrated_gradients_add_up_to_the_change_of_the_probability(small, trained):
     for text in small.test.texts[:20]:
-        c, p = answer(trained, text)
+        c, p = predict(trained, text)
         parts = gradient_parts(trained, text, c, PATHS["integrated gradients"])
         nothing = trained.answers.probabilities(trained.explain("").logits.astype(np.float64))
         np.testing.assert_allclose(parts.sum(), p[c] - nothing[c], atol=2e-3)
 
 
-def test_gradient_times_input_is_an_exact_part_less_that_of_the_likely_classes(small, trained):
-    # dp_y / dz_j = p_y ([j = y] - p_j), and the logits are a sum over tokens: an independent way.
+def test_gradient_times_input_follows_from_exact_contributions(small, trained):
+    # dp_y / dz_j = p_y ([j = y] - p_j), and the logits are a sum over tokens.
     for text in small.test.texts[:20]:
-        e, (c, p) = trained.explain(text), answer(trained, text)
+        e, (c, p) = trained.explain(text), predict(trained, text)
         parts = gradient_parts(trained, text, c, PATHS["gradient × input"])
         expected = p[c] * (e.contributions[:, c] - e.contributions @ p)
         np.testing.assert_allclose(parts, expected, rtol=1e-4, atol=1e-7)
 
 
-def test_occlusion_is_the_fall_without_each_word(small, trained, monkeypatch):
-    monkeypatch.setattr(study, "_TEXTS_AT_ONCE", 7)
+def test_occlusion_is_the_drop_without_each_word(small, trained, monkeypatch):
+    monkeypatch.setattr(study, "_TEXTS_PER_BATCH", 7)
     text = small.test.texts[3]
-    e, (c, p) = trained.explain(text), answer(trained, text)
-    falls = occlusion(trained, text, c)
-    assert falls.shape == (len(e.tokens),)
+    e, (c, p) = trained.explain(text), predict(trained, text)
+    drops = occlusion(trained, text, c)
+    assert drops.shape == (len(e.tokens),)
     for word in (0, 5, len(e.tokens) - 1):
-        left = " ".join(np.delete(np.array(e.tokens), word))
-        np.testing.assert_allclose(falls[word], p[c] - answer(trained, left)[1][c], atol=1e-9)
+        rest = " ".join(np.delete(np.array(e.tokens), word))
+        np.testing.assert_allclose(drops[word], p[c] - predict(trained, rest)[1][c], atol=1e-9)
 
 
-def test_the_study_writes_what_it_promises_and_goes_on(small, tmp_path, monkeypatch):
+def test_files_and_results_and_resume(small, tmp_path, monkeypatch):
     threads = torch.get_num_threads()
     results = deletion(small, 30, 1, tmp_path)
     assert torch.get_num_threads() == threads
     assert json.loads((tmp_path / "results.json").read_text()) == results
     assert results["rows"] == {"train": 600, "explained": 30}
-    for unit in ("uses", "words"):
-        fall = {name: method["fall"][0][2] for name, method in results[unit].items()}
-        # Five words of about a hundred: chance does next to nothing.
-        assert min(fall[name] for name in fall if name != "random") > 3 * max(0, fall["random"])
+    for unit in ("occurrences", "words"):
+        drop = {name: method["drop"][0][2] for name, method in results[unit].items()}
+        # Five random words of about a hundred change little.
+        assert min(drop[name] for name in drop if name != "random") > 3 * max(0, drop["random"])
         for method in results[unit].values():
-            assert all(0 <= share <= 1 for share in method["changed"][0])
-    # Without all uses of a word the parts of the others stay nearly what they were.
+            assert all(0 <= fraction <= 1 for fraction in method["changed"][0])
+    # Without all occurrences of a word the contributions of the others change little.
     whole = results["words"]["explain"]
-    np.testing.assert_allclose(whole["promised"][0][:3], whole["fall"][0][:3], atol=0.1)
+    np.testing.assert_allclose(whole["predicted"][0][:3], whole["drop"][0][:3], atol=0.1)
     assert (tmp_path / "deletion.png").stat().st_size > 0
     assert "| whole words | k = 1 |" in (tmp_path / "table.md").read_text()
     assert [table.row_count for table in study.deletion_tables(results)] == [7, 7]
@@ -118,12 +118,12 @@ def test_the_study_writes_what_it_promises_and_goes_on(small, tmp_path, monkeypa
         deletion(small, 31, 1, tmp_path, resume=True)
 
 
-def test_bad_arguments_are_named(small, tmp_path):
-    with pytest.raises(ValueError, match="texts=0: give 1 or more"):
+def test_errors_name_the_argument(small, tmp_path):
+    with pytest.raises(ValueError, match="texts=0: expected an integer >= 1"):
         deletion(small, 0, 1, tmp_path)
-    several = Split(["oil", "gas"], [("a", "b"), ()])
-    with pytest.raises(ValueError, match="wires: has several labels a text"):
-        deletion(Dataset("wires", several, several, ""), 1, 1, tmp_path)
+    multi_label = Split(["oil", "gas"], [("a", "b"), ()])
+    with pytest.raises(ValueError, match="dataset='wires': expected one label per text"):
+        deletion(Dataset("wires", multi_label, multi_label, ""), 1, 1, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -134,4 +134,4 @@ def test_the_command(small, tmp_path, monkeypatch):
     arguments = ["study", "deletion", "--texts", "5", "--seeds", "1", "--out", str(tmp_path)]
     answer = CliRunner().invoke(app, arguments)
     assert answer.exit_code == 0, answer.output
-    assert "single uses" in answer.output and (tmp_path / "results.json").exists()
+    assert "single occurrences" in answer.output and (tmp_path / "results.json").exists()

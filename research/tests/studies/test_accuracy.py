@@ -1,0 +1,28 @@
+"""The table of accuracies by data set."""
+
+from __future__ import annotations
+
+import json
+
+from research.studies.accuracy import write_accuracy
+
+
+def test_the_table_has_a_row_per_data_set_and_a_column_per_model(tmp_path):
+    def model(accuracy: list[float], seconds: float) -> dict[str, object]:
+        return {"accuracy": accuracy, "fit_seconds": seconds}
+
+    results = {
+        "r8": {
+            "rows": {"train": 5485},
+            "models": {"aggregation": model([0.97, 0.98], 8.24), "tfidf": model([0.975], 2.0)},
+        },
+        "mr": {"rows": {"train": 7108}, "models": {"aggregation": model([0.78], 1.0)}},
+    }
+    write_accuracy(tmp_path, results)
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+    assert (tmp_path / "table.md").read_text().splitlines() == [
+        "| dataset | training rows | aggregation | tfidf |",
+        "|---|---:|---:|---:|",
+        "| r8 | 5,485 | 97.50 ± 0.71 (8.2 s) | 97.50 (2.0 s) |",
+        "| mr | 7,108 | 78.00 (1.0 s) |  |",
+    ]
