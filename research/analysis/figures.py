@@ -17,7 +17,6 @@ __all__ = [
     "draw_capacity",
     "draw_cosines",
     "draw_deletion",
-    "draw_learning_curves",
     "draw_scaling",
 ]
 
@@ -47,33 +46,6 @@ def draw_cosines(measured: Mapping[str, Mapping[str, Cosines]], path: Path) -> N
             axis.stairs(density, BINS, fill=True, alpha=0.45, label=label, color=COLORS.get(name))
         axis.set(title=panel, xlabel="cosine of two token embeddings", ylabel="density")
         axis.legend(fontsize=8)
-    _save(figure, path)
-
-
-def draw_learning_curves(
-    curves: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]], path: Path
-) -> None:
-    """Draw validation accuracy over training time; {model: [(seconds, accuracy) per seed]}."""
-    from matplotlib import pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-    for name, runs in curves.items():
-        for i, (seconds, accuracy) in enumerate(runs):
-            axis.plot(
-                seconds,
-                [100 * a for a in accuracy],
-                marker=".",
-                alpha=0.8,
-                color=COLORS.get(name),
-                label=name if i == 0 else None,
-            )
-    axis.set(
-        xscale="log",
-        xlabel="seconds of training (log scale)",
-        ylabel="accuracy on held-out rows, %",
-    )
-    axis.grid(alpha=0.3)
-    axis.legend()
     _save(figure, path)
 
 

@@ -45,8 +45,8 @@ def text_table(results: Mapping[str, Any]) -> str:
                 f"{_ratio(trained['seconds']):.2f}",
                 f"{documents[1] / predicted['seconds'][OURS]:,.0f}",
                 f"{_ratio(predicted['seconds']):.2f}",
-                f"{1e6 * predicted['seconds_of_one'][OURS]:.0f}",
-                f"{_ratio(predicted['seconds_of_one']):.2f}",
+                f"{1e6 * predicted['seconds_per_single_text'][OURS]:.0f}",
+                f"{_ratio(predicted['seconds_per_single_text']):.2f}",
             ]
         )
     columns = ["dataset", "tokens", "threads", "training, M words/s", "×"]
