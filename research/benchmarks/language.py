@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache, StaticCache
+from transformers import Cache, StaticCache
 
 from hyperagg._common.report import environment
-from hyperagg.language import HyperAggConfig, HyperAggForCausalLM
+from hyperagg.language import HyperAggCache, HyperAggConfig, HyperAggForCausalLM
 from hyperagg.layers import CausalAggregation
 from research.benchmarks.interleaved import interleaved, interleaved_items, torch_threads
 
@@ -253,13 +253,13 @@ def _with_cache(name: str, models: Models, longest: int) -> tuple[HyperAggForCau
     model = models[ATTENTION if name == STATIC_CACHE else name].eval()
     if name == STATIC_CACHE:
         return model, StaticCache(config=model.config, max_cache_len=longest)
-    return model, DynamicCache(config=model.config)
+    return model, HyperAggCache(model.config)
 
 
 def _prefill(
     model: HyperAggForCausalLM, ids: Tensor, chunk: int, cache: Cache | None = None
 ) -> Cache:
-    cache = DynamicCache(config=model.config) if cache is None else cache
+    cache = HyperAggCache(model.config) if cache is None else cache
     for part in ids.split(chunk, 1):
         model(input_ids=part, past_key_values=cache, logits_to_keep=1)
     return cache

@@ -27,10 +27,10 @@ from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import environment, markdown_table, spread, write_results
 from hyperagg._common.runs import Runs
 from hyperagg.data.datasets.digits import Digits, Images
-from hyperagg.diffusion.image_grid import picture_grid, write_animation, write_picture
+from hyperagg.diffusion.image_grid import image_grid, write_animation, write_image
 from hyperagg.diffusion.model import MIXERS, Denoiser
-from hyperagg.diffusion.pipeline import DenoiserPipeline, as_images, load_pipeline
-from hyperagg.diffusion.trainer import Recipe, complete, train_denoiser
+from hyperagg.diffusion.pipeline import DenoiserPipeline, load_pipeline, to_images
+from hyperagg.diffusion.trainer import TrainingConfig, train_denoiser, write_metadata
 from research.analysis.generated import frechet_distance, nearest_images
 from research.studies.digit_classifier import load_or_train_digit_classifier
 from research.studies.generation_metrics import GenerationMetrics, scale
@@ -96,7 +96,7 @@ def compare_denoisers(
             raise ValueError(f"mixer={mixer!r}: expected one of {', '.join(MIXERS)}")
     if samples % CLASSES:
         raise ValueError(f"samples={samples}: expected a multiple of {CLASSES}")
-    config = Recipe(steps=steps, batch_size=batch_size)
+    config = TrainingConfig(steps=steps, batch_size=batch_size)
     sizes = {"patch_size": patch_size, "d_model": d_model, "num_layers": layers}
     fixed = {name: value for name, value in asdict(config).items() if name != "learning_rate"}
     what = f"{len(digits.train)} digits, {sizes}, {fixed}, {guidance}, {samples}"
@@ -192,7 +192,7 @@ class _Study:
         digits: Digits[Images],
         out: Path,
         sizes: dict[str, int],
-        config: Recipe,
+        config: TrainingConfig,
         guidance: float,
         samples: int,
         runs: Runs,
@@ -297,7 +297,7 @@ class _Study:
             self.runs.add(key, run)
         return run
 
-    def train_model(self, mixer: str, config: Recipe, folder: Path) -> dict[str, Any]:
+    def train_model(self, mixer: str, config: TrainingConfig, folder: Path) -> dict[str, Any]:
         """Train a denoiser, unless that is done already, and return its results.json."""
         torch.manual_seed(config.seed)
         denoiser = Denoiser(**self.sizes, mixer=mixer)
@@ -310,9 +310,9 @@ class _Study:
                 folder,
                 config,
                 resume=self.resume,
-                shown=self.progress,
+                progress=self.progress,
             )
-            complete(folder, trained, config, self.source)
+            write_metadata(folder, trained, config, self.source)
         return json.loads(path.read_text("utf-8"))
 
     def nearest(self, generated: dict[str, np.ndarray], folder: Path) -> dict[str, Any]:
@@ -326,9 +326,9 @@ class _Study:
         ]
         columns = np.stack([each.reshape(-1, *each.shape[2:]) for each in per_digit], 1)
         pairs = columns.reshape(-1, *columns.shape[2:])
-        write_picture(picture_grid(pairs, CLASSES), folder / "nearest.png")
+        write_image(image_grid(pairs, CLASSES), folder / "nearest.png")
         samples = images[: GRID_ROWS * CLASSES]
-        write_picture(picture_grid(samples, CLASSES), folder / "samples.png")
+        write_image(image_grid(samples, CLASSES), folder / "samples.png")
         features, _ = self.classifier.classify(images)
         return {
             "frechet_train": frechet_distance(features, self.reference_features),
@@ -363,11 +363,11 @@ class _Study:
             num_inference_steps=DENOISING_STEPS,
             generator=torch.Generator().manual_seed(i),
             output_type="np",
-            callback=lambda step, x: frames.append(as_images(x[: 2 * CLASSES], "np")),
+            callback=lambda step, x: frames.append(to_images(x[: 2 * CLASSES], "np")),
         ).images
         seconds = (time.perf_counter() - started) / len(labels)
         if animation is not None:
-            grids = [picture_grid(frame, CLASSES) for frame in (*frames[:-1:2], frames[-1])]
+            grids = [image_grid(frame, CLASSES) for frame in (*frames[:-1:2], frames[-1])]
             write_animation(grids, animation)
         return {
             "images": np.rint(255 * images[..., 0]).astype(np.uint8),

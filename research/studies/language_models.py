@@ -22,10 +22,10 @@ from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import environment, markdown_table, spread, write_results
 from hyperagg._common.runs import Runs
 from hyperagg.data import Corpus
-from hyperagg.language.packing import PackedRows, pack
-from hyperagg.language.serialization import load, measured
+from hyperagg.language.packing import PackedDataset, pack
+from hyperagg.language.serialization import compute_metrics, load_model
 from hyperagg.language.tokenizer import train_tokenizer
-from hyperagg.language.trainer import Recipe, train_model
+from hyperagg.language.trainer import TrainingConfig, train_model
 from hyperagg.text import Ragged
 from research.studies.cosines import write_cosines
 from research.studies.language_mixers import (
@@ -99,7 +99,7 @@ def compare_language_models(
     logger.info(
         "%s: %s tokens, vocabulary of %s",
         corpus.source,
-        f"{packed.token_ids.size:,}",
+        f"{packed.input_ids.size:,}",
         f"{len(words):,}",
     )
     study = _Study(
@@ -153,7 +153,7 @@ class _Study:
         out: Path,
         size: Size,
         tokenizer: PreTrainedTokenizerBase,
-        packed: PackedRows,
+        packed: PackedDataset,
         length: int,
         tokens: int,
         bf16: bool,
@@ -191,7 +191,7 @@ class _Study:
             "parameters": runs[0]["parameters"],
             "non_embedding_parameters": runs[0]["non_embedding_parameters"],
             "train_seconds_per_epoch": runs[0]["seconds"]
-            * self.packed.token_ids.size
+            * self.packed.input_ids.size
             / self.tokens,
             "tokens_per_second": [run["tokens_per_second"] for run in runs],
         }
@@ -204,7 +204,7 @@ class _Study:
             model = build_model(name, self.size, self.tokenizer, self.length)
             batch_size = _batch_size(self.length)
             steps = max(1, round(self.tokens / self.length / batch_size))
-            recipe = Recipe(
+            config = TrainingConfig(
                 batch_size=batch_size,
                 learning_rate=learning_rate,
                 max_steps=steps,
@@ -212,7 +212,9 @@ class _Study:
                 save_steps=None,
                 seed=seed,
             )
-            trained = train_model(model, self.packed, self.folder(key), recipe, shown=self.progress)
+            trained = train_model(
+                model, self.packed, self.folder(key), config, progress=self.progress
+            )
             self.tokenizer.save_pretrained(self.folder(key))
             run: dict[str, Any] = {
                 "seconds": trained.seconds,
@@ -229,10 +231,10 @@ class _Study:
         """Evaluate a run on the test texts, in windows and, if it is unbounded, as a stream."""
         run, key = self.run(name, learning_rate, seed), _key(name, learning_rate, seed)
         if "test" not in run:
-            model, _ = load(self.folder(key))
+            model, _ = load_model(self.folder(key))
             run = {**run, "test": self.evaluate(model, self.corpus.test)}
             if name in MIXERS and MIXERS[name].unbounded:
-                run["streamed"] = measured(model, self.tokenizer, self.corpus.test)
+                run["streamed"] = compute_metrics(model, self.tokenizer, self.corpus.test)
             self.runs.add(key, run)
         return run
 
@@ -242,7 +244,7 @@ class _Study:
         for name, model in models.items():
             if "learning_rate" in model:
                 folder = self.folder(_key(name, model["learning_rate"], 0))
-                embedding = load(folder)[0].get_input_embeddings().weight
+                embedding = load_model(folder)[0].get_input_embeddings().weight
                 assert isinstance(embedding, Tensor)
                 embeddings[name] = embedding.detach().numpy()
         return write_cosines(embeddings, self.out / "cosines.png") if embeddings else {}
@@ -250,7 +252,7 @@ class _Study:
     def evaluate(self, model: PreTrainedModel, texts: Sequence[str]) -> dict[str, float] | None:
         """Evaluate in windows as long as the training rows; half of each is context only."""
         window = self.length
-        return measured(model, self.tokenizer, texts, window=window, stride=window // 2)
+        return compute_metrics(model, self.tokenizer, texts, window=window, stride=window // 2)
 
     def folder(self, key: str) -> Path:
         return self.out / "models" / key.replace("|", "-").replace(" ", "-")

@@ -1,12 +1,10 @@
-"""The Fréchet distance and nearest images against known results; image grids."""
+"""The Fréchet distance and nearest images against known results."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from hyperagg.diffusion.image_grid import picture_grid, write_animation, write_picture
 from research.analysis.generated import frechet_distance, nearest_images
 
 
@@ -38,22 +36,3 @@ def test_nearest_images():
     assert np.array_equal(found.rows, distances.argmin(1))
     np.testing.assert_allclose(found.distances, distances.min(1), atol=1e-3)
     assert found.rows[7] == 31
-
-
-def test_grids(tmp_path):
-    pictures = np.zeros((5, 4, 4))
-    pictures[3] = 1
-    grid = picture_grid(pictures, 3, scale=2)
-    assert grid.size == (30, 20) and grid.mode == "L"
-    assert grid.getpixel((5, 15)) == 255 and grid.getpixel((15, 5)) == 0
-    assert picture_grid(np.zeros((2, 4, 4, 3)), 1, scale=1).mode == "RGB"
-    write_picture(grid, tmp_path / "grid.png")
-    with Image.open(tmp_path / "grid.png") as kept:
-        assert np.array_equal(np.asarray(kept), np.asarray(grid))
-    write_animation([grid, picture_grid(1 - pictures, 3), grid], tmp_path / "grid.gif")
-    with Image.open(tmp_path / "grid.gif") as kept:
-        assert kept.n_frames == 3
-    with pytest.raises(ValueError, match=r"grid\.xyz: its ending names no format"):
-        write_picture(grid, tmp_path / "grid.xyz")
-    with pytest.raises(ValueError, match=r"grid\.png: an animation is a GIF"):
-        write_animation([grid], tmp_path / "grid.png")
