@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 
 from hyperagg._common.atomic import atomic_write
-from hyperagg.multimodal.explanation import Explanation
+from hyperagg.multimodal import Explanation
 
 __all__ = ["ExplainedPair", "draw_pairs", "heat_of"]
 
@@ -47,7 +47,7 @@ class ExplainedPair:
 
 def heat_of(pair: ExplainedPair) -> np.ndarray:
     """Spread the contribution of each patch evenly over its pixels, (height, width)."""
-    contributions = pair.explanation.of(pair.explanation.label)["image"]
+    contributions = pair.explanation.for_label(pair.explanation.label)["image"]
     heat = np.zeros(pair.image.shape)
     for (y, x), contribution in zip(pair.corners.astype(int), contributions):
         pixels = heat[y : y + pair.patch_size, x : x + pair.patch_size]
@@ -82,7 +82,7 @@ def draw_pairs(pairs: Sequence[ExplainedPair], path: Path) -> None:
 def _draw_audio(axis: Any, pair: ExplainedPair) -> None:
     samples = pair.audio / max(1e-9, np.abs(pair.audio).max())
     axis.plot(np.arange(len(samples)) / pair.sample_rate, samples, color="#b0b0b0", linewidth=0.5)
-    contributions = pair.explanation.of(pair.explanation.label)["audio"]
+    contributions = pair.explanation.for_label(pair.explanation.label)["audio"]
     width = float(np.diff(pair.seconds).min()) if len(contributions) > 1 else 0.01
     axis.bar(
         pair.seconds,

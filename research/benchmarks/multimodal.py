@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import environment, markdown_table, times, write_results
-from hyperagg.multimodal.modalities.base import Block
+from hyperagg.multimodal import Block
 from research.benchmarks.interleaved import interleaved, retained_memory
 
 __all__ = ["LENGTHS", "bench_multimodal", "speed_table"]

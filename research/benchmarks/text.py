@@ -25,9 +25,9 @@ from hyperagg._common.report import environment
 from hyperagg._common.split import train_validation_split
 from hyperagg.classifier.baselines.fasttext import FastTextClassifier
 from hyperagg.classifier.estimator import TextClassifier
-from hyperagg.classifier.training.feature_scaling import row_rates
-from hyperagg.classifier.training.labels import distinct, encode_labels, first_classes
-from hyperagg.classifier.training.train_steps import Labelled
+from hyperagg.classifier.training.feature_scaling import feature_scales
+from hyperagg.classifier.training.labels import encode_labels, first_classes, unique_labels
+from hyperagg.classifier.training.train_step import LabeledDocuments
 from hyperagg.data import Dataset, Split
 from hyperagg.text import WORD_PATTERN, WordTokenizer
 from research.benchmarks.interleaved import interleaved, interleaved_items, torch_threads
@@ -52,7 +52,7 @@ OURS, FASTTEXT = "hyperagg", "fastText"
 EQUAL_ROWS = "fastText, equal rows"
 # Our arguments, and wordNgrams of fastText. The n-grams of our classifier include prefixes and
 # suffixes of words besides word bigrams.
-FEATURES: dict[str, tuple[dict[str, int], int]] = {
+FEATURES: dict[str, tuple[dict[str, Any], int]] = {
     "words": ({"max_ngrams": 0}, 1),
     "n-grams": ({}, 2),
 }
@@ -158,7 +158,9 @@ class _FastText:
 
     def __init__(self, split: Split, folder: Path, buckets: int = Effort.buckets) -> None:
         self.library = FastTextClassifier().library
-        self.classes = {f"__label__{i}": label for i, label in enumerate(distinct(split.labels))}
+        self.classes = {
+            f"__label__{i}": label for i, label in enumerate(unique_labels(split.labels))
+        }
         names = {label: name for name, label in self.classes.items()}
         self.file, self.words, self.buckets = folder / "train.txt", 0, buckets
         with self.file.open("w", encoding="utf-8") as out:
@@ -197,7 +199,7 @@ class _FastText:
         return self.classes[name]
 
 
-def _fit(split: Split, epochs: int, threads: int, arguments: dict[str, int]) -> TextClassifier:
+def _fit(split: Split, epochs: int, threads: int, arguments: dict[str, Any]) -> TextClassifier:
     clf = TextClassifier(
         d_model=DIMENSION, epochs=epochs, validation_fraction=0.0, threads=threads, **arguments
     )
@@ -227,16 +229,16 @@ def _training(
         )
     seconds = interleaved(calls, effort.budget, effort.rounds)
     clf = models[OURS]
-    rows = clf.tokenizer.encode(train.texts)
-    data = Labelled(rows, encode_labels(train.labels, clf.classes_, "labels"))
+    rows = clf.tokenizer_.encode(train.texts)
+    data = LabeledDocuments(rows, encode_labels(train.labels, clf.classes_, "labels"))
     config = clf.config
     parts = interleaved(
         {
             "vocabulary": lambda: WordTokenizer.train(
                 train.texts, config.max_words, config.min_count, config.max_ngrams
             ),
-            "encoding": lambda: clf.tokenizer.encode(train.texts),
-            "feature scaling": lambda: row_rates(clf.tokenizer, data),
+            "encoding": lambda: clf.tokenizer_.encode(train.texts),
+            "feature scaling": lambda: feature_scales(clf.tokenizer_, data),
         },
         effort.budget,
         effort.rounds,
@@ -249,7 +251,7 @@ def _training(
         "seconds": seconds,
         "parts": parts,
         "tokens": len(rows.token_ids),
-        "vocab_size": len(clf.tokenizer),
+        "vocab_size": len(clf.tokenizer_),
         # The physical limit: every epoch reads and writes the row of each token.
         "copies_per_epoch": parts["epochs"]
         / effort.epochs
@@ -276,7 +278,7 @@ def _prediction(
         FASTTEXT: lambda i: fasttext.predict_one(model, lines[i % n]),
     }
     predicted = {name: call() for name, call in all_texts.items()}
-    tokens = len(clf.tokenizer.encode(test.texts).token_ids)
+    tokens = len(clf.tokenizer_.encode(test.texts).token_ids)
     seconds = interleaved(all_texts, effort.budget, effort.rounds)
     return {
         "features": features,
@@ -294,7 +296,7 @@ def _equal_accuracy(name: str, train: Split, effort: Effort) -> dict[str, Any]:
     as accurate. With one thread fastText is reproducible.
     """
     arguments, max_words = FEATURES["n-grams"]
-    targets = encode_labels(train.labels, distinct(train.labels), "labels")
+    targets = encode_labels(train.labels, unique_labels(train.labels), "labels")
     kept, held_out = (
         _take(train, rows) for rows in train_validation_split(first_classes(targets), 0.1, 0)
     )
@@ -352,7 +354,7 @@ def _time_to_accuracy(
 
 def _copy_seconds(clf: TextClassifier, tokens: int) -> float:
     """Seconds to copy as many rows of the embedding, at the speed of copying it as a whole."""
-    table = clf.model.embedding.detach()
+    table = torch.from_numpy(clf.model_.embedding)
     out = torch.empty_like(table)
     copy = interleaved({"copy": partial(out.copy_, table)}, budget=0.5)["copy"]
     return copy * tokens / len(table)

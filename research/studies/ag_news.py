@@ -241,7 +241,7 @@ def _orthogonality(out: Path) -> dict[str, Any]:
     embeddings = {}
     for name in ORIGINAL_FIGURES:
         weights, _ = read_checkpoint(_checkpoint(out, name))
-        embeddings[name] = np.asarray(weights["model.embedding.weight"])[_FIRST_WORD:]
+        embeddings[name] = weights["model.embedding.weight"][_FIRST_WORD:]
     return write_cosines(embeddings, out / "cosines.png")
 
 

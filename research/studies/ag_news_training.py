@@ -123,7 +123,8 @@ def _save(
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for i, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{i}.{name}": tensor for name, tensor in moments.items()}
-    write_checkpoint(path, tensors, {"run": what, "seconds": seconds, "losses": losses})
+    arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
+    write_checkpoint(path, arrays, {"run": what, "seconds": seconds, "losses": losses})
 
 
 def _restore(
@@ -132,18 +133,19 @@ def _restore(
     """Load a checkpoint and return the seconds and losses of its epochs."""
     if not path.exists():
         return [], []
-    tensors, record = read_checkpoint(path)
+    arrays, record = read_checkpoint(path)
     if record["run"] != what:
         raise ValueError(f"{path}: belongs to another study ({record['run']}); use another --out")
     weights: dict[str, Tensor] = {}
     state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
+    for key, array in arrays.items():
+        tensor = torch.from_numpy(array)
         kind, name = key.split(".", 1)
         if kind == "model":
-            weights[name] = torch.as_tensor(tensor)
+            weights[name] = tensor
         else:
             i, moment = name.split(".")
-            state.setdefault(int(i), {})[moment] = torch.as_tensor(tensor)
+            state.setdefault(int(i), {})[moment] = tensor
     model.load_state_dict(weights)
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})

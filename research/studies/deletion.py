@@ -168,7 +168,7 @@ def gradient_parts(classifier: TextClassifier, text: str, c: int, scales: Tensor
     Numerics: float64; in float32 nothing is left of 1 - p where a prediction is certain.
     Cost: O(len(scales) n d), forward and backward.
     """
-    model, rows = classifier.model, classifier.tokenizer.encode([text])
+    model, rows = classifier.to_torch(), classifier.tokenizer_.encode([text])
     n = len(rows.token_ids)
     weights = torch.from_numpy(occurrence_weights(rows, len(model.embedding))).double()
     vectors = model.embedding.detach()[torch.from_numpy(rows.token_ids).long()].double()
@@ -177,11 +177,11 @@ def gradient_parts(classifier: TextClassifier, text: str, c: int, scales: Tensor
     vectors *= (weights * (n / weights.square().sum().clamp(min=1)).sqrt())[:, None]
     points = (scales[:, None, None] * vectors).flatten(0, 1).requires_grad_()
     inputs = points, torch.arange(len(points)), torch.arange(len(scales) + 1) * n
-    logits = _in_float64(model.head, _in_float64(model.mixer, *inputs))
+    logits = _in_float64(model.head, _in_float64(model.pooling, *inputs))
     (gradient,) = torch.autograd.grad(logits.softmax(1)[:, c].sum(), points)
     mean = gradient.to_dense().unflatten(0, (len(scales), n)).mean(0)
     parts = (mean * vectors).sum(1, keepdim=True).numpy()
-    return by_word(parts, classifier.tokenizer.align(text))[:, 0]
+    return by_word(parts, classifier.tokenizer_.align(text))[:, 0]
 
 
 def occlusion(
@@ -193,7 +193,7 @@ def occlusion(
 
     Cost: O(groups n d).
     """
-    spans = classifier.tokenizer.align(text).spans
+    spans = classifier.tokenizer_.align(text).spans
     if groups is None:
         groups = np.arange(len(spans))
     cut = [without(text, spans, np.flatnonzero(groups == g)) for g in range(groups.max() + 1)]
@@ -270,7 +270,7 @@ def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _rankings(
     classifier: TextClassifier, e: Explanation, took: float, rng: np.random.Generator
 ) -> Iterator[_Ranking]:
-    c, own = int(e.logits.argmax()), e.of(e.label)
+    c, own = int(e.logits.argmax()), e.for_label(e.label)
     others = np.delete(e.contributions, c, axis=1).mean(1)
     scored = {"explain": (own, took), "explain, margin": (own - others, took)}
     for method, scales in PATHS.items():
@@ -290,7 +290,7 @@ def _rankings(
 def _predicted_drop(e: Explanation, deleted: np.ndarray) -> float:
     """The drop in probability if only the contributions of the deleted words disappeared."""
     c = int(e.logits.argmax())
-    rest = e.answers.probabilities(e.bias + e.contributions[~deleted].sum(0))
+    rest = e.decoder.probabilities(e.bias + e.contributions[~deleted].sum(0))
     return float(e.probabilities[c] - rest[c])
 
 
@@ -300,7 +300,7 @@ def _in_float64(module: nn.Module, *arguments: Tensor) -> Tensor:
 
 
 def _probabilities(classifier: TextClassifier, texts: Sequence[str]) -> np.ndarray:
-    return classifier.answers.probabilities(classifier.logits(texts).astype(np.float64))
+    return classifier.decoder.probabilities(classifier.logits(texts).astype(np.float64))
 
 
 def _columns(title: str) -> list[str]:

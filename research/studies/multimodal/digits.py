@@ -19,9 +19,8 @@ import torch
 from hyperagg._common.report import markdown_table, spread
 from hyperagg._common.runs import Runs
 from hyperagg.data.datasets.digits import AudioClips, Digits, Images
-from hyperagg.multimodal.columns.media import AudioColumn, ImageColumn
-from hyperagg.multimodal.encoder import MultimodalNetwork
-from hyperagg.multimodal.estimator import MultimodalModel
+from hyperagg.multimodal import MultimodalClassifier, MultimodalNetwork
+from hyperagg.multimodal.columns import AudioColumn, ImageColumn
 from hyperagg.multimodal.fusion import FUSIONS, make_encoder
 from research.data.digit_pairs import Pairs, pair
 from research.studies.multimodal.pairs import (
@@ -168,7 +167,7 @@ class _Study:
             "seconds": model.history_.seconds,
         }
 
-    def accuracy(self, model: MultimodalModel, tests: Pairs, case: str, seed: int) -> float:
+    def accuracy(self, model: MultimodalClassifier, tests: Pairs, case: str, seed: int) -> float:
         """Measure one case."""
         names, noisy = CASES[case]
         columns: dict[str, Any] = columns_of(tests)
@@ -183,14 +182,14 @@ class _Study:
 
     def model(
         self, fusion: str, hidden_dim: int, learning_rate: float, epochs: int
-    ) -> MultimodalModel:
+    ) -> MultimodalClassifier:
         """Build an untrained model."""
-        return MultimodalModel(
+        return MultimodalClassifier(
             COLUMNS,
             fusion=fusion,
             d_model=D_MODEL[fusion],
-            hidden=hidden_dim,
-            rate=self.spoken.train.sample_rate,
+            hidden_dim=hidden_dim,
+            sample_rate=self.spoken.train.sample_rate,
             epochs=epochs,
             validation_fraction=0,
             learning_rate=learning_rate,
@@ -205,7 +204,10 @@ def hidden_dim_of(fusion: str, sample_rate: int) -> int:
         image, audio = ImageColumn(28, 28, 1, 0.13, 0.31), AudioColumn(sample_rate)
         d = D_MODEL[fusion]
         with torch.device("meta"):
-            parts = {"image": image.modality(d, hidden_dim), "audio": audio.modality(d, hidden_dim)}
+            parts = {
+                "image": image.make_modality(d, hidden_dim),
+                "audio": audio.make_modality(d, hidden_dim),
+            }
             network = MultimodalNetwork(make_encoder(fusion, d, parts), 10)
         return sum(p.numel() for p in network.parameters())
 

@@ -8,9 +8,7 @@ import numpy as np
 
 from hyperagg._common.report import markdown_table
 from hyperagg.data.datasets.digits import AudioClips, Digits, Images
-from hyperagg.multimodal.estimator import MultimodalModel
-from hyperagg.multimodal.modalities.audio import AudioFrames
-from hyperagg.multimodal.modalities.image import ImagePatches
+from hyperagg.multimodal import AudioFrames, Explanation, ImagePatches, MultimodalClassifier
 from research.analysis.modalities import ExplainedPair, draw_pairs
 from research.data.digit_pairs import pair
 from research.studies.multimodal.pairs import noisy_audio, noisy_image
@@ -19,7 +17,7 @@ __all__ = ["explain_pairs"]
 
 
 def explain_pairs(
-    model: MultimodalModel, written: Digits[Images], spoken: Digits[AudioClips], out: Path
+    model: MultimodalClassifier, written: Digits[Images], spoken: Digits[AudioClips], out: Path
 ) -> str:
     """Draw explanation.png to `out`, and return a table of the contributions of each modality.
 
@@ -36,14 +34,15 @@ def explain_pairs(
         "noisy audio": (image, noisy_audio(tests.audio[0], rng)),
         f"audio of a {tests.labels[other]}": (image, tests.audio[other] / np.float32(32768)),
     }
-    assert model.network is not None
-    patches, frames = model.network.encoder.modalities  # type: ignore[misc]
+    assert model.network_ is not None
+    patches, frames = model.network_.encoder.modalities  # type: ignore[misc]
     assert isinstance(patches, ImagePatches) and isinstance(frames, AudioFrames)
     pairs, table = [], []
     for title, (image, audio) in rows.items():
         explanation = model.explain({"image": image, "audio": audio})
+        assert isinstance(explanation, Explanation)
         label = explanation.label
-        probability = model.answers.probabilities(explanation.logits).max()
+        probability = model.decoder.probabilities(explanation.logits).max()
         pairs.append(
             ExplainedPair(
                 f"{title}: {label}, {probability:.1%}",
@@ -51,9 +50,9 @@ def explain_pairs(
                 audio,
                 tests.sample_rate,
                 explanation,
-                patches.corners().numpy(),
-                patches.patch,
-                frames.seconds(len(explanation.contributions["audio"])).numpy(),
+                patches.patch_origins().numpy(),
+                patches.patch_size,
+                frames.start_times(len(explanation.contributions["audio"])).numpy(),
             )
         )
         c = int(label)

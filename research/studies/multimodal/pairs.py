@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hyperagg.data.datasets.digits import AudioClips
-from hyperagg.multimodal.columns.media import add_noise
+from hyperagg.multimodal.augmentation import add_noise
 from research.data.digit_pairs import Pairs
 
 __all__ = ["columns_of", "noisy_audio", "noisy_image", "subset_pairs", "subset_recordings"]

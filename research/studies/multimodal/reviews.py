@@ -20,7 +20,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from hyperagg._common.report import markdown_table, spread
 from hyperagg._common.runs import Runs
-from hyperagg.multimodal.estimator import MultimodalModel
+from hyperagg.multimodal import MultimodalClassifier, MultimodalRegressor
 from hyperagg.text import WORD_PATTERN
 from research.data.clothing_reviews import ClothingReviews, Reviews
 
@@ -130,7 +130,8 @@ def _ours(
     regression = TASKS[task]
     columns, targets, usable = _columns(train, kinds, task)
     test_columns, true, test_usable = _columns(test, kinds, task)
-    model = MultimodalModel(kinds, regression=regression, **SETTINGS)
+    estimator = MultimodalRegressor if regression else MultimodalClassifier
+    model: Any = estimator(kinds, **SETTINGS)
     model.fit(_rows(columns, usable), [targets[i] for i in usable], seed=seed)
     # A row without any of the columns gets the mean or the most frequent label.
     default = float(np.mean(targets)) if regression else max(set(targets), key=targets.count)

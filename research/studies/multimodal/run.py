@@ -10,7 +10,7 @@ from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import environment, write_results
 from hyperagg._common.runs import Runs
 from hyperagg.data.datasets.digits import load_fsdd, load_mnist
-from hyperagg.multimodal.estimator import MultimodalModel
+from hyperagg.multimodal import MultimodalClassifier
 from research.data.clothing_reviews import load_clothing_reviews
 from research.studies.multimodal.digits import MODEL, compare_fusions, digits_table
 from research.studies.multimodal.figure import explain_pairs
@@ -68,7 +68,7 @@ def run_part(
     write_results(folder, results)
     tables = {name: table(results) for name, table in TABLES[part].items()}
     if part == "digits":
-        model = MultimodalModel.from_pretrained(folder / MODEL)
+        model = MultimodalClassifier.from_pretrained(folder / MODEL)
         tables["explanation.md"] = explain_pairs(model, written, spoken, folder)
     for name, text in tables.items():
         with atomic_write(folder / name) as draft:

@@ -16,7 +16,7 @@ import numpy as np
 from hyperagg._common.report import markdown_table, spread
 from hyperagg._common.runs import Runs
 from hyperagg.data.datasets.digits import AudioClips, Digits, Images
-from hyperagg.multimodal.estimator import MultimodalModel
+from hyperagg.multimodal import MultimodalClassifier
 from research.data.digit_pairs import Pairs, pair
 from research.studies.multimodal.pairs import columns_of, subset_pairs
 from research.studies.multimodal.unimodal import HIDDEN_DIM, Effort
@@ -43,14 +43,14 @@ def compare_subsets(
         if key not in runs.done:
             train = subset_pairs(pair(written.train, spoken.train, seed), effort.pairs)
             test = subset_pairs(pair(written.test, spoken.test, seed), effort.test_pairs)
-            model = MultimodalModel(
+            model = MultimodalClassifier(
                 COLUMNS,
-                rate=train.sample_rate,
+                sample_rate=train.sample_rate,
                 epochs=effort.epochs[3],
                 validation_fraction=0,
                 learning_rate=effort.learning_rates[-1],
                 dropout=effort.modality_dropout,
-                hidden=HIDDEN_DIM,
+                hidden_dim=HIDDEN_DIM,
             )
             model.fit(with_text(train, seed), train.labels.tolist(), seed=seed)
             columns, labels = with_text(test, seed + 1000), test.labels.tolist()

@@ -12,10 +12,8 @@ import numpy as np
 from hyperagg._common.report import markdown_table, spread
 from hyperagg._common.runs import Runs
 from hyperagg.data.datasets.digits import AudioClips, Digits, Images
-from hyperagg.multimodal.columns.media import AudioColumn
-from hyperagg.multimodal.estimator import MultimodalModel
-from hyperagg.multimodal.modalities.audio import AudioSamples
-from hyperagg.multimodal.modalities.base import Modality
+from hyperagg.multimodal import AudioSamples, MultimodalClassifier
+from hyperagg.multimodal.columns import AudioColumn
 
 __all__ = ["HIDDEN_DIM", "Effort", "count_parameters", "train_unimodal", "unimodal_table"]
 
@@ -54,14 +52,18 @@ class Effort:
 class RawAudioColumn(AudioColumn):
     """Frames of 25 ms of raw samples, every 12.5 ms."""
 
-    def modality(self, d_model: int, hidden_dim: int) -> Modality:
-        window, hop = self.rate // 40, self.rate // 80
-        return AudioSamples(d_model, self.rate, window=window, hop=hop, hidden=hidden_dim)
+    def make_modality(self, d_model: int, hidden_dim: int) -> AudioSamples:
+        rate = self.sample_rate
+        return AudioSamples(
+            d_model, rate, frame_length=rate // 40, hop_length=rate // 80, hidden_dim=hidden_dim
+        )
 
 
-class _RawModel(MultimodalModel):
-    def _learn_column(self, name: str, cells: Any, place: Any) -> Any:
-        return RawAudioColumn(self.rate)
+class _RawAudioClassifier(MultimodalClassifier):
+    """A classifier whose only column is raw audio."""
+
+    def _fit_column(self, name: str, cells: Any, row_name: Any) -> Any:
+        return RawAudioColumn(self.sample_rate)
 
 
 def train_unimodal(
@@ -84,12 +86,12 @@ def train_unimodal(
         for seed in range(seeds):
             key = f"{name}, unimodal|{seed}"
             if key not in runs.done:
-                make = _RawModel if name == "raw audio" else MultimodalModel
+                make = _RawAudioClassifier if name == "raw audio" else MultimodalClassifier
                 model = make(
                     {name: kind},
                     d_model=128,
-                    hidden=HIDDEN_DIM,
-                    rate=spoken.train.sample_rate,
+                    hidden_dim=HIDDEN_DIM,
+                    sample_rate=spoken.train.sample_rate,
                     epochs=effort.epochs[1 if is_image else 2],
                     validation_fraction=0,
                     learning_rate=learning_rate,
@@ -124,7 +126,7 @@ def unimodal_table(results: Mapping[str, Any]) -> str:
     return markdown_table(["unimodal model", "accuracy %", "parameters", "training, s"], rows)
 
 
-def count_parameters(model: MultimodalModel) -> int:
+def count_parameters(model: MultimodalClassifier) -> int:
     """Count the trainable parameters."""
-    assert model.network is not None
-    return sum(p.numel() for p in model.network.parameters())
+    assert model.network_ is not None
+    return sum(p.numel() for p in model.network_.parameters())

@@ -88,7 +88,7 @@ def test_digits_and_subsets_files_and_resume(few, tmp_path, monkeypatch):
     assert (tmp_path / "digits" / "explanation.png").stat().st_size > 10_000
     assert tables[2].count("\n") == 2 + 4
     for module in (digits, unimodal):
-        monkeypatch.setattr(module, "MultimodalModel", None)
+        monkeypatch.setattr(module, "MultimodalClassifier", None)
     again = run_part("digits", tmp_path, 1, effort=TINY, resume=True)
     assert again == tables
     with pytest.raises(ValueError, match="another study"):
