@@ -1,4 +1,4 @@
-"""The one split of training rows into rows to learn from and rows to validate on."""
+"""Splits rows into training and validation rows."""
 
 from __future__ import annotations
 
@@ -15,34 +15,37 @@ def train_validation_split(
     seed: int,
     strategy: Literal["contiguous", "stratified", "random"] = "contiguous",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Splits row numbers into a training and a validation part.
+    """Split row indices into training and validation rows.
 
     Args:
-        classes: (rows,) class ids; -1 for a row without one. For "random" only their number counts.
-        fraction: of the rows to validate on, 0 <= fraction < 1. The count is rounded down, per
-            class unless "random", so a class of fewer than 1 / fraction rows gives none.
-        seed: decides which rows.
-        strategy: "contiguous" takes one run of neighbouring rows from each class: files often hold
+        classes: (rows,) class ids, -1 for a row without a class. For "random" only their number
+            matters.
+        fraction: the fraction of the rows to validate on, 0 <= fraction < 1. The number of rows is
+            rounded down, per class unless "random", so a class of fewer than 1 / fraction rows has
+            no validation rows.
+        seed: determines which rows.
+        strategy: "contiguous" takes one run of adjacent rows from each class. Files often hold
             near-duplicates next to each other (reviews of one film), and a validation row whose
-            twin is trained on says nothing. "stratified" draws rows of each class independently;
-            "random" draws them from all rows.
+            duplicate is a training row measures nothing. "stratified" draws rows of each class at
+            random; "random" draws them from all rows.
 
     Returns:
-        the training and the validation rows, each in ascending order.
+        The training rows and the validation rows, each in ascending order.
 
-    >>> train_validation_split(np.zeros(4, int), 0.5, seed=0)
-    (array([1, 2]), array([0, 3]))
+    Example:
+        >>> train_validation_split(np.zeros(4, int), 0.5, seed=0)
+        (array([1, 2]), array([0, 3]))
     """
     rng = np.random.default_rng(seed)
     groups = [np.arange(len(classes))]
     if strategy != "random":
         groups = [np.flatnonzero(classes == c) for c in np.unique(classes)]
-    held = [np.empty(0, np.int64)]
+    held_out = [np.empty(0, np.int64)]
     for rows in groups:
         count = int(len(rows) * fraction)
         if strategy == "contiguous":
-            held.append(np.roll(rows, -rng.integers(len(rows)))[:count])
+            held_out.append(np.roll(rows, -rng.integers(len(rows)))[:count])
         else:
-            held.append(rng.permutation(rows)[:count])
-    validation = np.sort(np.concatenate(held))
+            held_out.append(rng.permutation(rows)[:count])
+    validation = np.sort(np.concatenate(held_out))
     return np.setdiff1d(np.arange(len(classes)), validation), validation

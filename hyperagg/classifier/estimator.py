@@ -251,7 +251,7 @@ class TextClassifier:
         resume = check_bool("resume", resume)
         if resume and checkpoint is None:
             raise ValueError("resume=True: expected the checkpoint to resume from as well")
-        callbacks = tuple(callbacks)
+        callbacks, progress = _check_callbacks(callbacks), _check_progress(progress)
         file = None if checkpoint is None else Path(checkpoint)
         # From here on the previous parameters are gone: if anything fails, the classifier is not
         # fitted.
@@ -355,6 +355,7 @@ class TextClassifier:
         _check_label_kind(labels, self.multi_label_, "y")
         weights = check_sample_weight(sample_weight, len(texts))
         seed = check_seed(seed)
+        callbacks, progress = _check_callbacks(callbacks), _check_progress(progress)
         updated, known = copy(self), set(self.classes_)
         new = [label for label in unique_labels(labels) if label not in known]
         updated.classes_ = classes = [*self.classes_, *new]
@@ -858,6 +859,18 @@ def _check_label_kind(labels: Labels, multi_label: bool, name: str) -> None:
     if is_multi_label(labels) != multi_label:
         expected = "a list of labels" if multi_label else "one label"
         raise TypeError(f"{name}: expected {expected} per text, as in training")
+
+
+def _check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
+    checked = tuple(callbacks) if isinstance(callbacks, Iterable) else (None,)
+    for callback in checked:
+        if not callable(callback):
+            raise TypeError("callbacks: expected a list of functions of a Progress")
+    return checked
+
+
+def _check_progress(progress: bool | None) -> bool | None:
+    return None if progress is None else check_bool("progress", progress)
 
 
 @contextmanager

@@ -169,7 +169,7 @@ def raise_as_corrupt(path: Path, name: str) -> Iterator[None]:
     except ImportError:
         raise  # a missing extra is not a damaged file
     except Exception as error:  # the tokenizers library raises this very class
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0].removeprefix(f"{name}: ")
         raise ValueError(
             f"{path / name}: damaged ({reason[:200]}); save the model again"
         ) from error

@@ -236,6 +236,20 @@ def test_invalid_validation_data_is_named(case):
         classifier().fit(TEXTS, LABELS, validation=validation)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(callbacks=print), "callbacks: expected a list of functions"),
+        (dict(callbacks=[3]), "callbacks: expected a list of functions"),
+        (dict(progress="no"), "progress='no': expected True or False"),
+        (dict(resume="yes"), "resume='yes': expected True or False"),
+    ],
+)
+def test_invalid_arguments_of_fit_are_named(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        classifier().fit(TEXTS, LABELS, **arguments)
+
+
 def test_resume_needs_a_checkpoint():
     with pytest.raises(ValueError, match="resume=True: expected the checkpoint"):
         classifier().fit(TEXTS, LABELS, resume=True)
