@@ -1,8 +1,12 @@
-"""The scikit-learn estimators on real newswires, in what scikit-learn makes of estimators."""
+"""The scikit-learn estimators, by the checks of scikit-learn and on newswires."""
 
 from __future__ import annotations
 
+import inspect
 import pickle
+import subprocess
+import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -19,8 +23,15 @@ from hyperagg.sklearn import HyperAggClassifier, HyperAggVectorizer
 FAST = dict(d_model=32, epochs=3)
 
 
-@parametrize_with_checks([HyperAggClassifier(**FAST), HyperAggVectorizer(d_model=8)])
-@pytest.mark.filterwarnings("ignore:Can't test estimator")
+with warnings.catch_warnings():
+    # Checks that need numeric input are left out, with a warning.
+    warnings.filterwarnings("ignore", "Can't test estimator")
+    with_checks = parametrize_with_checks(
+        [HyperAggClassifier(**FAST), HyperAggVectorizer(d_model=8)]
+    )
+
+
+@with_checks
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -36,44 +47,44 @@ def data():
 
 
 def test_the_classifier_is_the_text_classifier(data):
-    texts, labels, test, wanted = data
-    ours = hyperagg.TextClassifier(**FAST).fit(texts, labels)
-    theirs = HyperAggClassifier(**FAST).fit(texts, labels)
-    assert list(theirs.classes_) == ours.classes_
-    assert np.array_equal(theirs.predict_proba(test), ours.predict_proba(test))
-    assert theirs.score(test, wanted) > 0.9
-    kept = pickle.loads(pickle.dumps(theirs))
-    assert np.array_equal(kept.predict(test), theirs.predict(test))
-    assert np.array_equal(clone(theirs).fit(texts, labels).predict(test), theirs.predict(test))
+    texts, labels, test, expected = data
+    direct = hyperagg.TextClassifier(**FAST).fit(texts, labels)
+    port = HyperAggClassifier(**FAST).fit(texts, labels)
+    assert list(port.classes_) == direct.classes_
+    assert np.array_equal(port.predict_proba(test), direct.predict_proba(test))
+    assert port.score(test, expected) > 0.9
+    copied = pickle.loads(pickle.dumps(port))
+    assert np.array_equal(copied.predict(test), port.predict(test))
+    assert np.array_equal(clone(port).fit(texts, labels).predict(test), port.predict(test))
 
 
 def test_grid_search_and_calibration(data):
-    texts, labels, test, wanted = data
+    texts, labels, test, expected = data
     search = GridSearchCV(HyperAggClassifier(**FAST), {"learning_rate": [1e-4, 0.03]}, cv=2)
     assert search.fit(texts, labels).best_params_ == {"learning_rate": 0.03}
     calibrated = CalibratedClassifierCV(HyperAggClassifier(**FAST), cv=2).fit(texts, labels)
-    assert calibrated.score(test, wanted) > 0.9
+    assert calibrated.score(test, expected) > 0.9
 
 
-@pytest.mark.parametrize("labelled", [True, False])
-def test_vectors_in_a_pipeline(data, labelled):
+@pytest.mark.parametrize("supervised", [True, False])
+def test_vectors_in_a_pipeline(data, supervised):
     texts, labels, _, _ = data
-    vectors = HyperAggVectorizer(d_model=256)
-    if labelled:
-        made = vectors.fit(texts, labels).transform(texts[:7])
+    vectorizer = HyperAggVectorizer(d_model=256)
+    if supervised:
+        transformed = vectorizer.fit(texts, labels).transform(texts[:7])
     else:
-        made = vectors.fit(texts).transform(texts[:7])
-        assert np.array_equal(clone(vectors).fit(texts).transform(texts[:7]), made)
-    assert made.shape == (7, 256) and made.dtype == np.float32
-    assert vectors.get_feature_names_out()[-1] == "hyperaggvectorizer255"
+        transformed = vectorizer.fit(texts).transform(texts[:7])
+        assert np.array_equal(clone(vectorizer).fit(texts).transform(texts[:7]), transformed)
+    assert transformed.shape == (7, 256) and transformed.dtype == np.float32
+    assert vectorizer.get_feature_names_out()[-1] == "hyperaggvectorizer255"
     pipeline = make_pipeline(HyperAggVectorizer(d_model=256), LogisticRegression(max_iter=300))
     assert cross_val_score(pipeline, texts, labels, cv=2).mean() > 0.85
 
 
-def test_random_vectors_keep_angles(data):
+def test_random_vectors_preserve_angles(data):
     texts, _, _, _ = data
-    made = HyperAggVectorizer(d_model=4096, random_state=np.random.RandomState(0)).fit(texts)
-    a, b, c = made.transform(["oil prices rose", "prices of oil rose", "shares were sold"])
+    transformed = HyperAggVectorizer(d_model=4096, random_state=np.random.RandomState(0)).fit(texts)
+    a, b, c = transformed.transform(["oil prices rose", "prices of oil rose", "shares were sold"])
 
     def cosine(u, v):
         return u @ v / np.linalg.norm(u) / np.linalg.norm(v)
@@ -81,7 +92,7 @@ def test_random_vectors_keep_angles(data):
     assert cosine(a, b) > 0.7 and abs(cosine(a, c)) < 0.1
 
 
-def test_labels_of_numbers_and_bad_ones(data):
+def test_numeric_and_invalid_labels(data):
     texts, _, _, _ = data
     numbers = np.arange(40) % 3 * 10
     assert set(HyperAggClassifier(**FAST).fit(texts[:40], numbers).predict(texts[:9])) <= {
@@ -91,5 +102,65 @@ def test_labels_of_numbers_and_bad_ones(data):
     }
     with pytest.raises(ValueError, match="continuous"):
         HyperAggClassifier().fit(texts[:4], [0.1, 0.2, 0.3, 0.4])
-    with pytest.raises(TypeError, match=r"texts\[1\]"):
+    with pytest.raises(TypeError, match=r"X\[1\]"):
         HyperAggClassifier().fit(["oil", 3.0], [0, 1])
+
+
+def test_the_defaults_are_those_of_the_text_classifier():
+    ours = inspect.signature(HyperAggClassifier).parameters
+    theirs = inspect.signature(hyperagg.TextClassifier).parameters
+    assert set(theirs) - set(ours) == {"tokenizer"}
+    assert set(ours) - set(theirs) == {"class_weight", "random_state"}
+    for name in set(ours) & set(theirs):
+        assert ours[name].default == theirs[name].default, name
+
+
+def test_random_vectors_are_sums_over_the_square_root_of_their_number(data):
+    texts, _, test, _ = data
+    vectorizer = HyperAggVectorizer(d_model=8).fit(texts)
+    rows = vectorizer.tokenizer_.encode(list(test[:5]))
+    for i, row in enumerate(vectorizer.transform(test[:5])):
+        ids = rows.take(np.array([i])).token_ids
+        vectors = vectorizer.model_.embedding[ids].astype(np.float64)
+        np.testing.assert_allclose(row, vectors.sum(0) / len(ids) ** 0.5, rtol=1e-5, atol=1e-6)
+    assert not vectorizer.transform([""]).any()
+
+
+def test_sample_weights():
+    texts, labels = ["same text"] * 40, ["no", "yes"] * 20
+    options = dict(d_model=8, epochs=20, validation_fraction=0.0)  # without a temperature
+    weighted = HyperAggClassifier(**options).fit(texts, labels, sample_weight=[1.0, 5.0] * 20)
+    plain = HyperAggClassifier(**options).fit(texts, labels, sample_weight=[1.0] * 40)
+    assert weighted.predict_proba(texts[:1])[0, 1] > plain.predict_proba(texts[:1])[0, 1] + 0.1
+    unweighted = HyperAggClassifier(**options).fit(texts, labels)
+    assert np.array_equal(plain.predict_proba(texts), unweighted.predict_proba(texts))
+
+
+def test_class_weights_are_by_label():
+    texts, labels = ["same text"] * 40, ["no", "yes"] * 20
+    options = dict(d_model=8, epochs=20, validation_fraction=0.0)  # without a temperature
+    weighted = HyperAggClassifier(**options, class_weight={"yes": 5.0}).fit(texts, labels)
+    plain = HyperAggClassifier(**options).fit(texts, labels)
+    assert weighted.predict_proba(texts[:1])[0, 1] > plain.predict_proba(texts[:1])[0, 1] + 0.1
+    with pytest.raises(ValueError, match="class_weight: the label 'maybe' does not occur in y"):
+        HyperAggClassifier(class_weight={"maybe": 1.0}).fit(texts, labels)
+
+
+def test_without_torch_or_without_scikit_learn():
+    code = """
+import sys
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, NoTorch())
+from hyperagg.sklearn import HyperAggClassifier, HyperAggVectorizer
+texts, labels = ["good film", "bad film"] * 20, ["yes", "no"] * 20
+assert HyperAggClassifier().fit(texts, labels).predict(["a good one"]) == ["yes"]
+assert HyperAggVectorizer(d_model=8).fit(texts).transform(texts).shape == (40, 8)
+assert HyperAggVectorizer(d_model=8).fit(texts, labels).transform(texts).shape == (40, 8)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    code = "import sys; sys.modules['sklearn.base'] = None; import hyperagg.sklearn"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].endswith("pip install 'hyperagg[sklearn]'")

@@ -218,7 +218,10 @@ def dataset_from_rows(
 def results_table(results: dict[str, Any]) -> Table:
     """Make a table of the results of `compare` for the terminal."""
     title = f"{results['dataset']}, test rows (×: relative to the time of aggregation)"
-    return make_table(title, _columns(results), _cells(results))
+    # Heads of two lines, so that the table fits into 80 characters.
+    heads = {"s per epoch": "s per\nepoch", "documents/s": "documents\n/s"}
+    columns = [heads.get(column, column) for column in _columns(results)]
+    return make_table(title, columns, _cells(results))
 
 
 def _installed(baselines: Sequence[str] | None, report: Callable[[str], None]) -> list[str]:
@@ -376,7 +379,7 @@ def _ratios(models: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 def _columns(results: dict[str, Any]) -> list[str]:
     score = "micro-F1 %" if results["metric"] == "micro_f1" else "accuracy %"
-    timings = ["s per epoch", "documents/s", "training time", "prediction time"]
+    timings = ["s per epoch", "documents/s", "train", "predict"]
     return ["model", score, "macro-F1 %", "parameters", *timings]
 
 

@@ -46,7 +46,7 @@ def explain(
 
     from hyperagg._common.atomic import atomic_write
     from hyperagg.classifier.estimator import TextClassifier
-    from hyperagg.classifier.explanation_report import coloured, html_page
+    from hyperagg.classifier.explanation_report import colored_text, html_page
     from hyperagg.data import read_texts
 
     classifier, console = TextClassifier.from_pretrained(model), Console(highlight=False)
@@ -65,7 +65,7 @@ def explain(
             print(_json(e))
             continue
         head = f"{e.label} {e.probabilities.max():.1%}: "
-        console.print(Text.assemble(head, coloured(e)), soft_wrap=True)
+        console.print(Text.assemble(head, colored_text(e)), soft_wrap=True)
         sums: Counter[str] = Counter()
         for token, part in zip(e.tokens, e.for_label(e.label)):
             sums[token.lower()] += part

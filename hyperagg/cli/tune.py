@@ -1,4 +1,4 @@
-"""hyperagg tune: from a file of texts and labels to a saved model, its arguments searched for."""
+"""hyperagg tune: search hyperparameters for a file of texts and labels, and save the best model."""
 
 from __future__ import annotations
 
@@ -10,26 +10,38 @@ import typer
 
 from hyperagg.cli.options import File, Format, Label, LabelSeparator, Text, output_folder, say
 
-EXAMPLE = "Example: hyperagg tune reviews.csv --text review --label stars --seconds 300 --out model"
+EXAMPLE = (
+    "Example: hyperagg tune reviews.csv --text review --label stars --time-limit 300 --out model"
+)
 
 
 def tune(
     file: File,
-    seconds: Annotated[float, typer.Option(help="For everything, the last training too.")],
+    time_limit: Annotated[
+        float, typer.Option(help="Seconds for the search and the final training.")
+    ],
     text: Text = None,
     label: Label = None,
     out: Annotated[Path, typer.Option(help="Folder to write the model to.")] = Path("model"),
-    trials: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
-    max_mb: Annotated[
-        float | None, typer.Option(help="For the saved embedding: rows × d_model × 4 bytes.")
+    trials: Annotated[int | None, typer.Option(min=1, help="Maximum number of trials.")] = None,
+    max_size_mb: Annotated[
+        float | None,
+        typer.Option(
+            help="Maximum size of the saved embedding in megabytes (rows × d_model × 4 bytes)."
+        ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="Same seed and trials, same weights, if time suffices.")
+        int,
+        typer.Option(
+            min=0,
+            help="Random seed. An equal seed and number of trials give equal weights if the time "
+            "suffices.",
+        ),
     ] = 0,
     format: Format = None,
     label_separator: LabelSeparator = None,
 ) -> None:
-    """Search for the arguments that suit a file, within a time, and train with the best."""
+    """Search the hyperparameters that suit a file, within a time limit, and train with the best."""
     from rich.console import Console
 
     from hyperagg._common.report import make_table
@@ -38,18 +50,24 @@ def tune(
 
     rows = read_file(file, text, label, format=format, label_separator=label_separator)
     with output_folder(out):
-        tuned = run(
-            rows.texts, rows.labels, seconds=seconds, trials=trials, max_mb=max_mb, seed=seed
+        result = run(
+            rows.texts,
+            rows.labels,
+            time_limit=time_limit,
+            trials=trials,
+            max_size_mb=max_size_mb,
+            seed=seed,
         )
-        tuned.classifier.save_pretrained(out)
-    measure = "micro-F1 %" if tuned.classifier.multi_label_ else "accuracy %"
-    columns = ["", measure, "s", "MB", "d", "grams", "min", "rate", "epochs", "smooth"]
+        result.classifier.save_pretrained(out)
+    metric = "micro-F1 %" if result.classifier.multi_label_ else "accuracy %"
+    columns = ["trial", metric, "s", "MB", "d_model", "max n-grams", "min count"]
+    columns += ["learning rate", "epochs", "smoothing"]
     cells = [
         [
-            ("default" if i == 0 else str(i)) + (" *" if trial is tuned.best else ""),
+            ("default" if i == 0 else str(i)) + (" *" if trial is result.best_trial else ""),
             "diverged" if isnan(trial.score) else f"{100 * trial.score:.2f}",
             f"{trial.seconds:.1f}",
-            f"{trial.megabytes:.1f}",
+            f"{trial.size_mb:.1f}",
             str(trial.config["d_model"]),
             f"{trial.config['max_ngrams']:,}",
             str(trial.config["min_count"]),
@@ -57,7 +75,7 @@ def tune(
             str(trial.config["epochs"]),
             f"{trial.config['label_smoothing']:.2f}",
         ]
-        for i, trial in enumerate(tuned.trials)
+        for i, trial in enumerate(result.trials)
     ]
-    Console().print(make_table("trials, on held-out rows; *: the best", columns, cells))
-    say(f"{len(rows.texts):,} rows, {len(tuned.classifier.classes_)} classes -> {out}")
+    Console().print(make_table("trials, scored on validation rows (*: the best)", columns, cells))
+    say(f"{len(rows.texts):,} rows, {len(result.classifier.classes_)} classes -> {out}")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hyperagg
-from hyperagg.classifier.explanation_report import coloured, html_page
+from hyperagg.classifier.explanation_report import colored_text, html_page
 from hyperagg.text import WordTokenizer
 
 
@@ -51,7 +51,7 @@ def test_an_empty_text_has_no_contributions(trained):
     e = trained.explain("")
     assert e.tokens == [] and e.contributions.shape == (0, len(e.classes_))
     np.testing.assert_allclose(e.logits, e.bias, rtol=1e-6)
-    assert coloured(e).plain == ""
+    assert colored_text(e).plain == ""
 
 
 def test_top_features_are_the_words_of_a_topic(trained):
@@ -79,5 +79,5 @@ def test_alignment_is_that_of_the_encoded_tokens(texts, max_ngrams):
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=60))
 def test_pages_show_the_whole_text_and_run_none_of_it(trained, text):
     e = trained.explain(text + "<script>alert(1)</script> é İ")
-    assert coloured(e).plain == e.text
+    assert colored_text(e).plain == e.text
     assert "<script" not in html_page([e], "<script>")

@@ -25,13 +25,13 @@ except ImportError as error:
         name="torch",
     ) from error
 
-from hyperagg._common.calibration import best_threshold, expected_calibration_error, fit_temperature
+from hyperagg._common.calibration import best_threshold, fit_temperature
 from hyperagg._common.label_decoder import Label, LabelDecoder
+from hyperagg._common.metrics import classification_metrics
 from hyperagg._common.progress import progress_bar
 from hyperagg._common.split import train_validation_split
 from hyperagg._common.validation import check_choice
 from hyperagg.classifier.baselines.attention import AttentionMixer, PaddedMixer, TransformerMixer
-from hyperagg.classifier.baselines.scores import classification_scores
 from hyperagg.classifier.training.labels import (
     check_labeled_texts,
     check_texts,
@@ -171,7 +171,7 @@ class NeuralClassifier:
         self.multi_label_ = is_multi_label(labels)
         self.tokenizer_ = WordTokenizer.train(texts, self.max_words)
         rows = self._encode(texts)
-        targets = encode_labels(labels, self.classes_, "y")
+        targets = encode_labels(labels, self.classes_)
         training, validation = train_validation_split(
             first_classes(targets), self.validation_fraction, seed
         )
@@ -285,11 +285,11 @@ class NeuralClassifier:
         """Return the scores on labelled texts, under the keys of `TextClassifier.evaluate`."""
         texts, labels = check_labeled_texts(X, y)
         logits = self._logits(self._encode(texts))
-        truth = encode_labels(labels, self.classes_, "y").indicators(len(self.classes_))
+        truth = encode_labels(labels, self.classes_).indicators(len(self.classes_))
         decoder = self._decoder
-        error = expected_calibration_error(decoder.probabilities(logits), truth, self.multi_label_)
-        scores = classification_scores(labels, decoder.labels(logits))
-        return {**scores, "expected_calibration_error": error}
+        return classification_metrics(
+            decoder.decide(logits), truth, decoder.probabilities(logits), self.multi_label_
+        )
 
     def num_parameters(self) -> int:
         """Return the number of trainable parameters."""

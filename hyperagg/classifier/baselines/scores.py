@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hyperagg._common.metrics import classification_metrics
 from hyperagg.classifier.training.labels import encode_labels, is_multi_label, unique_labels
 
 __all__ = ["classification_scores"]
@@ -20,8 +21,8 @@ def classification_scores(labels: Sequence[Any], predicted: Sequence[Any]) -> di
         predicted: the predicted ones, in the same form.
 
     Returns:
-        "accuracy" and "macro_f1", or "micro_f1" and "macro_f1" for several labels per text. The
-        macro average is over all classes that occur in either; 0/0 counts as 0.
+        "accuracy" and "macro_f1", or "micro_f1" and "macro_f1" for several labels per text; see
+        `classification_metrics`.
     """
     multi_label = is_multi_label(labels)
     classes = unique_labels([*labels, *predicted])
@@ -29,9 +30,7 @@ def classification_scores(labels: Sequence[Any], predicted: Sequence[Any]) -> di
         encode_labels(rows, classes, "labels").indicators(len(classes))
         for rows in (labels, predicted)
     )
-    correct = (truth & answer).sum(0)
-    total = truth.sum(0) + answer.sum(0)
-    macro_f1 = float((2 * correct / np.maximum(total, 1)).mean())
-    if multi_label:
-        return {"micro_f1": float(2 * correct.sum() / max(1, total.sum())), "macro_f1": macro_f1}
-    return {"accuracy": float(correct.sum() / len(truth)), "macro_f1": macro_f1}
+    metrics = classification_metrics(answer, truth, answer.astype(np.float64), multi_label)
+    # These predictions have no probabilities that could be calibrated.
+    del metrics["expected_calibration_error"]
+    return metrics

@@ -29,7 +29,7 @@ def select_parameters(
         y: a label per text, or a tuple of labels per text.
         fraction: fraction of the rows to validate on.
     """
-    targets = encode_labels(y, unique_labels(y), "labels")
+    targets = encode_labels(y, unique_labels(y))
     training, validation = train_validation_split(first_classes(targets), fraction, 0)
     if not len(validation):
         return dict(baseline.GRID[0])

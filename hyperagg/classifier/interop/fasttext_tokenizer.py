@@ -1,12 +1,12 @@
-"""fastText's tokens: words, their character n-grams and hashed word n-grams, as rows of its matrix.
+"""Tokenizes as fastText does: words, their character n-grams, and hashed word n-grams.
 
-    row(word)    =  its place in the dictionary
+    row(word)    =  its index in the dictionary
     row(n-gram)  =  number of words + hash mod bucket
 
-What it does is what the C++ of fastText 0.9.2 does when it predicts a line (Joulin et al. 2017,
-"Bag of Tricks for Efficient Text Classification"; src/dictionary.cc), order of rows included: each
-word's own row and its character n-grams, word after word, then the word n-grams. Letters keep their
-case, and only ASCII's spaces part words.
+The rows and their order are those of the C++ of fastText 0.9.2 when it predicts a line (Joulin et
+al. 2017, "Bag of Tricks for Efficient Text Classification"; src/dictionary.cc): the row of each
+word followed by its character n-grams, word by word, then the word n-grams. Case is kept, and only
+ASCII white space separates words.
 """
 
 from __future__ import annotations
@@ -28,42 +28,46 @@ __all__ = ["KIND", "LABEL_PREFIX", "FastTextTokenizer"]
 KIND = "hyperagg.FastTextTokenizer"
 LABEL_PREFIX = "__label__"
 _SETTINGS = ("minn", "maxn", "word_ngrams", "bucket")
-_MOST = 2**31 - 1  # fastText's ids and settings are int32
+_MAX_INT = 2**31 - 1  # ids and settings of fastText are int32
 
-# The end of a line is a word to fastText, and it reads no further.
+# fastText appends the end of a line as a word, and reads no further.
 _END = " </s>"
-# Bytes are int8, since fastText's hash takes them so.
+# Bytes are int8, because the hash of fastText treats them as signed.
 _EOS = np.frombuffer(b"</s>", dtype=np.int8)
 _PREFIX = np.frombuffer(LABEL_PREFIX.encode(), dtype=np.int8)
 
 
 class _Dictionary(NamedTuple):
-    """Entries end to end, their hashes, and open addressing at most half full: slot -> entry."""
+    """Entries end to end, their hashes, and a hash table at most half full: slot -> entry."""
 
     data: np.ndarray
-    borders: np.ndarray
+    boundaries: np.ndarray
     hashes: np.ndarray
     slots: np.ndarray
 
 
 class FastTextTokenizer:
-    """The rows of a supervised fastText model's input matrix that a text brings.
+    """Map texts to rows of the input matrix of a supervised fastText model.
 
-    A word that the dictionary lacks brings its character n-grams, if there are any, and its part in
-    word n-grams. A text is one line: what fastText would take for its end parts words as any space
-    does. As in fastText a "</s>" in a text ends it, and what looks like a label is passed over.
+    A word that is not in the dictionary has its character n-grams, if any, and takes part in word
+    n-grams. A text is one line: line breaks separate words as any white space does. As in fastText,
+    "</s>" in a text ends it, and a word that looks like a label is skipped.
 
     Args:
-        words: the dictionary's words; bytes that are no UTF-8 as Python's "surrogateescape".
-        labels: the dictionary's labels with their prefix.
-        minn, maxn: the characters that the character n-grams have; maxn 0: there are none.
-        word_ngrams: the most words that a word n-gram has; 0 or 1: there are none.
-        bucket: the number of rows that n-grams share.
+        words: the words of the dictionary, with bytes that are not UTF-8 as in Python's
+            "surrogateescape".
+        labels: the labels of the dictionary, with their prefix.
+        minn, maxn: minimum and maximum length of character n-grams; maxn=0 disables them.
+        word_ngrams: maximum length of word n-grams; 0 and 1 disable them.
+        bucket: number of rows that n-grams share.
 
     Raises:
-        ValueError: an entry that is there twice, a setting that fastText cannot have.
+        ValueError: an entry occurs twice, or a setting is not possible in fastText.
 
-    Cost: O(bytes * maxn + words * word_ngrams) a text.
+    Cost: O(bytes * maxn + words * word_ngrams) per text.
+
+    >>> FastTextTokenizer(["good", "film", "</s>"]).encode(["good film"]).token_ids.tolist()
+    [0, 1, 2]
     """
 
     def __init__(
@@ -80,101 +84,108 @@ class FastTextTokenizer:
         self.minn, self.maxn, self.word_ngrams, self.bucket = minn, maxn, word_ngrams, bucket
         for name in _SETTINGS:
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST:
-                raise ValueError(f"{name}={shorten(value)}: give a whole number from 0 to {_MOST}")
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_INT:
+                raise ValueError(
+                    f"{name}={shorten(value)}: expected an integer from 0 to {_MAX_INT}"
+                )
         if bucket == 0 and (word_ngrams > 1 or maxn >= max(minn, 1)):
-            raise ValueError("bucket=0: n-grams need rows; give 1 or more")
-        if len(self) > _MOST:
-            raise ValueError(f"bucket={bucket}: too many rows, with {len(self.words):,} words")
+            raise ValueError("bucket=0: expected an integer >= 1, since there are n-grams")
+        if len(self) > _MAX_INT:
+            raise ValueError(
+                f"bucket={bucket}: expected at most {_MAX_INT} rows in all, with "
+                f"{len(self.words):,} words"
+            )
         self._dictionary = _index(self.words + self.labels)
 
     @classmethod
     def from_json(cls, text: str) -> FastTextTokenizer:
-        """The tokenizer that `to_json` wrote.
+        """Read the tokenizer that `to_json` wrote.
 
         Raises:
-            ValueError: the text is something else.
+            ValueError: the text is not the JSON of such a tokenizer.
         """
-        described = json.loads(text)
-        if not isinstance(described, dict) or described.get("kind") != KIND:
-            raise ValueError(f'no tokenizer of fastText: its "kind" is not {KIND!r}')
+        content = json.loads(text)
+        if not isinstance(content, dict) or content.get("kind") != KIND:
+            raise ValueError(f'not a fastText tokenizer: expected "kind": "{KIND}"')
         for name in ("words", "labels"):
-            entries = described.get(name)
-            if not isinstance(entries, list) or not all(isinstance(one, str) for one in entries):
-                raise ValueError(f"{name}={shorten(entries)}: give a list of strings")
-        settings: dict[str, Any] = {name: described.get(name) for name in _SETTINGS}
-        return cls(described["words"], described["labels"], **settings)
+            entries = content.get(name)
+            if not isinstance(entries, list) or not all(
+                isinstance(entry, str) for entry in entries
+            ):
+                raise ValueError(f"{name}={shorten(entries)}: expected a list of strings")
+        settings: dict[str, Any] = {name: content.get(name) for name in _SETTINGS}
+        return cls(content["words"], content["labels"], **settings)
 
     def to_json(self) -> str:
-        """ASCII, since a dictionary may hold bytes that no other encoding writes."""
+        """Return the tokenizer as JSON in ASCII, since a dictionary may contain any bytes."""
         settings = {name: getattr(self, name) for name in _SETTINGS}
-        described = {"kind": KIND, **settings, "labels": self.labels, "words": self.words}
-        return json.dumps(described)
+        content = {"kind": KIND, **settings, "labels": self.labels, "words": self.words}
+        return json.dumps(content)
 
     def __len__(self) -> int:
-        """The number of rows; `vocabulary` has as many entries, but takes time to write."""
+        """Return the number of rows, without building `vocabulary`."""
         return len(self.words) + self.bucket
 
     @cached_property
     def vocabulary(self) -> list[str]:
-        """The words, then "[bucket 0]" and so on for what n-grams share."""
+        """The words, then "[bucket 0]", "[bucket 1]", ... for the rows that n-grams share."""
         raw = (word.encode("utf-8", "surrogateescape") for word in self.words)
         buckets = (f"[bucket {i}]" for i in range(self.bucket))
         return [*(word.decode("utf-8", "replace") for word in raw), *buckets]
 
     def encode(self, texts: Sequence[str]) -> Ragged:
-        """The rows of every text, in fastText's order; it predicts from their mean.
+        """Return the rows of every text, in the order of fastText, which predicts from their mean.
 
-        A text may bring none, but only if the dictionary lacks "</s>".
+        A text may have no rows only if the dictionary lacks "</s>".
         """
         return self._encode(texts)[0]
 
     def align(self, text: str) -> Alignment:
-        """Which words the tokens of `encode([text])` stand for.
+        """Return which words the tokens of `encode([text])` stand for.
 
-        The end of the line is the last word, of no characters.
+        The end of the line is the last word, an empty span.
         """
         _, data, words = self._encode([text])
-        # Characters that begin before each byte; those after the text's are the line's end.
+        # The number of characters that begin before each byte; the end of the line is after them.
         before = np.concatenate([[0], np.cumsum(data >= -64)]).clip(max=len(text))
         spans = [(begin, end) for begin, end in before[words[:, :2]].tolist()]
-        own = np.arange(len(words)).repeat(words[:, 2])
-        grams = [
+        single = np.arange(len(words)).repeat(words[:, 2])
+        ngrams = [
             (first, last)
             for first in range(len(words))
             for last in range(first + 1, min(len(words), first + self.word_ngrams))
         ]
-        owners = np.array(grams, dtype=np.int64).reshape(-1, 2)
-        return Alignment(spans, np.concatenate([own[:, None].repeat(2, 1), owners]))
+        owners = np.array(ngrams, dtype=np.int64).reshape(-1, 2)
+        return Alignment(spans, np.concatenate([single[:, None].repeat(2, 1), owners]))
 
     def _encode(self, texts: Sequence[str]) -> tuple[Ragged, np.ndarray, np.ndarray]:
-        """The rows, the bytes they are of, and (W, 3) of every word its first byte, its last + 1
-        and the number of its ids."""
-        data, borders = _end_to_end([text + _END for text in texts], "replace")
+        """The rows, the bytes of the texts, and (W, 3) the first byte, the end and the number of
+        ids of every word."""
+        data, boundaries = _end_to_end([text + _END for text in texts], "replace")
         settings = (len(self.words), self.minn, self.maxn, self.word_ngrams, self.bucket)
-        cu_seqlens = np.zeros(len(borders), dtype=np.int64)
-        token_ids, words = _encode(data, borders, self._dictionary, *settings, cu_seqlens)
+        cu_seqlens = np.zeros(len(boundaries), dtype=np.int64)
+        token_ids, words = _encode(data, boundaries, self._dictionary, *settings, cu_seqlens)
         return Ragged(token_ids, cu_seqlens), data, words
 
 
 def _end_to_end(rows: Sequence[str], errors: str) -> tuple[np.ndarray, np.ndarray]:
     encoded = [row.encode("utf-8", errors) for row in rows]
-    borders = np.concatenate([[0], np.cumsum([len(row) for row in encoded], dtype=np.int64)])
-    return np.frombuffer(b"".join(encoded), dtype=np.int8), borders
+    boundaries = np.concatenate([[0], np.cumsum([len(row) for row in encoded], dtype=np.int64)])
+    return np.frombuffer(b"".join(encoded), dtype=np.int8), boundaries
 
 
 def _index(entries: Sequence[str]) -> _Dictionary:
-    data, borders = _end_to_end(entries, "surrogateescape")
+    data, boundaries = _end_to_end(entries, "surrogateescape")
     slots = np.full(1 << max(4, int(2 * len(entries)).bit_length()), -1, dtype=np.int32)
-    dictionary = _Dictionary(data, borders, np.empty(len(entries), dtype=np.int64), slots)
-    if (twice := _enter(dictionary)) >= 0:
-        raise ValueError(f"words: {shorten(entries[twice])} is there twice")
+    dictionary = _Dictionary(data, boundaries, np.empty(len(entries), dtype=np.int64), slots)
+    if (duplicate := _insert(dictionary)) >= 0:
+        raise ValueError(f"words: {shorten(entries[duplicate])} occurs twice")
     return dictionary
 
 
 # 32-bit FNV-1a; the products stay below 2^57.
 _OFFSET, _PRIME, _MASK = 2166136261, 16777619, 0xFFFFFFFF
-_LESS, _GREATER = ord("<"), ord(">")  # where a word begins and ends, to its character n-grams
+_LESS, _GREATER = ord("<"), ord(">")  # the boundaries of a word in its character n-grams
 _FACTOR = np.uint64(116049371)
 
 
@@ -187,16 +198,16 @@ def _hash(data, start, end):
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _begins(data, start, end, what):
+def _starts_with(data, start, end, prefix):
     i = 0
-    while i < len(what) and start + i < end and data[start + i] == what[i]:
+    while i < len(prefix) and start + i < end and data[start + i] == prefix[i]:
         i += 1
-    return i == len(what)
+    return i == len(prefix)
 
 
 @njit(nogil=True, cache=True)
 def _slot(dictionary, data, start, end, value):
-    """Where the entry is, or the empty slot where it would be."""
+    """The slot of an entry, or the empty slot where it would be inserted."""
     last = len(dictionary.slots) - 1
     slot = (value ^ (value >> 15)) & last
     while True:
@@ -204,17 +215,19 @@ def _slot(dictionary, data, start, end, value):
         if entry < 0:
             return slot
         if dictionary.hashes[entry] == value:
-            own, stop = dictionary.borders[entry], dictionary.borders[entry + 1]
-            if stop - own == end - start and _begins(data, start, end, dictionary.data[own:stop]):
+            first, stop = dictionary.boundaries[entry], dictionary.boundaries[entry + 1]
+            if stop - first == end - start and _starts_with(
+                data, start, end, dictionary.data[first:stop]
+            ):
                 return slot
         slot = (slot + 1) & last
 
 
 @njit(nogil=True, cache=True)
-def _enter(dictionary):
-    """Fills hashes and slots; the first entry that is there already, or -1."""
+def _insert(dictionary):
+    """Fill hashes and slots; return the first duplicate entry, or -1."""
     for entry in range(len(dictionary.hashes)):
-        start, end = dictionary.borders[entry], dictionary.borders[entry + 1]
+        start, end = dictionary.boundaries[entry], dictionary.boundaries[entry + 1]
         dictionary.hashes[entry] = value = _hash(dictionary.data, start, end)
         slot = _slot(dictionary, dictionary.data, start, end, value)
         if dictionary.slots[slot] >= 0:
@@ -224,8 +237,8 @@ def _enter(dictionary):
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _room(array, n):
-    """The array, longer if it has no room for n entries."""
+def _with_capacity(array, n):
+    """The array, enlarged if it has fewer than n entries."""
     if n > len(array):
         shorter, array = array, np.empty(max(n, 2 * len(array)), dtype=array.dtype)
         array[: len(shorter)] = shorter
@@ -234,7 +247,7 @@ def _room(array, n):
 
 @njit(nogil=True, cache=True)
 def _subwords(data, start, end, minn, maxn, bucket, first, token_ids, n):
-    """Writes the character n-grams' ids from place n on; the place after the last."""
+    """Write the ids of the character n-grams from index n on; return the index after the last."""
     for i in range(start - 1, end + 1):
         if start <= i < end and data[i] < -64:
             continue
@@ -254,14 +267,14 @@ def _subwords(data, start, end, minn, maxn, bucket, first, token_ids, n):
 
 
 @njit(nogil=True, cache=True)
-def _encode(data, borders, dictionary, known, minn, maxn, word_ngrams, bucket, cu_seqlens):
-    # A word is parted from the next by a space; what is not touched of these takes no memory.
-    most = len(data) // 2 + 1
-    words, hashes = np.empty((most, 3), dtype=np.int64), np.empty(most, dtype=np.int32)
-    token_ids = np.empty(most, dtype=np.int32)
+def _encode(data, boundaries, dictionary, known, minn, maxn, word_ngrams, bucket, cu_seqlens):
+    # Words are separated by spaces. Untouched pages of these arrays take no memory.
+    capacity = len(data) // 2 + 1
+    words, hashes = np.empty((capacity, 3), dtype=np.int64), np.empty(capacity, dtype=np.int32)
+    token_ids = np.empty(capacity, dtype=np.int32)
     word, n = 0, 0
-    for row in range(len(borders) - 1):
-        i, end, first = borders[row], borders[row + 1], word
+    for row in range(len(boundaries) - 1):
+        i, end, first = boundaries[row], boundaries[row + 1], word
         while i < end:
             stop = i
             while stop < end and not (data[stop] == 32 or data[stop] == 0 or 9 <= data[stop] <= 13):
@@ -271,17 +284,17 @@ def _encode(data, borders, dictionary, known, minn, maxn, word_ngrams, bucket, c
                 continue
             value = _hash(data, i, stop)
             entry = dictionary.slots[_slot(dictionary, data, i, stop, value)]
-            is_end = stop - i == len(_EOS) and _begins(data, i, stop, _EOS)
-            if entry < known and (entry >= 0 or not _begins(data, i, stop, _PREFIX)):
+            is_end = stop - i == len(_EOS) and _starts_with(data, i, stop, _EOS)
+            if entry < known and (entry >= 0 or not _starts_with(data, i, stop, _PREFIX)):
                 begin, length = n, stop - i + 2
-                token_ids = _room(token_ids, n + 1 + length * min(maxn, length))
+                token_ids = _with_capacity(token_ids, n + 1 + length * min(maxn, length))
                 if entry >= 0:
                     token_ids[n] = entry
                     n += 1
                 if maxn > 0 and not is_end:
                     n = _subwords(data, i, stop, minn, maxn, bucket, known, token_ids, n)
                 words[word, 0], words[word, 1], words[word, 2] = i, stop, n - begin
-                hashes[word] = value  # as an int32, and so with its sign to 64 bits below
+                hashes[word] = value  # as int32, so that its sign is extended to 64 bits below
                 word += 1
             if is_end:
                 break
@@ -290,7 +303,7 @@ def _encode(data, borders, dictionary, known, minn, maxn, word_ngrams, bucket, c
             value64 = np.uint64(hashes[left])
             for right in range(left + 1, min(word, left + word_ngrams)):
                 value64 = value64 * _FACTOR + np.uint64(hashes[right])
-                token_ids = _room(token_ids, n + 1)
+                token_ids = _with_capacity(token_ids, n + 1)
                 token_ids[n] = known + np.int64(value64 % np.uint64(bucket))
                 n += 1
         cu_seqlens[row + 1] = n

@@ -1,1 +1,1 @@
-"""Search for good arguments of a classifier."""
+"""Hyperparameter search for `TextClassifier` by Optuna."""

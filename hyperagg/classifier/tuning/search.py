@@ -1,115 +1,141 @@
-"""The arguments of a `TextClassifier` that suit a set of texts, searched for within a time.
+"""Searches the arguments of a `TextClassifier` for a set of texts, within a time limit.
 
-Every trial learns the same part of the rows and is scored on the rest, which it sees neither in
-training nor when it picks its best epoch. The default is the first trial, and of equals the earlier
-is kept. The best of many scores flatters, the more so the fewer rows are held out: what a tuned
-classifier is worth is for other rows to say.
+Every trial learns from the same part of the rows and is scored on the rest, which is used neither
+in training nor for the selection of the epoch. The default configuration is the first trial, and of
+equal scores the first is selected. The best of many scores is optimistic, the more so the fewer
+rows are used for validation: measure a tuned classifier on other rows.
 """
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress
-
+from hyperagg._common.progress import progress_bar
+from hyperagg._common.validation import check_integer, check_real, check_seed
 from hyperagg.classifier.estimator import TextClassifier
 from hyperagg.classifier.training.labels import check_labeled_texts
-from hyperagg.classifier.tuning.trials import GRAMS, WIDTHS, Trial, Trials
+from hyperagg.classifier.tuning.trial_runner import D_MODELS, MAX_NGRAMS, Trial, TrialRunner
 
-__all__ = ["Tuned", "tune"]
+__all__ = ["TuningResult", "tune"]
 
-# Proposals in a row that are too large, or too slow for the time left, after which it ends.
-MAX_REFUSED = 50
+_logger = logging.getLogger("hyperagg")
+
+# The search ends after this number of consecutive proposals that are too large, or too slow for the
+# time that is left.
+_MAX_SKIPPED = 50
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """The classifier that learned all rows with the config of `best`; trials[0] is the default."""
+class TuningResult:
+    """The outcome of `tune`.
+
+    Attributes:
+        classifier: trained on all rows with the configuration of `best_trial`.
+        best_trial: the trial with the best score.
+        trials: all trials in order; the first one is the default configuration.
+    """
 
     classifier: TextClassifier
-    best: Trial
+    best_trial: Trial
     trials: list[Trial]
 
 
 def tune(
-    texts: Iterable[str],
-    labels: Iterable[Any],
+    X: Iterable[str],
+    y: Iterable[Any],
     *,
-    seconds: float,
+    time_limit: float,
     trials: int | None = None,
-    max_mb: float | None = None,
+    max_size_mb: float | None = None,
     seed: int = 0,
     progress: bool | None = None,
-) -> Tuned:
-    """Search learning_rate, epochs, d_model, max_ngrams, min_count and label_smoothing by Optuna's
-    TPE, and train the best on all rows. Ctrl-C ends the search, and the best so far is trained.
+) -> TuningResult:
+    """Search hyperparameters by Optuna's TPE, and train the best configuration on all rows.
+
+    The search space is learning_rate, epochs, d_model, max_ngrams, min_count and label_smoothing.
+    Ctrl-C ends the search, and the best configuration so far is trained.
 
     Args:
-        texts, labels, seed, progress: as for `TextClassifier.fit`.
-        seconds: for everything. The default is tried, and the best trained, whatever it takes.
-        trials: at most so many. The same arguments give the same classifier if there is time for
-            all of them.
-        max_mb: for the embedding of the saved model.
+        X, y: texts and labels, as for `TextClassifier.fit`.
+        time_limit: seconds for the search and the final training. The default configuration is
+            always tried and the best one always trained, however long that takes.
+        trials: maximum number of trials. If the time suffices for all of them, equal arguments
+            give equal classifiers.
+        max_size_mb: maximum size of the saved embedding, in megabytes.
+        seed: determines the split, the search and every training.
+        progress: show a progress bar; None: in a terminal or a notebook.
+
+    Returns:
+        The trained classifier and the trials.
 
     Raises:
         ImportError: Optuna is not installed.
-        ValueError: too few rows to hold some out, or nothing was found within `max_mb`.
+        ValueError: there are too few rows for validation, or no trial is within `max_size_mb`.
+
+    Cost: at most about `time_limit` seconds.
+
+    Source: Bergstra et al. (2011), "Algorithms for Hyper-Parameter Optimization" (TPE).
     """
-    for name, value in (("seconds", seconds), ("trials", trials), ("max_mb", max_mb)):
-        if value is not None and not value > 0:
-            raise ValueError(f"{name}={value}: give a number above 0")
+    time_limit = check_real("time_limit", time_limit, 0, open_minimum=True)
+    if trials is not None:
+        trials = check_integer("trials", trials, 1)
+    if max_size_mb is not None:
+        max_size_mb = check_real("max_size_mb", max_size_mb, 0, open_minimum=True)
+    seed = check_seed(seed)
     try:
         import optuna
     except ImportError as error:
-        message = 'tune needs Optuna: pip install "hyperagg[tune]"'
+        message = "tune needs Optuna: pip install 'hyperagg[tune]'"
         raise ImportError(message, name="optuna") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    texts, labels = check_labeled_texts(texts, labels)
-    tried = Trials(texts, labels, time.monotonic() + seconds, max_mb, seed)
+    texts, labels = check_labeled_texts(X, y)
+    runner = TrialRunner(texts, labels, time.monotonic() + time_limit, max_size_mb, seed)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
-    for config in tried.first():
+    for config in runner.initial_configs():
         study.enqueue_trial(config)
-    shown = sys.stderr.isatty() if progress is None else progress
-    refused = 0
+    skipped = 0
     try:
-        with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
-            task = bar.add_task("the default", total=seconds)
-            while refused < MAX_REFUSED and (trials is None or len(tried.done) < trials):
-                asked = study.ask()
-                trial = tried.attempt(_propose(asked, tried.default))
-                refused = refused + 1 if trial is None else 0
-                if trial is not None and trial.counts:
-                    study.tell(asked, trial.score)
+        with progress_bar("tuning", progress) as update:
+            update(0.0, "the default configuration")
+            while skipped < _MAX_SKIPPED and (trials is None or len(runner.trials) < trials):
+                proposed = study.ask()
+                trial = runner.run(_suggest(proposed, runner.default))
+                skipped = skipped + 1 if trial is None else 0
+                if trial is not None and trial.valid:
+                    study.tell(proposed, trial.score)
                 else:
-                    study.tell(asked, state=optuna.trial.TrialState.PRUNED)
-                told = f"{len(tried.done)} tried, best {100 * tried.best.score:.2f} %"
-                bar.update(task, completed=seconds - tried.left(), description=told)
+                    study.tell(proposed, state=optuna.trial.TrialState.PRUNED)
+                elapsed = 1 - runner.seconds_left() / time_limit
+                status = f"{len(runner.trials)} trials, best {100 * runner.best.score:.2f} %"
+                update(min(1.0, elapsed), status)
     except KeyboardInterrupt:
-        if not any(trial.counts for trial in tried.done):
+        if not any(trial.valid for trial in runner.trials):
             raise
-        if shown:
-            print("stopped: training the best so far; once more stops that too", file=sys.stderr)
-    best = tried.best
-    if not best.counts:
-        least = min(trial.megabytes for trial in tried.done)
-        raise ValueError(f"max_mb={max_mb}: the least that was tried takes {least:.1f}; allow more")
-    classifier = TextClassifier(**({} if best is tried.done[0] else best.config))
+        _logger.warning("search interrupted: training the best configuration so far")
+    best = runner.best
+    if not best.valid:
+        smallest = min(trial.size_mb for trial in runner.trials)
+        raise ValueError(
+            f"max_size_mb={max_size_mb:g}: expected at least {smallest:.1f}, the smallest that was "
+            "tried"
+        )
+    classifier = TextClassifier(**({} if best is runner.trials[0] else best.config))
     classifier.fit(texts, labels, seed=seed, progress=progress)
-    return Tuned(classifier, best, tried.done)
+    return TuningResult(classifier, best, runner.trials)
 
 
-def _propose(asked: Any, default: dict[str, Any]) -> dict[str, Any]:
+def _suggest(trial: Any, default: dict[str, Any]) -> dict[str, Any]:
+    """Draw a configuration from the search space, which is centered on the default."""
     rate, epochs = default["learning_rate"], default["epochs"]
     return {
-        "d_model": asked.suggest_categorical("d_model", WIDTHS),
-        "max_ngrams": asked.suggest_categorical("max_ngrams", GRAMS),
-        "min_count": asked.suggest_int("min_count", 1, 4),
-        "learning_rate": asked.suggest_float("learning_rate", rate / 4, rate * 4, log=True),
-        "epochs": asked.suggest_int("epochs", max(1, epochs // 3), epochs * 3, log=True),
-        "label_smoothing": asked.suggest_float("label_smoothing", 0.0, 0.3),
+        "d_model": trial.suggest_categorical("d_model", D_MODELS),
+        "max_ngrams": trial.suggest_categorical("max_ngrams", MAX_NGRAMS),
+        "min_count": trial.suggest_int("min_count", 1, 4),
+        "learning_rate": trial.suggest_float("learning_rate", rate / 4, rate * 4, log=True),
+        "epochs": trial.suggest_int("epochs", max(1, epochs // 3), epochs * 3, log=True),
+        "label_smoothing": trial.suggest_float("label_smoothing", 0.0, 0.3),
     }

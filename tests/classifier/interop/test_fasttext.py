@@ -1,4 +1,4 @@
-"""fastText's files: what its own models say, and what cannot be read."""
+"""Files of fastText: its own models are read, and damaged ones are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import hyperagg
 from hyperagg.classifier.interop.fasttext import read_fasttext, read_vectors
 
-# In the order of the file.
+# In file order.
 ARGUMENTS = dict(
     **dict(dim=2, ws=5, epoch=5, min_count=1, neg=5, word_ngrams=2, loss=3, model=3),
     **dict(bucket=3, minn=1, maxn=1, update_rate=100),
@@ -76,7 +76,7 @@ def test_by_hand(read):
     assert model.tokenizer.vocabulary[:4] == ["a", "</s>", "\ufffd", "[bucket 0]"]
 
 
-def test_what_models_may_differ_in(read):
+def test_variants_of_the_format(read):
     assert read(build(loss=4)).loss == "ova"
     # Version 11 had no character n-grams in supervised models, whatever its arguments say.
     old = read(build(version=11))
@@ -98,58 +98,61 @@ NAN = np.where(INPUT == 5, np.nan, INPUT)
 BAD = {
     "empty": (b"", "not a fastText model"),
     "text": (b"2 3\na 1 2 3\n", "not a fastText model"),
-    "older": (build(version=10), "version 10; 11 and 12 are read"),
+    "older": (build(version=10), "version 10; expected 11 or 12"),
     "newer": (build(version=13), "version 13"),
-    "word vectors": (build(model=2), r"word vectors \(skipgram\).*supervised one, or the \.vec"),
+    "word vectors": (build(model=2), r"word vectors \(skipgram\).*supervised model, or the \.vec"),
     "more word vectors": (build(model=1), "cbow"),
-    "hierarchical softmax": (build(loss=1), r"hs \(hierarchical softmax\); retrain with -loss sof"),
-    "negative sampling": (build(loss=2), r"ns \(negative sampling\); retrain .* -loss ova"),
-    "quantized": (build(quantized=1), r"quantized; give the \.bin that it was made from"),
+    "hierarchical softmax": (build(loss=1), r"hs \(hierarchical softmax\); expected -loss softmax"),
+    "negative sampling": (build(loss=2), r"ns \(negative sampling\); expected .* -loss ova"),
+    "quantized": (build(quantized=1), r"quantized; expected the \.bin that it was made from"),
     "pruned": (build(pruned=2, quantized=1), "quantized"),
-    "no such loss": (build(loss=9), "damaged"),
-    "no such model": (build(model=0), "damaged"),
+    "unknown loss": (build(loss=9), "damaged"),
+    "unknown kind of model": (build(model=0), "damaged"),
     "no dimension": (build(dim=0), "damaged"),
     "no labels": (build(labels=[]), "damaged .*3 words and 0 labels"),
-    "a quarter quantized": (build(quantized=2), "damaged"),
-    "a bucket too many": (build(bucket=4), "damaged .*input matrix is 6 x 2 .* ask for 7 x 2"),
+    "an unknown flag": (build(quantized=2), "damaged"),
+    "a bucket too many": (build(bucket=4), "damaged .*input matrix is 6 x 2.* require 7 x 2"),
     "no bucket": (build(bucket=0), "damaged .*bucket=0"),
     "a negative bucket": (build(bucket=-1), "damaged .*bucket=-1"),
     "another dimension": (build(dim=3), "damaged .*6 x 3"),
-    "a word twice": (build(words=[b"a", b"</s>", b"a"]), "damaged .*'a' is there twice"),
+    "a word twice": (build(words=[b"a", b"</s>", b"a"]), "damaged .*'a' occurs twice"),
     "a label that is a word": (build(labels=[b"a", b"b"]), "damaged .*'a'"),
-    "a label that is no text": (build(labels=[b"\xff", b"b"]), "damaged .*label 0 is no UTF-8"),
-    "a row too few": (build(outputs=OUTPUT[:1]), "damaged .*output matrix is 1 x 2 .* for 2 x 2"),
-    "a row that is no number": (build(inputs=NAN), "damaged .*input matrix .* not finite"),
+    "a label that is not UTF-8": (build(labels=[b"\xff", b"b"]), "damaged .*label 0 is not UTF-8"),
+    "a row too few": (
+        build(outputs=OUTPUT[:1]),
+        "damaged .*output matrix is 1 x 2.* require 2 x 2",
+    ),
+    "a row with NaN": (build(inputs=NAN), "damaged .*input matrix .* not finite"),
     "an infinite row": (
         build(outputs=np.where(OUTPUT == 1, -np.inf, OUTPUT)),
         "damaged .*output matrix .* not finite",
     ),
-    "sizes that lie": (
+    "wrong sizes": (
         build(bucket=2**31 - 9, inputs=INPUT[:0]).replace(
             struct.pack("<qq", 0, 2), struct.pack("<qq", 2**31 - 6, 2)
         ),
-        "cut short, it ends in its input matrix",
+        "truncated in the input matrix",
     ),
-    "a dictionary that lies": (
+    "a wrong size of the dictionary": (
         build().replace(struct.pack("<3i", 5, 3, 2), struct.pack("<3i", 2**30 + 2, 2**30, 2)),
-        "cut short, it ends in its dictionary",
+        "truncated in the dictionary",
     ),
-    "words that lie": (
+    "a wrong number of words": (
         build().replace(struct.pack("<3i", 5, 3, 2), struct.pack("<3i", 5, 2, 3)),
-        "damaged .*entry 2 of its dictionary",
+        "damaged .*entry 2 of the dictionary",
     ),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_cannot_be_read_is_told(read, case):
+def test_other_files_are_refused(read, case):
     content, message = BAD[case]
     with pytest.raises(ValueError, match=message) as error:
         read(content)
     assert "model.bin: " in str(error.value) and "\n" not in str(error.value)
 
 
-def test_what_cannot_be_opened_is_told(tmp_path):
+def test_files_that_cannot_be_opened(tmp_path):
     for reader in (read_fasttext, read_vectors):
         with pytest.raises(ValueError, match=r"none\.bin: cannot be read \(No such file"):
             reader(tmp_path / "none.bin")
@@ -157,23 +160,23 @@ def test_what_cannot_be_opened_is_told(tmp_path):
             reader(str(tmp_path))
 
 
-def test_every_truncation_is_told(read):
+def test_every_truncation_is_refused(read):
     whole = build()
     parts = ["signature", "arguments", "dictionary", "input matrix", "output matrix"]
     seen = set()
     for size in range(4, len(whole)):
-        with pytest.raises(ValueError, match=r"model\.bin: cut short") as error:
+        with pytest.raises(ValueError, match=r"model\.bin: truncated") as error:
             read(whole[:size])
-        seen |= {part for part in parts if f"in its {part} after {size} bytes" in str(error.value)}
+        seen |= {part for part in parts if f"in the {part}, after {size} bytes" in str(error.value)}
     assert seen == set(parts)
 
 
 @given(st.data())
-def test_no_damage_does_more_than_raise_value_error(tmp_path_factory, data):
+def test_damage_raises_at_most_a_value_error(tmp_path_factory, data):
     content = bytearray(build())
     for _ in range(data.draw(st.integers(1, 2))):
-        place = data.draw(st.integers(0, len(content) - 1))
-        content[place] ^= data.draw(st.integers(1, 255))
+        position = data.draw(st.integers(0, len(content) - 1))
+        content[position] ^= data.draw(st.integers(1, 255))
     file = tmp_path_factory.mktemp("damaged") / "model.bin"
     file.write_bytes(content[: data.draw(st.none() | st.integers(0, len(content)))])
     try:
@@ -201,29 +204,29 @@ def test_vectors_by_hand(tmp_path):
 
 
 BAD_TABLES = {
-    "nothing": (b"", ": has no vectors"),
-    "a header alone": (b"0 3\n", ": has no vectors"),
-    "cut short": (b"3 2\na 1 2\nb 3 4\n", "promises 3 words and 2 are there"),
+    "nothing": (b"", ": no vectors"),
+    "a header alone": (b"0 3\n", ": no vectors"),
+    "cut short": (b"3 2\na 1 2\nb 3 4\n", "announces 3 words, but the file has 2"),
     "a number too few": (
         b"a 1 2\nb 1\n",
-        r", line 2: 'b' with 1 after it; give a word and 2",
+        r", line 2: 'b' with 1 fields after it; expected a word and 2",
     ),
-    "a number too many": (b"a 1 2\nb 1 2 3\n", ", line 2: 'b' with 3 after"),
-    "another dimension": (b"1 3\na 1 2\n", ", line 2: 'a' with 2 after it; .* 3 numbers"),
-    "a word for a number": (b"2 2\na 1 2\nb 1 x\n", r", line 3: 'x' is no number"),
-    "a sentence": (b"no table\n", ", line 1: 'table' is no number"),
-    "tabs": (b"a\t1\t2\n", ", line 1: .* with 0 after it; .* separated by spaces"),
-    "no word": (b"a 1 2\n 1 2\n", ", line 2: '' with 2 after"),
-    "no number": (b"a 1 nan\n", ", line 1: holds a number that is not finite"),
-    "too large a number": (b"a 1 2\n\nb 1 -1e39\n", ", line 3: holds a number that is not"),
-    "no dimension": (b"1 0\na\n", ", line 2: 'a' with 0 after"),
-    "a model": (build(), ": a fastText model; give the .vec"),
+    "a number too many": (b"a 1 2\nb 1 2 3\n", ", line 2: 'b' with 3 fields after"),
+    "another dimension": (b"1 3\na 1 2\n", ", line 2: 'a' with 2 fields after it; .* 3 numbers"),
+    "a word for a number": (b"2 2\na 1 2\nb 1 x\n", r", line 3: 'x' is not a number"),
+    "a sentence": (b"no table\n", ", line 1: 'table' is not a number"),
+    "tabs": (b"a\t1\t2\n", ", line 1: .* with 0 fields after it; .* separated by spaces"),
+    "no word": (b"a 1 2\n 1 2\n", ", line 2: '' with 2 fields after"),
+    "no number": (b"a 1 nan\n", ", line 1: a number is not finite"),
+    "too large a number": (b"a 1 2\n\nb 1 -1e39\n", ", line 3: a number is not finite"),
+    "no dimension": (b"1 0\na\n", ", line 2: 'a' with 0 fields after"),
+    "a model": (build(), ": a fastText model; expected the .vec"),
     "no text": (b"\x1f\x8b\x08\0\xff\xfe", ", line 1: "),
 }
 
 
 @pytest.mark.parametrize("case", BAD_TABLES)
-def test_tables_that_cannot_be_read_are_told(tmp_path, case):
+def test_other_tables_are_refused(tmp_path, case):
     content, message = BAD_TABLES[case]
     file = tmp_path / "words.vec"
     file.write_bytes(content)
@@ -233,7 +236,7 @@ def test_tables_that_cannot_be_read_are_told(tmp_path, case):
 
 
 @given(st.binary(max_size=40) | st.text("a1 .-e\n\r", max_size=30).map(str.encode))
-def test_any_table_is_read_or_told(tmp_path_factory, content):
+def test_any_table_is_read_or_refused(tmp_path_factory, content):
     file = tmp_path_factory.mktemp("tables") / "words.vec"
     file.write_bytes(content)
     try:
@@ -246,7 +249,7 @@ def test_any_table_is_read_or_told(tmp_path_factory, content):
 
 @pytest.fixture(scope="module")
 def fasttext():
-    return pytest.importorskip("fasttext", reason='pip install "hyperagg[rivals]"')
+    return pytest.importorskip("fasttext", reason="pip install 'hyperagg[baselines]'")
 
 
 @pytest.fixture(scope="module")
@@ -255,9 +258,9 @@ def r8():
 
 
 def train(fasttext, rows, folder, prefix="__label__", **arguments):
-    """fastText's model of labelled rows, saved as model.bin."""
+    """Train fastText on labeled rows and save the model as model.bin."""
     lines = [f"{prefix}{label} {' '.join(text.split())}\n" for text, label in rows]
-    # It learns badly where rows come class by class.
+    # fastText learns badly from rows sorted by class.
     lines = [lines[i] for i in np.random.default_rng(0).permutation(len(lines))]
     (folder / "rows.txt").write_text("".join(lines), encoding="utf-8")
     arguments = dict(dim=10, lr=0.5, seed=0, thread=1, verbose=0) | arguments
@@ -266,8 +269,8 @@ def train(fasttext, rows, folder, prefix="__label__", **arguments):
     return model
 
 
-def answers(model, texts, labels, prefix="__label__"):
-    """(B, C) what fastText itself says, text for text: with NumPy 2 its arrays of many texts
+def predict_proba(model, texts, labels, prefix="__label__"):
+    """(B, C) the probabilities by fastText, text by text: with NumPy 2 its arrays for many texts
     repeat the first number."""
     columns = {prefix + label: c for c, label in enumerate(labels)}
     out = np.full((len(texts), len(labels)), np.nan)
@@ -283,34 +286,34 @@ def logits(model, texts):
     return sums / rows.lengths[:, None] @ model.output.T
 
 
-def test_real_newswires_get_fasttexts_answers(fasttext, r8, tmp_path):
+def test_the_probabilities_are_those_of_fasttext(fasttext, r8, tmp_path):
     rows = list(zip(r8.train.texts, r8.train.labels))
-    grams = dict(wordNgrams=2, minn=2, maxn=4, bucket=20_000, lr=1.0)
-    theirs = train(fasttext, rows, tmp_path, epoch=10, **grams)
+    ngrams = dict(wordNgrams=2, minn=2, maxn=4, bucket=20_000, lr=1.0)
+    theirs = train(fasttext, rows, tmp_path, epoch=10, **ngrams)
     ours = read_fasttext(tmp_path / "model.bin")
     assert sorted(ours.labels) == sorted(set(r8.train.labels))
     assert np.array_equal(ours.input, np.array(theirs.f.getInputMatrix()))
     texts = [" ".join(text.split()) for text in r8.test.texts]
-    wanted = answers(theirs, texts, ours.labels)
+    wanted = predict_proba(theirs, texts, ours.labels)
     found = logits(ours, texts)
     found = np.exp(found - found.max(1, keepdims=True))
     found /= found.sum(1, keepdims=True)
     assert np.array_equal(found.argmax(1), wanted.argmax(1))
-    # fastText adds 1e-5 to a probability before it takes its logarithm, and that is what it tells.
+    # fastText adds 1e-5 to a probability before it takes the logarithm, and returns that.
     assert np.abs(found + 1e-5 - wanted).max() < 1e-5
     accuracy = np.mean([ours.labels[c] == y for c, y in zip(found.argmax(1), r8.test.labels)])
     assert accuracy > 0.9
 
 
-def test_other_settings_get_fasttexts_answers(fasttext, r8, tmp_path):
+def test_other_settings_have_the_probabilities_of_fasttext(fasttext, r8, tmp_path):
     rows = list(zip(r8.train.texts, r8.train.labels))[::10]
     texts = [" ".join(text.split()) for text in r8.test.texts[::10]]
     theirs = train(fasttext, rows, tmp_path, prefix="#", epoch=5, loss="ova", minCount=3)
     ours = read_fasttext(tmp_path / "model.bin")
     assert ours.loss == "ova" and all(label.startswith("#") for label in ours.labels)
     assert len(ours.tokenizer) == len(ours.tokenizer.words)
-    # fastText looks the logistic function up, in steps of 1/32.
-    wanted = answers(theirs, texts, ours.labels, prefix="")
+    # fastText reads the sigmoid from a table with steps of 1/32.
+    wanted = predict_proba(theirs, texts, ours.labels, prefix="")
     found = 1 / (1 + np.exp(-logits(ours, texts)))
     assert np.abs(found - wanted).max() < 0.01
 
@@ -330,7 +333,7 @@ def test_refused_kinds_of_real_models(fasttext, r8, tmp_path):
         quantized = fasttext.load_model(str(tmp_path / "model.bin"))
         quantized.quantize(cutoff=cutoff, input=str(tmp_path / "rows.txt"))
         quantized.save_model(str(tmp_path / "model.ftz"))
-        with pytest.raises(ValueError, match=r"quantized; give the \.bin"):
+        with pytest.raises(ValueError, match=r"quantized; expected the \.bin"):
             read_fasttext(tmp_path / "model.ftz")
     arguments = dict(dim=5, epoch=1, minn=0, maxn=0, thread=1, verbose=0)
     model = fasttext.train_unsupervised(str(tmp_path / "rows.txt"), **arguments)

@@ -1,4 +1,4 @@
-"""fastText's rows of a text: by hand, in the plainest Python, and by fastText itself."""
+"""The rows of a text: by hand, in plain Python, and by fastText itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rows(tokenizer, text):
 
 
 SMALL = dict(minn=2, maxn=3, word_ngrams=3, bucket=1000)
-# What fastText 0.9.2 itself says of these words and lines, with these settings.
+# The rows by fastText 0.9.2 of these words and lines, with these settings.
 BY_FASTTEXT = {
     "naïve": [2, 661, 896, 118, 552, 756, 838, 409, 576, 618, 660, 496, 1, 240],
     "東京": [3, 1003, 667, 293, 721, 719, 1, 964],
@@ -41,7 +41,7 @@ BY_FASTTEXT = {
 
 
 @pytest.mark.parametrize("text", BY_FASTTEXT)
-def test_cases_that_fasttext_told(text):
+def test_rows_recorded_from_fasttext(text):
     assert rows(make(**SMALL), text) == BY_FASTTEXT[text]
 
 
@@ -60,16 +60,16 @@ def test_by_hand():
     assert rows(make(["</s>"], [], minn=1, maxn=1, bucket=1000), "é") == [1 + value % 1000, 0]
 
 
-def test_the_line_ends_at_its_end_and_labels_are_no_words():
+def test_a_line_ends_at_its_end_and_labels_are_skipped():
     plain = make()
     assert rows(plain, "the cat") == [0, 4, 1]
     assert rows(plain, "the\n\tcat\r\n \0dog\v\f") == [0, 4, 5, 1]
     assert rows(plain, "cat </s> dog") == [4, 1]
-    assert rows(plain, "The unknown\u00a0cat") == [1]  # neither lower-cased nor parted there
+    assert rows(plain, "The unknown\u00a0cat") == [1]  # neither lower-cased nor split there
     assert rows(plain, "__label__a cat __label__new #b") == [4, 1]
     assert rows(make(["__label__w"], ["#b"]), "__label__w") == [0]  # a word of the dictionary
     assert rows(make(["cat"], []), "unknown") == []
-    # A label parts no pair of words, an unknown word does.
+    # A label does not separate a word pair, an unknown word does.
     pairs = make(word_ngrams=2, bucket=50)
     assert rows(pairs, "cat __label__a dog") == rows(pairs, "cat #b dog") == rows(pairs, "cat dog")
     assert rows(pairs, "cat zz dog")[:3] == [4, 5, 1]
@@ -77,7 +77,7 @@ def test_the_line_ends_at_its_end_and_labels_are_no_words():
 
 
 def by_hand(text, words, labels, minn, maxn, word_ngrams, bucket):
-    """The rows of a text, and the words they stand for, in the plainest Python."""
+    """The rows of a text, and the words they stand for, in plain Python."""
 
     def fnv(raw):
         value = 2166136261
@@ -88,15 +88,15 @@ def by_hand(text, words, labels, minn, maxn, word_ngrams, bucket):
     ids, owners, hashes = [], [], []
     for word in [*(w for w in re.split("[ \t\n\r\v\f\0]", text) if w), "</s>"]:
         if word not in labels and (word in words or not word.startswith("__label__")):
-            mine = [words.index(word)] if word in words else []
+            rows = [words.index(word)] if word in words else []
             whole = f"<{word}>" if word != "</s>" else ""
             for i in range(len(whole)):
                 for size in range(max(minn, 1), min(maxn, len(whole) - i) + 1):
-                    gram = whole[i : i + size]
+                    ngram = whole[i : i + size]
                     if size > 1 or 0 < i < len(whole) - 1:
-                        mine.append(len(words) + fnv(gram.encode()) % bucket)
-            ids += mine
-            owners += [(len(hashes), len(hashes))] * len(mine)
+                        rows.append(len(words) + fnv(ngram.encode()) % bucket)
+            ids += rows
+            owners += [(len(hashes), len(hashes))] * len(rows)
             value = fnv(word.encode())
             hashes.append(value - 2**32 if value >= 2**31 else value)
         if word == "</s>":
@@ -110,7 +110,7 @@ def by_hand(text, words, labels, minn, maxn, word_ngrams, bucket):
     return ids, owners
 
 
-# Words, labels and spaces that are likely to meet, and whatever else UTF-8 can hold.
+# Words, labels and spaces, and any other text.
 pieces = st.sampled_from([*WORDS, *LABELS, "__label__z", " ", "\n", "\0", "\t\f", "ï", "<", ">"])
 any_text = st.lists(pieces | st.text(st.characters(exclude_categories=["Cs"]), max_size=4))
 line = any_text.map("".join)
@@ -126,7 +126,7 @@ settings = st.fixed_dictionaries(
 
 @given(st.lists(line, max_size=4), settings)
 @example(["the cat"], dict(minn=0, maxn=2**31 - 1, word_ngrams=2**31 - 1, bucket=1))
-def test_it_is_the_plain_python(texts, settings):
+def test_it_equals_the_plain_python(texts, settings):
     tokenizer = make(**settings)
     ragged = tokenizer.encode(texts)
     assert ragged.token_ids.dtype == np.int32
@@ -137,7 +137,7 @@ def test_it_is_the_plain_python(texts, settings):
         assert [tuple(pair) for pair in tokenizer.align(text).owners.tolist()] == owners
 
 
-def test_words_are_where_they_stand():
+def test_spans_and_owners_of_words():
     text = " naïve\n東京  __label__a zz"
     spans, owners = make(word_ngrams=2, bucket=9).align(text)
     assert [text[begin:end] for begin, end in spans] == ["naïve", "東京", "zz", ""]
@@ -147,7 +147,7 @@ def test_words_are_where_they_stand():
     assert make().align(cut).spans == [(0, 1), (2, 6)]
 
 
-def test_text_that_utf_8_cannot_hold():
+def test_text_that_utf_8_cannot_encode():
     assert rows(make(["?", "</s>"]), "\ud800 \udcff") == [0, 0, 1]
     assert make().align("\ud800 cat").spans == [(0, 1), (2, 5), (5, 5)]
 
@@ -158,14 +158,14 @@ def test_vocabulary_names_every_row():
     assert tokenizer.vocabulary == names and len(tokenizer) == 5
 
 
-# Half surrogates stand for bytes that are no UTF-8.
+# Lone surrogates stand for bytes that are not UTF-8.
 entries = st.lists(
     st.binary(max_size=6).map(lambda raw: raw.decode("utf-8", "surrogateescape")), unique=True
 )
 
 
 @given(entries, st.lists(line, max_size=4), settings)
-def test_json_keeps_everything(words, texts, settings):
+def test_json_round_trip(words, texts, settings):
     tokenizer = make(words, [], **settings)
     text = tokenizer.to_json()
     assert text.isascii() and json.loads(text)["kind"] == "hyperagg.FastTextTokenizer"
@@ -175,7 +175,7 @@ def test_json_keeps_everything(words, texts, settings):
 
 
 BAD_JSON = {
-    "no JSON": "{",
+    "not JSON": "{",
     "a list": "[]",
     "another tokenizer": '{"model": {"type": "WordLevel"}}',
     "no words": {"words": None},
@@ -186,14 +186,14 @@ BAD_JSON = {
     "n-grams without rows": {"bucket": 0},
     "a negative size": {"minn": -1},
     "a fraction": {"maxn": 1.5},
-    "a truth": {"word_ngrams": True},
+    "a boolean": {"word_ngrams": True},
     "too many rows": {"bucket": 2**31 - 1},
-    "a half surrogate that stands for no byte": {"words": ["\ud800"]},
+    "a lone surrogate that does not stand for a byte": {"words": ["\ud800"]},
 }
 
 
 @pytest.mark.parametrize("case", BAD_JSON)
-def test_json_that_is_no_tokenizer(case):
+def test_other_json_is_refused(case):
     text = BAD_JSON[case]
     if isinstance(text, dict):
         text = json.dumps({**json.loads(make(**SMALL).to_json()), **text})
@@ -204,8 +204,8 @@ def test_json_that_is_no_tokenizer(case):
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
-    """fastText's models of a few lines, by the number of words and characters in n-grams."""
-    fasttext = pytest.importorskip("fasttext", reason='pip install "hyperagg[rivals]"')
+    """fastText models of a few lines, by the number of words and characters in n-grams."""
+    fasttext = pytest.importorskip("fasttext", reason="pip install 'hyperagg[baselines]'")
     file = tmp_path_factory.mktemp("fasttext") / "lines.txt"
     file.write_text("__label__a the naïve 東京 cat\n__label__b the dog\n", encoding="utf-8")
     models = {}
@@ -227,7 +227,7 @@ def real(tmp_path_factory):
     line.map(lambda text: text.replace("\n", " ")),
     *(st.integers(1, 3), st.integers(0, 3), st.integers(0, 4)),
 )
-def test_it_is_fasttext(real, text, word_ngrams, minn, maxn):
+def test_it_equals_fasttext(real, text, word_ngrams, minn, maxn):
     model, vector = real(word_ngrams, minn, maxn)
     words = model.f.getVocab("strict")[0]
     labels = model.f.getLabels("strict")[0]
@@ -236,7 +236,7 @@ def test_it_is_fasttext(real, text, word_ngrams, minn, maxn):
         *(words, labels),
         **dict(minn=minn, maxn=maxn, word_ngrams=word_ngrams, bucket=len(matrix) - len(words)),
     )
-    # The mean of random rows tells which they were, and how often.
+    # The mean of random rows determines which rows occurred, and how often.
     model.f.getSentenceVector(vector, text + "\n")
     ids = tokenizer.encode([text]).token_ids
     assert np.allclose(np.array(vector), matrix[ids].mean(0), atol=1e-6)

@@ -1,0 +1,61 @@
+"""Tables, results and the environment."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hyperagg._common.report import (
+    environment,
+    make_table,
+    markdown_table,
+    num_threads,
+    spread,
+    times,
+    write_results,
+)
+
+
+def test_the_environment_names_versions_and_is_json():
+    found = environment()
+    assert {"processor", "cores", "threads", "commit", "python", "numpy"} <= set(found)
+    assert found["threads"] == num_threads() >= 1
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_threads_are_those_of_pytorch_only_if_it_is_imported():
+    code = """
+import os, sys
+os.environ["OMP_NUM_THREADS"] = "3"
+from hyperagg._common.report import environment, num_threads
+assert environment()["threads"] == num_threads() == 3
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    torch = pytest.importorskip("torch")
+    assert num_threads() == torch.get_num_threads()
+
+
+def test_spread_is_the_sample_standard_deviation():
+    values = [0.5, 0.7, 0.9]
+    assert spread(values) == f"70.00 ± {100 * np.std(values, ddof=1):.2f}"
+    assert spread([0.5], scale=1, digits=1) == "0.5"
+
+
+def test_ratios():
+    assert [times(ratio) for ratio in (0.25, 9.96, 12.4)] == ["0.2 ×", "10.0 ×", "12 ×"]
+
+
+def test_tables():
+    columns, rows = ["a", "b"], [["x", "1"], ["y", "2"]]
+    assert markdown_table(columns, rows) == "| a | b |\n|---|---:|\n| x | 1 |\n| y | 2 |\n"
+    assert make_table("title", columns, rows).row_count == 2
+
+
+def test_results_are_written_as_json(tmp_path):
+    path = write_results(tmp_path / "new", {"größe": [1.5]})
+    assert path.name == "results.json" and json.loads(path.read_text("utf-8")) == {"größe": [1.5]}

@@ -1,0 +1,29 @@
+"""A study resumes from the runs that it completed."""
+
+from __future__ import annotations
+
+import pytest
+
+from hyperagg._common.runs import Runs
+
+
+def test_completed_runs_are_kept(tmp_path):
+    path = tmp_path / "runs.json"
+    Runs(path, "study", resume=True).add("a", {"accuracy": 0.5})
+    assert Runs(path, "study", resume=True).done == {"a": {"accuracy": 0.5}}
+    assert Runs(path, "study", resume=False).done == {}
+
+
+def test_runs_of_another_study_are_refused(tmp_path):
+    path = tmp_path / "runs.json"
+    Runs(path, "study", resume=False).add("a", {})
+    with pytest.raises(ValueError, match=r"runs\.json: has the runs of another study \(study\)"):
+        Runs(path, "other", resume=True)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"study": "study", "runs": 3}'])
+def test_other_files_are_refused(tmp_path, content):
+    path = tmp_path / "runs.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"runs\.json: not a file of runs"):
+        Runs(path, "study", resume=True)
