@@ -1,4 +1,4 @@
-"""Batches of rows that have some of the modalities."""
+"""Batches of rows, each of which has some of the modalities."""
 
 from __future__ import annotations
 
@@ -41,30 +41,30 @@ class Rows:
         dropout: float = 0.0,
         augment: bool = True,
     ) -> dict[str, ModalityInput]:
-        """What the named rows have.
+        """Return the inputs of each modality that at least one of the rows has.
 
         Args:
-            rows: (B,) their numbers.
-            rng: for training: modalities are dropped, and what is left is varied.
-            dropout: the share of modalities that is dropped; every row keeps one.
-            augment: whether pictures and sounds are varied.
+            rows: (B,) indices of the rows.
+            rng: source of modality dropout and augmentation, for training; None: neither.
+            dropout: fraction of the modalities that is dropped; every row keeps one.
+            augment: whether images and audio are varied at random.
         """
         kept = np.stack([column.present[rows] for column in self.columns.values()], 1)
         if rng is not None and dropout:
-            kept = dropped(kept, dropout, rng)
-        given = {}
-        for own, (name, column) in zip(kept.T, self.columns.items()):
-            at = np.flatnonzero(own)
-            if len(at):
-                values = column.batch(rows[at], rng if augment else None)
-                given[name] = ModalityInput(torch.from_numpy(at), values)
-        return given
+            kept = drop_modalities(kept, dropout, rng)
+        inputs = {}
+        for mask, (name, column) in zip(kept.T, self.columns.items()):
+            positions = np.flatnonzero(mask)
+            if len(positions):
+                values = column.batch(rows[positions], rng if augment else None)
+                inputs[name] = ModalityInput(torch.from_numpy(positions), values)
+        return inputs
 
 
-def dropped(present: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """(B, M) bool: of what is present some is dropped, but never all that a row has."""
-    kept = present & (rng.random(present.shape) >= share)
-    bare = np.flatnonzero(~kept.any(1) & present.any(1))
-    choice = np.where(present[bare], rng.random((len(bare), present.shape[1])), -1).argmax(1)
-    kept[bare, choice] = True
+def drop_modalities(present: np.ndarray, dropout: float, rng: np.random.Generator) -> np.ndarray:
+    """(B, M) bool: `present` without a random fraction of its entries; every row keeps one."""
+    kept = present & (rng.random(present.shape) >= dropout)
+    empty = np.flatnonzero(~kept.any(1) & present.any(1))
+    choice = np.where(present[empty], rng.random((len(empty), present.shape[1])), -1).argmax(1)
+    kept[empty, choice] = True
     return kept

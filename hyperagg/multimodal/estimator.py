@@ -19,6 +19,7 @@ from hyperagg._common.label_decoder import Label, LabelDecoder
 from hyperagg._common.metrics import classification_metrics
 from hyperagg._common.progress import progress_bar
 from hyperagg._common.split import train_validation_split
+from hyperagg._common.torch_trainer import TrainingHistory
 from hyperagg._common.validation import (
     check_bool,
     check_choice,
@@ -49,7 +50,7 @@ from hyperagg.multimodal.targets import (
     regression_metrics,
     sample_weights,
 )
-from hyperagg.multimodal.trainer import History, Progress, TrainingConfig, train
+from hyperagg.multimodal.trainer import Progress, TrainingConfig, train
 from hyperagg.multimodal.trainer import predict as predict_logits
 
 __all__ = ["MultimodalClassifier", "MultimodalRegressor", "load_multimodal"]
@@ -111,7 +112,7 @@ class _MultimodalEstimator:
         )
         self.columns_: dict[str, Column] = {}
         self.network_: MultimodalNetwork | None = None
-        self.history_ = History()
+        self.history_ = TrainingHistory()
 
     def fit(
         self,
@@ -781,8 +782,8 @@ def _fingerprint(arrays: Sequence[np.ndarray | None], config: Any) -> str:
     return f"{checksum:08x}"
 
 
-def _read_history(config: Mapping[str, Any]) -> History:
-    history = History(**config)
+def _read_history(config: Mapping[str, Any]) -> TrainingHistory:
+    history = TrainingHistory(**config)
     for name in ("loss", "score"):
         values = getattr(history, name)
         if not isinstance(values, list):

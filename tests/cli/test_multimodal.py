@@ -235,7 +235,7 @@ def test_an_interrupted_training_is_resumed_to_the_same_weights(cli, model, fold
         return fit(self, *args, **options, callbacks=[stop])
 
     monkeypatch.setattr(MultimodalClassifier, "fit", interrupted)
-    monkeypatch.setattr("hyperagg.multimodal.trainer.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr("hyperagg._common.torch_trainer.CHECKPOINT_SECONDS", 0.0)
     command = ["train", folder / "train.csv", *COLUMNS, *QUICK, "--out", folder / "again"]
     answer = cli(*command)
     assert answer.code == 130 and "--resume" in answer.err

@@ -12,7 +12,6 @@ import torch
 import hyperagg
 from hyperagg._common.split import train_validation_split
 from hyperagg.multimodal import MultimodalClassifier, MultimodalRegressor
-from hyperagg.multimodal import trainer as trainer_module
 
 COLUMNS = {
     "image": "image",
@@ -110,7 +109,7 @@ def test_same_seed_gives_the_same_weights_resumed_or_not(digits, tmp_path, monke
     random_state = torch.get_rng_state()
     whole = make(kinds, **options).fit(*part)
     assert torch.equal(random_state, torch.get_rng_state())
-    monkeypatch.setattr(trainer_module, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr("hyperagg._common.torch_trainer.CHECKPOINT_SECONDS", 0.0)
     file = tmp_path / "checkpoint.safetensors"
 
     def stop(progress):
