@@ -1,8 +1,6 @@
-"""The aggregation layer for Keras 3, on any of its back ends.
+"""The aggregation layer for Keras 3, on every backend.
 
-    y_i  =  sum_t  w_it  W x_t * p_t  /  n_i^a      w_it in {0, 1}: does i sum t?  n_i = sum_t w_it
-
-Written in keras.ops alone: TensorFlow and JAX users need not load PyTorch for it.
+The layer is written in keras.ops alone, so TensorFlow and JAX users do not need PyTorch.
 """
 
 from __future__ import annotations
@@ -22,89 +20,96 @@ try:
 except ModuleNotFoundError as error:
     if error.name == "keras":
         raise ImportError(
-            'hyperagg.keras needs Keras 3: pip install "hyperagg[keras]"', name="keras"
+            "hyperagg.keras needs Keras 3: pip install 'hyperagg[keras]'", name="keras"
         ) from None
-    # Keras starts on TensorFlow unless told otherwise, which few users of this library have.
+    # The default backend of Keras is TensorFlow, which few users of this library have installed.
     raise ImportError(
-        f"Keras is installed, but not {error.name}, which its back end needs: "
-        "set KERAS_BACKEND=torch before Keras is imported",
+        f"Keras is installed, but {str(error.name).partition('.')[0]}, which its backend needs, is "
+        "not: install it, or set KERAS_BACKEND=torch before Keras is imported",
         name=error.name,
     ) from None
 
 __all__ = ["Aggregation"]
 
-# Tensors of whichever back end, symbolic ones among them.
+# A tensor of any backend, or a symbolic one.
 Tensor = Any
 
-_POWERS = {"none": 0.0, "sqrt": 0.5, "mean": 1.0}
+_NORM_EXPONENTS = {"none": 0.0, "sqrt": 0.5, "mean": 1.0}
 _POSITIONS = ("learned", "sinusoidal")
 _MASKS = {mask.__name__: mask for mask in (Full, Causal, Window, Prefix, Documents)}
 
-# compute_mask is not told how the layer was called. A context variable tells it, and not an
-# attribute, since a layer may be called from several threads and inside a traced function.
+# compute_mask does not receive the arguments of the call, so a context variable passes them on. An
+# attribute would not do: a layer may be called from more than one thread and in a traced function.
 _pooled_call: ContextVar[bool | None] = ContextVar("_pooled_call", default=None)
 
 
 @keras.saving.register_keras_serializable(package="hyperagg")
 class Aggregation(keras.layers.Layer):
-    """Sum of projected token vectors times position vectors.
+    """Sum projected token vectors that are multiplied by position vectors.
 
-    y_i = sum_t w_it (W x_t) * p_t / n_i^a  +  noise
+    y_i = n_i^-b sum_t w_it (W x_t) * p_t  +  noise
 
-    Equal weights give the outputs of `hyperagg.Aggregation`. `get_weights()` holds the positions
-    (max_length, D) first, if there are any, and then the kernel (D_in, D), if there is a
-    projection; the kernel is the transpose of the torch layer's `projection.weight`.
+    w_it in {0, 1} is the mask, n_i = sum_t w_it, and b is 0, 1/2 or 1 for normalize "none", "sqrt"
+    or "mean". With equal weights the layer gives the outputs of `hyperagg.layers.Aggregation`.
+    `get_weights()` returns the position vectors (max_length, D), if there are any, and then the
+    kernel (D_in, D), if there is a projection: the transpose of `projection.weight` in PyTorch.
 
     Args:
-        d_model: D, the dimension of the output, and of the input where there is no projection.
-        projection: a bias-free linear map W. Without positions it stands after the sum when that
-            is the cheaper side: W (sum x_t) = sum W x_t.
-        noise_stddev: deviation of the Gaussian noise added to the sum, in training only.
-        positions: "learned" around one, "sinusoidal" (trainable), or None. With positions,
-            `max_length` says how many places there are.
-        normalize: divide each sum by 1 ("none"), the root of the number of its tokens ("sqrt"),
-            or that number ("mean").
-        count_padding: sum padding as if it were text, as the source's benchmarks do. Otherwise a
-            padding mask is obeyed: what it hides is never summed or counted, its outputs are zero,
-            and places are counted from the first token that it shows, so that padding in front,
-            padding behind and no padding give the same sums.
-        attention_mask: what each place sums where a call does not say: "causal", a mask of
-            `hyperagg.ops.masks`, or None for one sum of all tokens.
-        seed: of the noise.
+        d_model: D, the dimension of the output, and of the input if there is no projection.
+        projection: whether to apply a linear map W without bias (default: True). Without positions
+            it is applied to a pooled sum, where it is cheaper: W (sum x_t) = sum W x_t.
+        noise_stddev: standard deviation of the Gaussian noise that is added to the sum in training
+            (default: 0).
+        positions: "learned" (initialized around one), "sinusoidal" (trainable) or None (default).
+        max_length: the number of position vectors, required with `positions`.
+        normalize: divide each sum by one ("none", default), by the square root of the number of its
+            tokens ("sqrt") or by that number ("mean").
+        count_padding: whether to sum padding like other tokens (default: False), as the benchmarks
+            of Ekin (2025) do. Otherwise padding is never summed or counts, its outputs are zero,
+            and positions count from the first token of a sequence, so padding on the left, on the
+            right or none gives the same sums.
+        attention_mask: which tokens each output sums if a call does not say: "causal", a mask of
+            `hyperagg.ops`, or None (default) for one sum of all tokens.
+        seed: seed of the noise.
 
     Call arguments:
-        x: (B, N, D), floating point.
-        mask: read by its rank. (B, N): which tokens are text and which padding, as Keras passes
-            it by itself behind `Embedding(mask_zero=True)` or `Masking`. (B, N, N): the weight
-            that each place gives each token, as in the source's layer. "causal" and masks of
-            `hyperagg.ops.masks` are taken here too, as in the torch layer.
-        attention_mask: "causal", a mask of `hyperagg.ops.masks`, or (B, N, N) weights; here so that it
-            goes together with a padding mask, in the words of `keras.layers.MultiHeadAttention`.
+        x: (B, N, D_in), floating point.
+        mask: its rank decides. (B, N) is a padding mask, true for tokens, as Keras passes it after
+            `Embedding(mask_zero=True)` or `Masking`. (B, N, N) is a dense mask of weights, as in
+            the layer of Ekin (2025). "causal" and the masks of `hyperagg.ops` are accepted too, as
+            in `hyperagg.layers.Aggregation`.
+        attention_mask: "causal", a mask of `hyperagg.ops` or (B, N, N) weights, next to a padding
+            mask; named as in `keras.layers.MultiHeadAttention`.
         use_causal_mask: the same as attention_mask="causal".
-        x_mask: (B, N), the padding mask that Keras fills in when `attention_mask` is a tensor.
-        training: whether noise is added.
+        x_mask: (B, N), the padding mask that Keras passes when `attention_mask` is a tensor.
+        training: whether to add noise.
 
     Returns:
-        (B, 1, D) without a mask or with a padding mask alone, and then no mask is passed on;
-        (B, N, D) with a mask that says what each place sums, and the padding mask is passed on;
-        (1, documents, D) for pooled documents.
+        (B, 1, D) without an attention mask; (1, num_documents, D) for pooled documents; otherwise
+        (B, N, D). The padding mask is passed on only in the last case.
 
     Raises:
-        ValueError, TypeError: a shape, a type or a name that does not fit, with what would; more
-            places than `max_length`; two masks that both say what each place sums.
-        ImportError: on import, where Keras is missing.
+        ValueError, TypeError: an argument has the wrong shape, type or value; a sequence is longer
+            than `max_length`; two arguments give an attention mask.
+        ImportError: on import, if Keras or its backend is not installed.
 
-    Numerics: products and sums in float32 or better under any dtype policy, the result in the
-        policy's compute type. Windows are re-summed in blocks, so that nothing cancels.
-    Cost: O(n d + d^2) pooled without positions, O(n d^2) with a projection before the sum, O(n d)
-        without projection; O(n^2 d) only for a dense mask. Documents take one operation each.
-    Source: the source document's `Aggregation` layer, whose behaviour and defaults these are.
+    Numerics: products and sums in float32 or better under every dtype policy; the result has the
+        compute type of the policy. Windows are summed afresh in blocks, so nothing cancels.
+    Cost: O(n d + d^2) for a pooled output without positions, O(n d^2) with a projection before the
+        sum, O(n d) without a projection, O(n^2 d) only for a dense mask. Documents take one
+        operation each.
+    Source: the `Aggregation` layer of Ekin (2025), with its behavior and defaults.
 
-    Example: a classifier of padded token ids
-        >>> ids = keras.Input((256,), dtype="int32")
-        >>> x = keras.layers.Embedding(10_000, 256, mask_zero=True)(ids)
-        >>> x = Aggregation(256, normalize="sqrt")(x)               # the padding is not summed
-        >>> x = keras.layers.Dense(46)(keras.layers.Flatten()(x))
+    Example, a classifier of padded token ids:
+
+    >>> import keras
+    >>> from hyperagg.keras import Aggregation
+    >>> ids = keras.Input((256,), dtype="int32")
+    >>> x = keras.layers.Embedding(10_000, 32, mask_zero=True)(ids)
+    >>> x = Aggregation(32, normalize="sqrt")(x)  # padding is not summed
+    >>> x = keras.layers.Dense(46)(keras.layers.Flatten()(x))
+    >>> x.shape
+    (None, 46)
     """
 
     def __init__(
@@ -122,23 +127,32 @@ class Aggregation(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if d_model < 1:
-            raise ValueError(f"d_model={d_model}: give at least 1")
-        if noise_stddev < 0:
-            raise ValueError(f"noise_stddev={noise_stddev}: a deviation cannot be negative")
-        if normalize not in _POWERS:
-            raise ValueError(f"normalize={normalize!r}: there are {', '.join(_POWERS)}")
-        if positions is not None and positions not in _POSITIONS:
-            raise ValueError(f"positions={positions!r}: there are 'learned', 'sinusoidal' and None")
-        if positions is not None and max_length is None:
+        if not _is_integer(d_model) or d_model < 1:
+            raise ValueError(f"d_model={d_model!r}: expected an integer >= 1")
+        if not isinstance(noise_stddev, int | float | np.number) or not noise_stddev >= 0:
+            raise ValueError(f"noise_stddev={noise_stddev!r}: expected a number >= 0")
+        if normalize not in _NORM_EXPONENTS:
             raise ValueError(
-                f"max_length: positions={positions!r} need to know how many places there are"
+                f"normalize={normalize!r}: expected one of {', '.join(_NORM_EXPONENTS)}"
             )
+        if positions is not None and positions not in _POSITIONS:
+            raise ValueError(
+                f"positions={positions!r}: expected one of {', '.join(_POSITIONS)} or None"
+            )
+        if max_length is None and positions is not None:
+            raise ValueError(
+                f"max_length=None: expected an integer >= 1 with positions={positions!r}"
+            )
+        if max_length is not None and (not _is_integer(max_length) or max_length < 1):
+            raise ValueError(f"max_length={max_length!r}: expected an integer >= 1")
         if _is_tensor(attention_mask):
             raise TypeError(
-                "attention_mask: a tensor belongs to a call; the layer itself keeps 'causal' or a "
-                "mask of hyperagg.ops.masks"
+                "attention_mask: a tensor is an argument of the call; expected 'causal' or a mask "
+                "of hyperagg.ops"
             )
+        # Plain numbers, so that get_config can be saved as JSON.
+        d_model, noise_stddev = int(d_model), float(noise_stddev)
+        max_length = None if max_length is None else int(max_length)
         self.d_model = d_model
         self.noise_stddev = noise_stddev
         self.positions = positions
@@ -157,15 +171,15 @@ class Aggregation(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Make the weights for (B, N, D_in) inputs."""
+        """Create the weights for inputs (B, N, D_in)."""
         width = input_shape[-1]
         if self.projection is None and width != self.d_model:
             raise ValueError(
-                f"x: {width} channels; without projection it needs d_model={self.d_model} of them"
+                f"x: {width} channels; expected d_model={self.d_model} without a projection"
             )
         self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: width})
         if self.positions is not None:
-            # Kept in float32 under mixed precision too: the products are taken there.
+            # Without a cast under mixed precision, since the products are computed in float32.
             self.position_vectors = self.add_weight(
                 name="positions",
                 shape=(self.max_length, self.d_model),
@@ -180,10 +194,10 @@ class Aggregation(keras.layers.Layer):
             self.projection.build(input_shape)
 
     def __call__(self, x: Tensor, mask: Any = None, **kwargs: Any) -> Tensor:
-        """Call the layer; see the class for the arguments."""
-        # Keras takes `mask` for padding, passes it on to the next layer, and saves only plain
-        # values with a functional model; so the masks are sorted before it sees them.
-        padding, weights = _sort_masks(
+        """Call the layer; the class documents the arguments."""
+        # Keras treats `mask` as a padding mask, passes it on to the next layer and saves only plain
+        # values with a functional model, so the masks are separated before Keras receives them.
+        padding, weights = _separate_masks(
             mask, kwargs.pop("attention_mask", None), kwargs.pop("use_causal_mask", False)
         )
         if padding is not None:
@@ -205,22 +219,21 @@ class Aggregation(keras.layers.Layer):
         x_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
-        """(B, 1, D) or (B, N, D); see the class for the arguments."""
-        padding, weights = _sort_masks(mask, attention_mask, use_causal_mask)
+        """Return (B, 1, D) or (B, N, D); the class documents the arguments."""
+        padding, weights = _separate_masks(mask, attention_mask, use_causal_mask)
         padding = x_mask if padding is None else padding
         weights = self.attention_mask if weights is None else weights
         self._check(x, padding, weights)
-        kept = None if padding is None or self.count_padding else ops.cast(padding, "bool")
-        if kept is not None:
-            # Before anything else, so that what stands in the padding, NaN too, reaches no sum
-            # and no gradient.
-            x = ops.where(kept[..., None], x, ops.zeros_like(x))
-        # Linear maps and sums commute; element-wise factors in between do not.
-        after = self.positions is None and self._pooled(weights)
-        if self.projection is not None and not after:
+        is_token = None if padding is None or self.count_padding else ops.cast(padding, "bool")
+        if is_token is not None:
+            # First of all, so that NaN in the padding reaches neither a sum nor a gradient.
+            x = ops.where(is_token[..., None], x, ops.zeros_like(x))
+        # Linear maps and sums commute; the element-wise factors p do not commute with W.
+        project_sum = self.positions is None and self._pooled(weights)
+        if self.projection is not None and not project_sum:
             x = self.projection(x)
-        y = ops.cast(self._aggregate(x, weights, kept), self.compute_dtype)
-        if self.projection is not None and after:
+        y = ops.cast(self._aggregate(x, weights, is_token), self.compute_dtype)
+        if self.projection is not None and project_sum:
             y = self.projection(y)
         if training and self.noise_seed is not None:
             y = y + keras.random.normal(
@@ -229,7 +242,7 @@ class Aggregation(keras.layers.Layer):
         return y
 
     def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> Tensor | None:
-        """The padding mask where every place keeps its own sum, None where they are pooled."""
+        """Return the padding mask if every position has an output, None if they are pooled."""
         pooled = _pooled_call.get()
         if pooled is None:
             pooled = self._pooled(None)
@@ -242,8 +255,8 @@ class Aggregation(keras.layers.Layer):
         attention_mask: Any = None,
         use_causal_mask: bool = False,
     ) -> tuple[int | None, ...]:
-        """(B, 1, D) or (B, N, D), by the masks that a call would be given."""
-        weights = _sort_masks(mask, attention_mask, use_causal_mask)[1]
+        """Return (B, 1, D) or (B, N, D), depending on the masks of a call."""
+        weights = _separate_masks(mask, attention_mask, use_causal_mask)[1]
         weights = self.attention_mask if weights is None else weights
         batch, n = input_shape[:2]
         if isinstance(weights, Documents) and weights.pooled:
@@ -259,15 +272,15 @@ class Aggregation(keras.layers.Layer):
         x_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> keras.KerasTensor:
-        """The shape and type of a call's result; raises what the call would."""
-        padding, weights = _sort_masks(mask, attention_mask, use_causal_mask)
+        """Return the shape and type of the result of a call; raise what the call would."""
+        padding, weights = _separate_masks(mask, attention_mask, use_causal_mask)
         padding = x_mask if padding is None else padding
         self._check(x, padding, self.attention_mask if weights is None else weights)
         shape = self.compute_output_shape(x.shape, attention_mask=weights)
         return keras.KerasTensor(shape, dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments of the layer, in plain values."""
+        """Return the arguments of the layer as plain values."""
         return {
             **super().get_config(),
             "d_model": self.d_model,
@@ -282,93 +295,91 @@ class Aggregation(keras.layers.Layer):
         }
 
     def _pooled(self, weights: Mask | Tensor | None) -> bool:
-        """Whether one place is left of all, under these weights or, for None, the layer's own."""
+        """Whether these weights, or those of the layer for None, give one output per sequence."""
         weights = self.attention_mask if weights is None else weights
         return isinstance(weights, Mask) and weights.pooled
 
-    def _aggregate(self, x: Tensor, weights: Mask | Tensor, kept: Tensor | None) -> Tensor:
+    def _aggregate(self, x: Tensor, weights: Mask | Tensor, is_token: Tensor | None) -> Tensor:
         x = _widen(x)
         if self.positions is not None:
-            x = x * ops.cast(self._places(ops.shape(x)[1], weights, kept), x.dtype)
-        counted = None
+            x = x * ops.cast(self._positions(ops.shape(x)[1], weights, is_token), x.dtype)
+        counts = None
         if not isinstance(weights, Mask):
             weights = ops.cast(weights, x.dtype)
             y = ops.matmul(weights, x)
             if self.normalize != "none":
-                if kept is not None:
-                    weights = ops.where(kept[:, None, :], weights, ops.zeros_like(weights))
-                counted = ops.sum(weights, axis=-1, keepdims=True)
+                if is_token is not None:
+                    weights = ops.where(is_token[:, None, :], weights, ops.zeros_like(weights))
+                counts = ops.sum(weights, axis=-1, keepdims=True)
         else:
             y = _sum(x, weights)
             if self.normalize != "none":
                 n = ops.shape(x)[1]
-                one = ops.ones((1, n, 1)) if kept is None else kept[..., None]
-                counted = _sum(ops.cast(one, x.dtype), weights)
-        if counted is not None:
-            y = y / ops.maximum(counted, 1) ** _POWERS[self.normalize]
-        if kept is not None and not (isinstance(weights, Mask) and weights.pooled):
-            y = ops.where(kept[..., None], y, ops.zeros_like(y))
+                one = ops.ones((1, n, 1)) if is_token is None else is_token[..., None]
+                counts = _sum(ops.cast(one, x.dtype), weights)
+        if counts is not None:
+            y = y / ops.maximum(counts, 1) ** _NORM_EXPONENTS[self.normalize]
+        if is_token is not None and not (isinstance(weights, Mask) and weights.pooled):
+            y = ops.where(is_token[..., None], y, ops.zeros_like(y))
         return y
 
-    def _places(self, n: int | Tensor, weights: Mask | Tensor, kept: Tensor | None) -> Tensor:
-        """(N, D) position vectors, or (B, N, D) where padding may stand in front."""
+    def _positions(
+        self, n: int | Tensor, weights: Mask | Tensor, is_token: Tensor | None
+    ) -> Tensor:
+        """(N, D) position vectors, or (B, N, D) where a sequence may have padding on the left."""
         if isinstance(weights, Documents):
             lengths: np.ndarray = np.diff(_boundaries(weights))
-            place = np.concatenate([np.arange(length) for length in lengths])
-            return ops.take(self.position_vectors, place, axis=0)
-        # Where N is known only when the model runs, the reshape is what catches N > max_length.
+            position = np.concatenate([np.arange(length) for length in lengths])
+            return ops.take(self.position_vectors, position, axis=0)
+        # If N is known only when the model runs, this reshape raises for N > max_length.
         p = ops.reshape(self.position_vectors[:n], (n, self.d_model))
-        if kept is None:
+        if is_token is None:
             return p
-        first = ops.argmax(ops.cast(kept, "int32"), axis=1)
-        place = ops.arange(n, dtype="int32")[None, :] - ops.cast(first, "int32")[:, None]
-        return ops.take(p, ops.maximum(place, 0), axis=0)
+        first = ops.argmax(ops.cast(is_token, "int32"), axis=1)
+        position = ops.arange(n, dtype="int32")[None, :] - ops.cast(first, "int32")[:, None]
+        return ops.take(p, ops.maximum(position, 0), axis=0)
 
     def _check(self, x: Tensor, padding: Tensor | None, weights: Mask | Tensor) -> None:
         if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype)):
-            raise ValueError(f"x: type {x.dtype}; give floating point")
+            raise ValueError(f"x: {x.dtype}; expected a floating-point type")
         batch, n = x.shape[:2]
         if padding is not None and not _fits(padding.shape, (batch, n)):
-            raise ValueError(
-                f"mask: shape {tuple(padding.shape)}; padding is (B, N) = {(batch, n)}"
-            )
+            raise ValueError(f"mask: shape {tuple(padding.shape)}; expected (B, N) = {(batch, n)}")
         if not isinstance(weights, Mask) and not (
             _fits(weights.shape, (batch, n, n)) or _fits(weights.shape, (1, n, n))
         ):
             raise ValueError(
-                f"attention_mask: shape {tuple(weights.shape)}; give (B, N, N) = {(batch, n, n)}"
+                f"attention_mask: shape {tuple(weights.shape)}; expected (B, N, N) = "
+                f"{(batch, n, n)}"
             )
         total = _boundaries(weights)[-1] if isinstance(weights, Documents) else 0
         if isinstance(weights, Documents) and not _fits((1, total), (batch, n)):
             raise ValueError(
-                f"attention_mask: documents of {total} tokens in all need x of "
-                f"shape (1, {total}, D); x is {tuple(x.shape)}"
+                f"x: shape {tuple(x.shape)}; expected (1, {total}, D) with attention_mask={weights}"
             )
         if self.max_length is not None and self.positions and not _at_most(n, self.max_length):
-            raise ValueError(
-                f"x: {n} places, but there are positions for {self.max_length} only; "
-                "raise max_length"
-            )
+            raise ValueError(f"x: {n} positions; expected at most max_length={self.max_length}")
 
 
-def _sort_masks(
+def _separate_masks(
     mask: Any, attention_mask: Any, use_causal_mask: bool
 ) -> tuple[Tensor | None, Mask | Tensor | None]:
-    """(padding, weights): what `mask` and its companions say about tokens and about places."""
+    """Return the padding mask and the attention mask of a call, None where there is none."""
     padding = None
     weights = []
     if _is_tensor(mask) and len(mask.shape) == 2:
         padding = mask
     elif _is_tensor(mask) and len(mask.shape) != 3:
         raise ValueError(
-            f"mask: shape {tuple(mask.shape)}; give (B, N) for padding or (B, N, N) for weights"
+            f"mask: shape {tuple(mask.shape)}; expected (B, N), a padding mask, or (B, N, N), "
+            "weights"
         )
     elif mask is not None:
         weights.append(mask)
     if attention_mask is not None:
         if _is_tensor(attention_mask) and len(attention_mask.shape) != 3:
             raise ValueError(
-                f"attention_mask: shape {tuple(attention_mask.shape)}; give (B, N, N), and a "
+                f"attention_mask: shape {tuple(attention_mask.shape)}; expected (B, N, N); pass a "
                 "padding mask (B, N) as `mask`"
             )
         weights.append(attention_mask)
@@ -376,12 +387,16 @@ def _sort_masks(
         weights.append("causal")
     if len(weights) > 1:
         raise ValueError(
-            "mask, attention_mask, use_causal_mask: more than one says what each place sums; "
-            "give one of them, next to a padding mask (B, N) at most"
+            "mask, attention_mask, use_causal_mask: expected at most one attention mask, and a "
+            "padding mask (B, N) as `mask`"
         )
     if not weights:
         return padding, None
     return padding, weights[0] if _is_tensor(weights[0]) else _to_mask(weights[0])
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _is_tensor(value: Any) -> bool:
@@ -389,21 +404,23 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _to_mask(value: Any) -> Mask:
-    """A mask from itself, its name or its config."""
+    """Return a mask from a mask, its name or its config."""
     if isinstance(value, str):
         if value != "causal":
-            raise ValueError(f"mask={value!r}: the only mask with a name is 'causal'")
+            raise ValueError(f"attention_mask={value!r}: expected 'causal' or a mask")
         return Causal()
     if isinstance(value, Mask) and type(value).__name__ in _MASKS:
         return value
     if isinstance(value, Mapping) and value.get("name") in _MASKS:
         return _MASKS[value["name"]](**{k: v for k, v in value.items() if k != "name"})
-    raise TypeError(f"mask: {value!r}; give 'causal', a mask of hyperagg.ops.masks, or a tensor")
+    raise TypeError(
+        f"attention_mask={value!r}: expected 'causal', a mask of hyperagg.ops or a tensor"
+    )
 
 
 def _boundaries(mask: Documents) -> tuple[int, ...]:
     if mask.boundaries is None:
-        raise ValueError("attention_mask: make the Documents outside of the compiled function")
+        raise ValueError("attention_mask: expected a Documents made outside the compiled function")
     return mask.boundaries
 
 
@@ -429,16 +446,16 @@ def _widen(x: Tensor) -> Tensor:
 
 
 def _sinusoids(shape: tuple[int, int], dtype: Any = None) -> Tensor:
-    """(places, D): sin and cos of t / 10000^(2k/D) in channels 2k and 2k + 1."""
-    places, d = shape
+    """(N, D) sin and cos of t / 10000^(2k/D) in channels 2k and 2k + 1."""
+    n, d = shape
     channel = np.arange(d)
-    # In float64, since a float32 angle of thousands of radians has few digits left.
-    angle = np.arange(places)[:, None] / 10_000.0 ** (2 * (channel // 2) / d)
+    # In float64, since a float32 angle of thousands of radians is inaccurate.
+    angle = np.arange(n)[:, None] / 10_000.0 ** (2 * (channel // 2) / d)
     return ops.convert_to_tensor(np.where(channel % 2, np.cos(angle), np.sin(angle)), dtype=dtype)
 
 
 def _sum(x: Tensor, mask: Mask) -> Tensor:
-    """(B, places, D) sums of (B, N, D) under a mask, in one pass."""
+    """Sum (B, N, D) under a mask in O(n d)."""
     match mask:
         case Full():
             return ops.sum(x, axis=1, keepdims=True)
@@ -447,9 +464,9 @@ def _sum(x: Tensor, mask: Mask) -> Tensor:
         case Window(size):
             return _window(x, size)
         case Prefix(size):
-            head = ops.sum(x[:, :size], axis=1, keepdims=True)
-            in_head = ops.arange(ops.shape(x)[1], dtype="int32")[None, :, None] < size
-            return ops.where(in_head, head, ops.cumsum(x, axis=1))
+            prefix_sum = ops.sum(x[:, :size], axis=1, keepdims=True)
+            in_prefix = ops.arange(ops.shape(x)[1], dtype="int32")[None, :, None] < size
+            return ops.where(in_prefix, prefix_sum, ops.cumsum(x, axis=1))
         case Documents():
             boundaries = _boundaries(mask)
             parts = [x[:, a:b] for a, b in zip(boundaries, boundaries[1:]) if b > a or mask.pooled]
@@ -457,23 +474,23 @@ def _sum(x: Tensor, mask: Mask) -> Tensor:
                 return ops.concatenate([ops.cumsum(part, axis=1) for part in parts], axis=1)
             sums = [ops.sum(part, axis=1, keepdims=True) for part in parts]
             return ops.concatenate(sums, axis=1)
-    raise TypeError(f"mask: {mask!r} has no form for Keras")
+    raise TypeError(f"attention_mask={mask!r}: not supported by hyperagg.keras")
 
 
 def _window(x: Tensor, size: int) -> Tensor:
-    """Sums over the `size` newest places, without a difference of two sums anywhere.
+    """Sum the `size` newest positions, without a difference of sums.
 
-    The places are cut into blocks of `size`. A window is the start of its own block up to its
-    place, and the end of the block before from the place that follows.
+    Positions are split into blocks of `size`. A window is the start of its block up to its position
+    and the end of the previous block.
     """
     batch, n, d = ops.shape(x)
     if isinstance(n, int) and size >= n:
         return ops.cumsum(x, axis=1)
     blocks = (n + size - 1) // size
     padded = ops.pad(x, [[0, 0], [0, blocks * size - n], [0, 0]])
-    cut = ops.reshape(padded, (batch, blocks, size, d))
-    starts = ops.cumsum(cut, axis=2)
-    ends = ops.flip(ops.cumsum(ops.flip(cut, axis=2), axis=2), axis=2)
-    # Moved by one block and one place; the last place of a block needs nothing from before.
+    split = ops.reshape(padded, (batch, blocks, size, d))
+    starts = ops.cumsum(split, axis=2)
+    ends = ops.flip(ops.cumsum(ops.flip(split, axis=2), axis=2), axis=2)
+    # Shifted by one block and one position; the last position of a block needs no previous one.
     ends = ops.pad(ends[:, :-1, 1:], [[0, 0], [1, 0], [0, 1], [0, 0]])
     return ops.reshape(starts + ends, (batch, blocks * size, d))[:, :n]

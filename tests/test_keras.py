@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 import hyperagg
+from hyperagg import layers
 from hyperagg.layers.positions import SinusoidalPositions
 from hyperagg.ops import Causal, Documents, Full, Mask, Prefix, Window
 
@@ -23,7 +25,7 @@ if keras.backend.backend() != "torch":
 
 from hyperagg.keras import Aggregation  # noqa: E402
 
-# Keras's own, about how it turns tensors into arrays.
+# Keras triggers this when it converts tensors to arrays.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 B, N, D = 3, 11, 6
@@ -52,7 +54,7 @@ def keras_seed():
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    # Threads that wait for each other cost ten times what these small sums do on a busy machine.
+    # On a busy machine, threads that wait for each other dominate these small sums.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -74,7 +76,7 @@ def dense(n=N):
 
 def pair(n=N, **arguments):
     """The torch layer and the Keras layer with equal weights."""
-    torch_layer = hyperagg.Aggregation(D, **arguments)
+    torch_layer = layers.Aggregation(D, **arguments)
     keras_layer = Aggregation(D, **arguments)
     keras_layer.build((None, n, D))
     weights = []
@@ -112,9 +114,9 @@ def test_equal_weights_give_equal_outputs(mask, positions, normalize):
         if isinstance(mask, Documents):
             continue
         lengths = np.array([N, 0, 4])
-        behind = np.arange(N) < lengths[:, None]
+        is_text = np.arange(N) < lengths[:, None]
         want = torch_layer(torch.from_numpy(x), as_torch, torch.from_numpy(lengths))
-        close(keras_layer(x, mask=behind, attention_mask=named), want.detach().numpy())
+        close(keras_layer(x, mask=is_text, attention_mask=named), want.detach().numpy())
 
 
 @pytest.mark.parametrize("mask", [None, "causal", Window(3), Prefix(4)], ids=str)
@@ -123,12 +125,12 @@ def test_equal_gradients(mask):
     x = torch.from_numpy(tokens())
     torch_layer(x, mask).square().sum().backward()
     keras_layer(x, mask=mask).square().sum().backward()
-    places, kernel = (v.value.grad for v in keras_layer.trainable_variables)
-    torch.testing.assert_close(places, torch_layer.positions.weight.grad, rtol=1e-4, atol=1e-4)
+    positions, kernel = (v.value.grad for v in keras_layer.trainable_variables)
+    torch.testing.assert_close(positions, torch_layer.positions.weight.grad, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(kernel.T, torch_layer.projection.weight.grad, rtol=1e-4, atol=1e-4)
 
 
-def test_the_sinusoids_of_both_layers_are_the_same():
+def test_both_layers_have_the_same_sinusoids():
     layer = Aggregation(D, positions="sinusoidal", max_length=500)
     layer.build((None, N, D))
     ours = layer.get_weights()[0]
@@ -138,9 +140,9 @@ def test_the_sinusoids_of_both_layers_are_the_same():
 def test_learned_positions_start_around_one():
     layer = Aggregation(64, positions="learned", max_length=100)
     layer.build((None, N, 64))
-    places, kernel = layer.get_weights()
-    assert places.shape == (100, 64) and kernel.shape == (64, 64)
-    assert abs(places.mean() - 1) < 0.002 and abs(places.std() - 0.02) < 0.002
+    positions, kernel = layer.get_weights()
+    assert positions.shape == (100, 64) and kernel.shape == (64, 64)
+    assert abs(positions.mean() - 1) < 0.002 and abs(positions.std() - 0.02) < 0.002
 
 
 def test_by_hand():
@@ -150,25 +152,25 @@ def test_by_hand():
     def sums(**masks):
         return numpy(layer(x, **masks))[0, :, 0].tolist()
 
-    shown = np.array([[False, True, True, False]])
+    is_token = np.array([[False, True, True, False]])
     assert sums() == [15]
-    assert sums(mask=shown) == [6]
+    assert sums(mask=is_token) == [6]
     assert sums(use_causal_mask=True) == [1, 3, 7, 15]
-    assert sums(mask=shown, use_causal_mask=True) == [0, 2, 6, 0]
-    assert sums(mask=shown, attention_mask=Window(2)) == [0, 2, 6, 0]
+    assert sums(mask=is_token, use_causal_mask=True) == [0, 2, 6, 0]
+    assert sums(mask=is_token, attention_mask=Window(2)) == [0, 2, 6, 0]
     assert sums(mask=np.tril(np.ones((1, 4, 4)))) == [1, 3, 7, 15]
-    assert sums(mask=shown, attention_mask=np.tril(np.ones((1, 4, 4)))) == [0, 2, 6, 0]
+    assert sums(mask=is_token, attention_mask=np.tril(np.ones((1, 4, 4)))) == [0, 2, 6, 0]
     assert sums(attention_mask=Documents((0, 1, 4), causal=False)) == [1, 14]
 
 
-def test_the_projection_may_change_the_width():
+def test_projection_changes_the_dimension():
     x = tokens()
     layer = Aggregation(4)
     close(layer(x), x.sum(1, keepdims=True) @ layer.get_weights()[0])
     close(layer(x, "causal"), (x @ layer.get_weights()[0]).cumsum(1))
 
 
-def test_windows_do_not_cancel_behind_a_large_start():
+def test_windows_do_not_cancel_after_large_values():
     x = np.full((1, 1000, 1), 1e-3, "float32")
     x[:, :100] = 1e6
     y = numpy(Aggregation(1, projection=False)(x, attention_mask=Window(10)))
@@ -176,66 +178,66 @@ def test_windows_do_not_cancel_behind_a_large_start():
 
 
 @pytest.mark.parametrize("mask", MASKS[2:-3], ids=str)
-def test_no_mask_makes_a_square(mask):
-    # A square of this many places would hold 40 GB.
+def test_no_mask_takes_quadratic_memory(mask):
+    # A square matrix of so many positions would take 40 GB.
     x = np.ones((1, 100_000, 1), "float32")
-    shown = np.ones((1, 100_000), bool)
+    is_token = np.ones((1, 100_000), bool)
     layer = Aggregation(1, positions="learned", max_length=100_000, normalize="mean")
-    assert np.isfinite(numpy(layer(x, mask=shown, attention_mask=mask))).all()
+    assert np.isfinite(numpy(layer(x, mask=is_token, attention_mask=mask))).all()
 
 
 # --- Padding
 
 
-def padded(x, front, behind):
-    """x between rows of padding that would spoil any sum, and its mask."""
-    spoilt = np.pad(x, [(0, 0), (front, behind), (0, 0)], constant_values=np.nan)
-    shown = np.zeros(spoilt.shape[:2], bool)
-    shown[:, front : front + x.shape[1]] = True
-    return spoilt, shown
+def padded(x, left, right):
+    """x between positions of NaN padding, and its padding mask."""
+    with_nan = np.pad(x, [(0, 0), (left, right), (0, 0)], constant_values=np.nan)
+    is_token = np.zeros(with_nan.shape[:2], bool)
+    is_token[:, left : left + x.shape[1]] = True
+    return with_nan, is_token
 
 
-@pytest.mark.parametrize("front, behind", [(5, 0), (0, 5), (2, 3)])
+@pytest.mark.parametrize("left, right", [(5, 0), (0, 5), (2, 3)])
 @pytest.mark.parametrize("positions", [None, "learned"])
 @pytest.mark.parametrize("mask", [None, "causal", Window(4), "dense"], ids=str)
-def test_padding_changes_nothing_wherever_it_stands(mask, positions, front, behind):
+def test_padding_on_either_side_changes_nothing(mask, positions, left, right):
     layer = Aggregation(D, positions=positions, max_length=N + 5, normalize="sqrt")
     x = tokens()
-    spoilt, shown = padded(x, front, behind)
+    with_nan, is_token = padded(x, left, right)
     small, large = mask, mask
     if mask == "dense":
         small = dense()
-        large = np.pad(small, [(0, 0), (front, behind), (front, behind)], constant_values=1)
+        large = np.pad(small, [(0, 0), (left, right), (left, right)], constant_values=1)
     want = numpy(layer(x, attention_mask=small))
-    got = layer(spoilt, mask=shown, attention_mask=large)
-    close(numpy(got)[:, :1] if mask is None else numpy(got)[:, front : front + N], want)
+    got = layer(with_nan, mask=is_token, attention_mask=large)
+    close(numpy(got)[:, :1] if mask is None else numpy(got)[:, left : left + N], want)
     keras.ops.sum(keras.ops.square(got)).backward()
     for variable in layer.trainable_variables:
         assert torch.isfinite(variable.value.grad).all()
 
 
-def test_a_gap_keeps_the_places_behind_it():
+def test_masked_tokens_in_between_keep_later_positions():
     layer = Aggregation(D, projection=False, positions="learned", max_length=N)
     x = tokens()
-    shown = np.ones((B, N), bool)
-    shown[:, 4:6] = False
-    close(layer(x, mask=shown), layer(np.where(shown[..., None], x, 0)))
+    is_token = np.ones((B, N), bool)
+    is_token[:, 4:6] = False
+    close(layer(x, mask=is_token), layer(np.where(is_token[..., None], x, 0)))
 
 
-def test_padding_is_summed_when_asked_for():
+def test_count_padding_sums_padding():
     x = tokens()
-    shown = np.arange(N) >= np.array([0, 3, N])[:, None]
+    is_token = np.arange(N) >= np.array([0, 3, N])[:, None]
     layer = Aggregation(D, positions="learned", max_length=N, normalize="mean", count_padding=True)
-    close(layer(x, mask=shown), layer(x))
-    close(layer(x, mask=shown, use_causal_mask=True), layer(x, use_causal_mask=True))
+    close(layer(x, mask=is_token), layer(x))
+    close(layer(x, mask=is_token, use_causal_mask=True), layer(x, use_causal_mask=True))
 
 
-def test_rows_of_padding_only_give_zeros():
+def test_sequences_of_padding_give_zeros():
     layer = Aggregation(D, positions="learned", max_length=N, normalize="mean")
     assert not numpy(layer(tokens(), mask=np.zeros((B, N), bool))).any()
 
 
-def test_keras_passes_the_mask_of_an_embedding():
+def test_embedding_passes_its_padding_mask():
     ids = np.array([[0, 0, 3, 1], [2, 0, 0, 0], [1, 2, 3, 4]])
     embedding = keras.layers.Embedding(5, D, mask_zero=True)
     layer = Aggregation(D, projection=False)
@@ -244,13 +246,13 @@ def test_keras_passes_the_mask_of_an_embedding():
     close(layer(embedding(ids)), vectors.sum(1, keepdims=True))
     sums = vectors.cumsum(1) * (ids > 0)[..., None]
     close(layer(embedding(ids), use_causal_mask=True), sums)
-    # Two tensors are given here, and the padding still comes through.
+    # With two tensor arguments the padding mask arrives as x_mask.
     lower = np.tril(np.ones((3, 4, 4)))
     close(layer(embedding(ids), mask=lower), sums)
     close(layer(embedding(ids), attention_mask=lower), sums)
 
 
-def test_the_mask_is_dropped_when_pooled_and_kept_when_not():
+def test_padding_mask_is_passed_on_unless_pooled():
     ids = np.array([[0, 3, 1], [2, 0, 0]])
     x = keras.layers.Embedding(5, D, mask_zero=True)(ids)
     layer = Aggregation(D)
@@ -274,31 +276,31 @@ def test_the_mask_is_dropped_when_pooled_and_kept_when_not():
     assert causal_layer.compute_mask(x, mask) is mask
 
 
-def test_threads_do_not_mix_up_their_masks():
+def test_threads_have_their_own_masks():
     layer = Aggregation(D)
     layer.build((None, N, D))
     x = keras.layers.Masking()(tokens())
-    wrong = []
+    failures = []
 
-    def call(mask, kept):
+    def call(mask, passed):
         for _ in range(50):
             y = layer(x, attention_mask=mask)
-            if (getattr(y, "_keras_mask", None) is not None) != kept:
-                wrong.append(mask)
+            if (getattr(y, "_keras_mask", None) is not None) != passed:
+                failures.append(mask)
 
     threads = [threading.Thread(target=call, args=a) for a in [(None, False), ("causal", True)]]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not wrong
+    assert not failures
 
 
 # --- Shapes
 
 
 @pytest.mark.parametrize("mask", MASKS, ids=str)
-def test_symbolic_shapes_are_those_of_the_results(mask):
+def test_symbolic_shapes_equal_those_of_the_results(mask):
     x = tokens(mask)
     named = dense() if isinstance(mask, str) and mask == "dense" else mask
     layer = Aggregation(D)
@@ -316,7 +318,7 @@ def test_symbolic_shapes_are_those_of_the_results(mask):
 # --- Noise
 
 
-def test_noise_comes_in_training_only_and_by_its_seed():
+def test_noise_is_seeded_and_only_in_training():
     x = tokens()
     one, two = (Aggregation(D, projection=False, noise_stddev=0.5, seed=7) for _ in range(2))
     close(one(x), x.sum(1, keepdims=True))
@@ -409,7 +411,7 @@ def test_a_saved_model_takes_a_dense_mask_as_its_input(tmp_path):
     assert (again.predict(data, verbose=0) == model.predict(data, verbose=0)).all()
 
 
-def test_any_length_goes_through_one_model():
+def test_one_model_takes_any_length():
     x = keras.Input((None, D))
     layers = [Aggregation(D, attention_mask=m) for m in (None, "causal", Window(4), Prefix(3))]
     model = keras.Model(x, [layer(x) for layer in layers])
@@ -419,7 +421,7 @@ def test_any_length_goes_through_one_model():
             close(y, numpy(layer(tokens(n=n))))
 
 
-def test_fit_lowers_the_loss():
+def test_fit_reduces_the_loss():
     rng = np.random.default_rng(0)
     ids = rng.integers(0, 30, (256, N))
     labels = (ids == 7).any(1).astype("int32")
@@ -437,25 +439,31 @@ def test_fit_lowers_the_loss():
     assert history[-1] < 0.5 * history[0]
 
 
-# --- Arguments that do not fit
+# --- Invalid arguments
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"d_model": 0}, "d_model=0"),
-        ({"d_model": 4, "noise_stddev": -1.0}, "noise_stddev=-1.0"),
-        ({"d_model": 4, "positions": "learned"}, "max_length"),
-        ({"d_model": 4, "positions": "rotary", "max_length": 9}, "positions='rotary'"),
-        ({"d_model": 4, "normalize": "max"}, "normalize='max'"),
-        ({"d_model": 4, "attention_mask": "full"}, "mask='full'"),
-        ({"d_model": 4, "attention_mask": 3}, "mask: 3"),
-        ({"d_model": 4, "attention_mask": Mask()}, "mask: Mask()"),
-        ({"d_model": 4, "attention_mask": np.ones((1, 2, 2))}, "belongs to a call"),
+        ({"d_model": 0}, "d_model=0: expected an integer >= 1"),
+        ({"d_model": 4.5}, "d_model=4.5: expected an integer >= 1"),
+        ({"d_model": 4, "noise_stddev": -1.0}, "noise_stddev=-1.0: expected a number >= 0"),
+        ({"d_model": 4, "noise_stddev": float("nan")}, "noise_stddev=nan: expected a number >= 0"),
+        ({"d_model": 4, "positions": "learned"}, "max_length=None: expected an integer >= 1"),
+        ({"d_model": 4, "max_length": 0}, "max_length=0: expected an integer >= 1"),
+        (
+            {"d_model": 4, "positions": "rotary", "max_length": 9},
+            "positions='rotary': expected one of learned, sinusoidal or None",
+        ),
+        ({"d_model": 4, "normalize": "max"}, "normalize='max': expected one of none, sqrt, mean"),
+        ({"d_model": 4, "attention_mask": "full"}, "attention_mask='full': expected 'causal'"),
+        ({"d_model": 4, "attention_mask": 3}, "attention_mask=3: expected 'causal'"),
+        ({"d_model": 4, "attention_mask": Mask()}, "attention_mask=Mask(): expected 'causal'"),
+        ({"d_model": 4, "attention_mask": np.ones((1, 2, 2))}, "argument of the call"),
     ],
     ids=str,
 )
-def test_wrong_arguments_are_named(arguments, message):
+def test_constructor_errors_name_the_argument(arguments, message):
     with pytest.raises((ValueError, TypeError)) as error:
         Aggregation(**arguments)
     assert message in str(error.value)
@@ -465,29 +473,29 @@ def test_wrong_arguments_are_named(arguments, message):
     "call, message",
     [
         ({"x": np.ones((2, 5))}, "ndim=3"),
-        ({"x": np.ones((2, 5, 3))}, "needs d_model=4"),
-        ({"x": np.ones((2, 5, 4), int)}, "floating point"),
-        ({"x": np.ones((2, 9, 4))}, "9 places, but there are positions for 8"),
-        ({"mask": "window"}, "mask='window'"),
-        ({"mask": [[True] * 5] * 2}, "mask: "),
-        ({"mask": np.ones(5)}, "(B, N) for padding or (B, N, N)"),
-        ({"mask": np.ones((2, 4), bool)}, "padding is (B, N) = (2, 5)"),
-        ({"mask": np.ones((2, 5, 4))}, "give (B, N, N) = (2, 5, 5)"),
+        ({"x": np.ones((2, 5, 3))}, "x: 3 channels; expected d_model=4"),
+        ({"x": np.ones((2, 5, 4), int)}, "expected a floating-point type"),
+        ({"x": np.ones((2, 9, 4))}, "x: 9 positions; expected at most max_length=8"),
+        ({"mask": "window"}, "attention_mask='window': expected"),
+        ({"mask": [[True] * 5] * 2}, "attention_mask=[["),
+        ({"mask": np.ones(5)}, "mask: shape (5,); expected (B, N), a padding mask, or (B, N, N)"),
+        ({"mask": np.ones((2, 4), bool)}, "mask: shape (2, 4); expected (B, N) = (2, 5)"),
+        ({"mask": np.ones((2, 5, 4))}, "shape (2, 5, 4); expected (B, N, N) = (2, 5, 5)"),
         ({"attention_mask": np.ones((2, 5), bool)}, "padding mask (B, N) as `mask`"),
-        ({"mask": "causal", "attention_mask": Window(2)}, "more than one"),
-        ({"mask": np.ones((2, 5, 5)), "use_causal_mask": True}, "more than one"),
-        ({"mask": Documents((0, 5))}, "shape (1, 5, D)"),
+        ({"mask": "causal", "attention_mask": Window(2)}, "at most one attention mask"),
+        ({"mask": np.ones((2, 5, 5)), "use_causal_mask": True}, "at most one attention mask"),
+        ({"mask": Documents((0, 5))}, "x: shape (2, 5, 4); expected (1, 5, D)"),
     ],
     ids=str,
 )
-def test_wrong_calls_are_named(call, message):
+def test_call_errors_name_the_argument(call, message):
     layer = Aggregation(4, projection=False, positions="learned", max_length=8)
     with pytest.raises((ValueError, TypeError)) as error:
         layer(**{"x": np.ones((2, 5, 4), "float32"), **call})
     assert message in str(error.value)
 
 
-# --- Without Keras, without torch, on other back ends
+# --- Without Keras, without torch, on other backends
 
 
 def run(code, **environment):
@@ -500,24 +508,24 @@ def run(code, **environment):
     )
 
 
-def test_without_keras_one_line_says_what_to_install():
+def test_missing_keras_gives_the_install_command():
     done = run("import sys; sys.modules['keras'] = None; import hyperagg.keras")
     *_, last = done.stderr.strip().splitlines()
-    assert last == 'ImportError: hyperagg.keras needs Keras 3: pip install "hyperagg[keras]"'
+    assert last == "ImportError: hyperagg.keras needs Keras 3: pip install 'hyperagg[keras]'"
     assert "another exception" not in done.stderr
 
 
-def test_a_missing_back_end_is_told_apart_from_a_missing_keras():
+def test_missing_backend_has_its_own_error():
     done = run(
         "import sys; sys.modules['tensorflow'] = None; import hyperagg.keras",
         KERAS_BACKEND="tensorflow",
     )
     *_, last = done.stderr.strip().splitlines()
-    assert last.startswith("ImportError: Keras is installed, but not tensorflow")
+    assert last.startswith("ImportError: Keras is installed, but tensorflow, which its backend")
     assert "KERAS_BACKEND=torch" in last
 
 
-def test_torch_is_not_imported():
+def test_only_keras_and_the_masks_are_imported():
     tree = ast.parse((Path(hyperagg.__file__).parent / "keras.py").read_text())
     imported = set()
     for node in ast.walk(tree):
@@ -534,7 +542,7 @@ def test_torch_is_not_imported():
     }
 
 
-OTHER_BACK_END = """
+OTHER_BACKEND = """
 import sys
 
 sys.modules["torch"] = None
@@ -546,40 +554,41 @@ from hyperagg.ops import Causal, Full, Prefix, Window
 data = np.load(sys.argv[1])
 masks = eval(str(data["masks"]))
 n = data["x"].shape[1]
-x, shown = keras.Input((None, 6)), keras.Input((None,), dtype="bool")
+x, is_token = keras.Input((None, 6)), keras.Input((None,), dtype="bool")
 layer = Aggregation(6, noise_stddev=0.1, positions="learned", max_length=n, normalize="sqrt")
 model = keras.Model(
-    [x, shown], [layer(x, mask=shown, attention_mask=m) for m in masks] + [layer(x, mask=masks[-1])]
+    [x, is_token],
+    [layer(x, mask=is_token, attention_mask=m) for m in masks] + [layer(x, mask=masks[-1])],
 )
-model.set_weights([data["places"], data["kernel"]])
-outputs = model.predict([data["x"], data["shown"]], verbose=0)
+model.set_weights([data["positions"], data["kernel"]])
+outputs = model.predict([data["x"], data["is_token"]], verbose=0)
 model.compile("sgd", "mse")
-assert np.isfinite(model.evaluate([data["x"], data["shown"]], outputs, verbose=0)[0])
-model.fit([data["x"], data["shown"]], outputs, verbose=0)
+assert np.isfinite(model.evaluate([data["x"], data["is_token"]], outputs, verbose=0)[0])
+model.fit([data["x"], data["is_token"]], outputs, verbose=0)
 model.save(sys.argv[2] + ".keras")
 np.savez(sys.argv[2], *outputs)
 """
 
 
-@pytest.mark.parametrize("back_end", ["jax", "tensorflow"])
-def test_other_back_ends_give_the_same(back_end, tmp_path):
-    pytest.importorskip(back_end)
+@pytest.mark.parametrize("backend", ["jax", "tensorflow"])
+def test_other_backends_give_equal_outputs(backend, tmp_path):
+    pytest.importorskip(backend)
     masks = [m for m in MASKS[1:-1] if isinstance(m, Mask) and not isinstance(m, Documents)]
     _, layer = pair(positions="learned", max_length=N, normalize="sqrt")
-    shown = np.arange(N) >= np.array([0, 3, N - 1])[:, None]
+    is_token = np.arange(N) >= np.array([0, 3, N - 1])[:, None]
     np.savez(
         tmp_path / "in.npz",
         x=tokens(),
-        shown=shown,
-        places=layer.get_weights()[0],
+        is_token=is_token,
+        positions=layer.get_weights()[0],
         kernel=layer.get_weights()[1],
         masks=repr(masks),
     )
     script = tmp_path / "script.py"
-    script.write_text(OTHER_BACK_END)
+    script.write_text(OTHER_BACKEND)
     done = subprocess.run(
         [sys.executable, script, tmp_path / "in.npz", tmp_path / "out.npz"],
-        env={**os.environ, "KERAS_BACKEND": back_end},
+        env={**os.environ, "KERAS_BACKEND": backend},
         capture_output=True,
         text=True,
         timeout=300,
@@ -587,7 +596,7 @@ def test_other_back_ends_give_the_same(back_end, tmp_path):
     assert done.returncode == 0, done.stderr
     outputs = np.load(tmp_path / "out.npz")
     for i, mask in enumerate(masks):
-        close(outputs[f"arr_{i}"], numpy(layer(tokens(), mask=shown, attention_mask=mask)))
+        close(outputs[f"arr_{i}"], numpy(layer(tokens(), mask=is_token, attention_mask=mask)))
     close(outputs[f"arr_{len(masks)}"], numpy(layer(tokens(), mask=masks[-1])))
 
 
@@ -604,7 +613,7 @@ def test_learns_newswires():
     texts = [text.split() for text in table["text"][:2000]]
     names, labels = np.unique(table["label"][:2000], return_inverse=True)
     counts = Counter(word for text in texts[:1500] for word in text)
-    # 0 is padding, 1 any word that is not among the frequent ones.
+    # Id 0 is padding, and 1 is every word that is not frequent.
     words = {word: i for i, (word, _) in enumerate(counts.most_common(4998), 2)}
     ids = keras.utils.pad_sequences(
         [[words.get(word, 1) for word in text] for text in texts],
@@ -623,5 +632,10 @@ def test_learns_newswires():
     model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
     model.fit(ids[:1500], labels[:1500], epochs=2, batch_size=32, verbose=0)
     accuracy = model.evaluate(ids[1500:], labels[1500:], verbose=0)[1]
-    # The largest topic alone is 52 % of it.
+    # The most frequent class has 52 % of the texts.
     assert accuracy > 0.85
+
+
+def test_docstring_example_runs():
+    result = doctest.testmod(sys.modules["hyperagg.keras"])
+    assert result.attempted and not result.failed
