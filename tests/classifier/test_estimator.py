@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from sklearn.metrics import accuracy_score, f1_score
 import hyperagg
 from hyperagg.classifier.training import loop
 
+ROOT = Path(__file__).parents[2]
 SMALL = dict(d_model=32, epochs=8)
 TEXTS, LABELS = ["good film", "bad film", "fine film"] * 20, ["yes", "no", "yes"] * 20
 
@@ -181,6 +186,36 @@ def test_the_same_seed_gives_the_same_bits(r8, trained, threads):
         other = hyperagg.TextClassifier(**SMALL, threads=threads)
         other.fit(r8.train.texts[::4], r8.train.labels[::4], seed=seed)
         assert equal_parameters(other, trained) == same
+
+
+HASH_SEED_SCRIPT = """
+import zlib
+import numpy as np
+from hyperagg import TextClassifier
+
+rng = np.random.default_rng(0)
+texts = [" ".join(map(str, rng.integers(0, 50, 12))) for _ in range(200)]
+labels = [{name for name in ("a", "b", "c", "d") if rng.random() < 0.4} for _ in texts]
+weight = {"a": 2.0, "c": 0.5}
+clf = TextClassifier(d_model=8, epochs=3).fit(texts, labels, class_weight=weight)
+print([zlib.crc32(array.tobytes()) for array in clf.model_.arrays.values()])
+"""
+
+
+def test_the_hash_seed_changes_no_bit():
+    """A set of labels used to be taken in the order that the hash seed gave it."""
+    printed = set()
+    for hash_seed in "123":
+        done = subprocess.run(
+            [sys.executable, "-c", HASH_SEED_SCRIPT],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        printed.add(done.stdout)
+    assert len(printed) == 1
 
 
 def test_labels_keep_their_type(tmp_path):

@@ -112,12 +112,23 @@ class FusedTrainer:
 
         if self.threads > 1:
             work(0, 1, order[:0])  # compiles before any thread waits for one that failed to compile
+        gate, opened = threading.Event(), False
+
+        def wait_and_work(me: int) -> None:
+            gate.wait()
+            if opened:
+                work(me, self.threads, order)
+
         others = [
-            threading.Thread(target=work, args=(me, self.threads, order))
-            for me in range(1, self.threads)
+            threading.Thread(target=wait_and_work, args=(me,)) for me in range(1, self.threads)
         ]
-        for other in others:
-            other.start()
+        # If the system refuses a thread, the others must not wait for it at a barrier.
+        try:
+            for other in others:
+                other.start()
+            opened = True
+        finally:
+            gate.set()
         work(0, self.threads, order)
         for other in others:
             other.join()

@@ -79,7 +79,9 @@ def check_labeled_texts(
         if not multi_label:
             checked.append(_check_label(label, name))
         elif _is_collection(label):
-            checked.append(tuple(dict.fromkeys(_check_label(one, name) for one in label)))
+            own = list(dict.fromkeys(_check_label(one, name) for one in label))
+            # The order of a set of strings differs between processes.
+            checked.append(tuple(sorted(own, key=_sort_key) if isinstance(label, Set) else own))
         else:
             raise TypeError(
                 f"{name}: expected a list of labels, as in the rows before, got {_describe(label)}"
@@ -123,7 +125,7 @@ def unique_labels(labels: Labels) -> list[Label]:
     """Return the distinct labels, sorted: integers first, then strings."""
     given: Any = labels
     found: set[Label] = set(chain.from_iterable(given) if is_multi_label(labels) else given)
-    return sorted(found, key=lambda label: (isinstance(label, str), label))
+    return sorted(found, key=_sort_key)
 
 
 def encode_labels(labels: Labels, classes: Sequence[Label], name: str = "y") -> Ragged:
@@ -211,6 +213,10 @@ def summarize_labels(labels: Sequence[Label], maximum: int = 10) -> str:
 
 def _is_collection(label: object) -> bool:
     return isinstance(label, list | tuple | Set | np.ndarray)
+
+
+def _sort_key(label: Label) -> tuple[bool, Label]:
+    return isinstance(label, str), label
 
 
 def _all_of(values: list[Any], *types: type) -> bool:

@@ -189,6 +189,25 @@ def test_one_call_or_many_give_the_same_steps():
         np.testing.assert_allclose(array, whole.arrays[name], atol=1e-6, rtol=1e-5)
 
 
+def test_a_thread_that_cannot_start_raises_and_leaves_none_waiting(monkeypatch):
+    rows = make_rows([20] * 8)
+    data = LabeledDocuments(rows, make_targets(rows, multi_label=False))
+    train_step = TrainStep(make_model(), CONFIG, OBJECTIVES["single-label"], threads=3)
+    started, start = [], threading.Thread.start
+
+    def fail_the_second_time(thread):
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fail_the_second_time)
+    with pytest.raises(RuntimeError, match="start new thread"):
+        train_step.step(data, np.arange(8), 0.0, 0.5)
+    started[0].join(10)
+    assert not started[0].is_alive()
+
+
 @njit(nogil=True)
 def _meet(me, threads, arrivals, slots, rounds):
     """Each thread writes the round into its slot; all must see all slots before the next round."""
