@@ -70,7 +70,7 @@ def test_contributions_sum_to_the_logits_and_have_names(model, digits):
             assert "digit" in explanation.tokens["word"]
     with pytest.raises(ValueError, match="label='ten': expected one of one, two, zero"):
         explanation.for_label("ten")
-    first, second = model.explain(take(columns, slice(2)))
+    first, _ = model.explain(take(columns, slice(2)))
     np.testing.assert_array_equal(first.logits, model.explain(take(columns, slice(1)))[0].logits)
 
 
