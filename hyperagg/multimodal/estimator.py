@@ -17,6 +17,7 @@ from hyperagg._common.checkpoint import remove_checkpoint
 from hyperagg._common.hub import locate_model, push_folder
 from hyperagg._common.label_decoder import Label, LabelDecoder
 from hyperagg._common.metrics import classification_metrics
+from hyperagg._common.model_card import model_card
 from hyperagg._common.progress import progress_bar
 from hyperagg._common.split import train_validation_split
 from hyperagg._common.torch_trainer import TrainingHistory
@@ -433,12 +434,13 @@ class _MultimodalEstimator:
             best = scores[self.history_.best_epoch]
             facts = [*facts, f"{measure} on the validation rows: {best:.4f}"]
         name = type(self).__name__
-        summary = f"Predicts {predicts} from any of the columns {columns}. Trained with hyperagg."
-        usage = f"from hyperagg import {name}\n\nmodel = {name}.from_pretrained({title!r})"
-        facts = [*facts, f"fusion: {self.fusion}", f"parameters: {parameters:,}"]
-        listed = "\n".join(f"- {fact}" for fact in facts)
-        header = "---\nlibrary_name: hyperagg\n---"
-        return f"{header}\n# {title}\n\n{summary}\n\n{listed}\n\n```python\n{usage}\n```\n"
+        return model_card(
+            title,
+            f"Predicts {predicts} from any of the columns {columns}. Trained with hyperagg.",
+            {"tags": ["multimodal", "tabular"]},
+            [*facts, f"fusion: {self.fusion}", f"parameters: {parameters:,}"],
+            f"from hyperagg import {name}\n\nmodel = {name}.from_pretrained({title!r})",
+        )
 
     @classmethod
     def _from_saved(cls, saved: serialization.SavedModel) -> Self:
