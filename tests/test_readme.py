@@ -1,4 +1,4 @@
-"""What the README shows works."""
+"""The commands, code and tables of the README and of docs/ are correct."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 import hyperagg
 from hyperagg.cli import app
 from hyperagg.data.datasets.digits import Digits, Images
+from research.cli import app as research_app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-LONG = {"bench", "compare", "diffusion", "study", "tune"}
+LONG = {"bench", "compare", "diffusion", "study", "tune"}  # stopped as soon as they start
 
 
 def blocks(language):
@@ -26,11 +27,11 @@ def blocks(language):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with the files that the commands name, of real newswires."""
+    """A folder with the files that the commands name, made from real newswires."""
     import csv
 
     data = hyperagg.load_dataset("r8")
-    # Two classes, so that none is met in the test rows alone.
+    # Two classes, so that both occur in the training rows.
     known = [i for i, label in enumerate(data.train.labels) if label in ("earn", "acq")]
     picked = np.random.default_rng(0).permutation(known)[:600]
     for name, part in (
@@ -42,7 +43,7 @@ def folder(tmp_path, monkeypatch):
             writer = csv.writer(file)
             writer.writerow(["review", "stars"])
             writer.writerows([data.train.texts[i], data.train.labels[i]] for i in part)
-    # And one with a number and a picture in each row, which say nothing of the label.
+    # A table with a number and an image per row, both unrelated to the label.
     with (tmp_path / "items.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["review", "price", "photo", "stars"])
@@ -59,45 +60,49 @@ def test_commands(folder, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    # What trains for many minutes is stopped as soon as it begins; tests/studies runs the same
-    # functions on less data.
+    # Training that takes minutes stops at once; other tests run the same functions on less data.
     monkeypatch.setattr("hyperagg.classifier.compare.compare", stop)
     monkeypatch.setattr("research.studies.reuters.reuters", stop)
     monkeypatch.setattr("research.studies.deletion.deletion", stop)
-    monkeypatch.setattr("research.studies.ag_news.ag_news_source", stop)
+    monkeypatch.setattr("research.studies.ag_news.ag_news_original", stop)
     monkeypatch.setattr("research.studies.language_models.compare_language_models", stop)
     monkeypatch.setattr("research.studies.capacity.retrieval", stop)
     monkeypatch.setattr("research.studies.multimodal.run.run_part", stop)
     monkeypatch.setattr("research.studies.diffusion.compare_denoisers", stop)
     monkeypatch.setattr("hyperagg.diffusion.trainer.train_denoiser", stop)
     monkeypatch.setattr("hyperagg.classifier.tuning.search.tune", stop)
-    monkeypatch.setattr("research.benchmarks.bench_ops", stop)
+    monkeypatch.setattr("research.benchmarks.ops.bench_ops", stop)
     monkeypatch.setattr("research.benchmarks.language.bench_language", stop)
     monkeypatch.setattr("hyperagg.data.load_dataset", lambda name: r8)
     monkeypatch.setattr("hyperagg.data.load_corpus", lambda name: None)
     blank = Images(np.zeros((10, 28, 28), np.uint8), np.arange(10))
     monkeypatch.setattr(
         "hyperagg.data.datasets.digits.load_mnist",
-        lambda: Digits(blank, blank, "ten blank pictures"),
+        lambda: Digits(blank, blank, "ten blank images"),
     )
     commands = [line for block in blocks("bash") for line in block.splitlines() if line]
     assert len(commands) >= 5
     for line in commands:
         program, *arguments = shlex.split(line)
-        assert program == "hyperagg"
-        result = CliRunner().invoke(app, arguments)
-        wanted = 130 if arguments[0] in LONG else 0
-        assert result.exit_code == wanted, (line, result.output, result.exception)
+        if program == "python":
+            assert arguments[:2] == ["-m", "research"]
+            arguments, command_line = arguments[2:], research_app
+        else:
+            assert program == "hyperagg"
+            command_line = app
+        result = CliRunner().invoke(command_line, arguments)
+        expected = 130 if arguments[0] in LONG else 0
+        assert result.exit_code == expected, (line, result.output, result.exception)
     assert (folder / "model" / "config.json").exists()
     assert (folder / "model" / "cosines.png").exists()
 
 
 def test_python(folder, capsys):
     small = "--layers 1 --d-model 16 --vocab-size 300 --sequence-length 32 --max-steps 2 --out lm"
-    made = CliRunner().invoke(
+    trained = CliRunner().invoke(
         app, ["lm", "train", "reviews.csv", "--text", "review", *small.split()]
     )
-    assert made.exit_code == 0, made.output
+    assert trained.exit_code == 0, trained.output
     namespace: dict[str, object] = {}
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), namespace)
@@ -110,12 +115,12 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_tables_and_pictures_are_those_that_were_measured(page):
+def test_tables_and_figures_are_those_in_results(page):
     text = page.read_text("utf-8")
     for path, table in re.findall(r"<!-- table: (\S+) -->\n(.*?)<!-- /table -->", text, re.DOTALL):
         assert table.strip() == (ROOT / path).read_text("utf-8").strip(), path
-    for picture in re.findall(r"!\[.*?\]\((\S+)\)", text):
-        assert (page.parent / picture).exists()
+    for figure in re.findall(r"!\[.*?\]\((\S+)\)", text):
+        assert (page.parent / figure).exists()
 
 
 def test_the_readme_has_tables():

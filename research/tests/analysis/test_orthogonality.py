@@ -60,7 +60,7 @@ def test_every_dimension_has_an_untrained_embedding():
 def test_word_vectors_are_those_of_words():
     texts = ["crude petroleum rose", "the grain fell"] * 10
     classifier = hyperagg.TextClassifier(d_model=4, epochs=1).fit(texts, [0, 1] * 10)
-    vocabulary, table = classifier.tokenizer.vocabulary, classifier.model.embedding.detach().numpy()
+    vocabulary, table = classifier.tokenizer_.vocabulary, classifier.model_.embedding
     words = [i for i, entry in enumerate(vocabulary) if entry in " ".join(texts).split()]
     assert len(words) == 6 < len(vocabulary) - 1
     assert np.array_equal(classifier.word_vectors(), table[words])

@@ -28,7 +28,7 @@ def trained(small):
 
 
 def predict(trained, text):
-    p = trained.answers.probabilities(trained.logits([text]).astype(np.float64))[0]
+    p = trained.decoder.probabilities(trained.logits([text]).astype(np.float64))[0]
     return int(p.argmax()), p
 
 
@@ -38,7 +38,7 @@ def test_only_the_given_words_are_deleted(small, trained):
         e = trained.explain(text)
         deleted = rng.permutation(len(e.tokens))[:5]
         rest = without(text, e.spans, deleted)
-        spans = trained.tokenizer.align(rest).spans
+        spans = trained.tokenizer_.align(rest).spans
         assert [rest[a:b] for a, b in spans] == np.delete(np.array(e.tokens), deleted).tolist()
     assert without("a-b", [(0, 1), (1, 2), (2, 3)], np.array([1])) == "a b"
     assert without(text, e.spans, np.array([], int)) == text
@@ -68,7 +68,7 @@ def test_integrated_gradients_add_up_to_the_change_of_the_probability(small, tra
     for text in small.test.texts[:20]:
         c, p = predict(trained, text)
         parts = gradient_parts(trained, text, c, PATHS["integrated gradients"])
-        nothing = trained.answers.probabilities(trained.explain("").logits.astype(np.float64))
+        nothing = trained.decoder.probabilities(trained.explain("").logits.astype(np.float64))
         np.testing.assert_allclose(parts.sum(), p[c] - nothing[c], atol=2e-3)
 
 
