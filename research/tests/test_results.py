@@ -1,0 +1,74 @@
+"""The tables in results/ are those that the code writes for the committed results.json files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hyperagg._common.report import markdown_table
+from hyperagg.classifier import compare
+from research.benchmarks import diffusion as bench_diffusion
+from research.benchmarks import language_page, ops_page, text_page
+from research.benchmarks import multimodal as bench_multimodal
+from research.studies import ag_news, capacity, capacity_tasks, deletion, diffusion
+from research.studies.accuracy import accuracy_table
+from research.studies.language_models import language_models_table
+from research.studies.multimodal import digits, reviews, subsets, unimodal
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+def comparison_table(results: dict[str, Any]) -> str:
+    return markdown_table(compare._columns(results), compare._cells(results))
+
+
+def deletion_table(results: dict[str, Any]) -> str:
+    return "\n".join(
+        markdown_table(deletion._columns(title), deletion._cells(results[unit]))
+        for unit, title in deletion.UNITS.items()
+    )
+
+
+def tables() -> Iterator[tuple[str, Callable[[Any], str]]]:
+    yield "r52/table.md", comparison_table
+    yield "reuters-modapte/table.md", comparison_table
+    yield "accuracy/table.md", accuracy_table
+    yield "ag-news-original/table.md", ag_news.ag_news_page
+    for name in ("table.md", "agreement.md", "vocabulary.md"):
+        yield f"capacity/{name}", lambda r, name=name: capacity.retrieval_tables(r)[name]
+    yield "capacity/tasks/table.md", lambda r: capacity_tasks.task_tables(r)["table.md"]
+    yield "capacity/tasks/needed.md", lambda r: capacity_tasks.task_tables(r)["needed.md"]
+    yield "capacity/dimensions/table.md", lambda r: capacity_tasks.task_tables(r)["table.md"]
+    yield "deletion/table.md", deletion_table
+    yield "diffusion/table.md", diffusion.denoisers_table
+    yield "diffusion/speed/table.md", bench_diffusion.speed_table
+    for path in sorted(RESULTS.glob("lm-*")):
+        yield f"{path.name}/table.md", language_models_table
+    yield "lm/README.md", language_page._page
+    yield "lm/training.md", language_page.training_table
+    yield "lm/decoding.md", language_page.decoding_table
+    yield "ops/README.md", ops_page._page
+    yield "ops/table.md", ops_page.ops_table
+    yield "text/README.md", text_page._page
+    yield "text/table.md", text_page.text_table
+    yield "multimodal/digits/digits.md", digits.digits_table
+    yield "multimodal/digits/unimodal.md", unimodal.unimodal_table
+    yield "multimodal/reviews/reviews.md", reviews.reviews_table
+    yield "multimodal/subsets/subsets.md", subsets.subsets_table
+    yield "multimodal/speed/speed.md", bench_multimodal.speed_table
+
+
+@pytest.mark.parametrize(("path", "table"), list(tables()), ids=lambda value: str(value))
+def test_table(path: str, table: Callable[[Any], str]) -> None:
+    file = RESULTS / path
+    results = json.loads((file.parent / "results.json").read_text("utf-8"))
+    assert file.read_text("utf-8") == table(results)
+
+
+def test_the_deletion_page_contains_its_table() -> None:
+    folder = RESULTS / "deletion"
+    assert (folder / "table.md").read_text("utf-8") in (folder / "README.md").read_text("utf-8")
