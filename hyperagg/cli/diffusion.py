@@ -58,9 +58,10 @@ def train(
 
     Ctrl-C writes a checkpoint; the same command with --resume continues from it.
     """
+    # The first import names the extra if a package is missing.
+    from hyperagg.diffusion import Denoiser, TrainingConfig, train_denoiser  # isort: skip
     import torch
 
-    from hyperagg.diffusion import Denoiser, TrainingConfig, train_denoiser
     from hyperagg.diffusion.trainer import checkpoint_path, write_metadata
 
     config = TrainingConfig(
@@ -128,10 +129,11 @@ def sample(
     """Generate images and write them to one file, arranged as a grid."""
     import math
 
+    # The first import names the extra if a package is missing.
+    from hyperagg.diffusion import load_pipeline  # isort: skip
     import torch
 
     from hyperagg._common.progress import progress_bar
-    from hyperagg.diffusion import load_pipeline
     from hyperagg.diffusion.image_grid import (
         check_image_path,
         image_grid,

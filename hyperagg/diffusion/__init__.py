@@ -5,11 +5,12 @@ from __future__ import annotations
 try:
     import accelerate as _accelerate  # noqa: F401
     import diffusers as _diffusers  # noqa: F401
+    import jaxtyping as _jaxtyping  # noqa: F401
     import PIL as _pillow  # noqa: F401
     import torch as _torch  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        f"hyperagg.diffusion requires {error.name}; pip install 'hyperagg[diffusion]'"
+        f"hyperagg.diffusion requires {error.name}: pip install 'hyperagg[diffusion]'"
     ) from error
 
 from hyperagg.diffusion.model import Denoiser

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.checkpoint import remove_checkpoint
+from hyperagg._common.model_card import model_card
 from hyperagg._common.progress import progress_bar
 from hyperagg._common.torch_trainer import TorchTrainer, isolated_accelerator, warmup_cosine
 from hyperagg._common.validation import check_bool, check_integer, check_real
@@ -274,14 +275,19 @@ def write_metadata(
         source: name of the data.
     """
     denoiser = result.pipeline.denoiser
-    card = (
-        "---\nlibrary_name: diffusers\npipeline_tag: unconditional-image-generation\n---\n\n"
-        f"Generates images of {len(result.pipeline.labels)} classes. A denoiser with "
-        f"{denoiser.num_parameters():,} parameters and the mixer {denoiser.config.mixer}, "
-        f"trained with hyperagg on {source}.\n\n"
-        "```python\nfrom hyperagg.diffusion import DenoiserPipeline\n\n"
-        'pipeline = DenoiserPipeline.from_pretrained("FOLDER")\n'
-        "pipeline([0, 1, 2]).images[0].show()\n```\n"
+    card = model_card(
+        folder.resolve().name,
+        f"A diffusion model that generates images, trained with hyperagg on {source}.",
+        {"library_name": "diffusers", "pipeline_tag": "unconditional-image-generation"},
+        [
+            f"classes: {len(result.pipeline.labels):,}",
+            f"image size: {denoiser.config.sample_size} × {denoiser.config.sample_size}",
+            f"mixer: {denoiser.config.mixer}",
+            f"parameters: {denoiser.num_parameters():,}",
+        ],
+        "from hyperagg.diffusion import DenoiserPipeline\n\n"
+        f"pipeline = DenoiserPipeline.from_pretrained({folder.resolve().name!r})\n"
+        "pipeline([0, 1]).images[0].show()",
     )
     results = {
         "data": source,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
@@ -87,3 +89,18 @@ def test_errors_take_one_line_and_write_nothing(
     lines = done.err.strip().splitlines()
     assert done.code == 2 and message in lines[-1]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("package", ["torch", "diffusers"])
+@pytest.mark.parametrize("command", [["train", "mnist"], ["sample", "model"]])
+def test_a_missing_package_is_one_line_that_names_the_extra(package, command, tmp_path):
+    code = (
+        f"import sys\nsys.modules[{package!r}] = None\n"
+        f"sys.argv = ['hyperagg', 'diffusion', *{command}]\n"
+        "from hyperagg.cli import main\nmain()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=300
+    )
+    expected = f"hyperagg.diffusion requires {package}: pip install 'hyperagg[diffusion]'"
+    assert done.returncode == 2 and done.stderr == f"hyperagg: {expected}\n"

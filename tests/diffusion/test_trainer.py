@@ -117,7 +117,8 @@ def test_color_images_class_names_and_metadata(color, tmp_path):
     write_metadata(tmp_path, result, config, "noise")
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["training_config"]["steps"] == 2 and results["loss"][-1][0] == 2
-    assert "Generates images of 2 classes" in (tmp_path / "README.md").read_text()
+    card = (tmp_path / "README.md").read_text()
+    assert 'library_name: "diffusers"' in card and "- classes: 2\n" in card
 
 
 @pytest.mark.parametrize(
