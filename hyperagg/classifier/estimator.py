@@ -36,7 +36,7 @@ from hyperagg.classifier.interop.fasttext import read_fasttext, read_vectors
 from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.pooling import Pooling
 from hyperagg.classifier.predictor import Predictor, encode
-from hyperagg.classifier.quantization import most_important_tokens, round_to_int8
+from hyperagg.classifier.quantization import most_important_tokens, pack, round_to_int8
 from hyperagg.classifier.streaming import StreamingDocument
 from hyperagg.classifier.training.feature_scaling import feature_scales
 from hyperagg.classifier.training.labels import (
@@ -565,7 +565,7 @@ class TextClassifier:
             raise ValueError(f"{folder}: is a file; expected the name of a folder")
         arrays = dict(self.model_.arrays)
         if self._scales is not None:
-            arrays |= serialization.pack(arrays.pop("embedding"), self._scales)
+            arrays |= pack(arrays.pop("embedding"), self._scales)
         serialization.write(
             folder,
             self.config,

@@ -6,7 +6,10 @@ import numpy as np
 
 from hyperagg.classifier.model import ClassifierModel
 
-__all__ = ["most_important_tokens", "round_to_int8"]
+__all__ = ["INT8", "SCALES", "most_important_tokens", "pack", "round_to_int8", "unpack"]
+
+# The names of the tensors that a quantized embedding is saved as.
+INT8, SCALES = "embedding.int8", "embedding.scales"
 
 
 def most_important_tokens(
@@ -34,3 +37,13 @@ def round_to_int8(rows: np.ndarray) -> np.ndarray:
     np.rint(rows, out=rows)
     rows *= scales[:, None]
     return scales
+
+
+def pack(rows: np.ndarray, scales: np.ndarray) -> dict[str, np.ndarray]:
+    """Return rows that are integer multiples of their scales as 8-bit integers and scales."""
+    return {INT8: np.rint(rows / scales[:, None]).astype(np.int8), SCALES: scales}
+
+
+def unpack(integers: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Return the float32 rows that `pack` got."""
+    return integers * scales[:, None]

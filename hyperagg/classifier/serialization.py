@@ -28,12 +28,12 @@ from hyperagg.classifier.config import ClassifierConfig
 from hyperagg.classifier.history import History
 from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.pooling import NUM_BLOCKS
+from hyperagg.classifier.quantization import INT8, SCALES, unpack
 from hyperagg.classifier.training.labels import ClassWeight, check_class_weight
 from hyperagg.text import Tokenizer, read_tokenizer, register_tokenizer
 
-__all__ = ["INT8", "SCALES", "SavedClassifier", "pack", "read", "write"]
+__all__ = ["SavedClassifier", "read", "write"]
 
-INT8, SCALES = "embedding.int8", "embedding.scales"
 FORMAT, FORMAT_VERSION = "hyperagg.TextClassifier", 3
 
 _MAX_CONFIG_BYTES = 2**28
@@ -142,11 +142,6 @@ def read(
     with raise_as_corrupt(path, "tokenizer.json"):
         tokenizer = read_tokenizer((path / "tokenizer.json").read_text(encoding="utf-8"))
     return SavedClassifier(path, config, decoder, class_weight, history, tokenizer)
-
-
-def pack(rows: np.ndarray, scales: np.ndarray) -> dict[str, np.ndarray]:
-    """Return rows that are integer multiples of their scales as 8-bit integers and scales."""
-    return {INT8: np.rint(rows / scales[:, None]).astype(np.int8), SCALES: scales}
 
 
 def _read_fasttext_tokenizer(text: str) -> Tokenizer:
@@ -268,7 +263,7 @@ def _read_arrays(
         if integers.dtype != np.int8 or integers.ndim != 2 or scales.shape != integers.shape[:1]:
             raise ValueError(f"tensors {INT8} and {SCALES} do not match each other")
         scales = _as_float32(SCALES, scales, scales.shape)
-        arrays["embedding"] = integers * scales[:, None]
+        arrays["embedding"] = unpack(integers, scales)
     for name in arrays:
         if name not in shapes:
             raise ValueError(f"tensor {shorten(name)} does not belong to this model")

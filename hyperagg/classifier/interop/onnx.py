@@ -43,7 +43,7 @@ import numpy as np
 
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.label_decoder import LabelDecoder
-from hyperagg.classifier import serialization as model_folder
+from hyperagg.classifier import quantization
 from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.pooling import position_blocks
 
@@ -105,9 +105,9 @@ def build(
     """
     arrays = dict(model.arrays)
     if scales is not None:
-        packed = model_folder.pack(model.embedding, scales)
-        arrays["embedding"] = packed[model_folder.INT8]
-        arrays["scales"] = packed[model_folder.SCALES]
+        packed = quantization.pack(model.embedding, scales)
+        arrays["embedding"] = packed[quantization.INT8]
+        arrays["scales"] = packed[quantization.SCALES]
     size = sum(array.nbytes for array in arrays.values())
     if size > _MAX_BYTES:
         raise ValueError(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from hyperagg._numba.simd import VECTOR_WIDTH, aligned_empty, pad_to_vector
+from hyperagg.classifier.kernels.scoring import ModelArrays
 from hyperagg.classifier.kernels.train_step import (
     CHANNEL_GROUPS,
     MICROBATCH,
@@ -18,43 +19,44 @@ from hyperagg.classifier.kernels.train_step import (
     Workspace,
     train_documents,
 )
-from hyperagg.classifier.model import ClassifierModel
 
 __all__ = ["Batch", "FusedTrainer", "StepConfig"]
+
+_TABLES = "embedding", "positions", "weight", "bias"
 
 
 class FusedTrainer:
     """Trains a copy of the parameters of a classifier.
 
     Args:
-        model: the initial parameters.
+        initial: the initial parameters.
         threads: the maximum number of threads; the weights do not depend on it.
 
     Numerics: float32. Memory: the parameters once more, and V numbers for each thread.
     """
 
-    def __init__(self, model: ClassifierModel, threads: int = 1) -> None:
-        self.channels, self.harmonic = model.positions.shape[1], model.pooling == "harmonic"
+    def __init__(self, initial: ModelArrays, threads: int = 1) -> None:
+        self.channels, self.harmonic = initial.positions.shape[1], initial.harmonic
         self.threads = max(1, min(threads, CHANNEL_GROUPS))
         # In vectors; the last one may be padded with zeros.
         num_vectors = -(-self.channels // VECTOR_WIDTH)
         self._boundaries = np.arange(CHANNEL_GROUPS + 1) * num_vectors // CHANNEL_GROUPS
-        self.load(model, {name: np.zeros(len(array)) for name, array in model.arrays.items()})
+        self.load(initial, {name: np.zeros(len(getattr(initial, name))) for name in _TABLES})
 
-    def load(self, model: ClassifierModel, state: Mapping[str, np.ndarray]) -> None:
+    def load(self, arrays: ModelArrays, state: Mapping[str, np.ndarray]) -> None:
         """Continue from these parameters and the accumulated mean squared gradients of each row."""
         self._parameters = []
         for me in range(self.threads):
             channels = self._channels(me)
             self._parameters.append(
                 Parameters(
-                    pad_to_vector(model.embedding[:, channels]),
+                    pad_to_vector(arrays.embedding[:, channels]),
                     _aligned_copy(state["embedding"]),
-                    pad_to_vector(model.positions[:, channels]),
+                    pad_to_vector(arrays.positions[:, channels]),
                     _aligned_copy(state["positions"]),
-                    pad_to_vector(model.weight[:, channels]),
+                    pad_to_vector(arrays.weight[:, channels]),
                     _aligned_copy(state["weight"]),
-                    _aligned_copy(model.bias),
+                    _aligned_copy(arrays.bias),
                     _aligned_copy(state["bias"]),
                 )
             )
@@ -62,15 +64,14 @@ class FusedTrainer:
     @property
     def state(self) -> dict[str, np.ndarray]:
         """The accumulated mean squared gradients of the rows of each array, by its name."""
-        names = "embedding", "positions", "weight", "bias"
-        return dict(zip(names, self._parameters[0][1::2]))
+        return dict(zip(_TABLES, self._parameters[0][1::2]))
 
-    def write_to(self, model: ClassifierModel) -> None:
-        """Copy the trained parameters into the arrays of a model."""
-        model.bias[:] = self._parameters[0].bias
+    def write_to(self, arrays: ModelArrays) -> None:
+        """Copy the trained parameters into these arrays."""
+        arrays.bias[:] = self._parameters[0].bias
         for me, parameters in enumerate(self._parameters):
             for name in ("embedding", "positions", "weight"):
-                target = model.arrays[name][:, self._channels(me)]
+                target = getattr(arrays, name)[:, self._channels(me)]
                 target[:] = getattr(parameters, name)[:, : target.shape[1]]
 
     def train(

@@ -80,7 +80,7 @@ class TrainStep:
         if lr_scale is None:
             lr_scale = np.ones(len(model.embedding))
         self.lr_scale = lr_scale.astype(np.float32)
-        self._trainer = FusedTrainer(model, threads)
+        self._trainer = FusedTrainer(model.kernel_arguments, threads)
         self._batch: tuple[LabeledDocuments, Batch] | None = None
 
     def step(self, data: LabeledDocuments, order: np.ndarray, begin: float, end: float) -> float:
@@ -105,7 +105,7 @@ class TrainStep:
 
     def sync_to_model(self) -> None:
         """Write the parameters to the model; until then it may lack the last steps."""
-        self._trainer.write_to(self.model)
+        self._trainer.write_to(self.model.kernel_arguments)
 
     def optimizer_state(self) -> dict[str, np.ndarray]:
         """Return all that a step depends on besides the parameters of the model."""
@@ -113,7 +113,7 @@ class TrainStep:
 
     def load_optimizer_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from this state and from the present parameters of the model."""
-        self._trainer.load(self.model, state)
+        self._trainer.load(self.model.kernel_arguments, state)
 
     def _prepare(self, data: LabeledDocuments) -> Batch:
         if self.model.pooling == "harmonic":
