@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Write files atomically: a reader sees the whole file or none of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["atomic_write"]
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the place of `path` if the block ends well."""
+    """Yield a path to write to in the folder of `path`, which it replaces if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
@@ -22,7 +22,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield draft
         with draft.open("rb") as file:
             os.fsync(file.fileno())
-        draft.chmod(0o644)  # mkstemp makes files that only their owner can read
+        draft.chmod(0o644)  # mkstemp creates files that only their owner can read
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""hyperagg data: which data sets there are, fetching one, looking into one."""
+"""hyperagg data: list, download and show data sets."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="List, fetch and look into data sets.",
+    help="List, download and show data sets.",
     epilog="Example: hyperagg data list",
 )
 
-Name = Annotated[str, typer.Argument(help="A name that `hyperagg data list` shows.")]
+Name = Annotated[str, typer.Argument(help="The name of a data set, from `hyperagg data list`.")]
 
 
 @app.command("list", epilog="Example: hyperagg data list")
 def list_all() -> None:
-    """Show every data set, its size and where it would be found now."""
+    """List the data sets with their sizes, and where each would be read from now."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "train", "test", "what it is", "found now", "terms")
+    table = Table("name", "train", "test", "description", "location", "terms")
     for listing in list_datasets():
         train, test = (f"{rows:,}" for rows in listing.rows)
-        cells = (listing.name, train, test, listing.about, listing.found, listing.terms)
+        cells = (listing.name, train, test, listing.description, listing.location, listing.terms)
         table.add_row(*(plain(cell) for cell in cells))
     Console().print(table)
 
 
 @app.command(epilog="Example: hyperagg data get r52")
 def get(name: Name) -> None:
-    """Fetch a data set into the cache, unless it is on this machine already."""
+    """Download a data set into the cache, unless it is already on this machine."""
     from rich.console import Console
 
     Console().print(summary(load_dataset(name)))
@@ -48,9 +48,9 @@ def get(name: Name) -> None:
 @app.command(epilog="Example: hyperagg data show r52 --rows 3")
 def show(
     name: Name,
-    rows: Annotated[int, typer.Option(min=0, help="How many training rows to show.")] = 5,
+    rows: Annotated[int, typer.Option(min=0, help="The number of training rows to show.")] = 5,
 ) -> None:
-    """Show the first rows of a data set and how many documents each class has."""
+    """Show the first rows of a data set and the number of documents per class."""
     from rich.console import Console
     from rich.table import Table
 
@@ -58,27 +58,28 @@ def show(
     console = Console()
     console.print(summary(data))
 
-    first = Table("label", "text", title="first training rows" if rows else None)
+    first = Table("label", "text", title="First training rows" if rows else None)
     for label, text in list(zip(data.train.labels, data.train.texts, strict=True))[:rows]:
-        own = label if isinstance(label, str) else ", ".join(label)
-        first.add_row(plain(own), plain(text, 200))
+        joined = label if isinstance(label, str) else ", ".join(label)
+        first.add_row(plain(joined), plain(text, 200))
     if rows:
         console.print(first)
 
     train, test = (Counter(each_label(split.labels)) for split in (data.train, data.test))
-    classes = Table("class", "train", "test", title="classes, the largest first")
+    classes = Table("class", "train", "test", title="Classes by number of training documents")
     for label in sorted(train | test, key=lambda one: (-train[one], one)):
         classes.add_row(plain(label), f"{train[label]:,}", f"{test[label]:,}")
     console.print(classes)
 
 
 def each_label(labels: Labels) -> Iterator[str]:
+    """Yield every label of every document."""
     for label in labels:
         yield from (label,) if isinstance(label, str) else label
 
 
 def summary(data: Dataset) -> Text:
-    """Name, source, rows and terms, a line each."""
+    """Return the name and rows, the source and the terms of a data set on one line each."""
     from rich.text import Text
 
     sizes = {"train": data.train, "test": data.test, "validation": data.validation}
@@ -90,7 +91,7 @@ def summary(data: Dataset) -> Text:
 
 
 def plain(cell: str, limit: int = 200) -> Text:
-    """One line without markup or control characters: data may hold what would move the cursor."""
+    """Return a cell as one line without markup, and without characters that move the cursor."""
     from rich.text import Text
 
     line = " ".join(cell[: 2 * limit].split())

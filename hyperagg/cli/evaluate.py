@@ -33,27 +33,27 @@ def evaluate(
         return
     from hyperagg.classifier.estimator import TextClassifier
     from hyperagg.classifier.training.labels import is_multi_label
-    from hyperagg.data.readers.columns import Wanted, listed
+    from hyperagg.data.readers.columns import ColumnSpec, join_quoted
     from hyperagg.data.readers.errors import quote
     from hyperagg.data.readers.files import display_name, read_columns
 
     classifier = TextClassifier.from_pretrained(model)
     # Rather than read_file, because this knows what the file's rows are called.
-    wanted = Wanted(display_name(file), text, label, label_separator=label_separator)
-    rows = read_columns(file, wanted, format)
+    spec = ColumnSpec(display_name(file), text, label, label_separator=label_separator)
+    rows = read_columns(file, spec, format)
     labels = classifier.parse_labels(rows.labels or [])
     known = set(classifier.classes_)
     if is_multi_label(labels) != classifier.multi_label_:
         has, learned = "one label", "several"
         if is_multi_label(labels):
             has, learned = learned, has
-        raise wanted.error(f"has {has} a row, but {model} learned {learned}")
+        raise spec.error(f"has {has} a row, but {model} learned {learned}")
     for i, own in enumerate(labels):
         for one in own if isinstance(own, tuple) else (own,):
             if one not in known:
-                raise wanted.error(
-                    f"{rows.place(i)}: label {quote(str(one))} was not there in training; the "
-                    f"labels are {listed([str(name) for name in classifier.classes_])}"
+                raise spec.error(
+                    f"{rows.row_name(i)}: label {quote(str(one))} was not there in training; the "
+                    f"labels are {join_quoted([str(name) for name in classifier.classes_])}"
                 )
     scores = classifier.evaluate(rows.texts, labels)
     if json:

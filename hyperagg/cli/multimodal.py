@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyperagg.cli.options import output_folder, say
-from hyperagg.data.readers.columns import count
+from hyperagg.data.readers.columns import pluralize
 from hyperagg.data.readers.errors import quote
 from hyperagg.data.readers.table import Table, read_table
 
@@ -165,7 +165,7 @@ def _targets(table: Table, label: str, regression: bool) -> list[Any]:
     targets: list[Any] = table.numbers(label) if regression else table.categories(label)
     for i, target in enumerate(targets):
         if target is None:
-            missing = count(sum(one is None for one in targets), "row")
+            missing = pluralize(sum(one is None for one in targets), "row")
             raise table.error(
                 i,
                 f"{quote(label)} is empty ({missing} of {len(table):,}); give it a label, or "

@@ -66,7 +66,7 @@ def read_cells(X: Any, kinds: Mapping[str, str], required: Iterable[str] = ()) -
         raise ValueError(f"X: expected at least one of the columns {_listed(kinds)}")
     if isinstance(X, Table):
         columns = {name: _READERS[kinds[name]](X, name) for name in known}
-        return Cells(columns, len(X), lambda row: f"{X.name}: {X.place(row)}")
+        return Cells(columns, len(X), lambda row: f"{X.name}: {X.row_name(row)}")
     given = {name: X[name] for name in known}
     if isinstance(X, Mapping) and _is_row(given, kinds):
         return Cells({name: [cell] for name, cell in given.items()}, 1, "row {}".format, True)

@@ -327,14 +327,14 @@ def read_tokenizer(text: str) -> Tokenizer:
     try:
         description = json.loads(text)
     except RecursionError as error:
-        raise ValueError("tokenizer.json: the JSON is nested too deeply") from error
+        raise ValueError("the JSON of the tokenizer is nested too deeply") from error
     if not isinstance(description, dict):
-        raise ValueError("tokenizer.json: expected a JSON object")
+        raise ValueError("tokenizer: expected a JSON object")
     if "kind" in description:
         kind = description["kind"]
         if not isinstance(kind, str) or kind not in _readers:
             known = ", ".join(map(repr, sorted(_readers))) or "no kind (none is registered)"
-            raise ValueError(f"tokenizer.json: kind={kind!r}: expected {known}")
+            raise ValueError(f"tokenizer: kind={kind!r}: expected {known}")
         return _readers[kind](text)
     vocabulary = _word_vocabulary(description)
     if vocabulary is not None:
@@ -349,7 +349,7 @@ def read_tokenizer(text: str) -> Tokenizer:
     try:
         backend = Backend.from_str(text)
     except Exception as error:  # the library raises plain Exceptions
-        raise ValueError(f"tokenizer.json: not a tokenizer ({error})") from error
+        raise ValueError(f"not a tokenizer of the tokenizers library ({error})") from error
     return HubTokenizer(backend)
 
 
@@ -369,8 +369,8 @@ def _by_id(vocabulary: dict[str, int]) -> list[str]:
     try:
         ids = np.fromiter(vocabulary.values(), dtype=np.int64, count=len(entries))
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError("tokenizer.json: vocab: expected an integer id per entry") from error
+        raise ValueError("vocab: expected an integer id per entry") from error
     order = ids.argsort(kind="stable")
     if not np.array_equal(ids[order], np.arange(len(entries))):
-        raise ValueError(f"tokenizer.json: vocab: expected the ids 0 to {len(entries) - 1}")
+        raise ValueError(f"vocab: expected the ids 0 to {len(entries) - 1}")
     return entries if (np.diff(ids) > 0).all() else [entries[i] for i in order]

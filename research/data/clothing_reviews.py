@@ -67,7 +67,7 @@ def load_clothing_reviews() -> ClothingReviews:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    own = store.own_directory()
+    own = store.data_directory()
     path = None if own is None else own / NAME / "train.parquet"
     if path is None or not path.is_file():
         raise DataError(

@@ -227,7 +227,7 @@ def test_weights_of_another_model_are_one_line(model, dropped, added, message, t
             ("train", "TEXTS", "--learning-rate", "-1"),
             "learning_rate=-1.0: expected a finite number > 0",
         ),
-        (("train", "wikitex"), "no data set 'wikitex'"),
+        (("train", "wikitex"), "data set 'wikitex'"),
         (("train", "nowhere.txt"), "nowhere.txt: there is no such file"),
         (("train", "TEXTS", "--tokenizer", "letters"), "letters: tokenizer.json not found"),
         (

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,15 +15,17 @@ from hyperagg.text import (
     Ragged,
     WordTokenizer,
     read_tokenizer,
+    register_tokenizer,
     scan,
+    tokenizers,
 )
 from hyperagg.text.hash_table import count_hashes
 
-# Surrogates are no text: UTF-8 cannot hold them.
+# UTF-8 cannot encode surrogates.
 texts = st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=6)
 
 
-def cut(tokenizer, text):
+def tokens_of(tokenizer, text):
     return [tokenizer.vocabulary[i] for i in tokenizer.encode([text]).token_ids]
 
 
@@ -29,23 +33,23 @@ def cut(tokenizer, text):
 def test_the_scan_is_the_regular_expression(given_texts):
     tokenizer = WordTokenizer.train(given_texts)
     for text in given_texts:
-        assert cut(tokenizer, text) == WORD_PATTERN.findall(text.lower())
+        assert tokens_of(tokenizer, text) == WORD_PATTERN.findall(text.lower())
 
 
 def test_cases_by_hand():
     text = "Don't  stop_me — “naïve” CAFÉ\u00a0№5, 東京。\tx1\n\x1cy"
     want = "don ' t stop_me — “ naïve ” café № 5 , 東京 。 x1 y".split()  # noqa: SIM905
-    assert cut(WordTokenizer.train([text]), text) == want
+    assert tokens_of(WordTokenizer.train([text]), text) == want
 
 
-def test_vocabulary_is_by_falling_use_then_first_appearance():
+def test_vocabulary_is_ordered_by_frequency_then_first_appearance():
     tokenizer = WordTokenizer.train(["b a", "c a b", "c d"])
     assert tokenizer.vocabulary == [UNKNOWN, "b", "a", "c", "d"]
     assert WordTokenizer.train(["b a", "c a b"], max_words=2).vocabulary == [UNKNOWN, "b", "a"]
     assert WordTokenizer.train(["b a", "c a b"], min_count=2).vocabulary == [UNKNOWN, "b", "a"]
 
 
-def test_unknown_words_are_id_0():
+def test_unknown_words_have_id_0():
     tokenizer = WordTokenizer.train(["one two"])
     assert tokenizer.encode(["two zwei one", ""]).token_ids.tolist() == [2, 0, 1]
     assert WordTokenizer([UNKNOWN]).encode(["a b"]).token_ids.tolist() == [0, 0]
@@ -54,8 +58,8 @@ def test_unknown_words_are_id_0():
 
 
 @given(texts, st.sampled_from([0, 1000]))
-def test_tokenizer_json_keeps_the_vocabulary(given_texts, grams):
-    tokenizer = WordTokenizer.train(given_texts, max_ngrams=grams)
+def test_tokenizer_json_keeps_the_vocabulary(given_texts, max_ngrams):
+    tokenizer = WordTokenizer.train(given_texts, max_ngrams=max_ngrams)
     again = read_tokenizer(tokenizer.to_json())
     assert isinstance(again, WordTokenizer)
     assert again.vocabulary == tokenizer.vocabulary
@@ -63,8 +67,8 @@ def test_tokenizer_json_keeps_the_vocabulary(given_texts, grams):
     assert ids.tolist() == tokenizer.encode(given_texts).token_ids.tolist()
 
 
-def grams_of(text):
-    """Words, each followed by its grams, in the plainest Python."""
+def ngrams_of(text):
+    """Words, each followed by its n-grams, in plain Python."""
     out, words = [], WORD_PATTERN.findall(text.lower())
     for i, word in enumerate(words):
         out.append(word)
@@ -76,22 +80,22 @@ def grams_of(text):
 
 
 @given(texts)
-def test_grams_are_pairs_beginnings_and_endings(given_texts):
+def test_ngrams_are_bigrams_prefixes_and_suffixes(given_texts):
     tokenizer = WordTokenizer.train(given_texts, max_ngrams=10_000)
     for text in given_texts:
-        assert cut(tokenizer, text) == grams_of(text)
+        assert tokens_of(tokenizer, text) == ngrams_of(text)
 
 
-def test_unknown_grams_are_left_out():
+def test_unknown_ngrams_are_left_out():
     tokenizer = WordTokenizer.train(["crude petroleum rose"], max_ngrams=10)
-    assert cut(tokenizer, "petrol rose") == ["[UNK]", "petro*", "rose"]
-    known = cut(tokenizer, "petroleum rose")
+    assert tokens_of(tokenizer, "petrol rose") == ["[UNK]", "petro*", "rose"]
+    known = tokens_of(tokenizer, "petroleum rose")
     assert known == ["petroleum", "petro*", "*eum", "rose", "petroleum rose"]
     few = WordTokenizer.train(["a b c", "a b"], max_ngrams=1)
     assert few.vocabulary == [UNKNOWN, "a", "b", "c", "a b"]
 
 
-def test_a_tally_counts_more_than_one_chunk_of_hashes():
+def test_counts_of_more_than_one_chunk_of_hashes():
     rng = np.random.default_rng(0)
     hashes = rng.integers(0, 200_000, 700_000).astype(np.uint64)
     counts, firsts = count_hashes(hashes)
@@ -102,7 +106,7 @@ def test_a_tally_counts_more_than_one_chunk_of_hashes():
     assert np.array_equal(firsts[order], np.flatnonzero(hashes > 0)[first])
 
 
-def test_the_tokenizers_library_reads_it_alike():
+def test_the_tokenizers_library_gives_the_same_ids():
     text = "Shares rose 3.5%, said Müller & Co. (NYSE: MUE)"
     tokenizer = WordTokenizer.train([text])
     hub = HubTokenizer(Backend.from_str(tokenizer.to_json()))
@@ -129,7 +133,7 @@ def test_ragged_rows(rows, data):
     assert ragged.padded(4, front=True).tolist() == [([0] * 4 + row[-4:])[-4:] for row in rows]
 
 
-def test_many_texts_are_cut_by_threads_as_one_by_one(monkeypatch):
+def test_threads_give_the_ids_of_each_text_alone(monkeypatch):
     rng = np.random.default_rng(0)
     words = np.array(["petroleum", "a", "été", "rose,", "1986", "İ", "x-y"])
     many = [" ".join(rng.choice(words, n)) for n in rng.integers(0, 9, 500)]
@@ -140,3 +144,49 @@ def test_many_texts_are_cut_by_threads_as_one_by_one(monkeypatch):
     assert parted.vocabulary == alone.vocabulary
     got = parted.encode(many)
     assert [part.tolist() for part in np.split(got.token_ids, got.cu_seqlens[1:-1])] == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "expected a JSON object"),
+        ('{"kind": "nothing"}', "kind='nothing': expected"),
+        ('{"kind": []}', "kind="),
+        ("[" * 100_000, "nested too deeply"),
+        ("no JSON", "Expecting value"),
+        ("{}", "not a tokenizer of the tokenizers library"),
+    ],
+)
+def test_read_tokenizer_refuses_other_files(text, message):
+    with pytest.raises(ValueError, match=message):
+        read_tokenizer(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"b": 3}, "expected the ids 0 to 2"),
+        ({"b": 1}, "expected the ids 0 to 2"),
+        ({"b": "x"}, "expected an integer id"),
+        ({"b": 2**70}, "expected an integer id"),
+        ({"[UNK]": 1, "a": 0}, "as the first entry, got 'a'"),
+    ],
+)
+def test_a_vocabulary_has_one_entry_per_id(change, message):
+    description = json.loads(WordTokenizer([UNKNOWN, "a", "b"]).to_json())
+    description["model"]["vocab"].update(change)
+    with pytest.raises(ValueError, match=message):
+        read_tokenizer(json.dumps(description))
+
+
+def test_tokenizer_json_is_what_the_tokenizers_library_writes():
+    tokenizer = WordTokenizer.train(['Café "5" 東京 petroleum'], max_ngrams=9)
+    text = tokenizer.to_json()
+    assert json.loads(Backend.from_str(text).to_str()) == json.loads(text)
+
+
+def test_tokenizers_are_read_by_kind(monkeypatch):
+    monkeypatch.setattr(tokenizers, "_readers", {})
+    own = WordTokenizer([UNKNOWN])
+    register_tokenizer("test.Own", lambda text: own)
+    assert read_tokenizer('{"kind": "test.Own"}') is own

@@ -1,1 +1,1 @@
-"""Public data sets by name."""
+"""Public data sets, loaded by name."""

@@ -1,4 +1,4 @@
-"""AG News: title and first lines of news articles, four topics.
+"""AG News: the titles and first lines of news articles on four topics.
 
 Source: https://huggingface.co/datasets/fancyzhx/ag_news; Zhang, Zhao and LeCun, "Character-level
 Convolutional Networks for Text Classification", 2015.
@@ -19,7 +19,7 @@ TOPICS = ("World", "Sports", "Business", "Sci/Tech")
 
 
 def fetch() -> tuple[Split, Split]:
-    """Train and test from the Hugging Face hub."""
+    """Download train and test from the Hugging Face hub."""
     train, test = (f"data/{part}-00000-of-00001.parquet" for part in ("train", "test"))
     return (
         read_hub_file(download_from_hub(REPOSITORY, REVISION, train)),
@@ -28,7 +28,7 @@ def fetch() -> tuple[Split, Split]:
 
 
 def read_hub_file(path: Path) -> Split:
-    """One split: column `text`, and column `label` with ids that become the names of topics."""
+    """Read one split, whose label ids become the names of the topics."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -39,13 +39,13 @@ def read_hub_file(path: Path) -> Split:
         )
     except (pa.ArrowException, OSError, KeyError, IndexError, TypeError) as error:
         raise DataError(
-            f"{path} is not a split of {REPOSITORY} with text and label 0 to 3 ({error})"
+            f"{path}: not a split of {REPOSITORY} with the columns text and label, 0 to 3 ({error})"
         ) from error
 
 
 ENTRY = Entry(
     name="ag-news",
-    about="news articles, title and first lines, 4 topics",
+    description="titles and first lines of news articles, 4 topics",
     rows=(120_000, 7_600),
     terms="non-commercial research",
     origin=f"{REPOSITORY} on the Hugging Face hub, revision {REVISION[:7]}",

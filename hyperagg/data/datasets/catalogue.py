@@ -1,6 +1,7 @@
-"""The data sets that can be had by name.
+"""The data sets that can be downloaded by name.
 
-A new one is a file beside this one that ends in an `ENTRY`, and its name in the two lists here.
+To add a data set, write a module in this folder that defines `ENTRY`, and add it to the two lists
+here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Texts without labels, for language models: wikitext-2, the data sets with labels, own files."""
+"""Corpora of texts without labels, for language models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from pathlib import Path
 
 from hyperagg.data.datasets import store
 from hyperagg.data.datasets.hub import download_from_hub
-from hyperagg.data.datasets.lookup import available_names, load_dataset
+from hyperagg.data.datasets.lookup import (
+    OTHER_KINDS,
+    available_names,
+    load_dataset,
+    unknown_dataset,
+)
 from hyperagg.data.readers.errors import DataError
 from hyperagg.data.readers.files import display_name, read_texts
 
@@ -19,19 +24,20 @@ __all__ = ["WIKITEXT", "Corpus", "load_corpus", "read_corpus"]
 WIKITEXT = "wikitext-2"
 REPOSITORY = "Salesforce/wikitext"
 REVISION = "b08601e04326c79dfdd32d625aee71d232d685c3"
-HELD_OUT = 0.02
+VALIDATION_FRACTION = 0.02
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents of a data set.
+    """Hold the documents of a corpus.
 
     Args:
-        name: the data set or the file.
-        train: what to learn from.
-        validation: what to choose by.
-        test: what to measure on, never to choose by; empty where there is no such split.
-        source: one line for people, saying where the texts came from.
+        name: the name of the data set or file.
+        train: the documents to train on.
+        validation: the documents for choosing a model.
+        test: the documents to evaluate on, not to be used for choosing a model; empty if the corpus
+            does not have this split.
+        source: one line that says where the texts came from.
     """
 
     name: str
@@ -42,23 +48,27 @@ class Corpus:
 
 
 def load_corpus(name: str) -> Corpus:
-    """The texts of a data set by name: wikitext-2, or one of `list_datasets()` without its labels.
+    """Load the texts of a data set by name.
 
-    wikitext-2 has a validation split; of the others 2 % of the training texts, the same ones
-    always, are held out in its place.
+    A data set without a validation split gets one of 2 % of its training texts, which are always
+    the same.
+
+    Args:
+        name: "wikitext-2", or one of `list_datasets()`, whose labels are dropped.
 
     Raises:
-        ValueError: there is no such data set, or it cannot be had.
+        ValueError: the data set does not exist, cannot be downloaded, or is damaged.
+
+    Example:
+        >>> len(load_corpus("wikitext-2").validation)  # doctest: +SKIP
+        60
     """
     if name == WIKITEXT:
         return _wikitext()
-    try:
-        dataset = load_dataset(name)
-    except DataError as error:
-        if name not in available_names() and "there is no data set" in str(error):
-            raise DataError(f"{error}; and {WIKITEXT} for language models") from error
-        raise
-    train, validation = hold_texts_out(dataset.train.texts)
+    if name not in available_names() and name not in OTHER_KINDS:
+        raise unknown_dataset(name, [WIKITEXT])
+    dataset = load_dataset(name)
+    train, validation = split_texts(dataset.train.texts)
     if dataset.validation is not None:
         train, validation = dataset.train.texts, dataset.validation.texts
     return Corpus(name, train, validation, dataset.test.texts, dataset.source)
@@ -67,27 +77,33 @@ def load_corpus(name: str) -> Corpus:
 def read_corpus(
     path: str | os.PathLike[str], text: str | None = None, *, format: str | None = None
 ) -> Corpus:
-    """The texts of one's own file, a document a row; 2 % are held out for validation.
+    """Read a corpus from a file with one document per row; 2 % of them become the validation split.
 
-    Arguments and errors are those of `read_texts`.
+    The arguments and errors are those of `read_texts`.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("films.txt").write_text("a fine film\\na dull film\\n")
+        >>> read_corpus("films.txt").train
+        ['a fine film']
     """
-    train, validation = hold_texts_out(read_texts(path, text, format=format))
+    train, validation = split_texts(read_texts(path, text, format=format))
     name = display_name(path)
     return Corpus(name, train, validation, [], name)
 
 
-def hold_texts_out(texts: list[str]) -> tuple[list[str], list[str]]:
-    """(train, held out): every 50th text, at least one where there are two."""
-    number = max(1, round(HELD_OUT * len(texts))) if len(texts) > 1 else 0
-    out = {(2 * turn + 1) * len(texts) // (2 * number) for turn in range(number)}
+def split_texts(texts: list[str]) -> tuple[list[str], list[str]]:
+    """Return train and validation, which has every 50th text, and one if there are at least two."""
+    number = max(1, round(VALIDATION_FRACTION * len(texts))) if len(texts) > 1 else 0
+    chosen = {(2 * i + 1) * len(texts) // (2 * number) for i in range(number)}
     return (
-        [text for index, text in enumerate(texts) if index not in out],
-        [text for index, text in enumerate(texts) if index in out],
+        [text for index, text in enumerate(texts) if index not in chosen],
+        [text for index, text in enumerate(texts) if index in chosen],
     )
 
 
 def _wikitext() -> Corpus:
-    own = store.own_directory()
+    own = store.data_directory()
     parts = ("train", "validation", "test")
     if own is not None and (own / WIKITEXT / "train.parquet").is_file():
         paths = [own / WIKITEXT / f"{part}.parquet" for part in parts]
@@ -110,14 +126,14 @@ def _lines(path: Path) -> list[str]:
         return pq.read_table(path, columns=["text"])["text"].to_pylist()
     except (pa.ArrowException, OSError, KeyError) as error:
         raise DataError(
-            f"{path} is not a split of {WIKITEXT} with a column text ({error})"
+            f"{path}: not a split of {WIKITEXT} with the column text ({error})"
         ) from error
 
 
 def articles(lines: Iterable[str]) -> list[str]:
-    """Lines of WikiText joined to articles, which begin with a heading of one = on each side.
+    """Join the lines of WikiText to articles, each of which starts with a heading " = Title = ".
 
-    Lines may end in a line break or not.
+    The lines can end with a line break or not.
     """
     stripped = [line.rstrip("\n") for line in lines]
     starts = [

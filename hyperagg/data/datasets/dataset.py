@@ -1,4 +1,4 @@
-"""What a loader returns: splits of texts and their labels."""
+"""The data set that a loader returns: splits of texts and their labels."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ Labels = list[str] | list[tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Split:
-    """Texts and their labels, in the order of the file that they came from.
+    """Hold texts and their labels in the order of their source.
 
     Args:
-        texts: one string a document.
-        labels: as many; one string a document, or where `multi_label` a tuple of any number of
-            different strings, none included.
+        texts: one string per document.
+        labels: one string per document, or for a multi-label split one tuple per document of any
+            number of distinct strings, including none.
 
     Raises:
-        ValueError: the two differ in length, labels are of both kinds, or a document has a label
-            twice.
+        ValueError: the lengths differ, some labels are strings and others tuples, or a document has
+            a label twice.
+
+    Example:
+        >>> Split(["a fine film", "a dull film"], [("good",), ()]).multi_label
+        True
     """
 
     texts: list[str] = field(repr=False)
@@ -27,22 +31,23 @@ class Split:
     def __post_init__(self) -> None:
         if len(self.texts) != len(self.labels):
             raise ValueError(
-                f"a split needs one label a text; got {len(self.texts):,} texts and "
-                f"{len(self.labels):,} labels"
+                f"labels: expected one per text, got {len(self.labels):,} labels for "
+                f"{len(self.texts):,} texts"
             )
         kind: type = tuple if self.multi_label else str
         for index, label in enumerate(self.labels):
             if not isinstance(label, kind):
                 raise ValueError(
-                    f"a split needs a string for each text or a tuple for each; labels[{index}] is "
-                    f"a {type(label).__name__} and labels[0] a {type(self.labels[0]).__name__}"
+                    "labels: expected either a string or a tuple for every text; "
+                    f"labels[{index}] is a {type(label).__name__} and labels[0] is a "
+                    f"{type(self.labels[0]).__name__}"
                 )
             if kind is tuple and len(set(label)) < len(label):
-                raise ValueError(f"labels[{index}] has a label twice: {label!r}")
+                raise ValueError(f"labels[{index}]={label!r}: expected distinct labels")
 
     @property
     def multi_label(self) -> bool:
-        """Whether a document may have any number of labels; False for a split without documents."""
+        """Whether a document can have any number of labels; False for a split without documents."""
         return bool(self.labels) and not isinstance(self.labels[0], str)
 
     def __len__(self) -> int:
@@ -51,15 +56,15 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named data set.
+    """Hold the splits of a data set.
 
     Args:
-        name: the name it is loaded by.
-        train: what to learn from.
-        test: what to measure on, never to choose by.
-        source: one line for people, saying where these very rows came from.
-        validation: what to choose by, where the data set has such a split.
-        terms: the terms of use as its source states them.
+        name: the name by which it is loaded.
+        train: the split to train on.
+        test: the split to evaluate on, not to be used for choosing a model.
+        source: one line that says where these rows came from.
+        validation: the split for choosing a model; None if the data set does not have one.
+        terms: the terms of use as stated by the source.
     """
 
     name: str

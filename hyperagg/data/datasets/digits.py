@@ -1,4 +1,4 @@
-"""Written and spoken digits: mnist and fsdd."""
+"""Images and recordings of digits: MNIST and the Free Spoken Digit Dataset."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ FSDD_URL = (
     "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/"
     "26eb9aaf76e81b692f806f9140c2d2777410d7a1.zip"
 )
-# Of the samples of all recordings in the order of digit, speaker and take: an archive that GitHub
-# makes anew may differ in its bytes.
+# The digest of the samples of all recordings, in the order of digit, speaker and take: the bytes of
+# an archive that GitHub creates again can differ.
 FSDD_SHA256 = "801bcecb25fa3bfb54fb3c0b1d94732d8456ce5b0c1f036667852a341a3aacd4"
-# Takes of each speaker and digit that the data set's own split keeps for testing.
+# The number of takes of each speaker and digit in the test split of the data set.
 FSDD_TEST_TAKES = 5
 
 
 @dataclass(frozen=True)
 class Images:
-    """Pictures and what they show.
+    """Hold images and their labels.
 
     Args:
-        images: (rows, height, width) uint8, 0 is background.
+        images: (rows, height, width) uint8; 0 is the background.
         labels: (rows,) int64.
     """
 
@@ -50,11 +50,11 @@ class Images:
 
 @dataclass(frozen=True)
 class AudioClips:
-    """Recordings of any length and what is said in them.
+    """Hold recordings of any length and their labels.
 
     Args:
         audio: (samples,) int16, one recording after the other.
-        offsets: (rows + 1,) int64 borders of the recordings in `audio`.
+        offsets: (rows + 1,) int64; recording i is audio[offsets[i]:offsets[i + 1]].
         labels: (rows,) int64.
         speakers: (rows,) strings.
         sample_rate: samples per second.
@@ -70,55 +70,69 @@ class AudioClips:
         return len(self.labels)
 
     def __getitem__(self, row: int) -> np.ndarray:
-        """(samples,) int16 of one recording."""
+        """Return the samples of one recording."""
         return self.audio[self.offsets[row] : self.offsets[row + 1]]
 
 
-Split = TypeVar("Split", Images, AudioClips)
+Part = TypeVar("Part", Images, AudioClips)
 
 
 @dataclass(frozen=True)
-class Digits(Generic[Split]):
-    """A data set of digits: what to learn from, what to measure on, and where it came from."""
+class Digits(Generic[Part]):
+    """Hold a data set of digits.
 
-    train: Split
-    test: Split
+    Args:
+        train: the split to train on.
+        test: the split to evaluate on.
+        source: one line that says where the rows came from.
+    """
+
+    train: Part
+    test: Part
     source: str
 
 
 def load_mnist() -> Digits[Images]:
-    """MNIST: 60,000 and 10,000 handwritten digits of 28 × 28 pixels.
+    """Load MNIST: 60,000 and 10,000 handwritten digits of 28 × 28 pixels.
 
-    From HYPERAGG_DATA (mnist/train.npz and test.npz with `image` and `label`), the cache, or
-    Keras's storage.
+    The data is read from HYPERAGG_DATA (mnist/train.npz and test.npz with the arrays `image` and
+    `label`), from the cache, or from Keras's storage.
 
     Raises:
-        ValueError: it cannot be had, or a file is damaged.
+        ValueError: the data cannot be downloaded, or a file is damaged.
+
+    Example:
+        >>> load_mnist().train.images.shape  # doctest: +SKIP
+        (60000, 28, 28)
     """
-    train, test, source = _splits(MNIST, ("image", "label"), _fetch_mnist)
+    train, test, source = _load(MNIST, ("image", "label"), _fetch_mnist)
     return Digits(_images(train), _images(test), source)
 
 
 def load_fsdd() -> Digits[AudioClips]:
-    """The Free Spoken Digit Dataset: 2,700 and 300 recordings at 8 kHz by six speakers.
+    """Load the Free Spoken Digit Dataset: 2,700 and 300 recordings at 8 kHz by six speakers.
 
-    Takes 0 to 4 of each speaker and digit are the test, as the data set itself has it. From
-    HYPERAGG_DATA (fsdd/train.npz and test.npz with `audio`, `offsets`, `label`, `speaker` and
-    `sample_rate`), the cache, or GitHub.
+    The test split is that of the data set: takes 0 to 4 of each speaker and digit. The data is read
+    from HYPERAGG_DATA (fsdd/train.npz and test.npz with the arrays `audio`, `offsets`, `label`,
+    `speaker` and `sample_rate`), from the cache, or from GitHub.
 
     Raises:
-        ValueError: it cannot be had, or a file is damaged.
+        ValueError: the data cannot be downloaded, or a file is damaged.
+
+    Example:
+        >>> load_fsdd().train.sample_rate  # doctest: +SKIP
+        8000
     """
     names = ("audio", "offsets", "label", "speaker", "sample_rate")
-    train, test, source = _splits(FSDD, names, _fetch_fsdd)
-    return Digits(_sounds(train), _sounds(test), source)
+    train, test, source = _load(FSDD, names, _fetch_fsdd)
+    return Digits(_audio_clips(train), _audio_clips(test), source)
 
 
 Arrays = dict[str, np.ndarray]
 
 
-def _splits(name: str, names: tuple[str, ...], fetch: Any) -> tuple[Arrays, Arrays, str]:
-    own, cache = store.own_directory(), store.cache_directory() / name
+def _load(name: str, names: tuple[str, ...], fetch: Any) -> tuple[Arrays, Arrays, str]:
+    own, cache = store.data_directory(), store.cache_directory() / name
     if own is not None and (own / name).is_dir():
         folder, source = own / name, f"HYPERAGG_DATA={own / name}"
     else:
@@ -131,11 +145,11 @@ def _splits(name: str, names: tuple[str, ...], fetch: Any) -> tuple[Arrays, Arra
 
 def _read(path: Path, names: tuple[str, ...]) -> Arrays:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in names}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(
-            f"{path} cannot be read ({error}): it has to hold the arrays {', '.join(names)}"
+            f"{path}: cannot be read ({error}); expected the arrays {', '.join(names)}"
         ) from error
 
 
@@ -143,7 +157,7 @@ def _images(arrays: Arrays) -> Images:
     return Images(arrays["image"], arrays["label"].astype(np.int64))
 
 
-def _sounds(arrays: Arrays) -> AudioClips:
+def _audio_clips(arrays: Arrays) -> AudioClips:
     return AudioClips(
         arrays["audio"],
         arrays["offsets"].astype(np.int64),
@@ -182,19 +196,20 @@ Recording = tuple[tuple[int, str, int], np.ndarray]
 
 
 def read_recordings(archive: bytes) -> list[Recording]:
-    """((digit, speaker, take), samples) of the files <digit>_<speaker>_<take>.wav in a zip."""
+    """Return ((digit, speaker, take), samples) of the files <digit>_<speaker>_<take>.wav."""
     rows = []
     with zipfile.ZipFile(io.BytesIO(archive)) as files:
         for path in map(Path, files.namelist()):
             if path.suffix == ".wav":
                 digit, speaker, take = path.stem.split("_")
-                with files.open(path.as_posix()) as file, wave.open(file) as sound:
-                    audio = np.frombuffer(sound.readframes(sound.getnframes()), "<i2")
+                with files.open(path.as_posix()) as file, wave.open(file) as recording:
+                    audio = np.frombuffer(recording.readframes(recording.getnframes()), "<i2")
                 rows.append(((int(digit), speaker, int(take)), audio))
     return sorted(rows, key=lambda row: row[0])
 
 
 def join_recordings(rows: list[Recording]) -> Arrays:
+    """Return recordings as the arrays of a split."""
     names = [name for name, _ in rows]
     return {
         "audio": np.concatenate([audio for _, audio in rows]),

@@ -1,4 +1,4 @@
-"""Getting bytes from elsewhere, checked against a known digest."""
+"""Download files and check their digests."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ SLOW_SECONDS = 2.0
 
 
 @contextmanager
-def spinner_when_slow(what: str) -> Iterator[None]:
-    """Shows `what` beside a spinner on standard error once the block has taken two seconds.
+def spinner_when_slow(message: str) -> Iterator[None]:
+    """Show a message with a spinner on standard error if the block takes more than two seconds.
 
-    Nothing is shown when standard error is not a terminal.
+    Nothing is shown if standard error is not a terminal.
     """
     from rich.console import Console
 
-    status = Console(stderr=True).status(what)
+    status = Console(stderr=True).status(message)
     timer = threading.Timer(SLOW_SECONDS, status.start)
     timer.daemon = True
     timer.start()
@@ -32,38 +32,40 @@ def spinner_when_slow(what: str) -> Iterator[None]:
         status.stop()
 
 
-def check_digest(data: bytes, algorithm: str, digest: str, what: str) -> None:
-    """Raises DataError unless `data` hashes to `digest`."""
+def check_digest(data: bytes, algorithm: str, digest: str, name: str) -> None:
+    """Raise DataError unless `data` has this digest; `name` names the data in the message."""
     found = hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()
     if found != digest:
         raise DataError(
-            f"{what} has {algorithm} {found}, not {digest}: it was damaged or changed at its "
-            "source; nothing of it is used"
+            f"{name}: the {algorithm} digest is {found}, expected {digest}; the data was damaged "
+            "or changed at its source and is not used"
         )
 
 
 def download(url: str, algorithm: str, digest: str | None) -> bytes:
-    """The bytes at `url`.
+    """Download a file over HTTP, through the proxies that the environment names.
 
     Args:
-        url: what to get over HTTP; the proxies of the environment are honoured.
-        algorithm: a name in hashlib, "sha256" or whatever the publisher of the file gives.
-        digest: the hexadecimal digest that the bytes must have; None where the caller checks
-            what is in them.
+        url: the address.
+        algorithm: the name of the digest in hashlib, such as "sha256".
+        digest: the expected hexadecimal digest; None if the caller checks the content.
 
     Raises:
-        DataError: the address cannot be reached or what came does not match the digest.
+        DataError: the address cannot be reached, or the file has another digest.
     """
     import http.client
     import urllib.request
 
     try:
-        with spinner_when_slow(f"fetching {url}"), urllib.request.urlopen(url, timeout=30) as reply:
+        with (
+            spinner_when_slow(f"downloading {url}"),
+            urllib.request.urlopen(url, timeout=30) as reply,
+        ):
             data: bytes = reply.read()
     except (OSError, http.client.HTTPException) as error:
-        # URLError and TimeoutError are both OSErrors; a URLError wraps its cause in `reason`.
+        # URLError and TimeoutError are OSErrors; a URLError has its cause in `reason`.
         reason = getattr(error, "reason", None) or error
-        raise DataError(f"could not fetch {url} ({reason})") from error
+        raise DataError(f"{url}: cannot be downloaded ({reason})") from error
     if digest is not None:
         check_digest(data, algorithm, digest, url)
     return data

@@ -1,4 +1,4 @@
-"""What is known of a data set before it is loaded."""
+"""The description of a data set that can be downloaded."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from hyperagg.data.datasets.dataset import Split
 
 @dataclass(frozen=True)
 class Entry:
-    """A data set that can be had by name.
+    """Describe a data set that can be downloaded by name.
 
     Args:
-        name: what it is loaded by; also the name of its folder.
-        about: what it is, in a few words.
-        rows: documents in train and test at the official source.
+        name: the name by which it is loaded, which is also the name of its folder.
+        description: what it contains, in a few words.
+        rows: the number of rows of train and test at the official source.
         terms: the terms of use as stated there.
-        origin: the official source, as `Dataset.source` will name it.
-        fetch: brings train and test from there; raises DataError.
+        origin: the official source, as `Dataset.source` names it.
+        fetch: downloads train and test from there; raises DataError.
     """
 
     name: str
-    about: str
+    description: str
     rows: tuple[int, int]
     terms: str
     origin: str

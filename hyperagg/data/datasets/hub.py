@@ -1,4 +1,4 @@
-"""Files of data sets on the Hugging Face hub, in the hub's own cache."""
+"""Download files of data sets from the Hugging Face hub into the cache of huggingface_hub."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ from hyperagg.data.readers.errors import DataError
 
 
 def download_from_hub(repository: str, revision: str, name: str) -> Path:
-    """One file of a data set's repository at a revision.
+    """Return the path of one file of a data set's repository at a revision.
 
     Raises:
-        DataError: the hub cannot be reached, or the file is not the one that the hub announced.
+        DataError: the hub cannot be reached, or the file does not have the digest it announces.
+        ImportError: huggingface_hub is not installed.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    try:
+        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+        from huggingface_hub.errors import LocalEntryNotFoundError
+    except ImportError as error:
+        raise ImportError(
+            f"{repository} is on the Hugging Face hub, which requires huggingface_hub: "
+            "pip install 'hyperagg[hub]'"
+        ) from error
 
     fetch = partial(hf_hub_download, repository, name, repo_type="dataset", revision=revision)
     try:
@@ -24,9 +31,9 @@ def download_from_hub(repository: str, revision: str, name: str) -> Path:
             return Path(fetch(local_files_only=True))
         except LocalEntryNotFoundError:
             pass
-        with spinner_when_slow(f"fetching {repository}/{name} from the Hugging Face hub"):
-            # Asked for first because it fails at once without a network, where the download tries
-            # for half a minute; and the tag of a large file is its SHA-256.
+        with spinner_when_slow(f"downloading {repository}/{name} from the Hugging Face hub"):
+            # Requested first because it fails at once without a network, where the download retries
+            # for half a minute. The ETag of a large file is its SHA-256 digest.
             url = hf_hub_url(repository, name, repo_type="dataset", revision=revision)
             announced = get_hf_file_metadata(url).etag
             path = Path(fetch())
@@ -34,9 +41,9 @@ def download_from_hub(repository: str, revision: str, name: str) -> Path:
             return path
     except DataError:
         raise
-    # The hub raises its own errors, those of its HTTP library and OSErrors, with no common root.
+    # The hub raises its own errors, those of its HTTP library and OSErrors: no common base class.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"could not fetch {name} of {repository} from the Hugging Face hub ({reason})"
+            f"{name} of {repository} cannot be downloaded from the Hugging Face hub ({reason})"
         ) from error

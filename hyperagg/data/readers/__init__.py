@@ -1,1 +1,1 @@
-"""Files of one's own."""
+"""Readers for the user's own files: tables, texts, images and audio."""

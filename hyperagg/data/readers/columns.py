@@ -1,4 +1,4 @@
-"""What is asked of a file and what was found, and the errors that all formats have in common."""
+"""The columns that a reader looks for and returns, and the errors that all formats share."""
 
 from __future__ import annotations
 
@@ -15,136 +15,145 @@ Label = str | tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is asked of a file.
+class ColumnSpec:
+    """Describe which columns to read from a file.
 
     Args:
-        name: what errors call the file.
-        text: the column with the texts; None stands for one called "text".
-        label: the column with the labels; None stands for one called "label" or, where a cell can
-            hold several, "labels".
-        labelled: whether labels are read at all.
-        label_separator: what stands between the labels of a cell; None for one label a cell.
+        name: the name of the file in error messages.
+        text: the column of the texts; None for the column "text".
+        label: the column of the labels; None for the column "label" or, where a cell can hold
+            several labels, "labels".
+        labeled: whether to read labels.
+        label_separator: the separator of the labels in a cell; None if a cell holds one label.
     """
 
     name: str
     text: str | None = None
     label: str | None = None
-    labelled: bool = True
+    labeled: bool = True
     label_separator: str | None = None
 
-    def error(self, what: str) -> DataError:
-        return DataError(f"{self.name}: {what}")
+    def error(self, message: str) -> DataError:
+        """Return an error about this file."""
+        return DataError(f"{self.name}: {message}")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Texts and labels as found; missing ones are empty strings.
+    """Hold the texts and labels of a file; a missing cell is the empty string.
 
     Args:
-        texts: one a row.
-        labels: one a row, all strings or all tuples; or None when they were not asked for.
-        place: how errors name the row with this index, such as "line 7".
+        texts: one per row.
+        labels: one per row, either all strings or all tuples; None if they were not requested.
+        row_name: maps the index of a row to its name in error messages, such as "line 7".
     """
 
     texts: list[str]
     labels: Labels | None
-    place: Callable[[int], str]
+    row_name: Callable[[int], str]
 
 
-def pick_columns(
-    columns: Sequence[str], wanted: Wanted, several: bool = False
+def find_columns(
+    columns: Sequence[str], spec: ColumnSpec, multi_label: bool = False
 ) -> tuple[int, int | None]:
-    """Where the texts and the labels are among `columns`; None where no labels are wanted.
+    """Return the indices of the text column and of the label column (None without labels).
 
     Args:
-        columns: the names.
-        wanted: what is asked of the file.
-        several: whether a cell can hold several labels, so that "labels" will do as a name.
+        columns: the names of all columns.
+        spec: the columns to find.
+        multi_label: whether a cell can hold several labels, so that "labels" is a default name.
 
     Raises:
-        DataError: a column is absent or there more than once, or both are one column.
+        DataError: a column is missing or not unique, or both are the same column.
     """
-    text_at = pick_column(columns, "text", wanted.text, wanted)
-    if not wanted.labelled:
-        return text_at, None
-    label = wanted.label
-    if label is None and several and "label" not in columns and "labels" in columns:
+    text_index = find_column(columns, "text", spec.text, spec)
+    if not spec.labeled:
+        return text_index, None
+    label = spec.label
+    if label is None and multi_label and "label" not in columns and "labels" in columns:
         label = "labels"
-    label_at = pick_column(columns, "label", label, wanted)
-    if text_at == label_at:
-        raise wanted.error(
-            f"{quote(columns[text_at])} is named both as the column of texts and as that of "
-            f"labels; the columns are {listed(columns)}"
+    label_index = find_column(columns, "label", label, spec)
+    if text_index == label_index:
+        raise spec.error(
+            f"{quote(columns[text_index])} is given both as the text column and as the label "
+            f"column; the columns are {join_quoted(columns)}"
         )
-    return text_at, label_at
+    return text_index, label_index
 
 
-def pick_column(columns: Sequence[str], role: str, asked: str | None, wanted: Wanted) -> int:
-    name = role if asked is None else asked
+def find_column(columns: Sequence[str], role: str, requested: str | None, spec: ColumnSpec) -> int:
+    """Return the index of the requested column, by default of the one that is named like its role.
+
+    Raises:
+        DataError: the column is missing or not unique.
+    """
+    name = role if requested is None else requested
     found = [index for index, column in enumerate(columns) if column == name]
     if len(found) == 1:
         return found[0]
     if found:
-        raise wanted.error(f"has {len(found)} columns called {quote(name)}: rename all but one")
+        raise spec.error(f"has {len(found)} columns called {quote(name)}: rename all but one")
     close = difflib.get_close_matches(name, columns, n=1)
-    hint = f"; did you mean {quote(close[0])}?" if close and asked else ""
-    if asked is None:
-        hint = f"; say which one has the {role}s"
-    raise wanted.error(f"has no column {quote(name)}; it has {listed(columns)}{hint}")
+    hint = f"; did you mean {quote(close[0])}?" if close and requested else ""
+    if requested is None:
+        hint = f"; name the column of the {role}s"
+    raise spec.error(
+        f"does not have a column {quote(name)}; its columns are {join_quoted(columns)}{hint}"
+    )
 
 
-def one_or_several(label: Any, here: str, column: str, wanted: Wanted) -> Label:
-    """A list as its labels, each of them once; all else as `label_string` has it."""
+def parse_label(label: Any, row: str, column: str, spec: ColumnSpec) -> Label:
+    """Return a list as a tuple of distinct labels, and any other value as a string."""
     if not isinstance(label, list):
-        return label_string(label, here, column, wanted)
+        return label_to_string(label, row, column, spec)
     labels: list[str] = []
     for number, one in enumerate(label, start=1):
-        at = f"{here}, label {number}"
-        labels.append(label_string(one, at, column, wanted))
+        position = f"{row}, label {number}"
+        labels.append(label_to_string(one, position, column, spec))
         if is_blank(labels[-1]):
-            raise wanted.error(
-                f"{at}: {quote(column)} has null or an empty string: remove it, and write [] where "
-                "a text has no label"
+            raise spec.error(
+                f"{position}: {quote(column)} has null or an empty string: remove it, and write [] "
+                "for a text without labels"
             )
     return tuple(dict.fromkeys(labels))
 
 
-def one_kind(
-    labels: Sequence[Label], several: bool, place: Callable[[int], str], wanted: Wanted
+def unify_labels(
+    labels: Sequence[Label], multi_label: bool, row_name: Callable[[int], str], spec: ColumnSpec
 ) -> Labels:
-    """Labels of one kind: a string among lists is a list of one.
+    """Return labels of one type: if any row has a tuple, a string becomes a tuple of one.
 
     Args:
-        labels: one a row; the empty string where it is missing.
-        several: whether this is known to be a column of lists; otherwise one list tells.
-        place: how errors name the row with this index.
-        wanted: what is asked of the file.
+        labels: one per row; the empty string where it is missing.
+        multi_label: whether the column is known to hold lists.
+        row_name: maps the index of a row to its name in error messages.
+        spec: the columns that are read.
 
     Raises:
-        DataError: a row among lists has null and not an empty list.
+        DataError: a row among lists has null instead of an empty list.
     """
     strings = [label for label in labels if isinstance(label, str)]
-    if not several and len(strings) == len(labels):
+    if not multi_label and len(strings) == len(labels):
         return strings
     missing = [i for i, one in enumerate(labels) if isinstance(one, str) and is_blank(one)]
     if missing:
-        raise wanted.error(
-            f"{place(missing[0])} has no label ({count(len(missing), 'row')} of "
-            f"{len(labels):,}): others have lists, so write [] where a text has none"
+        raise spec.error(
+            f"{row_name(missing[0])} has no label ({pluralize(len(missing), 'row')} of "
+            f"{len(labels):,}), while other rows have lists: write [] for a text without labels"
         )
     return [(one,) if isinstance(one, str) else one for one in labels]
 
 
 def is_blank(text: str) -> bool:
+    """Return whether a string is empty or only white space."""
     return not text or text.isspace()
 
 
-def label_string(label: Any, here: str, column: str, wanted: Wanted) -> str:
-    """A label as a string; null and NaN are missing, which is the empty string."""
+def label_to_string(label: Any, row: str, column: str, spec: ColumnSpec) -> str:
+    """Return a label as a string; null and NaN become the empty string, a missing label."""
     if isinstance(label, str):
-        if not well_formed(label):
-            raise wanted.error(f"{here}: {quote(column)} has half of a surrogate pair: remove it")
+        if not is_well_formed(label):
+            raise spec.error(f"{row}: {quote(column)} has an unpaired surrogate: remove it")
         return label
     if label is None or (isinstance(label, float) and math.isnan(label)):
         return ""
@@ -154,14 +163,15 @@ def label_string(label: Any, here: str, column: str, wanted: Wanted) -> str:
         try:
             return str(label)
         except ValueError as error:  # more than 4,300 digits
-            raise wanted.error(f"{here}: {quote(column)} is too long a number") from error
-    raise wanted.error(
-        f"{here}: {quote(column)} is {kind(label)}, which is no label: use a string or an integer"
+            raise spec.error(f"{row}: {quote(column)} has too many digits") from error
+    raise spec.error(
+        f"{row}: {quote(column)} is {json_type(label)}, not a label: expected a string or an "
+        "integer"
     )
 
 
-def well_formed(text: str) -> bool:
-    """False for a string with half of a surrogate pair, which JSON can spell and no file hold."""
+def is_well_formed(text: str) -> bool:
+    """Return False for an unpaired surrogate, which JSON can spell and UTF-8 cannot encode."""
     if text.isascii():
         return True
     try:
@@ -171,8 +181,8 @@ def well_formed(text: str) -> bool:
     return True
 
 
-def kind(value: object) -> str:
-    """What JSON calls `value`."""
+def json_type(value: object) -> str:
+    """Return the name of a value's type in JSON, with its article."""
     if value is None:
         return "null"
     names: list[tuple[type, str]] = [
@@ -185,12 +195,13 @@ def kind(value: object) -> str:
     return next((name for one, name in names if isinstance(value, one)), "an object")
 
 
-def listed(names: Sequence[str], limit: int = 12) -> str:
-    """Names for an error message: quoted, and not all of them when they are many."""
-    shown = ", ".join(quote(name, 40) for name in names[:limit])
+def join_quoted(names: Sequence[str], limit: int = 12) -> str:
+    """Return the names in quotes, separated by commas; beyond `limit` names only their number."""
+    quoted = ", ".join(quote(name, 40) for name in names[:limit])
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return (shown or "none") + more
+    return (quoted or "none") + more
 
 
-def count(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 row" or "2 rows"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

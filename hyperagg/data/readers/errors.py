@@ -1,14 +1,14 @@
-"""The one error of the data room."""
+"""The error of `hyperagg.data`, and how values are quoted in its messages."""
 
 from __future__ import annotations
 
 
 class DataError(ValueError):
-    """Data that cannot be read or fetched; the message is always one line.
+    """Data that cannot be read or downloaded; the message is always one line.
 
-    File names, column names and the words of other libraries go into these messages. They may
-    hold line breaks, characters that move the cursor or half surrogates that no terminal takes, so
-    all of that is dealt with here, where no caller can forget it.
+    File names, column names and messages of other libraries become part of these messages. They can
+    contain line breaks, characters that move the cursor, or surrogates that a terminal cannot
+    print, so the constructor escapes them.
     """
 
     def __init__(self, message: str) -> None:
@@ -17,10 +17,11 @@ class DataError(ValueError):
 
 
 def escape(character: str) -> str:
+    """Return the backslash escape of a character."""
     return character.encode("unicode_escape").decode("ascii")
 
 
 def quote(value: object, limit: int = 60) -> str:
-    """`value` in quotes, control characters escaped, cut to about `limit` characters."""
+    """Return `value` in quotes with control characters escaped, cut to about `limit` characters."""
     text = str(value)
     return repr(text if len(text) <= limit else text[: limit - 1] + "…")

@@ -1,8 +1,9 @@
-"""Texts and labels from the user's own files.
+"""Read texts and labels from the user's own files.
 
-CSV and TSV with a header, JSON lines, Parquet, fastText's `__label__` lines; for texts alone also
-plain lines. A text has one label or, in files that say so, any number of them. UTF-8 with or
-without a byte order mark, LF or CRLF. A file is read whole.
+The formats are CSV and TSV with a header, JSON lines, Parquet and fastText's `__label__` lines.
+Texts without labels can also be plain lines. A text has one label or, in the formats that allow it,
+any number of labels. Files are UTF-8, with or without a byte order mark, with LF or CRLF line ends.
+A file is read as a whole.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import BinaryIO
 from hyperagg.data.datasets import store
 from hyperagg.data.datasets.dataset import Split
 from hyperagg.data.readers import formats
-from hyperagg.data.readers.columns import Columns, Wanted, count, is_blank
+from hyperagg.data.readers.columns import Columns, ColumnSpec, is_blank, pluralize
 from hyperagg.data.readers.errors import DataError, quote
 from hyperagg.data.readers.formats import LABEL_PREFIX
 
@@ -40,7 +41,7 @@ EXTENSIONS = {
 PARQUET_MAGIC = b"PAR1"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-# How a file that is no text begins, what it is and what would do.
+# The first bytes of files that are not text, what they are, and what to do about it.
 BINARY_MAGIC = (
     (b"\x1f\x8b", "gzip-compressed: decompress it first"),
     (b"BZh", "bzip2-compressed: decompress it first"),
@@ -49,8 +50,8 @@ BINARY_MAGIC = (
     (b"PK\x03\x04", "a ZIP archive or an Excel file: unpack it or save it as CSV"),
     (b"\xd0\xcf\x11\xe0", "an old Office file: save it as CSV"),
     (b"%PDF-", "a PDF, not a table: export its text as CSV"),
-    (b"\x89PNG", "a PNG picture, not text"),
-    (b"\xff\xd8\xff", "a JPEG picture, not text"),
+    (b"\x89PNG", "a PNG image, not text"),
+    (b"\xff\xd8\xff", "a JPEG image, not text"),
     (b"\xff\xfe", "UTF-16: save it as UTF-8"),
     (b"\xfe\xff", "UTF-16: save it as UTF-8"),
 )
@@ -64,34 +65,42 @@ def read_file(
     format: str | None = None,
     label_separator: str | None = None,
 ) -> Split:
-    """Reads texts and their labels.
+    """Read texts and their labels from a file.
 
-    Labels that are numbers become their strings. Rows keep their order; none is dropped.
+    Numbers as labels become strings. The rows keep their order, and none is dropped.
 
-    Every text gets a tuple of labels, each of them once, in place of one label where
-    - a row of JSON lines or the column of a Parquet file has a list, which may be empty; plain
-      labels in other rows are lists of one then;
-    - a line of fastText's has several labels, or none while others have some;
+    The labels of all texts are tuples of distinct labels, instead of single labels, if
+
+    - a row of JSON lines or the column of a Parquet file has a list, which may be empty; a single
+      label in another row then becomes a tuple of one;
+    - a fastText line has several labels, or none while other lines have several;
     - a CSV or TSV file is read with a `label_separator`.
 
     Args:
         path: a file, or "-" for standard input.
-        text: the column with the texts; by default the one called "text".
-        label: the column with the labels; by default the one called "label" or, where a row can
-            have several and there is no such column, "labels".
-        format: one of `FORMATS`; by default it follows from the extension, and where there is
-            none from the content.
-        label_separator: what stands between the labels in a cell of a CSV or TSV file, such as
-            "|". White space around labels does not count, and an empty cell has no labels.
+        text: the column of the texts (default: "text").
+        label: the column of the labels (default: "label" or, where a row can have several labels
+            and that column does not exist, "labels").
+        format: one of `FORMATS`; by default it follows from the file name extension or, without
+            one, from the content.
+        label_separator: the separator of the labels in a cell of a CSV or TSV file, such as "|".
+            White space around labels is removed, and an empty cell has no labels.
 
     Returns:
-        the texts and labels, at least one of each.
+        the texts and labels of at least one row.
 
     Raises:
-        DataError: one line that names the file, the row or column and what would do.
+        DataError: a ValueError of one line that names the file, the row or column, and what is
+            expected.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("films.csv").write_text("text,label\\na fine film,good\\n")
+        >>> read_file("films.csv").labels
+        ['good']
     """
-    wanted = Wanted(display_name(path), text, label, label_separator=label_separator)
-    columns = read_columns(path, wanted, format)
+    spec = ColumnSpec(display_name(path), text, label, label_separator=label_separator)
+    columns = read_columns(path, spec, format)
     assert columns.labels is not None
     return Split(columns.texts, columns.labels)
 
@@ -99,56 +108,65 @@ def read_file(
 def read_texts(
     path: str | os.PathLike[str], text: str | None = None, *, format: str | None = None
 ) -> list[str]:
-    """Reads texts alone, as for predicting: labels may be there or not.
+    """Read texts without labels, for example to predict them; labels in the file are ignored.
 
-    A .txt file is fastText's format if its first line has a label, and otherwise one text
-    a line. Arguments and errors are those of `read_file`.
+    A .txt file is read as fastText lines if its first line has a label, and otherwise as one text
+    per line. The arguments and errors are those of `read_file`.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("films.txt").write_text("a fine film\\na dull film\\n")
+        >>> read_texts("films.txt")
+        ['a fine film', 'a dull film']
     """
-    return read_columns(path, Wanted(display_name(path), text, labelled=False), format).texts
+    return read_columns(path, ColumnSpec(display_name(path), text, labeled=False), format).texts
 
 
-def read_columns(path: str | os.PathLike[str], wanted: Wanted, format: str | None) -> Columns:
+def read_columns(path: str | os.PathLike[str], spec: ColumnSpec, format: str | None) -> Columns:
+    """Read the columns of `spec` from a file, and check that every row has a text and a label."""
     if format is not None and format not in FORMATS:
-        raise DataError(f"format {quote(format)} is not known; there are {', '.join(FORMATS)}")
-    if wanted.label_separator == "":
-        raise wanted.error("the label separator is empty: give one, such as |, or none at all")
+        raise DataError(f"format={quote(format)}: expected one of {', '.join(FORMATS)}")
+    if spec.label_separator == "":
+        raise spec.error("label_separator='': expected a non-empty string such as '|', or None")
     content = read_bytes(path)
-    format = format or find_format(Path(path).suffix.lower(), content, wanted)
-    if wanted.label_separator is not None and format not in ("csv", "tsv"):
-        raise wanted.error(
-            f"a label separator is for CSV and TSV, and this is read as {format}: leave it out"
+    format = format or find_format(Path(path).suffix.lower(), content, spec)
+    if spec.label_separator is not None and format not in ("csv", "tsv"):
+        raise spec.error(
+            f"label_separator={quote(spec.label_separator)}: only CSV and TSV have one, and this "
+            f"file is read as {format}"
         )
     if format == "parquet":
-        columns = formats.parse_parquet(content, wanted)
+        columns = formats.parse_parquet(content, spec)
     else:
-        columns = parse_text(decode(content, wanted), format, wanted)
-    check_rows(columns, wanted)
+        columns = parse_text(decode(content, spec), format, spec)
+    check_rows(columns, spec)
     return columns
 
 
-def parse_text(content: str, format: str, wanted: Wanted) -> Columns:
+def parse_text(content: str, format: str, spec: ColumnSpec) -> Columns:
+    """Parse the content of a file in one of the text formats."""
     if not content or content.isspace():
-        raise wanted.error("is empty: it needs a row for each text")
+        raise spec.error("the file is empty: expected one row per text")
     if format == "lines":
-        if wanted.labelled:
-            raise wanted.error("is read as plain lines, which have no labels: use another format")
-        return formats.parse_lines(content, wanted)
+        if spec.labeled:
+            raise spec.error("is read as plain lines, which have no labels: use another format")
+        return formats.parse_lines(content, spec)
     if format == "fasttext":
         first = content.lstrip().partition("\n")[0].split()
-        if not wanted.labelled and not any(word.startswith(LABEL_PREFIX) for word in first):
-            return formats.parse_lines(content, wanted)
-        return formats.parse_fasttext(content, wanted)
+        if not spec.labeled and not any(word.startswith(LABEL_PREFIX) for word in first):
+            return formats.parse_lines(content, spec)
+        return formats.parse_fasttext(content, spec)
     parse = {
         "csv": formats.parse_csv,
         "tsv": formats.parse_tsv,
         "jsonl": formats.parse_json_lines,
     }[format]
-    return parse(content, wanted)
+    return parse(content, spec)
 
 
 @contextmanager
 def open_bytes(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file or, for "-", standard input."""
+    """Open a file or, for "-", standard input."""
     if str(path) == "-":
         if sys.stdin is None:
             raise DataError("standard input: is closed")
@@ -158,21 +176,19 @@ def open_bytes(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with Path(path).open("rb") as file:
             yield file
     except FileNotFoundError as error:
-        hint = data_set_hint(str(path))
-        raise DataError(f"{display_name(path)}: there is no such file{hint}") from error
+        hint = dataset_hint(str(path))
+        raise DataError(f"{display_name(path)}: the file does not exist{hint}") from error
     except IsADirectoryError as error:
-        raise DataError(
-            f"{display_name(path)}: is a directory, not a file: name a file in it"
-        ) from error
+        raise DataError(f"{display_name(path)}: expected a file, got a directory") from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise DataError(f"{display_name(path)}: cannot be read ({reason})") from error
 
 
-def data_set_hint(name: str) -> str:
-    """Where the rows of a data set are whose name was given for a file's."""
-    for root in (store.own_directory(), store.cache_directory()):
-        if root is not None and Path(name).name == name and store.is_whole(root / name):
+def dataset_hint(name: str) -> str:
+    """Return where the files of a data set are whose name was given as a file name."""
+    for root in (store.data_directory(), store.cache_directory()):
+        if root is not None and Path(name).name == name and store.is_complete(root / name):
             return (
                 f"; the data set of that name is {root / name / 'train.parquet'} and test.parquet"
             )
@@ -180,87 +196,99 @@ def data_set_hint(name: str) -> str:
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a file or, for "-", of standard input."""
     with open_bytes(path) as file:
         return file.read()
 
 
 def read_chunks(path: str | os.PathLike[str], size: int = 1 << 20) -> Iterator[str]:
-    """The text of a file of any size as it comes, about `size` bytes at a time.
+    """Yield the text of a file of any size in chunks of about `size` bytes.
+
+    Args:
+        path: a UTF-8 file, or "-" for standard input.
+        size: the number of bytes per chunk.
 
     Raises:
-        DataError: as `decode`, when the reading has come so far.
+        DataError: the file cannot be read, or a chunk is not UTF-8 text.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("films.txt").write_text("a fine film")
+        >>> list(read_chunks("films.txt", size=6))
+        ['a fine', ' film', '']
     """
-    wanted = Wanted(display_name(path), labelled=False)
-    decoder, before = codecs.getincrementaldecoder("utf-8-sig")(), 0
+    spec = ColumnSpec(display_name(path), labeled=False)
+    decoder, offset = codecs.getincrementaldecoder("utf-8-sig")(), 0
     with open_bytes(path) as file:
         while True:
-            piece = file.read(size)
-            check_kind(piece, wanted, before)
+            chunk = file.read(size)
+            check_is_text(chunk, spec, offset)
             try:
-                yield decoder.decode(piece, final=not piece)
+                yield decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
-                at = before + len(piece) - len(error.object) + error.start
-                raise wanted.error(
-                    f"is not UTF-8 (byte {at + 1:,} is 0x{error.object[error.start]:02x}): "
+                position = offset + len(chunk) - len(error.object) + error.start
+                raise spec.error(
+                    f"is not UTF-8 (byte {position + 1:,} is 0x{error.object[error.start]:02x}): "
                     "save it as UTF-8"
                 ) from error
-            if not piece:
+            if not chunk:
                 return
-            before += len(piece)
+            offset += len(chunk)
 
 
 def display_name(path: str | os.PathLike[str]) -> str:
+    """Return the name of a file in messages; "-" is standard input."""
     return "standard input" if str(path) == "-" else str(path)
 
 
-def decode(content: bytes, wanted: Wanted) -> str:
-    """Text out of bytes.
+def decode(content: bytes, spec: ColumnSpec) -> str:
+    """Decode the content of a text file.
 
     Raises:
-        DataError: the bytes are some other kind of file or not UTF-8; names the first bad byte.
+        DataError: the file is of another type, or not UTF-8; the first invalid byte is named.
     """
-    check_kind(content, wanted)
+    check_is_text(content, spec)
     body = content.removeprefix(BYTE_ORDER_MARK)
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError as error:
         line = body.count(b"\n", 0, error.start) + 1
-        at = len(content) - len(body) + error.start
-        raise wanted.error(
-            f"line {line:,} is not UTF-8 (byte {at + 1:,} of the file is 0x{content[at]:02x}): "
-            "save the file as UTF-8"
+        position = len(content) - len(body) + error.start
+        raise spec.error(
+            f"line {line:,} is not UTF-8 (byte {position + 1:,} of the file is "
+            f"0x{content[position]:02x}): save the file as UTF-8"
         ) from error
 
 
-def check_kind(content: bytes, wanted: Wanted, before: int = 0) -> None:
-    """Raises DataError where a file, of which `before` bytes were checked already, is no text."""
-    if not before and content.startswith(PARQUET_MAGIC):
-        raise wanted.error("is a Parquet file: call it .parquet or say that this is its format")
-    for magic, what in BINARY_MAGIC:
-        if not before and content.startswith(magic):
-            raise wanted.error(f"is {what}")
+def check_is_text(content: bytes, spec: ColumnSpec, offset: int = 0) -> None:
+    """Raise DataError if bytes that start at an offset of a file do not belong to a text file."""
+    if not offset and content.startswith(PARQUET_MAGIC):
+        raise spec.error("is a Parquet file: rename it to .parquet or give the format parquet")
+    for magic, description in BINARY_MAGIC:
+        if not offset and content.startswith(magic):
+            raise spec.error(f"is {description}")
     nul = content.find(b"\0")
     if nul >= 0:
-        raise wanted.error(
-            f"is a binary file or UTF-16 (byte {before + nul + 1:,} is zero): save it as UTF-8 text"
+        raise spec.error(
+            f"is a binary file or UTF-16 (byte {offset + nul + 1:,} is zero): save it as UTF-8 text"
         )
 
 
-def find_format(extension: str, content: bytes, wanted: Wanted) -> str:
-    """The format by the extension or, without one, by the first line.
+def find_format(extension: str, content: bytes, spec: ColumnSpec) -> str:
+    """Return the format that follows from the extension or, without one, from the first line.
 
     Raises:
-        DataError: the extension is none of ours, or the first line says nothing.
+        DataError: the extension is not known, or the first line does not tell the format.
     """
     if extension in EXTENSIONS:
         return EXTENSIONS[extension]
     if content.startswith(PARQUET_MAGIC):
         return "parquet"
-    text = decode(content, wanted).lstrip()
+    text = decode(content, spec).lstrip()
     if extension:
-        raise wanted.error(
-            f"extension {quote(extension)} is none of {', '.join(EXTENSIONS)}: rename the file or "
-            f"say its format ({', '.join(FORMATS)})"
+        raise spec.error(
+            f"extension {quote(extension)}: expected one of {', '.join(EXTENSIONS)}; rename the "
+            f"file or give its format ({', '.join(FORMATS)})"
         )
     first = text.partition("\n")[0].rstrip("\r")
     if first.startswith("{"):
@@ -269,34 +297,35 @@ def find_format(extension: str, content: bytes, wanted: Wanted) -> str:
         return "fasttext"
     for format, separator in (("tsv", "\t"), ("csv", ",")):
         names = [name.strip('"') for name in first.split(separator)]
-        # Where only texts are wanted, the first line may be one, commas and all; it counts as a
-        # header if it names the column.
-        if (wanted.text or "text") in names or (separator in first and needs_header(wanted)):
+        # If only texts are read, the first line may be a text with commas in it. It counts as a
+        # header if it names the text column.
+        if (spec.text or "text") in names or (separator in first and requires_header(spec)):
             return format
-    if text and needs_header(wanted):
-        raise wanted.error(f"has no format that shows: say it ({', '.join(FORMATS)})")
+    if text and requires_header(spec):
+        raise spec.error(f"the format is not recognizable: give it ({', '.join(FORMATS)})")
     return "lines"
 
 
-def needs_header(wanted: Wanted) -> bool:
-    return wanted.labelled or wanted.text is not None
+def requires_header(spec: ColumnSpec) -> bool:
+    """Return whether the columns can only be found in a file that names them."""
+    return spec.labeled or spec.text is not None
 
 
-def check_rows(columns: Columns, wanted: Wanted) -> None:
-    """Raises DataError where there are no rows, or some without text or label."""
+def check_rows(columns: Columns, spec: ColumnSpec) -> None:
+    """Raise DataError if there are no rows, or if a row has no text or no label."""
     total = len(columns.texts)
     if not total:
-        raise wanted.error("has no rows: it needs one for each text")
+        raise spec.error("has no rows: expected one row per text")
     empty = [i for i, one in enumerate(columns.texts) if is_blank(one)]
     if empty:
-        raise wanted.error(
-            f"{columns.place(empty[0])} has an empty text ({count(len(empty), 'row')} of "
+        raise spec.error(
+            f"{columns.row_name(empty[0])} has an empty text ({pluralize(len(empty), 'row')} of "
             f"{total:,}): fill or remove them"
         )
     labels = columns.labels or ()
     missing = [i for i, one in enumerate(labels) if isinstance(one, str) and is_blank(one)]
     if missing:
-        raise wanted.error(
-            f"{columns.place(missing[0])} has no label ({count(len(missing), 'row')} of "
-            f"{total:,}): give a label to them or remove them"
+        raise spec.error(
+            f"{columns.row_name(missing[0])} has no label ({pluralize(len(missing), 'row')} of "
+            f"{total:,}): add the labels or remove the rows"
         )

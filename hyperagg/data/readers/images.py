@@ -1,4 +1,4 @@
-"""Pictures of the user's own: a folder with a folder a class."""
+"""Read images: single files, and a folder with one subfolder per class."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from hyperagg.data.readers.errors import DataError
-from hyperagg.data.readers.media import read_image
 
-__all__ = ["ImageFolder", "read_image_folder"]
+__all__ = ["ImageFolder", "read_image", "read_image_folder"]
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Square pictures of one size, and their classes.
+    """Hold square images of one size and their classes.
 
     Args:
-        images: (rows, size, size) uint8 where all are grey, else (rows, size, size, 3).
-        labels: (rows,) int64 places in `names`.
-        names: of the classes.
+        images: (rows, size, size) uint8 if all are grayscale, else (rows, size, size, 3).
+        labels: (rows,) int64, indices into `names`.
+        names: the names of the classes.
     """
 
     images: np.ndarray = field(repr=False)
@@ -34,14 +33,19 @@ class ImageFolder:
 
 
 def read_image_folder(folder: Path) -> ImageFolder:
-    """The pictures in the folders of a folder, each of which is a class with the folder's name.
+    """Read the images in the subfolders of a folder; a subfolder is a class with its name.
+
+    Args:
+        folder: files in it that do not have the extension of an image are ignored.
 
     Raises:
-        ValueError: there are none, a file is no picture, or it has another size than the first.
-        ImportError: Pillow is absent.
+        ValueError: the folder contains no images, a file is not an image, an image is not square,
+            or its size is not that of the first one.
+        ImportError: Pillow is not installed.
     """
+    folder = Path(folder)
     if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder of pictures")
+        raise DataError(f"{folder}: expected a folder of images, and it does not exist")
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     files = [
         (path, label)
@@ -51,21 +55,65 @@ def read_image_folder(folder: Path) -> ImageFolder:
     ]
     if not files:
         raise DataError(
-            f"{folder}: there are no pictures in folders in it; put those of each class in a "
-            "folder with its name"
+            f"{folder}: contains no subfolders with images; expected one subfolder per class"
         )
     images = [read_image(path) for path, _ in files]
     first = images[0].shape[:2]
     for (path, _), image in zip(files, images):
         height, width = image.shape[:2]
         if width != height:
-            raise DataError(f"{path}: is {width} × {height}; pictures have to be square")
+            raise DataError(f"{path}: size {width} × {height}: expected a square image")
         if image.shape[:2] != first:
             raise DataError(
-                f"{path}: is {width} × {height} and {files[0][0]} {first[1]} × {first[0]}; make "
-                "all pictures of one size"
+                f"{path}: size {width} × {height}: expected that of {files[0][0]}, "
+                f"{first[1]} × {first[0]}"
             )
     if any(image.ndim == 3 for image in images):
         images = [i if i.ndim == 3 else np.stack([i] * 3, axis=-1) for i in images]
     labels = np.array([label for _, label in files], dtype=np.int64)
     return ImageFolder(np.stack(images), labels, names)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read an image, turned upright.
+
+    Args:
+        path: a file in a format that Pillow reads.
+
+    Returns:
+        (height, width) uint8 of a grayscale image, (height, width, 3) of any other.
+
+    Raises:
+        ValueError: the file does not exist, or is not a complete image.
+        ImportError: Pillow is not installed.
+    """
+    try:
+        from PIL import Image, ImageOps, UnidentifiedImageError
+    except ImportError as error:
+        raise ImportError("images require Pillow: pip install 'hyperagg[media]'") from error
+    path = Path(path)
+    try:
+        with Image.open(path) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            gray = upright.mode in ("1", "L", "LA", "I", "I;16", "F")
+            if upright.mode.startswith("I;16"):
+                # Pillow clips 16 bits at 255 instead of scaling them.
+                return (np.asarray(upright, dtype=np.uint16) >> 8).astype(np.uint8)
+            return np.asarray(upright.convert("L" if gray else "RGB"))
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: not an image that Pillow can read") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path}: the image is too large ({error})") from error
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise unreadable(path, error, "image") from error
+
+
+def unreadable(path: Path, error: Exception, kind: str) -> DataError:
+    """Return the error about a media file that another library failed to read."""
+    if not path.exists():
+        return DataError(f"{path}: the file does not exist")
+    if path.is_dir():
+        return DataError(f"{path}: expected an {kind} file, got a folder")
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return DataError(f"{path}: not a complete {kind} file ({reason})")

@@ -1,4 +1,4 @@
-"""A table of one's own, cell by cell, for models that read more than texts."""
+"""Read tables cell by cell, for models of more than texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hyperagg.data.readers.columns import Wanted, kind, label_string, pick_column
+from hyperagg.data.readers.columns import ColumnSpec, find_column, json_type, label_to_string
 from hyperagg.data.readers.errors import DataError, quote
 from hyperagg.data.readers.files import decode, display_name, find_format, read_bytes
 from hyperagg.data.readers.formats import read_rows
@@ -20,66 +20,65 @@ __all__ = ["Table", "read_table"]
 
 @dataclass(frozen=True)
 class Table:
-    """The cells of a file, as they stand there.
+    """Hold the cells of a file as they are.
 
     Args:
-        name: what errors call the file.
-        columns: their names, in order.
-        cells: by column, one a row: strings of CSV, whatever JSON or Parquet has of the others.
-        place: how errors name the row with this index, such as "row 7 (line 8)".
-        folder: what paths in it are relative to.
+        name: the name of the file in error messages.
+        columns: the names of the columns, in order.
+        cells: for each column one cell per row: strings for CSV, any value for JSON and Parquet.
+        row_name: maps the index of a row to its name in error messages, such as "row 7 (line 8)".
+        folder: the folder that relative paths in the table start from.
     """
 
     name: str
     columns: list[str]
     cells: dict[str, list[Any]] = field(repr=False)
-    place: Callable[[int], str]
+    row_name: Callable[[int], str]
     folder: Path
 
     def __len__(self) -> int:
         return len(self.cells[self.columns[0]])
 
     def find(self, column: str) -> list[Any]:
-        """The cells of a column.
+        """Return the cells of a column.
 
         Raises:
-            ValueError: there is none of that name; a near one is named.
+            ValueError: the column does not exist; the message names a similar one.
         """
-        wanted = Wanted(self.name)
-        return self.cells[self.columns[pick_column(self.columns, column, column, wanted)]]
+        spec = ColumnSpec(self.name)
+        return self.cells[self.columns[find_column(self.columns, column, column, spec)]]
 
     def texts(self, column: str) -> list[str | None]:
-        """Strings; None where a cell is empty."""
+        """Return the strings of a column; None where a cell is empty."""
         return [self._string(value, column, i) for i, value in enumerate(self.find(column))]
 
     def numbers(self, column: str) -> list[float | None]:
-        """Numbers; None where a cell is empty.
+        """Return the numbers of a column; None where a cell is empty.
 
         Raises:
-            ValueError: a cell holds something else; the row and the value are named.
+            ValueError: a cell is not a finite number; the message names the row and the value.
         """
         return [self._number(value, column, i) for i, value in enumerate(self.find(column))]
 
     def categories(self, column: str) -> list[str | None]:
-        """Names, of numbers their digits; None where a cell is empty."""
-        wanted = Wanted(self.name)
+        """Return the categories of a column as strings; None where a cell is empty."""
+        spec = ColumnSpec(self.name)
         found = (
-            label_string(value, self.place(i), column, wanted).strip()
+            label_to_string(value, self.row_name(i), column, spec).strip()
             for i, value in enumerate(self.find(column))
         )
         return [value or None for value in found]
 
     def paths(self, column: str) -> list[Path | None]:
-        """Paths of files, relative ones from the folder of the table; None where a cell is
-        empty."""
+        """Return the paths of a column, joined to `folder`; None where a cell is empty."""
         return [
             None if text is None else self.folder / Path(text.strip()).expanduser()
             for text in self.texts(column)
         ]
 
-    def error(self, row: int, what: str) -> DataError:
-        """Of one row."""
-        return DataError(f"{self.name}: {self.place(row)}: {what}")
+    def error(self, row: int, message: str) -> DataError:
+        """Return an error about one row."""
+        return DataError(f"{self.name}: {self.row_name(row)}: {message}")
 
     def _string(self, value: Any, column: str, row: int) -> str | None:
         if value is None or (isinstance(value, str) and not value.strip()):
@@ -87,7 +86,7 @@ class Table:
         if isinstance(value, str):
             return value
         raise self.error(
-            row, f"{quote(column)} is {kind(value)} ({quote(value, 30)}), not a string"
+            row, f"{quote(column)} is {json_type(value)} ({quote(value, 30)}): expected a string"
         )
 
     def _number(self, value: Any, column: str, row: int) -> float | None:
@@ -104,47 +103,58 @@ class Table:
         if number is None or not math.isfinite(number):
             raise self.error(
                 row,
-                f"{quote(column)} is {quote(value, 30)}, which is no finite number: correct it, "
-                "leave the cell empty, or read the column as a category",
+                f"{quote(column)} is {quote(value, 30)}: expected a finite number or an empty "
+                "cell; read a column of names as a category",
             )
         return number
 
 
 def read_table(path: str | os.PathLike[str], format: str | None = None) -> Table:
-    """Reads CSV or TSV with a header, JSON lines, or Parquet, whole.
+    """Read a table from a CSV or TSV file with a header, JSON lines, or Parquet.
 
     Args:
-        path: a file, or "-" for standard input, whose paths are relative to where we are.
-        format: csv, tsv, jsonl or parquet; by default told by the name, or by the content.
+        path: a file, or "-" for standard input, from which paths are relative to the current
+            directory.
+        format: "csv", "tsv", "jsonl" or "parquet"; by default it follows from the file name
+            extension or, without one, from the content.
 
     Raises:
-        ValueError: one line that names the file, the row and what would do.
+        ValueError: the file cannot be read; the message names the file, the row and what is
+            expected.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("films.csv").write_text("title,minutes\\nBirds,119\\n")
+        >>> read_table("films.csv").numbers("minutes")
+        [119.0]
     """
-    wanted = Wanted(display_name(path))
+    spec = ColumnSpec(display_name(path))
     content = read_bytes(path)
-    format = format or find_format(Path(path).suffix.lower(), content, wanted)
+    format = format or find_format(Path(path).suffix.lower(), content, spec)
     if format == "parquet":
-        columns, cells, place = _parquet(content, wanted)
+        columns, cells, row_name = _parquet(content, spec)
     elif format in _PARSERS:
-        columns, cells, place = _PARSERS[format](decode(content, wanted), wanted)
+        columns, cells, row_name = _PARSERS[format](decode(content, spec), spec)
     else:
-        raise wanted.error(f"is read as {format}, which has no columns: use CSV or another table")
+        raise spec.error(
+            f"is read as {format}, which has no columns: expected csv, tsv, jsonl or parquet"
+        )
     if not columns or not cells[columns[0]]:
-        raise wanted.error("has no rows: it needs a header, and a row for each example")
+        raise spec.error("has no rows: expected a header and one row per example")
     folder = Path() if str(path) == "-" else Path(path).parent
-    return Table(wanted.name, columns, cells, place, folder)
+    return Table(spec.name, columns, cells, row_name, folder)
 
 
 Parsed = tuple[list[str], dict[str, list[Any]], Callable[[int], str]]
 
 
-def _csv(content: str, wanted: Wanted, delimiter: str = ",") -> Parsed:
-    header, rows, place = read_rows(content, wanted, delimiter)
-    _check_names(header, wanted)
-    return header, {name: [row[c] for row in rows] for c, name in enumerate(header)}, place
+def _csv(content: str, spec: ColumnSpec, delimiter: str = ",") -> Parsed:
+    header, rows, row_name = read_rows(content, spec, delimiter)
+    _check_names(header, spec)
+    return header, {name: [row[c] for row in rows] for c, name in enumerate(header)}, row_name
 
 
-def _json_lines(content: str, wanted: Wanted) -> Parsed:
+def _json_lines(content: str, spec: ColumnSpec) -> Parsed:
     records, lines = [], []
     for number, line in enumerate(content.split("\n"), start=1):
         if not line or line.isspace():
@@ -152,11 +162,11 @@ def _json_lines(content: str, wanted: Wanted) -> Parsed:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise wanted.error(
-                f"line {number} is not JSON ({error}): write one object a line"
+            raise spec.error(
+                f"line {number} is not JSON ({error}): expected one object per line"
             ) from error
         if not isinstance(record, dict):
-            raise wanted.error(f"line {number} is no JSON object but {kind(record)}")
+            raise spec.error(f"line {number}: expected a JSON object, got {json_type(record)}")
         records.append(record)
         lines.append(number)
     columns = list(dict.fromkeys(name for record in records for name in record))
@@ -164,7 +174,7 @@ def _json_lines(content: str, wanted: Wanted) -> Parsed:
     return columns, cells, lambda index: f"line {lines[index]}"
 
 
-def _parquet(content: bytes, wanted: Wanted) -> Parsed:
+def _parquet(content: bytes, spec: ColumnSpec) -> Parsed:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -173,22 +183,22 @@ def _parquet(content: bytes, wanted: Wanted) -> Parsed:
         cells = {name: table[name].to_pylist() for name in dict.fromkeys(table.column_names)}
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         reason = (str(error).splitlines() or [""])[0]
-        raise wanted.error(
-            f"is no Parquet file or a damaged one ({reason}): write or copy it again"
+        raise spec.error(
+            f"is not a Parquet file, or a damaged one ({reason}): write or copy it again"
         ) from error
     return list(table.column_names), cells, lambda index: f"row {index + 1}"
 
 
-_PARSERS: dict[str, Callable[[str, Wanted], Parsed]] = {
+_PARSERS: dict[str, Callable[[str, ColumnSpec], Parsed]] = {
     "csv": _csv,
-    "tsv": lambda content, wanted: _csv(content, wanted, "\t"),
+    "tsv": lambda content, spec: _csv(content, spec, "\t"),
     "jsonl": _json_lines,
 }
 
 
-def _check_names(names: list[str], wanted: Wanted) -> None:
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise wanted.error(
-            f"has {names.count(twice[0])} columns called {quote(twice[0])}: rename all but one"
+def _check_names(names: list[str], spec: ColumnSpec) -> None:
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise spec.error(
+            f"has {names.count(repeated)} columns called {quote(repeated)}: rename all but one"
         )

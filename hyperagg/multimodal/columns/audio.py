@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hyperagg._common.validation import check_integer
-from hyperagg.data.readers.media import read_audio
+from hyperagg.data import read_audio
 from hyperagg.multimodal.augmentation import augment_clip
 from hyperagg.multimodal.columns.base import RowName, errors_name_row, is_missing
 from hyperagg.multimodal.modalities.audio import AudioFrames, AudioSamples

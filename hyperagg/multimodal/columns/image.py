@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from hyperagg._common.validation import check_integer, check_real
-from hyperagg.data.readers.media import read_image
+from hyperagg.data import read_image
 from hyperagg.multimodal.augmentation import add_noise_to_some, shift_images
 from hyperagg.multimodal.columns.base import RowName, errors_name_row, is_missing
 from hyperagg.multimodal.modalities.image import ImagePatches

@@ -65,5 +65,7 @@ def test_every_fiftieth_text_is_held_out(tmp_path):
 
 
 def test_a_name_that_is_not_known():
-    with pytest.raises(ValueError, match=r"no data set 'wikitext'.*wikitext-2 for language models"):
+    with pytest.raises(
+        ValueError, match=r"data set 'wikitext': expected one of .*; did you mean wikitext-2"
+    ):
         load_corpus("wikitext")

@@ -113,5 +113,5 @@ def test_a_damaged_file_is_named(tmp_path, monkeypatch):
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist" / "train.npz").write_bytes(b"PK\x03\x04 no more")
     monkeypatch.setenv("HYPERAGG_DATA", str(tmp_path))
-    with pytest.raises(DataError, match=r"train\.npz cannot be read .* arrays image, label"):
+    with pytest.raises(DataError, match=r"train\.npz: cannot be read .* arrays image, label"):
         digits.load_mnist()

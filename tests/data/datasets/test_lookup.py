@@ -1,4 +1,4 @@
-"""Where a data set is looked for, in which order, and what is said of it."""
+"""Where a data set is looked for, in which order, and what is message of it."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class Source:
     """An official source that counts how often it is asked."""
 
     def __init__(self, error: DataError | None = None) -> None:
-        self.asked = 0
+        self.calls = 0
         self.error = error
 
     def __call__(self) -> tuple[Split, Split]:
-        self.asked += 1
+        self.calls += 1
         if self.error:
             raise self.error
         return TRAIN, TEST
 
 
 @pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No HYPERAGG_DATA and an empty cache."""
     monkeypatch.delenv("HYPERAGG_DATA", raising=False)
     monkeypatch.setenv("HYPERAGG_CACHE", str(tmp_path / "cache"))
@@ -63,64 +63,69 @@ def put(folder: Path, **splits: dict[str, list[object]]) -> None:
         pq.write_table(pa.table(columns), folder / f"{name}.parquet")
 
 
-def test_source_then_cache(room: Path, register: Callable[..., Source]) -> None:
+def test_source_then_cache(folder: Path, register: Callable[..., Source]) -> None:
     source = register()
     first, second = load_dataset("toy"), load_dataset("toy")
-    assert source.asked == 1
+    assert source.calls == 1
     assert first.train == second.train == TRAIN
     assert first.test == second.test == TEST
     assert first.source.startswith("the toy's source")
-    assert second.source == f"cache {room / 'cache' / 'toy'}; first from the toy's source"
+    assert second.source == f"cache {folder / 'cache' / 'toy'}, downloaded from the toy's source"
     assert second.terms == "free"
-    held = sorted(path.name for path in (room / "cache" / "toy").iterdir())
-    assert held == ["test.parquet", "train.parquet"]
+    files = sorted(path.name for path in (folder / "cache" / "toy").iterdir())
+    assert files == ["test.parquet", "train.parquet"]
 
 
-def test_own_directory_comes_first(
-    room: Path, register: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
+def test_data_directory_comes_first(
+    folder: Path, register: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = register(rows=(30, 10))
     rows: dict[str, list[object]] = {"text": ["a"], "label": [7]}
-    put(room / "own" / "toy", train=rows, test=rows, validation=rows)
-    monkeypatch.setenv("HYPERAGG_DATA", str(room / "own"))
+    put(folder / "own" / "toy", train=rows, test=rows, validation=rows)
+    monkeypatch.setenv("HYPERAGG_DATA", str(folder / "own"))
     data = load_dataset("toy")
-    assert source.asked == 0
+    assert source.calls == 0
     assert data.train.labels == ["7"]
     assert data.validation == data.train
-    # Fewer rows than the official source has must not go unsaid.
+    # The source says that the official source has more rows.
     assert data.source == (
-        f"HYPERAGG_DATA={room / 'own' / 'toy'} "
+        f"HYPERAGG_DATA={folder / 'own' / 'toy'} "
         "(1 train and 1 test rows; the official source has 30 and 10)"
     )
 
 
-def test_own_directory_without_it_is_said(
-    room: Path, register: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
+def test_source_says_that_the_data_directory_lacks_it(
+    folder: Path, register: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register()
-    monkeypatch.setenv("HYPERAGG_DATA", str(room))
+    monkeypatch.setenv("HYPERAGG_DATA", str(folder))
     for _ in ("source", "cache"):
-        assert load_dataset("toy").source.endswith(f"; HYPERAGG_DATA={room} has no toy")
+        assert load_dataset("toy").source.endswith(f"; HYPERAGG_DATA={folder} does not contain toy")
 
 
-def test_any_folder_of_own_loads_and_is_listed(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(room / "mine", train={"text": ["a"], "label": ["b"]}, test={"text": [], "label": []})
-    monkeypatch.setenv("HYPERAGG_DATA", str(room))
+def test_any_folder_of_the_data_directory_is_loaded_and_listed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(folder / "mine", train={"text": ["a"], "label": ["b"]}, test={"text": [], "label": []})
+    monkeypatch.setenv("HYPERAGG_DATA", str(folder))
     assert load_dataset("mine").train.texts == ["a"]
     (mine,) = (listing for listing in list_datasets() if listing.name == "mine")
-    assert (mine.rows, mine.found) == ((1, 0), "HYPERAGG_DATA")
+    assert (mine.rows, mine.location) == ((1, 0), "HYPERAGG_DATA")
 
 
 @pytest.mark.parametrize(
-    ("splits", "said"),
+    ("splits", "message"),
     [
-        ({"train": {"text": ["a"], "label": ["b"]}}, "it has train.parquet"),
-        ({s: {"text": ["a"], "topics": ["b"]} for s in ("train", "test")}, "no column 'label'"),
-        ({s: {"text": ["a"], "labels": [{"b": 1}]} for s in ("train", "test")}, "is no label"),
+        ({"train": {"text": ["a"], "label": ["b"]}}, "the folder contains train.parquet"),
+        (
+            {s: {"text": ["a"], "topics": ["b"]} for s in ("train", "test")},
+            "does not have a column 'label'",
+        ),
+        ({s: {"text": ["a"], "labels": [{"b": 1}]} for s in ("train", "test")}, "not labels"),
         ({s: {"text": ["a"], "labels": [["b", None]]} for s in ("train", "test")}, "label 2"),
         (
             {"train": {"text": ["a"], "label": [["b"]]}, "test": {"text": ["a"], "label": ["b"]}},
-            "train.parquet has lists of labels and test.parquet has one label a row: write lists",
+            "train.parquet has lists of labels and test.parquet has one label per row",
         ),
         (
             {
@@ -128,32 +133,32 @@ def test_any_folder_of_own_loads_and_is_listed(room: Path, monkeypatch: pytest.M
                 "test": {"text": ["a"], "label": ["b"]},
                 "validation": {"text": ["a"], "label": [["b"]]},
             },
-            "validation.parquet has lists of labels and train.parquet has one label a row",
+            "validation.parquet has lists of labels and train.parquet has one label per row",
         ),
     ],
 )
-def test_own_folder_that_does_not_fit_is_an_error(
-    room: Path,
+def test_folder_with_other_columns_is_an_error(
+    folder: Path,
     register: Callable[..., Source],
     monkeypatch: pytest.MonkeyPatch,
     splits: dict[str, dict[str, list[object]]],
-    said: str,
+    message: str,
 ) -> None:
     source = register()
-    put(room / "toy", **splits)
-    monkeypatch.setenv("HYPERAGG_DATA", str(room))
-    with pytest.raises(ValueError, match=said):
+    put(folder / "toy", **splits)
+    monkeypatch.setenv("HYPERAGG_DATA", str(folder))
+    with pytest.raises(ValueError, match=message):
         load_dataset("toy")
-    assert source.asked == 0
+    assert source.calls == 0
 
 
 @pytest.mark.parametrize("column", ["label", "labels"])
-def test_several_labels_a_document(
-    room: Path, monkeypatch: pytest.MonkeyPatch, column: str
+def test_several_labels_per_document(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, column: str
 ) -> None:
     rows: dict[str, list[object]] = {"text": ["a", "b"], column: [["x", "y", "x"], []]}
-    put(room / "mine", train=rows, test={"text": [], column: []})
-    monkeypatch.setenv("HYPERAGG_DATA", str(room))
+    put(folder / "mine", train=rows, test={"text": [], column: []})
+    monkeypatch.setenv("HYPERAGG_DATA", str(folder))
     data = load_dataset("mine")
     assert data.train.multi_label
     assert data.train.labels == [("x", "y"), ()]
@@ -161,26 +166,28 @@ def test_several_labels_a_document(
 
 
 def test_several_labels_survive_the_cache(
-    room: Path, register: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
+    folder: Path, register: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = register()
     labels: list[tuple[str, ...]] = [("x", "y"), (), ("z",)]
-    several = Split(TRAIN.texts, labels), Split(TEST.texts, labels[1:2])
-    monkeypatch.setattr(Source, "__call__", lambda self: several)
+    multi_label = Split(TRAIN.texts, labels), Split(TEST.texts, labels[1:2])
+    monkeypatch.setattr(Source, "__call__", lambda self: multi_label)
     first, second = load_dataset("toy"), load_dataset("toy")
-    assert (first.train, first.test) == (second.train, second.test) == several
-    assert second.source.startswith("cache") and source.asked == 0
+    assert (first.train, first.test) == (second.train, second.test) == multi_label
+    assert second.source.startswith("cache") and source.calls == 0
 
 
-def test_what_holds_no_labels_is_for_later(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_set_without_labels_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: dict[str, list[object]] = {"text": ["a"]}
-    put(room / "wikitext-2", train=rows, test=rows)
-    monkeypatch.setenv("HYPERAGG_DATA", str(room))
+    put(folder / "wikitext-2", train=rows, test=rows)
+    monkeypatch.setenv("HYPERAGG_DATA", str(folder))
     with pytest.raises(ValueError, match="it has no labels"):
         load_dataset("wikitext-2")
 
 
-def test_failing_source_says_what_would_do(room: Path, register: Callable[..., Source]) -> None:
+def test_error_of_a_failing_source_names_a_remedy(
+    folder: Path, register: Callable[..., Source]
+) -> None:
     register(error=DataError("no answer from\nanywhere"))
     with pytest.raises(ValueError) as caught:
         load_dataset("toy")
@@ -188,60 +195,61 @@ def test_failing_source_says_what_would_do(room: Path, register: Callable[..., S
     assert "no answer from anywhere" in message
     assert "Set HYPERAGG_DATA" in message
     assert "\n" not in message
-    assert not (room / "cache").exists()
+    assert not (folder / "cache").exists()
 
 
-def test_wrong_number_of_rows_is_not_cached(room: Path, register: Callable[..., Source]) -> None:
+def test_wrong_number_of_rows_is_not_cached(folder: Path, register: Callable[..., Source]) -> None:
     register(rows=(4, 1))
-    with pytest.raises(ValueError, match="4 train and 1 test rows; what was found has 3 and 1"):
+    with pytest.raises(ValueError, match="expected 4 train and 1 test rows, got 3 and 1"):
         load_dataset("toy")
-    assert not (room / "cache").exists()
+    assert not (folder / "cache").exists()
 
 
-def test_damaged_cache_is_said(room: Path, register: Callable[..., Source]) -> None:
+def test_damaged_cache_is_an_error(folder: Path, register: Callable[..., Source]) -> None:
     register()
     load_dataset("toy")
-    (room / "cache" / "toy" / "test.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ValueError, match=r"remove .* to fetch it again"):
+    (folder / "cache" / "toy" / "test.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"remove .* to download it again"):
         load_dataset("toy")
 
 
 def test_cache_that_cannot_be_written(
-    room: Path, register: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
+    folder: Path, register: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register()
-    (room / "file").write_text("")
-    monkeypatch.setenv("HYPERAGG_CACHE", str(room / "file"))
+    (folder / "file").write_text("")
+    monkeypatch.setenv("HYPERAGG_CACHE", str(folder / "file"))
     with pytest.raises(ValueError, match="set HYPERAGG_CACHE"):
         load_dataset("toy")
 
 
-def test_half_written_cache_is_fetched_again(room: Path, register: Callable[..., Source]) -> None:
+def test_incomplete_cache_is_downloaded_again(
+    folder: Path, register: Callable[..., Source]
+) -> None:
     source = register()
     load_dataset("toy")
-    (room / "cache" / "toy" / "test.parquet").unlink()
+    (folder / "cache" / "toy" / "test.parquet").unlink()
     assert load_dataset("toy").test == TEST
-    assert source.asked == 2
+    assert source.calls == 2
 
 
 @pytest.mark.parametrize("name", ["R52", "r_52", "", ".", "..", "../own/mine", "own/mine", "a\0b"])
-def test_unknown_names(room: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_unknown_names(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     rows: dict[str, list[object]] = {"text": ["a"], "label": ["b"]}
-    put(room / "own" / "mine", train=rows, test=rows)
-    monkeypatch.setenv("HYPERAGG_DATA", str(room / "own"))
-    names = "there are r8, r52, 20ng, reuters, reuters-modapte, ag-news, mine"
+    put(folder / "own" / "mine", train=rows, test=rows)
+    monkeypatch.setenv("HYPERAGG_DATA", str(folder / "own"))
+    names = "expected one of r8, r52, 20ng, reuters, reuters-modapte, ag-news, mine"
     with pytest.raises(ValueError, match=names):
         load_dataset(name)
 
 
-def test_a_close_name_is_suggested(room: Path) -> None:
+def test_a_close_name_is_suggested(folder: Path) -> None:
     with pytest.raises(ValueError, match="did you mean ag-news"):
         load_dataset("AG_News")
 
 
-def test_importing_is_light() -> None:
-    code = "import sys, hyperagg.data.datasets.lookup as _; print(*sys.modules)"
-    # The package above may import what it likes; only what this room adds is of interest here.
+def test_importing_loads_no_heavy_library() -> None:
+    code = "import sys, hyperagg.data as _; print(*sys.modules)"
     base = "import sys, hyperagg; print(*sys.modules)"
     loaded, before = (
         set(
@@ -260,7 +268,7 @@ def test_importing_is_light() -> None:
 def test_shared_data(name: str, train: int, test: int, classes: int) -> None:
     assert SHARED is not None
     if not (Path(SHARED) / name).is_dir():
-        pytest.skip(f"HYPERAGG_DATA has no {name}")
+        pytest.skip(f"HYPERAGG_DATA does not contain {name}")
     data = load_dataset(name)
     assert data.source.startswith("HYPERAGG_DATA=")
     assert (len(data.train), len(data.test)) == (train, test)

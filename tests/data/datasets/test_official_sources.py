@@ -77,7 +77,7 @@ def test_ag_news_ids_become_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 )
 def test_ag_news_that_is_something_else(tmp_path: Path, columns: dict[str, list[object]]) -> None:
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match="is not a split of fancyzhx/ag_news"):
+    with pytest.raises(DataError, match=": not a split of fancyzhx/ag_news"):
         ag_news.read_hub_file(tmp_path / "a.parquet")
 
 
@@ -104,7 +104,7 @@ def test_download_is_checked(tmp_path: Path) -> None:
     assert download.download(path.as_uri(), "sha256", digest) == b"content"
     with pytest.raises(DataError, match="damaged or changed"):
         download.download(path.as_uri(), "sha256", "0" * 64)
-    with pytest.raises(DataError, match="could not fetch"):
+    with pytest.raises(DataError, match="cannot be downloaded"):
         download.download((tmp_path / "absent").as_uri(), "sha256", digest)
 
 

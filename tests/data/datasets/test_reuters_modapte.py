@@ -90,14 +90,14 @@ def test_the_second_address_is_asked_where_the_first_fails(monkeypatch: pytest.M
 
     monkeypatch.setattr(reuters_modapte, "download", fetch)
     # Rows that were read from a whole archive and are not those of the split are no use either.
-    with pytest.raises(DataError, match=r"text of reuters21578\.tar\.gz has sha256"):
+    with pytest.raises(DataError, match=r"text of reuters21578\.tar\.gz: the sha256 digest"):
         reuters_modapte.fetch()
     assert tuple(asked) == reuters_modapte.ADDRESSES
 
 
 def test_no_network_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fetch(url: str, algorithm: str, digest: str) -> bytes:
-        raise DataError(f"could not fetch {url} (no route\nto it)")
+        raise DataError(f"{url}: cannot be downloaded (no route\nto it)")
 
     monkeypatch.setattr(reuters_modapte, "download", fetch)
     monkeypatch.setenv("HYPERAGG_CACHE", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Files of one's own: what is read right, and one line for everything else."""
+"""Reading files: every format gives the same rows, and every error is one line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def parquet(**columns: object) -> bytes:
 
 
 def refusal(path: object, *args: str, **options: str) -> str:
-    """The message that reading `path` ends with, which has to be one line."""
+    """The error message of reading `path`, which must be one line."""
     with pytest.raises(ValueError) as caught:
         read_file(path, *args, **options)  # type: ignore[arg-type]
     message = str(caught.value)
@@ -70,7 +70,9 @@ def test_every_format_gives_the_same(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.txt", "a.parquet"])
-def test_standard_input_is_told_by_its_content(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_format_of_standard_input_follows_from_its_content(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content = CONTENTS[name]
     data = content.encode() if isinstance(content, str) else content
     for read in (read_file, read_texts):
@@ -101,7 +103,7 @@ def test_named_columns_and_numbers_as_labels(tmp_path: Path) -> None:
         assert read_file(write(tmp_path, name, content)).labels[0] == "3"
 
 
-def test_line_separators_inside_json_strings_are_no_line_ends(tmp_path: Path) -> None:
+def test_line_separators_inside_json_strings_do_not_end_a_line(tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", '{"text": "a\u2028b\u0085c", "label": "x"}\n')
     assert read_file(path).texts == ["a\u2028b\u0085c"]
 
@@ -113,12 +115,12 @@ def test_ten_megabytes_on_one_line(tmp_path: Path) -> None:
     assert csv.field_size_limit() == limit
 
 
-def test_format_wins_over_the_extension(tmp_path: Path) -> None:
+def test_format_takes_precedence_over_the_extension(tmp_path: Path) -> None:
     path = write(tmp_path, "table.dat", CONTENTS["a.tsv"])
     assert read_file(path, format="tsv").texts == GOOD[0]
 
 
-# name, content, what the message has to say
+# name, content, parts of the message
 BAD = [
     ("a.csv", "", ["is empty"]),
     ("blank.csv", "\n \n", ["is empty"]),
@@ -139,10 +141,10 @@ BAD = [
     ("nul.csv", b"text,label\na\0,b\n", ["binary", "byte 13"]),
     ("gzip.csv", b"\x1f\x8b\x08rest", ["gzip", "decompress"]),
     ("sheet.xlsx", b"PK\x03\x04rest", ["Excel", "CSV"]),
-    ("picture.txt", b"\x89PNG\r\n\x1a\nrest", ["PNG"]),
+    ("image.txt", b"\x89PNG\r\n\x1a\nrest", ["PNG"]),
     ("actually.csv", parquet(text=["a"], label=["b"]), ["Parquet"]),
     ("short.parquet", parquet(text=["a"], label=["b"])[:-20], ["damaged"]),
-    ("text.parquet", "text,label\na,b\n", ["no Parquet file"]),
+    ("text.parquet", "text,label\na,b\n", ["not a Parquet file"]),
     ("number.parquet", parquet(text=[1], label=["b"]), ["'text'", "int64"]),
     ("column.parquet", parquet(body=["a"], label=["b"]), ["'text'", "'body', 'label'"]),
     ("null.parquet", parquet(text=["a", None], label=["b", "c"]), ["row 2", "empty text"]),
@@ -155,7 +157,7 @@ BAD = [
     ("number.jsonl", '{"text": 7, "label": "b"}\n', ["line 1", "a number", "string"]),
     ("missing.jsonl", '{"text": "a", "label": "b"}\n{"label": "b"}\n', ["line 2", "'text'"]),
     ("unlabelled.jsonl", '{"text": "a", "label": null}\n', ["line 1", "no label"]),
-    ("object.jsonl", '{"text": "a", "label": {"b": 1}}\n', ["line 1", "an object", "no label"]),
+    ("object.jsonl", '{"text": "a", "label": {"b": 1}}\n', ["line 1", "an object", "not a label"]),
     ("half.jsonl", '{"text": "\\ud800", "label": "b"}\n', ["line 1", "surrogate"]),
     ("nameless.txt", "__label__a x\n__label__ y\n", ["line 2", "no label after __label__"]),
     ("plain.txt", "just\nlines\n", ["no line has a label", "__label__"]),
@@ -166,41 +168,41 @@ BAD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "content", "said"), BAD, ids=[repr(name) for name, _, _ in BAD])
+@pytest.mark.parametrize(("name", "content", "parts"), BAD, ids=[repr(name) for name, _, _ in BAD])
 def test_bad_files_get_one_line(
-    tmp_path: Path, name: str, content: str | bytes, said: list[str]
+    tmp_path: Path, name: str, content: str | bytes, parts: list[str]
 ) -> None:
     message = refusal(write(tmp_path, name, content))
-    shown = name.replace("\n", " ").replace("\x1b", "\\x1b")
-    for part in [shown, *said]:
+    printed = name.replace("\n", " ").replace("\x1b", "\\x1b")
+    for part in [printed, *parts]:
         assert part in message
 
 
-def test_what_is_no_file(tmp_path: Path) -> None:
-    assert "no such file" in refusal(tmp_path / "absent.csv")
+def test_paths_that_are_not_files(tmp_path: Path) -> None:
+    assert "does not exist" in refusal(tmp_path / "absent.csv")
     assert "directory" in refusal(tmp_path)
-    assert "known" in refusal(tmp_path / "absent.csv", format="xml")
+    assert "expected one of csv" in refusal(tmp_path / "absent.csv", format="xml")
 
 
-def test_a_data_sets_name_is_no_file_and_its_files_are_named(
+def test_error_names_the_files_of_a_data_set_of_this_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HYPERAGG_DATA", str(tmp_path))
     (tmp_path / "wires").mkdir()
-    assert "data set" not in refusal(Path("wires"))  # not whole
+    assert "data set" not in refusal(Path("wires"))  # incomplete
     for part in ("train", "test"):
         (tmp_path / "wires" / f"{part}.parquet").touch()
     assert str(tmp_path / "wires" / "train.parquet") in refusal(Path("wires"))
     assert "data set" not in refusal(Path("..") / "wires")
 
 
-def test_wrong_names_are_answered_with_the_right_ones(tmp_path: Path) -> None:
+def test_errors_name_similar_columns(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "review,stars\na,b\n")
     assert "did you mean 'review'" in refusal(path, "Review", "stars")
     assert "both" in refusal(path, "review", "review")
 
 
-# Line breaks inside are kept; what is only white space would be an empty text.
+# Line breaks inside a text are kept; a text of white space counts as empty.
 characters = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 texts = st.lists(
     st.text(characters, min_size=1).filter(lambda text: not text.isspace()), min_size=1
@@ -229,7 +231,7 @@ def test_any_text_survives_json_lines(tmp_path: Path, texts: list[str], escape: 
     assert split.texts == split.labels == texts
 
 
-# Bytes at random seldom get past the first check, so some begin like the real thing.
+# Random bytes rarely pass the first check, so some begin like a valid file.
 beginnings = st.sampled_from(
     [
         b"",

@@ -1,4 +1,4 @@
-"""Folders of pictures, and what is wrong with them in a line."""
+"""Image folders, and the errors about their files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def folder(tmp_path):
         name = "even" if digits.labels[i] % 2 == 0 else "odd"
         (tmp_path / name).mkdir(exist_ok=True)
         Image.fromarray(digits.images[i]).save(tmp_path / name / f"{i:02}.png")
-    (tmp_path / "odd" / "notes.txt").write_text("no picture, and none by its ending")
+    (tmp_path / "odd" / "notes.txt").write_text("not an image, and without its extension")
     return tmp_path
 
 
@@ -30,29 +30,31 @@ def test_a_folder_is_a_class(folder):
     assert found.labels.tolist() == [0] * len(even) + [1] * (12 - len(even))
 
 
-def test_one_in_colours_makes_all_of_three_channels(folder):
+def test_one_color_image_gives_all_three_channels(folder):
     Image.new("RGB", (28, 28), (255, 0, 0)).save(folder / "odd" / "99.png")
     found = read_image_folder(folder)
     assert found.images.shape == (13, 28, 28, 3)
     assert found.images[-1, 0, 0].tolist() == [255, 0, 0]
 
 
-def test_what_is_wrong_is_named(folder, tmp_path):
+def test_errors_name_the_file(folder, tmp_path):
     path = folder / "odd" / "99.png"
     path.write_bytes((folder / "odd" / "notes.txt").read_bytes())
-    with pytest.raises(ValueError, match=r"odd/99\.png is no picture"):
+    with pytest.raises(ValueError, match=r"odd/99\.png: not an image"):
         read_image_folder(folder)
     whole = next((folder / "even").iterdir()).read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"odd/99\.png is no whole picture"):
+    with pytest.raises(ValueError, match=r"odd/99\.png: not a complete image"):
         read_image_folder(folder)
     Image.new("L", (28, 27)).save(path)
-    with pytest.raises(ValueError, match=r"99\.png: is 28 × 27; pictures have to be square"):
+    with pytest.raises(ValueError, match=r"99\.png: size 28 × 27: expected a square image"):
         read_image_folder(folder)
     Image.new("L", (32, 32)).save(path)
-    with pytest.raises(ValueError, match=r"99\.png: is 32 × 32 and .*\.png 28 × 28; make all"):
+    with pytest.raises(
+        ValueError, match=r"99\.png: size 32 × 32: expected that of .*\.png, 28 × 28"
+    ):
         read_image_folder(folder)
-    with pytest.raises(ValueError, match="nowhere: there is no such folder of pictures"):
+    with pytest.raises(ValueError, match="nowhere: expected a folder of images"):
         read_image_folder(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="even: there are no pictures in folders in it"):
+    with pytest.raises(ValueError, match="even: contains no subfolders with images"):
         read_image_folder(folder / "even")

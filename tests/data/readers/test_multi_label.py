@@ -1,4 +1,4 @@
-"""Files whose texts have any number of labels each: what makes a file one, and what is refused."""
+"""Files with any number of labels per text: which files these are, and what is refused."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_cells_are_split_at_a_separator(
     assert (split.texts, split.labels) == (TEXTS, LABELS)
 
 
-def test_a_separator_makes_it_several_even_where_none_has_more_than_one(tmp_path: Path) -> None:
+def test_a_separator_makes_tuples_even_if_no_row_has_more_than_one_label(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "text,label\na,x|y\nb,x\n")
     assert read_file(path).labels == ["x|y", "x"]
     assert read_file(path, label_separator=";").labels == [("x|y",), ("x",)]
@@ -102,12 +102,12 @@ def test_numbers_and_lists_of_fixed_size(tmp_path: Path) -> None:
     assert read_file(write(tmp_path, "a.jsonl", lines)).labels == [*wanted[:2], ("0", "3", "true")]
 
 
-def test_a_column_of_lists_is_one_even_where_all_are_empty(tmp_path: Path) -> None:
+def test_a_column_of_empty_lists_is_multi_label(tmp_path: Path) -> None:
     for labels in (pa.array([[], [], []]), pa.array([[], [], []], pa.list_(pa.string()))):
         assert read_file(write(tmp_path, "a.parquet", parquet(labels))).labels == [()] * 3
 
 
-def test_one_label_a_text_stays_a_string(tmp_path: Path) -> None:
+def test_one_label_per_text_stays_a_string(tmp_path: Path) -> None:
     contents: dict[str, Content] = {
         "plural.jsonl": json_lines("a", "b", "c", name="labels"),
         "plural.parquet": parquet(pa.array(["a", "b", "c"])),
@@ -119,13 +119,13 @@ def test_one_label_a_text_stays_a_string(tmp_path: Path) -> None:
         assert (split.texts, split.labels) == (TEXTS, ["a", "b", "c"])
 
 
-def test_a_column_called_label_comes_before_one_called_labels(tmp_path: Path) -> None:
+def test_a_column_called_label_takes_precedence_over_labels(tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", '{"text": "a", "labels": ["x"], "label": "y"}\n')
     assert read_file(path).labels == ["y"]
     assert read_file(path, label="labels").labels == [("x",)]
 
 
-# name, content, arguments, what the message has to say
+# name, content, arguments, parts of the message
 BAD: list[tuple[str, Content, dict[str, str], list[str]]] = [
     ("null.jsonl", json_lines(["a"], None, []), {}, ["line 2 has no label (1 row of 3)", "[]"]),
     ("empty.jsonl", json_lines("", ["a"], " "), {}, ["line 1 has no label (2 rows of 3)"]),
@@ -133,20 +133,20 @@ BAD: list[tuple[str, Content, dict[str, str], list[str]]] = [
     ("inside.jsonl", json_lines(["a"], ["b", None]), {}, ["line 2, label 2", "'label'", "null"]),
     ("blank.jsonl", json_lines(["a", " "]), {}, ["line 1, label 2", "empty string"]),
     ("nan.jsonl", json_lines([float("nan")]), {}, ["line 1, label 1"]),
-    ("nested.jsonl", json_lines([["a"]]), {}, ["line 1, label 1", "a list", "no label"]),
-    ("object.jsonl", json_lines([{"a": 1}]), {}, ["line 1, label 1", "an object", "no label"]),
+    ("nested.jsonl", json_lines([["a"]]), {}, ["line 1, label 1", "a list", "not a label"]),
+    ("object.jsonl", json_lines([{"a": 1}]), {}, ["line 1, label 1", "an object", "not a label"]),
     ("half.jsonl", json_lines(["a", "\ud800"]), {}, ["line 1, label 2", "surrogate"]),
     ("text.jsonl", '{"text": "", "label": ["a"]}\n', {}, ["line 1", "empty text"]),
     ("null.parquet", parquet(pa.array([["a"], None, []])), {}, ["row 2 has no label", "[]"]),
     ("nulls.parquet", parquet(pa.array([None] * 3, pa.list_(pa.string()))), {},
      ["row 1 has no label (3 rows of 3)", "[]"]),
     ("inside.parquet", parquet(pa.array([["a"], ["b", None], []])), {}, ["row 2, label 2", "null"]),
-    ("nested.parquet", parquet(pa.array([[["a"]]] * 3)), {}, ["'labels'", "list<", "no label"]),
-    ("objects.parquet", parquet(pa.array([[{"a": 1}]] * 3)), {}, ["'labels'", "no label"]),
-    ("column.csv", "text,labels\na,b c\n", {}, ["'label'", "'text', 'labels'", "say which"]),
+    ("nested.parquet", parquet(pa.array([[["a"]]] * 3)), {}, ["'labels'", "list<", "not labels"]),
+    ("objects.parquet", parquet(pa.array([[{"a": 1}]] * 3)), {}, ["'labels'", "not labels"]),
+    ("column.csv", "text,labels\na,b c\n", {}, ["'label'", "'text', 'labels'", "name the column"]),
     ("column.tsv", "text\ttopics\na\tb\n", {"label_separator": "|"}, ["'label'", "'topics'"]),
     ("text.csv", "text,label\n,a|b\n", {"label_separator": "|"}, ["row 1 (line 2)", "empty text"]),
-    ("none.csv", "text,label\na,b\n", {"label_separator": ""}, ["separator is empty"]),
+    ("none.csv", "text,label\na,b\n", {"label_separator": ""}, ["label_separator=''", "non-empty"]),
     ("a.jsonl", CONTENTS["a.jsonl"], {"label_separator": "|"}, ["separator", "read as jsonl"]),
     ("a.parquet", CONTENTS["a.parquet"], {"label_separator": "|"}, ["separator", "parquet"]),
     ("a.txt", CONTENTS["a.txt"], {"label_separator": " "}, ["separator", "fasttext"]),
@@ -157,35 +157,35 @@ BAD: list[tuple[str, Content, dict[str, str], list[str]]] = [
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "arguments", "said"), BAD, ids=[name for name, _, _, _ in BAD]
+    ("name", "content", "arguments", "parts"), BAD, ids=[name for name, _, _, _ in BAD]
 )
 def test_bad_files_get_one_line(
-    tmp_path: Path, name: str, content: Content, arguments: dict[str, str], said: list[str]
+    tmp_path: Path, name: str, content: Content, arguments: dict[str, str], parts: list[str]
 ) -> None:
     with pytest.raises(DataError) as caught:
         read_file(write(tmp_path, name, content), **arguments)
     message = str(caught.value)
     assert len(message.splitlines()) == 1
-    for part in [name, *said]:
+    for part in [name, *parts]:
         assert part in message
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "message"),
     [
-        (["a", ("b",)], r"labels\[1\] is a tuple and labels\[0\] a str"),
-        ([("b",), "a"], r"labels\[1\] is a str and labels\[0\] a tuple"),
+        (["a", ("b",)], r"labels\[1\] is a tuple and labels\[0\] is a str"),
+        ([("b",), "a"], r"labels\[1\] is a str and labels\[0\] is a tuple"),
         ([("b",), ["a"]], r"labels\[1\] is a list"),
-        ([("b",), ("a", "c", "a")], r"labels\[1\] has a label twice"),
-        ([("b",)], "2 texts and 1 labels"),
+        ([("b",), ("a", "c", "a")], r"labels\[1\]=.*expected distinct labels"),
+        ([("b",)], "got 1 labels for 2 texts"),
     ],
 )
-def test_a_split_is_of_one_kind(labels: list[object], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_labels_of_a_split_have_one_type(labels: list[object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Split(["x", "y"], labels)  # type: ignore[arg-type]
 
 
-def test_a_split_without_documents_is_of_neither_kind() -> None:
+def test_a_split_without_documents_is_not_multi_label() -> None:
     assert not Split([], []).multi_label
 
 
