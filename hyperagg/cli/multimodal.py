@@ -66,7 +66,7 @@ def train(
             raise
         model.save_pretrained(out)
     classes = "" if regression else f", {len(set(targets))} classes"
-    say(f"{count(len(table), 'row')}{classes} -> {out}")
+    say(f"{pluralize(len(table), 'row')}{classes} -> {out}")
     history = model.history_
     if history.score:
         best = history.score[history.best_epoch]
