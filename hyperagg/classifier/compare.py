@@ -157,12 +157,12 @@ def compare(
         "rows": {"train": len(dataset.train.texts), "test": len(dataset.test.texts)},
         "metric": metric,
         "environment": environment(),
-        "models": {name: _summary(own, metric) for name, own in by_model.items()},
+        "models": {name: _summary(done, metric) for name, done in by_model.items()},
     }
     results["ratios"] = _ratios(results["models"])
     curves = {
-        name: [(np.cumsum(run["seconds"]).tolist(), run["validation_score"]) for run in own]
-        for name, own in by_model.items()
+        name: [(np.cumsum(run["seconds"]).tolist(), run["validation_score"]) for run in done]
+        for name, done in by_model.items()
         if name not in _EXTERNAL
     }
     _draw_learning_curves(curves, out / "learning_curves.png", report)
@@ -203,16 +203,17 @@ def dataset_from_rows(
     targets = encode_labels(rows.labels, unique_labels(rows.labels), "labels")
     training, measured = train_validation_split(first_classes(targets), test_fraction, 0)
     known = set(targets.take(training).token_ids.tolist())
-    kept = [
-        int(i) for i in measured if known.issuperset(targets.take(np.array([i])).token_ids.tolist())
-    ]
-    if not kept:
+    held_out = []
+    for i in measured.tolist():
+        if known.issuperset(targets.take(np.array([i])).token_ids.tolist()):
+            held_out.append(i)
+    if not held_out:
         raise ValueError(
             f"{name}: {len(rows):,} rows; expected at least {int(np.ceil(1 / test_fraction))} rows "
             "of a class, so that some can be measured on"
         )
-    learned = np.setdiff1d(np.arange(len(rows)), kept).tolist()
-    return Dataset(name, _take(rows, learned), _take(rows, kept), source)
+    learned = np.setdiff1d(np.arange(len(rows)), held_out).tolist()
+    return Dataset(name, _take(rows, learned), _take(rows, held_out), source)
 
 
 def results_table(results: dict[str, Any]) -> Table:

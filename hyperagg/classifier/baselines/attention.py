@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from hyperagg.layers.attention import SelfAttention
 from hyperagg.layers.positions import SinusoidalPositions
 
-__all__ = ["AttentionMixer", "PaddedMixer", "TransformerMixer"]
+__all__ = ["NUM_HEADS", "AttentionMixer", "PaddedMixer", "TransformerMixer"]
+
+NUM_HEADS = 4
 
 
 class PaddedMixer(nn.Module):
@@ -51,7 +53,7 @@ class PaddedMixer(nn.Module):
 class AttentionMixer(PaddedMixer):
     """One attention layer with a residual connection, x + attention(x)."""
 
-    def __init__(self, d_model: int, num_heads: int = 4) -> None:
+    def __init__(self, d_model: int, num_heads: int = NUM_HEADS) -> None:
         super().__init__(d_model)
         self.attention = SelfAttention(d_model, num_heads)
 
@@ -62,7 +64,7 @@ class AttentionMixer(PaddedMixer):
 class TransformerMixer(PaddedMixer):
     """One pre-norm transformer block: attention, then a feed-forward layer of width 4 D."""
 
-    def __init__(self, d_model: int, num_heads: int = 4) -> None:
+    def __init__(self, d_model: int, num_heads: int = NUM_HEADS) -> None:
         super().__init__(d_model)
         self.attention_norm = nn.LayerNorm(d_model)
         self.attention = SelfAttention(d_model, num_heads)

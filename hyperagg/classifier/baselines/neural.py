@@ -30,8 +30,13 @@ from hyperagg._common.label_decoder import Label, LabelDecoder
 from hyperagg._common.metrics import classification_metrics
 from hyperagg._common.progress import progress_bar
 from hyperagg._common.split import train_validation_split
-from hyperagg._common.validation import check_choice
-from hyperagg.classifier.baselines.attention import AttentionMixer, PaddedMixer, TransformerMixer
+from hyperagg._common.validation import check_choice, check_integer, check_real
+from hyperagg.classifier.baselines.attention import (
+    NUM_HEADS,
+    AttentionMixer,
+    PaddedMixer,
+    TransformerMixer,
+)
 from hyperagg.classifier.training.labels import (
     check_labeled_texts,
     check_texts,
@@ -86,7 +91,7 @@ class NeuralClassifier:
 
     Args:
         architecture: "attention" or "transformer".
-        d_model: embedding dimension D.
+        d_model: embedding dimension D, a multiple of the 4 attention heads.
         max_words: maximum size of the vocabulary.
         max_tokens: number of tokens of each text that are read.
         epochs: passes over the training rows (default: 5 for attention, 4 for the transformer).
@@ -109,7 +114,7 @@ class NeuralClassifier:
 
     Cost: O(n^2 D + n D^2) per text of n tokens.
 
-    >>> clf = NeuralClassifier("attention", d_model=16)
+    >>> clf = NeuralClassifier("attention", d_model=16, epochs=50)
     >>> clf.fit(["good film", "bad film"] * 20, ["yes", "no"] * 20).predict(["a good one"])
     ['yes']
     """
@@ -128,14 +133,22 @@ class NeuralClassifier:
         validation_fraction: float = 0.1,
     ) -> None:
         self.architecture = check_choice("architecture", architecture, _MIXERS)
-        self.d_model = d_model
-        self.max_words = max_words
-        self.max_tokens = max_tokens
-        self.epochs = epochs
+        self.d_model = check_integer("d_model", d_model, 1)
+        if self.d_model % NUM_HEADS:
+            raise ValueError(f"d_model={d_model}: expected a multiple of {NUM_HEADS}, the heads")
+        self.max_words = check_integer("max_words", max_words, 1)
+        self.max_tokens = check_integer("max_tokens", max_tokens, 1)
+        self.epochs = None if epochs is None else check_integer("epochs", epochs, 1)
         self.learning_rate = learning_rate
-        self.label_smoothing = label_smoothing
-        self.batch_size = batch_size
-        self.validation_fraction = validation_fraction
+        if learning_rate is not None:
+            self.learning_rate = check_real("learning_rate", learning_rate, 0, open_minimum=True)
+        self.label_smoothing = check_real(
+            "label_smoothing", label_smoothing, 0, 1, open_maximum=True
+        )
+        self.batch_size = check_integer("batch_size", batch_size, 1)
+        self.validation_fraction = check_real(
+            "validation_fraction", validation_fraction, 0, 1, open_maximum=True
+        )
 
     def training_config(self, multi_label: bool = False) -> dict[str, Any]:
         """Return the effective epochs, learning rate, label smoothing and batch size."""
@@ -317,8 +330,8 @@ def _batches(
     """The batches of an epoch, each with the fraction of the epoch before it."""
     count = -(-len(order) // batch_size)
     chunks = max(1, min(count, int(lengths[order].sum()) // _TOKENS_PER_CHUNK))
-    borders = [min(len(order), count * k // chunks * batch_size) for k in range(chunks + 1)]
-    for first, last in zip(borders, borders[1:]):
+    boundaries = [min(len(order), count * k // chunks * batch_size) for k in range(chunks + 1)]
+    for first, last in zip(boundaries, boundaries[1:]):
         batches = _similar_lengths(order[first:last], lengths, batch_size)
         for i, batch in enumerate(batches):
             yield batch, (first + (last - first) * i / len(batches)) / len(order)

@@ -67,10 +67,9 @@ def test_scores_are_those_of_scikit_learn():
     assert scores["macro_f1"] == pytest.approx(
         metrics.f1_score(truth, predicted, average="macro", zero_division=0)
     )
-    several = [[tuple(np.flatnonzero(row)) for row in rng.random((40, 4)) < 0.4] for _ in range(2)]
-    several = [[tuple(map(int, row)) for row in rows] for rows in several]
-    indicators = [np.array([[c in row for c in range(4)] for row in rows]) for rows in several]
-    scores = classification_scores(*several)
+    indicators = [rng.random((40, 4)) < 0.4 for _ in range(2)]
+    tuples = [[tuple(np.flatnonzero(row).tolist()) for row in rows] for rows in indicators]
+    scores = classification_scores(*tuples)
     for average in ("micro", "macro"):
         assert scores[f"{average}_f1"] == pytest.approx(
             metrics.f1_score(*indicators, average=average, zero_division=0)

@@ -38,9 +38,11 @@ def rows():
     return (texts[:400], labels[:400]), (texts[400:], labels[400:])
 
 
-@pytest.mark.parametrize(("architecture", "rate"), [("attention", 0.01), ("transformer", 0.003)])
-def test_it_learns_newswires(rows, architecture, rate):
-    clf = NeuralClassifier(architecture, d_model=32, learning_rate=rate).fit(*rows[0])
+@pytest.mark.parametrize(
+    ("architecture", "learning_rate"), [("attention", 0.01), ("transformer", 0.003)]
+)
+def test_it_learns_newswires(rows, architecture, learning_rate):
+    clf = NeuralClassifier(architecture, d_model=32, learning_rate=learning_rate).fit(*rows[0])
     scores = clf.evaluate(*rows[1])
     assert list(scores) == ["accuracy", "macro_f1", "expected_calibration_error"]
     assert scores["accuracy"] > 0.8
@@ -81,6 +83,10 @@ def test_several_labels_per_text(rows):
 def test_what_it_refuses(rows):
     with pytest.raises(ValueError, match=r"architecture='lstm': expected one of .*attention"):
         NeuralClassifier("lstm")
+    with pytest.raises(ValueError, match="d_model=30: expected a multiple of 4"):
+        NeuralClassifier(d_model=30)
+    with pytest.raises(ValueError, match="epochs=0: expected an integer >= 1"):
+        NeuralClassifier(epochs=0)
     with pytest.raises(ValueError, match="y: 1 class; expected at least 2"):
         NeuralClassifier().fit(["a", "b"], ["x", "x"])
     wild = NeuralClassifier(d_model=8, epochs=2, learning_rate=1e30)

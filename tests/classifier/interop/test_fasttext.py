@@ -199,8 +199,8 @@ def test_vectors_by_hand(tmp_path):
         words, vectors = read_vectors(str(file))
         assert words == ["the", "\u00a0", ". . .", "the"]
         assert vectors.dtype == np.float32 and vectors.flags.writeable
-        wanted = np.array([[0.1, -2e-3, 3], [1, 2, 3], [4, 5, 6], [7, 8, 9]], np.float32)
-        assert np.array_equal(vectors, wanted)
+        expected = np.array([[0.1, -2e-3, 3], [1, 2, 3], [4, 5, 6], [7, 8, 9]], np.float32)
+        assert np.array_equal(vectors, expected)
 
 
 BAD_TABLES = {
@@ -289,33 +289,33 @@ def logits(model, texts):
 def test_the_probabilities_are_those_of_fasttext(fasttext, r8, tmp_path):
     rows = list(zip(r8.train.texts, r8.train.labels))
     ngrams = dict(wordNgrams=2, minn=2, maxn=4, bucket=20_000, lr=1.0)
-    theirs = train(fasttext, rows, tmp_path, epoch=10, **ngrams)
-    ours = read_fasttext(tmp_path / "model.bin")
-    assert sorted(ours.labels) == sorted(set(r8.train.labels))
-    assert np.array_equal(ours.input, np.array(theirs.f.getInputMatrix()))
+    reference = train(fasttext, rows, tmp_path, epoch=10, **ngrams)
+    model = read_fasttext(tmp_path / "model.bin")
+    assert sorted(model.labels) == sorted(set(r8.train.labels))
+    assert np.array_equal(model.input, np.array(reference.f.getInputMatrix()))
     texts = [" ".join(text.split()) for text in r8.test.texts]
-    wanted = predict_proba(theirs, texts, ours.labels)
-    found = logits(ours, texts)
+    expected = predict_proba(reference, texts, model.labels)
+    found = logits(model, texts)
     found = np.exp(found - found.max(1, keepdims=True))
     found /= found.sum(1, keepdims=True)
-    assert np.array_equal(found.argmax(1), wanted.argmax(1))
+    assert np.array_equal(found.argmax(1), expected.argmax(1))
     # fastText adds 1e-5 to a probability before it takes the logarithm, and returns that.
-    assert np.abs(found + 1e-5 - wanted).max() < 1e-5
-    accuracy = np.mean([ours.labels[c] == y for c, y in zip(found.argmax(1), r8.test.labels)])
+    assert np.abs(found + 1e-5 - expected).max() < 1e-5
+    accuracy = np.mean([model.labels[c] == y for c, y in zip(found.argmax(1), r8.test.labels)])
     assert accuracy > 0.9
 
 
 def test_other_settings_have_the_probabilities_of_fasttext(fasttext, r8, tmp_path):
     rows = list(zip(r8.train.texts, r8.train.labels))[::10]
     texts = [" ".join(text.split()) for text in r8.test.texts[::10]]
-    theirs = train(fasttext, rows, tmp_path, prefix="#", epoch=5, loss="ova", minCount=3)
-    ours = read_fasttext(tmp_path / "model.bin")
-    assert ours.loss == "ova" and all(label.startswith("#") for label in ours.labels)
-    assert len(ours.tokenizer) == len(ours.tokenizer.words)
+    reference = train(fasttext, rows, tmp_path, prefix="#", epoch=5, loss="ova", minCount=3)
+    model = read_fasttext(tmp_path / "model.bin")
+    assert model.loss == "ova" and all(label.startswith("#") for label in model.labels)
+    assert len(model.tokenizer) == len(model.tokenizer.words)
     # fastText reads the sigmoid from a table with steps of 1/32.
-    wanted = predict_proba(theirs, texts, ours.labels, prefix="")
-    found = 1 / (1 + np.exp(-logits(ours, texts)))
-    assert np.abs(found - wanted).max() < 0.01
+    expected = predict_proba(reference, texts, model.labels, prefix="")
+    found = 1 / (1 + np.exp(-logits(model, texts)))
+    assert np.abs(found - expected).max() < 0.01
 
 
 @pytest.mark.parametrize("loss", ["hs", "ns"])

@@ -131,9 +131,9 @@ def test_it_equals_the_plain_python(texts, settings):
     ragged = tokenizer.encode(texts)
     assert ragged.token_ids.dtype == np.int32
     parts = np.split(ragged.token_ids, ragged.cu_seqlens[1:-1])[: len(texts)]
-    wanted = [by_hand(text, WORDS, LABELS, **settings) for text in texts]
-    assert [part.tolist() for part in parts] == [ids for ids, _ in wanted]
-    for text, (_, owners) in zip(texts, wanted):
+    expected = [by_hand(text, WORDS, LABELS, **settings) for text in texts]
+    assert [part.tolist() for part in parts] == [ids for ids, _ in expected]
+    for text, (_, owners) in zip(texts, expected):
         assert [tuple(pair) for pair in tokenizer.align(text).owners.tolist()] == owners
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
+import hyperagg
 from hyperagg.classifier.interop.torch_module import ClassifierModule
+from hyperagg.classifier.model import ClassifierModel
 from hyperagg.text import Ragged, occurrence_weights
 
 pytestmark = pytest.mark.torch
@@ -20,7 +20,7 @@ def random_model(pooling, blocks=16):
     rng = np.random.default_rng(1)
     shapes = dict(embedding=(V, D), positions=(blocks, D), weight=(C, D), bias=(C,))
     arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    return SimpleNamespace(**arrays, pooling=pooling)
+    return ClassifierModel(**arrays, pooling=pooling)
 
 
 def defined_logits(model, rows):
@@ -45,11 +45,27 @@ def test_logits_are_those_of_the_definition(pooling):
     model = random_model(pooling)
     module = ClassifierModule.from_model(model)
     lengths = [0, 1, 40, 0, 300, 7]
-    borders = np.concatenate([[0], np.cumsum(lengths)])
-    ids = np.random.default_rng(2).integers(0, V, borders[-1], dtype=np.int32)
-    logits = module(torch.from_numpy(ids), torch.from_numpy(borders))
-    want = defined_logits(model, Ragged(ids, borders))
-    np.testing.assert_allclose(logits.detach(), want, rtol=1e-4, atol=1e-4)
+    boundaries = np.concatenate([[0], np.cumsum(lengths)])
+    ids = np.random.default_rng(2).integers(0, V, boundaries[-1], dtype=np.int32)
+    logits = module(torch.from_numpy(ids), torch.from_numpy(boundaries))
+    expected = defined_logits(model, Ragged(ids, boundaries))
+    np.testing.assert_allclose(logits.detach(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["harmonic", "mean"])
+@pytest.mark.parametrize("max_tokens", [None, 20])
+def test_a_trained_classifier_and_its_module_have_equal_logits(pooling, max_tokens):
+    train = hyperagg.load_dataset("r8").train
+    texts, labels = train.texts[::20], train.labels[::20]
+    clf = hyperagg.TextClassifier(d_model=16, epochs=2, pooling=pooling, max_tokens=max_tokens)
+    clf.fit(texts, labels)
+    texts = [*texts, "", "oil " * 3000]
+    rows = clf.tokenizer_.encode(texts)
+    if max_tokens is not None:
+        rows = rows.truncate(max_tokens)
+    module = clf.to_torch()
+    logits = module(torch.from_numpy(rows.token_ids), torch.from_numpy(rows.cu_seqlens))
+    np.testing.assert_allclose(logits.detach(), clf.logits(texts), rtol=1e-4, atol=1e-4)
 
 
 def test_every_parameter_gets_a_gradient_and_the_model_stays_as_it_is():

@@ -1,0 +1,46 @@
+"""hyperagg compare on files of the user."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def films(tmp_path):
+    path = tmp_path / "films.csv"
+    rows = [f"a {word} film {i},{label}" for i in range(20) for word, label in WORDS]
+    path.write_text("\n".join(["review,stars", *rows]))
+    return path
+
+
+WORDS = (("good", "yes"), ("bad", "no"))
+
+
+def test_a_file_is_split_and_a_test_file_is_used(cli, films, tmp_path):
+    options = ["--text", "review", "--label", "stars", "--epochs", "1", "--baselines", "words"]
+    answer = cli("compare", films, *options, "--out", tmp_path / "split")
+    assert answer.code == 0, answer.err
+    assert "films: 32 training rows, 8 test rows" in answer.out
+    results = json.loads((tmp_path / "split" / "results.json").read_text())
+    assert list(results["models"]) == ["aggregation", "words"]
+
+    answer = cli("compare", films, *options, "--test", films, "--out", tmp_path / "given")
+    assert answer.code == 0 and "films: 40 training rows, 40 test rows" in answer.out
+
+
+def test_options_for_files_are_refused_with_a_data_set(cli, tmp_path):
+    answer = cli("compare", "r8", "--text", "review", "--out", tmp_path / "out")
+    assert (
+        answer.code == 2 and "--text review: only for a file; r8 is a data set name" in answer.err
+    )
+
+
+def test_a_test_label_that_does_not_occur_in_training_is_refused(cli, films, tmp_path):
+    other = tmp_path / "other.csv"
+    other.write_text("review,stars\nan odd film,maybe\n")
+    options = ["--text", "review", "--label", "stars", "--test", other, "--baselines", "words"]
+    answer = cli("compare", films, *options, "--out", tmp_path / "out")
+    assert answer.code == 2 and "test labels[0]" in answer.err and "'maybe'" in answer.err
+    assert not (tmp_path / "out").exists()
