@@ -111,7 +111,7 @@ def test_bad_arguments_are_refused_before_training(small, tmp_path, monkeypatch)
     with pytest.raises(ValueError, match="seeds=0: expected an integer >= 1"):
         compare(small, [], 0, tmp_path)
     unknown = Dataset("x", small.train, Split(["oil"], ["sports"]), "")
-    with pytest.raises(ValueError, match=r"test labels\[0\]: 'sports'"):
+    with pytest.raises(ValueError, match=r"test labels\[0\]: the label 'sports'"):
         compare(unknown, [], 1, tmp_path)
     assert not list(tmp_path.iterdir())
 
