@@ -161,15 +161,15 @@ class _Sums:
         """Accuracy at a position of vector p whose token is rows[own]."""
         mean, size = self.rows @ p, self.squares @ p**2
         factor = self.rows @ (self.rows[own] * p**2) / math.sqrt(size[own])
-        alone = np.sqrt(size.sum() + (self.m - 2) * size - factor**2)
+        noise = np.sqrt(size.sum() + (self.m - 2) * size - factor**2)
         others = np.arange(len(mean)) != own
         f, z = _F[:, None], _Z
-        score = mean[own] + factor[own] * f + alone[own] * z
+        score = mean[own] + factor[own] * f + noise[own] * z
         beats = self._beats_absent(score, p, own)
         for start in range(0, len(mean), 256):
             part = np.flatnonzero(others[start : start + 256]) + start
             wrong = mean[part, None, None] + factor[part, None, None] * f
-            beats *= np.exp(log_ndtr((score - wrong) / alone[part, None, None]).sum(0))
+            beats *= np.exp(log_ndtr((score - wrong) / noise[part, None, None]).sum(0))
         return float(_WF @ beats @ _W)
 
     def _beats_absent(self, score: np.ndarray, p: np.ndarray, own: int) -> np.ndarray:

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import environment, markdown_table, times, write_results
-from hyperagg.diffusion.model import MIXERS, Denoiser
-from hyperagg.diffusion.pipeline import DenoiserPipeline, make_scheduler
+from hyperagg.diffusion import Denoiser, DenoiserPipeline
+from hyperagg.diffusion.model import MIXERS
+from hyperagg.diffusion.pipeline import make_scheduler
 from research.benchmarks.interleaved import interleaved, torch_threads
 
 __all__ = ["bench_denoisers", "speed_table"]

@@ -158,7 +158,7 @@ def _kernel(x: Tensor, p: Tensor, out: Tensor) -> Callable[[], None]:
 def _forms(sizes: Sizes) -> dict[str, dict[str, float]]:
     x, p, _, _ = _inputs(sizes)
     tokens, d = sizes.batch * sizes.n, sizes.d
-    borders = tuple(range(0, tokens + 1, sizes.document))
+    boundaries = tuple(range(0, tokens + 1, sizes.document))
     packed = x.view(1, tokens, d)
     angles = torch.polar(torch.rand(d // 2), torch.randn(d // 2))
     cases: dict[str, tuple[Tensor, Tensor | None, dict[str, Any]]] = {
@@ -167,7 +167,7 @@ def _forms(sizes: Sizes) -> dict[str, dict[str, float]]:
         "causal, no positions": (x, None, dict(mask=Causal())),
         "causal, over √n": (x, p, dict(mask=Causal(), normalize="sqrt")),
         "causal, bfloat16": (x.bfloat16(), p, dict(mask=Causal())),
-        f"documents of {sizes.document}": (packed, p, dict(mask=Documents(borders))),
+        f"documents of {sizes.document}": (packed, p, dict(mask=Documents(boundaries))),
         "window of 64": (x, p, dict(mask=Window(64))),
         "decay": (x, p, dict(mask=Causal(), decay=torch.rand(d))),
         "complex_decay": (x, p, dict(mask=Causal(), decay=angles)),

@@ -21,13 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from hyperagg import TextClassifier
 from hyperagg._common.report import environment
 from hyperagg._common.split import train_validation_split
 from hyperagg.classifier.baselines.fasttext import FastTextClassifier
-from hyperagg.classifier.estimator import TextClassifier
-from hyperagg.classifier.training.feature_scaling import feature_scales
-from hyperagg.classifier.training.labels import encode_labels, first_classes, unique_labels
-from hyperagg.classifier.training.train_step import LabeledDocuments
 from hyperagg.data import Dataset, Split
 from hyperagg.text import WORD_PATTERN, WordTokenizer
 from research.benchmarks.interleaved import interleaved, interleaved_items, torch_threads
@@ -159,7 +156,7 @@ class _FastText:
     def __init__(self, split: Split, folder: Path, buckets: int = Effort.buckets) -> None:
         self.library = FastTextClassifier().library
         self.classes = {
-            f"__label__{i}": label for i, label in enumerate(unique_labels(split.labels))
+            f"__label__{i}": label for i, label in enumerate(dict.fromkeys(split.labels))
         }
         names = {label: name for name, label in self.classes.items()}
         self.file, self.words, self.buckets = folder / "train.txt", 0, buckets
@@ -230,7 +227,6 @@ def _training(
     seconds = interleaved(calls, effort.budget, effort.rounds)
     clf = models[OURS]
     rows = clf.tokenizer_.encode(train.texts)
-    data = LabeledDocuments(rows, encode_labels(train.labels, clf.classes_, "labels"))
     config = clf.config
     parts = interleaved(
         {
@@ -238,7 +234,6 @@ def _training(
                 train.texts, config.max_words, config.min_count, config.max_ngrams
             ),
             "encoding": lambda: clf.tokenizer_.encode(train.texts),
-            "feature scaling": lambda: feature_scales(clf.tokenizer_, data),
         },
         effort.budget,
         effort.rounds,
@@ -296,10 +291,8 @@ def _equal_accuracy(name: str, train: Split, effort: Effort) -> dict[str, Any]:
     as accurate. With one thread fastText is reproducible.
     """
     arguments, max_words = FEATURES["n-grams"]
-    targets = encode_labels(train.labels, unique_labels(train.labels), "labels")
-    kept, held_out = (
-        _take(train, rows) for rows in train_validation_split(first_classes(targets), 0.1, 0)
-    )
+    targets = np.unique([str(label) for label in train.labels], return_inverse=True)[1]
+    kept, held_out = (_take(train, rows) for rows in train_validation_split(targets, 0.1, 0))
     if not len(held_out):
         raise ValueError(f"dataset={name!r}: too few training rows to hold some out")
     lines = [_line(text) for text in held_out.texts]

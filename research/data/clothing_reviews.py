@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from hyperagg.data import DataError
 from hyperagg.data.datasets import store
-from hyperagg.data.readers.errors import DataError
 
 __all__ = ["ClothingReviews", "Reviews", "load_clothing_reviews"]
 
@@ -82,9 +82,9 @@ def load_clothing_reviews() -> ClothingReviews:
         reason = (str(error).splitlines() or [""])[0]
         raise DataError(f"{path}: expected the columns {', '.join(COLUMNS)} ({reason})") from error
     order = np.random.default_rng(20261126).permutation(table.num_rows)
-    borders = np.split(order, [round(TEST_FRACTION * len(order))])
+    boundaries = np.split(order, [round(TEST_FRACTION * len(order))])
     test, train = (
         Reviews({name: [cells[i] for i in np.sort(part)] for name, cells in columns.items()})
-        for part in borders
+        for part in boundaries
     )
     return ClothingReviews(train, test, f"HYPERAGG_DATA={path.parent}")

@@ -165,7 +165,7 @@ def _rows_line(rows: dict[str, int], epochs: int) -> str:
 
 def _log_run(name: str, run: dict[str, Any]) -> None:
     logger.info(
-        "%s: perplexity %.2f with padding, %.1f of words alone",
+        "%s: perplexity %.2f with padding, %.1f of words",
         name,
         run["perplexity_with_padding"],
         run["perplexity"],

@@ -38,10 +38,10 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from hyperagg import TextClassifier
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import environment, make_table, markdown_table, write_results
 from hyperagg._common.runs import Runs
-from hyperagg.classifier.estimator import TextClassifier
 from hyperagg.classifier.explanation import Explanation, by_word
 from hyperagg.data import Dataset
 from hyperagg.text import occurrence_weights

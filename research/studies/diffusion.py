@@ -27,10 +27,17 @@ from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import environment, markdown_table, spread, write_results
 from hyperagg._common.runs import Runs
 from hyperagg.data.datasets.digits import Digits, Images
+from hyperagg.diffusion import (
+    Denoiser,
+    DenoiserPipeline,
+    TrainingConfig,
+    load_pipeline,
+    train_denoiser,
+)
 from hyperagg.diffusion.image_grid import image_grid, write_animation, write_image
-from hyperagg.diffusion.model import MIXERS, Denoiser
-from hyperagg.diffusion.pipeline import DenoiserPipeline, load_pipeline, to_images
-from hyperagg.diffusion.trainer import TrainingConfig, train_denoiser, write_metadata
+from hyperagg.diffusion.model import MIXERS
+from hyperagg.diffusion.pipeline import to_images
+from hyperagg.diffusion.trainer import write_metadata
 from research.analysis.generated import frechet_distance, nearest_images
 from research.studies.digit_classifier import load_or_train_digit_classifier
 from research.studies.generation_metrics import GenerationMetrics, scale

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler
 
 from hyperagg.data.datasets.digits import Images
-from hyperagg.diffusion.model import Denoiser
+from hyperagg.diffusion import Denoiser
 from hyperagg.diffusion.pipeline import make_scheduler
 from research.analysis.generated import frechet_distance
 from research.studies.digit_classifier import DigitClassifier
