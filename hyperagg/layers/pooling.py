@@ -70,14 +70,14 @@ class PooledAggregation(nn.Module):
         else:
             rows = torch.repeat_interleave(lengths)
             weights = occurrence_weights(token_ids, rows, len(embedding)).to(embedding.dtype)
-            squares = torch.zeros(len(lengths), dtype=embedding.dtype)
+            squares = embedding.new_zeros(len(lengths))
             norms = squares.index_add_(0, rows, weights.square()).clamp(min=1).sqrt()
         context = ops.aggregate_tokens(
             token_ids,
             embedding,
             table,
             cu_seqlens=cu_seqlens,
-            position_ids=position_blocks(longest, len(table)),
+            position_ids=position_blocks(longest, len(table)).to(token_ids.device),
             weights=weights,
         )
         return context / norms[:, None]
@@ -104,6 +104,6 @@ def occurrence_weights(token_ids: Tensor, rows: Tensor, vocab_size: int) -> Tens
     order = keys.argsort(stable=True)
     _, counts = keys[order].unique_consecutive(return_counts=True)
     first = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
-    weights = torch.empty(len(keys))
-    weights[order] = 1 / (torch.arange(1, len(keys) + 1) - first)
+    weights = torch.empty(len(keys), device=keys.device)
+    weights[order] = 1 / (torch.arange(1, len(keys) + 1, device=keys.device) - first)
     return weights

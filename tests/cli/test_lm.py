@@ -58,6 +58,7 @@ def results(folder):
     return json.loads((folder / "results.json").read_text("utf-8"))
 
 
+@pytest.mark.slow
 def test_training_learns_and_leaves_only_the_model(model):
     # The perplexity of a unigram model on these tokens is 118.
     assert 10 < results(model)["validation"]["perplexity"] < 80
@@ -66,6 +67,7 @@ def test_training_learns_and_leaves_only_the_model(model):
     assert not [name for name in files if name.startswith("checkpoint") or name.endswith(".bin")]
 
 
+@pytest.mark.slow
 def test_training_that_is_killed_and_resumed_gives_the_same_model(texts, model, tmp_path):
     command = [HYPERAGG, "lm", "train", str(texts), "--out", str(tmp_path / "m"), *SMALL]
     process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
@@ -82,6 +84,7 @@ def test_training_that_is_killed_and_resumed_gives_the_same_model(texts, model, 
     assert resumed["validation"] == whole["validation"]
 
 
+@pytest.mark.slow
 def test_training_in_two_processes_gives_the_same_model(texts, model, tmp_path):
     ran = run(
         *(TORCHRUN, "--nproc-per-node", "2", "--master-port", "29517", HYPERAGG, "lm", "train"),
@@ -96,6 +99,7 @@ def test_training_in_two_processes_gives_the_same_model(texts, model, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_fully_sharded_training_gives_the_same_losses(tmp_path):
     """FSDP: every process holds half of each weight."""
     script = tmp_path / "sharded.py"
@@ -136,6 +140,7 @@ torch.distributed.destroy_process_group()
     assert ran.returncode == 0, ran.stderr
 
 
+@pytest.mark.slow
 def test_generate_continues_prompts(model):
     options = ["--max-new-tokens", "12", "--samples", "2"]
     ran = run(HYPERAGG, "lm", "generate", model, "--prompt", "the company said", *options)
@@ -148,6 +153,7 @@ def test_generate_continues_prompts(model):
         assert line.startswith(prompt)
 
 
+@pytest.mark.slow
 def test_a_pipeline_generates_text(model):
     import transformers
 
@@ -158,6 +164,7 @@ def test_a_pipeline_generates_text(model):
     assert answer["generated_text"].startswith("the company")
 
 
+@pytest.mark.slow
 def test_streaming_and_windows_evaluate_the_same_tokens(model, texts):
     streamed = json.loads(run(HYPERAGG, "lm", "evaluate", model, texts).stdout)
     windows = json.loads(run(HYPERAGG, "lm", "evaluate", model, texts, "--window", "64").stdout)
@@ -173,6 +180,7 @@ def test_streaming_and_windows_evaluate_the_same_tokens(model, texts):
         ("tokenizer.json", "tokenizer.json cannot be read"),
     ],
 )
+@pytest.mark.slow
 def test_a_truncated_file_is_one_line(model, damaged, message, tmp_path):
     shutil.copytree(model, tmp_path / "m")
     content = (tmp_path / "m" / damaged).read_bytes()
@@ -183,6 +191,7 @@ def test_a_truncated_file_is_one_line(model, damaged, message, tmp_path):
     assert line.startswith("hyperagg: ") and message in line
 
 
+@pytest.mark.slow
 def test_a_config_with_other_shapes_is_one_line(model, tmp_path):
     shutil.copytree(model, tmp_path / "m")
     path = tmp_path / "m" / "config.json"
@@ -208,6 +217,7 @@ def test_a_config_with_other_shapes_is_one_line(model, tmp_path):
         ),
     ],
 )
+@pytest.mark.slow
 def test_weights_of_another_model_are_one_line(model, dropped, added, message, tmp_path):
     """transformers initializes missing weights and ignores unexpected ones."""
     shutil.copytree(model, tmp_path / "m")

@@ -69,6 +69,7 @@ def padded(rows, side):
 
 @settings(max_examples=10)
 @given(data=st.data())
+@pytest.mark.slow
 def test_splitting_padding_and_packing_give_the_same_logits(model, data):
     """To within 1e-5; logits have variance one."""
     lengths = data.draw(st.lists(st.integers(1, 12), min_size=1, max_size=3), "lengths")
@@ -115,6 +116,7 @@ def test_greedy_generation_takes_the_argmax_of_each_step(model):
     assert torch.equal(model.generate(ids, prefill_chunk_size=2, **generate), expected)
 
 
+@pytest.mark.slow
 def test_padded_prompts_generate_the_same_as_single_prompts(model):
     rows = texts(3, 7, 1)
     ids, mask = padded(rows, "left")
@@ -185,6 +187,7 @@ def test_a_saved_and_loaded_model_generates_the_same(model, tmp_path):
     assert loaded.config.layer_types == model.config.layer_types
 
 
+@pytest.mark.slow
 def test_a_process_without_our_import_loads_the_model(tmp_path):
     model = make(["gated", "full_attention"])
     model.save_pretrained(tmp_path / "m")
@@ -298,6 +301,7 @@ def test_low_rank_adapters_can_be_trained():
     assert trained and all("lora" in name for name in trained)
 
 
+@pytest.mark.slow
 def test_importing_the_package_registers_no_cache_layers():
     """The table of cache layers is shared by all models of transformers."""
     code = """
@@ -311,6 +315,7 @@ print(table == before)
     assert "gated" not in cache_utils.DYNAMIC_LAYER_TYPE_MAPPING
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_one_line_that_names_the_extra():
     code = """
 import sys
@@ -343,6 +348,7 @@ def test_the_model_returns_a_cache_to_continue_from(model):
         torch.testing.assert_close(y, model(ids).logits[:, 5:], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_assistant_model_generates_the_same(model):
     ids = texts(6)[0][None]
     plain = model.generate(ids, max_new_tokens=8, do_sample=False)

@@ -29,6 +29,7 @@ def make(layer_types="gated"):
 
 @pytest.mark.parametrize("layer_types", ["gated", "decay", ["gated", "full_attention"]], ids=str)
 @pytest.mark.parametrize("options", [{}, dict(bf16=True, activation_checkpointing=True)], ids=str)
+@pytest.mark.slow
 def test_learns_a_pattern(layer_types, options, tmp_path):
     config = TrainingConfig(
         batch_size=8, learning_rate=0.02, max_steps=60, save_steps=None, **options

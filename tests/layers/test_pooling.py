@@ -26,3 +26,14 @@ def test_matches_the_formula(pooling):
     first = (w[:, None] * embedding[[5, 2, 5]] * p).sum(0) / norm
     expected = torch.stack([first, torch.zeros(4), embedding[0] * p[0]])
     torch.testing.assert_close(layer(embedding, token_ids, cu_seqlens), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("pooling", ["harmonic", "mean"])
+def test_gives_the_same_result_on_a_gpu(pooling):
+    layer, embedding = PooledAggregation(4, pooling), torch.randn(6, 4)
+    token_ids, cu_seqlens = torch.tensor([5, 2, 5, 0]), torch.tensor([0, 3, 3, 4])
+    expected = layer(embedding, token_ids, cu_seqlens)
+    actual = layer.cuda()(embedding.cuda(), token_ids.cuda(), cu_seqlens.cuda())
+    torch.testing.assert_close(actual.cpu(), expected)
