@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hyperagg.ops.masks import Documents, Mask, Prefix, Window
+from hyperagg.ops.masks import Causal, Documents, Full, Mask, Prefix, Window
 from hyperagg.ops.state import State
 
 __all__ = ["NORM_EXPONENTS", "Normalize", "check_arguments", "check_choice", "check_lengths"]
@@ -41,12 +41,14 @@ def check_arguments(
         raise ValueError(
             f"x: shape {tuple(x.shape)}, {x.dtype}; expected (B, N, D), floating point"
         )
-    if not isinstance(mask, Mask | Tensor):
+    if not isinstance(mask, Full | Causal | Window | Prefix | Documents | Tensor):
         raise TypeError(
-            f"mask={mask!r}: expected a mask of hyperagg.ops or a (B, N, N) tensor of weights"
+            f"mask={mask!r}: expected one of Full, Causal, Window, Prefix, Documents or a "
+            "(B, N, N) tensor of weights"
         )
     batch, n, d = x.shape
-    for name, tensor in {"p": p, "decay": decay, "gate": gate}.items():
+    dense = mask if isinstance(mask, Tensor) else None
+    for name, tensor in {"p": p, "mask": dense, "decay": decay, "gate": gate}.items():
         if tensor is None:
             continue
         if not isinstance(tensor, Tensor):

@@ -58,14 +58,14 @@ class Window(Mask):
         size: the number of tokens in a window, at least 1. Fewer are summed near the start.
 
     Raises:
+        TypeError: `size` is not an integer.
         ValueError: `size` is less than 1.
     """
 
     size: int
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"size={self.size}: expected an integer >= 1")
+        object.__setattr__(self, "size", _to_size(self.size, 1))
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,14 @@ class Prefix(Mask):
         size: the number of tokens in the prefix, at least 0.
 
     Raises:
+        TypeError: `size` is not an integer.
         ValueError: `size` is negative.
     """
 
     size: int
 
     def __post_init__(self) -> None:
-        if self.size < 0:
-            raise ValueError(f"size={self.size}: expected an integer >= 0")
+        object.__setattr__(self, "size", _to_size(self.size, 0))
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
@@ -173,6 +173,15 @@ class Documents(Mask):
     def __repr__(self) -> str:
         shown = self.cu_seqlens if self.boundaries is None else _abbreviated(self.boundaries)
         return f"Documents(cu_seqlens={shown}, causal={self.causal})"
+
+
+def _to_size(size: Any, minimum: int) -> int:
+    """Return `size` as an int; NumPy integers are accepted, booleans are not."""
+    if isinstance(size, bool) or not isinstance(size, int | np.integer):
+        raise TypeError(f"size={size!r}: expected an integer >= {minimum}")
+    if size < minimum:
+        raise ValueError(f"size={size}: expected an integer >= {minimum}")
+    return int(size)
 
 
 def _to_tensor(cu_seqlens: Any) -> tuple[Any, tuple[int, ...] | None]:

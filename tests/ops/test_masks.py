@@ -83,6 +83,8 @@ def test_documents_move_between_devices():
     ("make", "message"),
     [
         (lambda: Window(0), "size=0: expected an integer >= 1"),
+        (lambda: Window(2.5), "size=2.5: expected an integer >= 1"),
+        (lambda: Prefix(True), "size=True: expected an integer >= 0"),
         (lambda: Prefix(-1), "size=-1: expected an integer >= 0"),
         (lambda: Documents(()), "cu_seqlens=(): expected at least two"),
         (lambda: Documents((0,)), "cu_seqlens=(0,): expected at least two"),
@@ -130,6 +132,11 @@ def test_without_torch_one_line_says_what_to_install(name):
     *_, last = done.stderr.strip().splitlines()
     assert last == f"ImportError: hyperagg.ops.{name} needs PyTorch: pip install 'hyperagg[torch]'"
     assert "another exception" not in done.stderr
+
+
+def test_numpy_sizes_are_accepted():
+    assert Window(np.int64(3)) == Window(3) and type(Window(np.int64(3)).size) is int
+    assert hash(Prefix(np.uint8(2))) == hash(Prefix(2))
 
 
 def test_full_is_pooled_and_the_others_are_not():
