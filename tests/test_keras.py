@@ -603,6 +603,7 @@ def test_other_backends_give_equal_outputs(backend, tmp_path):
 # --- Real text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("HYPERAGG_DATA" not in os.environ, reason="HYPERAGG_DATA is not set")
 def test_learns_newswires():
     pq = pytest.importorskip("pyarrow.parquet")

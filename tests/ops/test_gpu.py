@@ -15,6 +15,8 @@ from hyperagg.ops import gpu  # noqa: E402
 from hyperagg.ops.gpu import tiles  # noqa: E402
 
 DEVICE = "cpu" if INTERPRETED else "cuda"
+# The Triton interpreter is much slower than a GPU.
+pytestmark = [pytest.mark.slow] if INTERPRETED else []
 TYPES = [torch.float32, torch.bfloat16, torch.float16]
 KINDS = ["prefix_sum", "decay", "complex_decay", "gated"]
 
