@@ -137,7 +137,10 @@ def clear(rows):
         (put(3, "photo", "media/none.png"), "row 4 (line 5), column 'photo': {}/media/none.png: "),
         (put(3, "photo", "media/0.wav"), "media/0.wav: not an image that Pillow can read"),
         (put(3, "photo", "media/cut.png"), "media/cut.png: not a complete image file"),
-        (put(3, "clip", "media/cut.wav"), "row 4 (line 5), column 'clip': {}/media/cut.wav: not a complete audio"),
+        (
+            put(3, "clip", "media/cut.wav"),
+            "row 4 (line 5), column 'clip': {}/media/cut.wav: not a complete audio",
+        ),
         (put(3, "clip", "media"), "media: expected an audio file, got a folder"),
         (put(3, "clip", "media/0.png"), "media/0.png: not a complete audio file"),
         (put(3, "clip", "media/empty.wav"), "media/empty.wav: has no samples"),
@@ -161,7 +164,7 @@ def test_one_line_names_row_and_file(cli, folder, change, error):
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        (["--image", "foto"], "has no column 'foto'; it has 'photo', 'clip', 'word', 'ink', "),
+        (["--image", "foto"], "does not have a column 'foto'; its columns are 'photo', 'clip', "),
         (["--image", "word"], "row 1 (line 2), column 'word': "),
         (["--number", "word"], "'word' is 'it is"),
         (["--number", "digit"], "--number digit: the column holds the labels"),
@@ -213,7 +216,7 @@ def test_without_the_extra(cli, folder, monkeypatch, module, what):
     option = ["--image", "photo"] if module == "PIL" else ["--audio", "clip"]
     answer = cli("train", table, *option, "--label", "digit", "--out", folder / "none")
     assert answer.code == 2
-    assert f'need {what}; pip install "hyperagg[media]" brings it' in answer.err
+    assert f"{what}: pip install 'hyperagg[multimodal]'" in answer.err
 
 
 def test_arguments_are_checked_before_the_table_is_read(cli, folder):

@@ -31,7 +31,7 @@ def read_audio(path: Path, sample_rate: int) -> np.ndarray:
     try:
         import soundfile
     except (ImportError, OSError) as error:  # an OSError if libsndfile is missing
-        raise ImportError("audio requires soundfile: pip install 'hyperagg[media]'") from error
+        raise ImportError("audio requires soundfile: pip install 'hyperagg[multimodal]'") from error
     path = Path(path)
     try:
         with soundfile.SoundFile(path) as file:
@@ -53,7 +53,7 @@ def read_audio(path: Path, sample_rate: int) -> np.ndarray:
         except ImportError as error:
             raise ImportError(
                 f"{path}: resampling from {own_rate} to {sample_rate} samples per second requires "
-                "SciPy: pip install 'hyperagg[media]'"
+                "SciPy: pip install 'hyperagg[multimodal]'"
             ) from error
         divisor = int(np.gcd(own_rate, sample_rate))
         samples = resample_poly(samples, sample_rate // divisor, own_rate // divisor)

@@ -90,7 +90,7 @@ def read_image(path: Path) -> np.ndarray:
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError as error:
-        raise ImportError("images require Pillow: pip install 'hyperagg[media]'") from error
+        raise ImportError("images require Pillow: pip install 'hyperagg[multimodal]'") from error
     path = Path(path)
     try:
         with Image.open(path) as image:
