@@ -173,8 +173,8 @@ class TorchTrainer:
             )
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(self.clip, 1.0)
-        for optimizer, rates in zip(self._optimizers, self._max_lr):
-            for group, lr in zip(optimizer.param_groups, rates):
+        for optimizer, max_lr in zip(self._optimizers, self._max_lr):
+            for group, lr in zip(optimizer.param_groups, max_lr):
                 group["lr"] = lr * factor
             optimizer.step()
             optimizer.zero_grad()
