@@ -1,9 +1,12 @@
-"""The command line: one file a command."""
+"""The command line: one file per command."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+import hyperagg
 from hyperagg.cli import (
     compare,
     convert,
@@ -24,17 +27,35 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="hyperagg",
     no_args_is_help=True,
-    add_completion=False,
-    help="Linear-time sequence models by high-dimensional aggregation.",
     epilog="Example: hyperagg train reviews.csv --text review --label stars --out model",
 )
-for command in (compare, train, tune, evaluate, predict, explain, quantize, convert):
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"hyperagg {hyperagg.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Linear-time sequence models by high-dimensional aggregation."""
+
+
+for command in (train, evaluate, predict, explain, tune, quantize, convert, compare):
     app.command(epilog=command.EXAMPLE)(getattr(command, command.__name__.rpartition(".")[2]))
+app.add_typer(data.app, name="data")
 app.add_typer(lm.app, name="lm")
 app.add_typer(diffusion.app, name="diffusion")
-app.add_typer(data.app, name="data")
 
 
 def main() -> None:
-    """Run the command line."""
+    """Runs the command line."""
     run_app(app, "hyperagg")

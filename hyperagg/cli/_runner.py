@@ -1,8 +1,9 @@
-"""Runs a typer application: errors that a user can mend are told in one line, with exit code 2."""
+"""Runs a typer application so that a user's mistake becomes one line and exit code 2."""
 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 
@@ -14,9 +15,14 @@ __all__ = ["one_line", "run_app"]
 
 
 def run_app(app: typer.Typer, name: str) -> None:
-    """Run the command line; what a user can mend is told in one line, with exit code 2."""
+    """Runs the application and exits.
+
+    Exit codes: 0 for success, 1 if the reader of the output has gone, 2 for a mistake of the user,
+    which is reported in one line on standard error, and 130 after Ctrl-C.
+    """
+    _show_log()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Labels may be of any language. What is piped is UTF-8, as the files that are read;
+        # Labels may be of any language. Output into a pipe is UTF-8, like the files that are read;
         # a terminal shows what it can.
         if sys.stdout.isatty():
             sys.stdout.reconfigure(errors="replace")
@@ -25,9 +31,9 @@ def run_app(app: typer.Typer, name: str) -> None:
     try:
         code = app(prog_name=name, standalone_mode=False)
         if sys.stdout is not None:
-            sys.stdout.flush()  # here, where a reader who has gone can still be dealt with
+            sys.stdout.flush()  # here, where a closed pipe can still be handled
     except BrokenPipeError:
-        # The reader of our output has gone; nothing more may be written, at exit neither.
+        # The reader of the output has gone, so nothing more may be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except typer.Abort:
@@ -43,8 +49,8 @@ def run_app(app: typer.Typer, name: str) -> None:
 
 
 def one_line(error: Exception) -> str | None:
-    """One line about an error that a user can mend, "" if all is said; None for one of our own."""
-    if hasattr(error, "format_message"):  # typer's own errors, whose class has moved about
+    """Returns a user's mistake as one line, "" if it has been shown already, None for a bug."""
+    if hasattr(error, "format_message"):  # typer's own errors, whose class differs by version
         message = error.format_message()
         if type(error).__name__ == "NoArgsIsHelpError":
             return ""  # the help is on the screen
@@ -56,6 +62,22 @@ def one_line(error: Exception) -> str | None:
         message = str(error)
     else:
         return None
-    # File names may hold line breaks and what moves the cursor.
+    # File names may hold line breaks and characters that move the cursor.
     line = " ".join(message.splitlines())
     return "".join(c if c.isprintable() else escape(c) for c in line)
+
+
+class _StandardError(logging.Handler):
+    """Prints messages to standard error, whatever it is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+def _show_log() -> None:
+    """Shows the messages of the library; standard output is for answers only."""
+    logger = logging.getLogger("hyperagg")
+    if not any(isinstance(handler, _StandardError) for handler in logger.handlers):
+        logger.addHandler(_StandardError())
+        logger.setLevel(logging.INFO)
+        logger.propagate = False

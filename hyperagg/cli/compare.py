@@ -14,9 +14,8 @@ from hyperagg.cli.options import (
     Resume,
     Seeds,
     Text,
+    logger,
     output_folder,
-    say,
-    tell,
 )
 
 EXAMPLE = "Example: hyperagg compare reviews.csv --text review --label stars --baselines tfidf"
@@ -83,10 +82,10 @@ def compare(
         print(f"{data.name}: {len(data.train):,} training rows, {len(data.test):,} test rows")
         print(f"source: {data.source}")
         try:
-            results = run(data, names, seeds, out, epochs=epochs, resume=resume, callback=tell)
+            results = run(data, names, seeds, out, epochs=epochs, resume=resume, callback=print)
         except KeyboardInterrupt:
             if (out / "runs.json").exists():
-                say(f"interrupted; repeat the command with --resume to continue from {out}")
+                logger.info(f"interrupted; repeat the command with --resume to continue from {out}")
             raise
     Console().print(results_table(results))
     print(f"results.json, table.md and models in {out}")

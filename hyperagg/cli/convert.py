@@ -1,4 +1,4 @@
-"""hyperagg convert: a fastText model becomes one of ours, which answers alike."""
+"""hyperagg convert: a fastText model as a hyperagg model that gives the same answers."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from typing import Annotated
 
 import typer
 
-from hyperagg.cli.options import output_folder, say
+from hyperagg.cli.options import logger, output_folder
 
 EXAMPLE = "Example: hyperagg convert model.bin --out model"
 
 
 def convert(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A supervised model's .bin.")],
-    out: Annotated[Path, typer.Option(help="Folder to write the model to.")] = Path("model"),
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The .bin file of a supervised fastText model.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the model.")] = Path("model"),
 ) -> None:
-    """Turn a supervised fastText model into a folder that predict, evaluate and explain read."""
-    from hyperagg.classifier.estimator import TextClassifier
+    """Convert a supervised fastText model; predict, evaluate and explain take the result."""
+    from hyperagg.classifier import TextClassifier
 
     classifier = TextClassifier.from_fasttext(file)
     with output_folder(out):
         classifier.save_pretrained(out)
-    say(f"{len(classifier.tokenizer_):,} rows, {len(classifier.classes_)} classes -> {out}")
+    logger.info(
+        f"{len(classifier.tokenizer_):,} tokens, {len(classifier.classes_)} classes -> {out}"
+    )

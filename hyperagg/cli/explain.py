@@ -1,15 +1,20 @@
-"""hyperagg explain: why a text gets its label, token by token."""
+"""hyperagg explain: what each token contributes to the label of its text."""
 
 from __future__ import annotations
 
 from collections import Counter
+from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hyperagg.cli.options import Format, Model, say
+from hyperagg.cli._models import is_multimodal
+from hyperagg.cli.options import Format, Json, Model, logger
 from hyperagg.cli.options import Text as TextColumn
+
+if TYPE_CHECKING:
+    from hyperagg.classifier.explanation import Explanation
 
 EXAMPLE = "Example: hyperagg explain model new.csv --text review --html why.html"
 
@@ -18,82 +23,94 @@ def explain(
     model: Model,
     file: Annotated[
         str | None,
-        typer.Argument(metavar="FILE", help="As for predict; none: what speaks for each class."),
+        typer.Argument(
+            metavar="FILE", help="A file as for predict; without it, the top features per class."
+        ),
     ] = None,
     text: TextColumn = None,
     format: Format = None,
-    first: Annotated[int, typer.Option(min=1, help="How many texts to explain.")] = 10,
-    html: Annotated[Path | None, typer.Option(help="Write a page of HTML here as well.")] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print JSON lines with every token and class.")
-    ] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Number of texts to explain.")] = 10,
+    html: Annotated[Path | None, typer.Option(help="HTML page to write as well.")] = None,
+    json: Json = False,
 ) -> None:
-    """Show what each token adds to the label of its text; the parts add up to the logit."""
-    from hyperagg.multimodal.serialization import is_multimodal
-
+    """Show what each token contributes to the logit of its text's label; the contributions and the
+    bias add up to the logit."""
     if is_multimodal(model):
         from hyperagg.cli import multimodal
 
-        if text is not None or html is not None:
-            option = "--text" if text is not None else "--html"
-            raise ValueError(f"{option}: is for a classifier of texts alone; leave it out")
+        for option, value in {"--text": text, "--html": html}.items():
+            if value is not None:
+                raise ValueError(f"{option}: applies to a classifier of text alone; leave it out")
         if file is None:
-            raise ValueError(f"{model}: name a FILE of rows to explain as well")
-        multimodal.explain(model, file, format, first, json)
+            raise ValueError(f"{model}: a multimodal model explains rows; name a FILE as well")
+        multimodal.explain(model, file, format, limit, json)
         return
-    from rich.console import Console
-    from rich.text import Text
-
-    from hyperagg._common.atomic import atomic_write
-    from hyperagg.classifier.estimator import TextClassifier
-    from hyperagg.classifier.explanation_report import colored_text, html_page
+    from hyperagg.classifier import TextClassifier
     from hyperagg.data import read_texts
 
-    classifier, console = TextClassifier.from_pretrained(model), Console(highlight=False)
+    classifier = TextClassifier.from_pretrained(model)
     if file is None:
-        if html is not None or json:
-            raise ValueError("--html and --json: name a FILE of texts to explain as well")
-        for label, tokens in classifier.top_features().items():
+        if html is not None:
+            raise ValueError(f"--html {html}: a page explains texts; name a FILE as well")
+        features = classifier.top_features()
+        if json:
+            print(dumps({str(label): own for label, own in features.items()}, ensure_ascii=False))
+            return
+        for label, tokens in features.items():
             print(f"{label}: {' '.join(tokens)}")
         return
     if html is not None and html.is_dir():
-        raise ValueError(f"--html {html}: is a folder; give the name of a file")
+        raise ValueError(f"--html {html}: is a folder; expected the name of a file")
     texts = read_texts(file, text, format=format)
-    explanations = [classifier.explain(each) for each in texts[:first]]
-    for e in explanations:
+    explanations = [classifier.explain(each) for each in texts[:limit]]
+    for explanation in explanations:
         if json:
-            print(_json(e))
-            continue
-        head = f"{e.label} {e.probabilities.max():.1%}: "
-        console.print(Text.assemble(head, colored_text(e)), soft_wrap=True)
-        sums: Counter[str] = Counter()
-        for token, part in zip(e.tokens, e.for_label(e.label)):
-            sums[token.lower()] += part
-        strongest = sorted(sums, key=lambda token: -abs(sums[token]))[:8]
-        parts = ", ".join(f"{token} {sums[token]:+.2f}" for token in strongest)
-        c = e.classes_.index(e.label)
-        told = f"logit {e.logits[c]:+.2f} = {e.bias[c]:+.2f} + tokens"
-        console.print(Text(f"  {told}: {parts}"), soft_wrap=True)
-    if len(texts) > first:
-        say(f"the first {first} of {len(texts)} texts; --first {len(texts)} explains them all")
+            print(_to_json(explanation))
+        else:
+            _print(explanation)
+    if len(texts) > limit:
+        logger.info(
+            f"explained {limit} of {len(texts)} texts; --limit {len(texts)} explains all of them"
+        )
     if html is not None:
+        from hyperagg._common.atomic import atomic_write
+        from hyperagg.classifier.explanation_report import html_page
+
         with atomic_write(html) as draft:
             page = html_page(explanations, f"{Path(file).name}, explained")
             draft.write_text(page, "utf-8", errors="replace")
-        say(f"page in {html}")
+        logger.info(f"page in {html}")
 
 
-def _json(e) -> str:
-    from json import dumps
+def _print(explanation: Explanation) -> None:
+    from rich.console import Console
+    from rich.text import Text
 
+    from hyperagg.classifier.explanation_report import colored_text
+
+    console = Console(highlight=False)
+    label = explanation.label
+    head = f"{label} {explanation.probabilities.max():.1%}: "
+    console.print(Text.assemble(head, colored_text(explanation)), soft_wrap=True)
+    sums: Counter[str] = Counter()
+    for token, contribution in zip(explanation.tokens, explanation.for_label(label)):
+        sums[token.lower()] += contribution
+    strongest = sorted(sums, key=lambda token: -abs(sums[token]))[:8]
+    parts = ", ".join(f"{token} {sums[token]:+.2f}" for token in strongest)
+    c = explanation.classes.index(label)
+    logit, bias = explanation.logits[c], explanation.bias[c]
+    console.print(Text(f"  logit {logit:+.2f} = {bias:+.2f} + tokens: {parts}"), soft_wrap=True)
+
+
+def _to_json(explanation: Explanation) -> str:
     return dumps(
         {
-            "label": e.label,
-            "classes": e.classes_,
-            "logits": [round(float(z), 6) for z in e.logits],
-            "bias": [round(float(b), 6) for b in e.bias],
-            "tokens": e.tokens,
-            "contributions": e.contributions.round(6).tolist(),
+            "label": explanation.label,
+            "classes": explanation.classes,
+            "logits": [round(float(z), 6) for z in explanation.logits],
+            "bias": [round(float(b), 6) for b in explanation.bias],
+            "tokens": explanation.tokens,
+            "contributions": explanation.contributions.round(6).tolist(),
         },
         ensure_ascii=False,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,68 +11,90 @@ from typing import Annotated
 
 import typer
 
+__all__ = [
+    "File",
+    "Format",
+    "Json",
+    "Label",
+    "LabelSeparator",
+    "Model",
+    "Resume",
+    "Seed",
+    "Seeds",
+    "Text",
+    "logger",
+    "output_folder",
+]
+
+# Messages for people; `run_app` shows them on standard error.
+logger = logging.getLogger("hyperagg")
+
 File = Annotated[
     str,
     typer.Argument(
         metavar="FILE",
-        help="CSV, TSV, JSON lines, Parquet or fastText lines; - reads standard input.",
+        help="A CSV, TSV, JSON lines, Parquet or fastText file; - reads standard input.",
     ),
 ]
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A folder that `train` wrote.")]
-Text = Annotated[str | None, typer.Option("--text", help="Column of the texts.")]
-Label = Annotated[str | None, typer.Option("--label", help="Column of the labels.")]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A model folder, or a model id of the hub.")
+]
+Text = Annotated[str | None, typer.Option("--text", help="Name of the text column.")]
+Label = Annotated[str | None, typer.Option("--label", help="Name of the label column.")]
 LabelSeparator = Annotated[
     str | None,
-    typer.Option(help="What stands between the labels of a text in a CSV or TSV column."),
+    typer.Option(help="Separator of the labels in a CSV or TSV cell that holds several."),
 ]
 Format = Annotated[
     str | None,
     typer.Option(
-        "--format", help="csv, tsv, jsonl, parquet, fasttext or lines; else told by FILE."
+        "--format",
+        help="csv, tsv, jsonl, parquet, fasttext or lines (default: by the name of FILE).",
     ),
 ]
-Seeds = Annotated[int, typer.Option(min=1, help="How many seeds to train with.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier call was stopped.")]
-
-
-def say(line: str) -> None:
-    """A line for people, on standard error: standard output has answers only."""
-    print(line, file=sys.stderr)
-
-
-def tell(line: str) -> None:
-    """A measured line, at once: a log is read while its study runs."""
-    print(line, flush=True)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same weights.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds to train with.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted call.")]
 
 
 @contextmanager
 def output_folder(folder: Path) -> Iterator[None]:
-    """Sees that `folder` is there and can be written to, before hours of work and not after them.
+    """Makes sure that `folder` exists and is writable, before hours of work and not after them.
 
-    A folder that was made here and in which nothing came to be is removed in the end.
+    A folder that was created here is removed again if it is empty in the end.
 
     Raises:
-        ValueError: it cannot be made or written to.
+        ValueError: the folder cannot be created or written to.
     """
-    whole = folder.resolve()
-    absent = [path for path in (whole, *whole.parents) if not path.exists()]
+    resolved = folder.resolve()
+    absent = [path for path in (resolved, *resolved.parents) if not path.exists()]
     try:
         try:
-            whole.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=whole):
+            resolved.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=resolved):
                 pass
         except (FileExistsError, NotADirectoryError) as error:
             raise ValueError(
-                f"--out {folder}: it or a folder above it is a file; give the name of a folder"
+                f"--out {folder}: it or a folder above it is a file; expected a folder"
             ) from error
         except OSError as error:
             raise ValueError(
-                f"--out {folder}: cannot be written to ({error.strerror}); name another folder"
+                f"--out {folder}: cannot be written to ({error.strerror}); expected a writable "
+                "folder"
             ) from error
         yield
     finally:
         for path in absent:
             try:
                 path.rmdir()
-            except OSError:  # something is in it, or it was never made
+            except OSError:  # it is not empty, or it was never created
                 break
+
+
+def say(line: str) -> None:
+    logger.info(line)
+
+
+def tell(line: str) -> None:
+    print(line, flush=True)

@@ -6,10 +6,11 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import dumps
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from hyperagg.cli._models import is_multimodal
 from hyperagg.cli.options import File, Format, Model, Text
 
 EXAMPLE = "Example: hyperagg predict model new.csv --text review > labels.txt"
@@ -22,59 +23,77 @@ def predict(
     format: Format = None,
     probabilities: Annotated[
         bool,
-        typer.Option("--probabilities", help="Print JSON lines with every class's probability."),
+        typer.Option("--probabilities", help="Print JSON lines with the probability per class."),
     ] = False,
+    top_k: Annotated[
+        int | None,
+        typer.Option(min=1, help="Print JSON lines with the K most probable labels per text."),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Print JSON lines with the labels above this probability."),
+    ] = None,
     label_separator: Annotated[
-        str, typer.Option(help="What to print between the labels of a text that has several.")
+        str, typer.Option(help="Separator of the labels of a text that has several.")
     ] = "|",
-    one_document: Annotated[
+    stream: Annotated[
         bool,
-        typer.Option("--stream", help="FILE is a single plain text, however large."),
+        typer.Option("--stream", help="Read FILE as one plain text of any size."),
     ] = False,
 ) -> None:
-    """Print a label for every text, a line each, in the order of the file."""
-    from hyperagg.data import read_chunks, read_texts
-    from hyperagg.multimodal.serialization import is_multimodal
-
+    """Print one label per text, one per line, in the order of the file."""
     if is_multimodal(model):
         from hyperagg.cli import multimodal
 
-        if one_document or text is not None:
-            option = "--stream" if one_document else "--text"
-            raise ValueError(f"{option}: the model knows its columns by name; leave it out")
+        given = {"--text": text, "--top-k": top_k, "--threshold": threshold, "--stream": stream}
+        for option, value in given.items():
+            if value not in (None, False):
+                raise ValueError(f"{option}: applies to a classifier of text alone; leave it out")
         multimodal.predict(model, file, format, probabilities)
         return
-    if one_document and (text is not None or format is not None):
-        raise ValueError("--stream: reads plain text, so --text and --format say nothing")
-    with _nothing_collected():
-        from hyperagg.classifier.predictor import load_predictor
+    if stream and (text is not None or format is not None):
+        raise ValueError("--stream: reads plain text, so --text and --format do not apply")
+    if stream and (top_k is not None or threshold is not None):
+        raise ValueError("--stream: gives one answer, so --top-k and --threshold do not apply")
+    from hyperagg.data import read_pieces, read_texts
+
+    with _no_garbage_collection():
+        from hyperagg.classifier import load_predictor
 
         predictor = load_predictor(model)
-    if one_document:
+    if stream:
         document = predictor.stream()
-        for piece in read_chunks(file):
+        for piece in read_pieces(file):
             document.append(piece)
         if not len(document):
             raise ValueError(f"{file}: has no words")
         logits = document.logits()[None]
     else:
-        logits = predictor.logits(read_texts(file, text, format=format))
+        texts = read_texts(file, text, format=format)
+        if top_k is not None or threshold is not None:
+            for own in predictor.predict(texts, top_k=top_k, threshold=threshold):
+                _print_ranked(own)
+            return
+        logits = predictor.logits(texts)
     decoder = predictor.decoder
     names = [str(label) for label in predictor.classes_]
     key = "labels" if decoder.multi_label else "label"
     for label, row in zip(decoder.labels(logits), decoder.probabilities(logits)):
         if probabilities:
-            shares = {name: round(float(share), 6) for name, share in zip(names, row)}
-            print(dumps({key: label, "probabilities": shares}, ensure_ascii=False))
+            named = {name: round(float(p), 6) for name, p in zip(names, row)}
+            print(dumps({key: label, "probabilities": named}, ensure_ascii=False))
         else:
             each = label if isinstance(label, tuple) else (label,)
             # A label with a line break would look like two answers.
             print(label_separator.join(" ".join(str(one).splitlines()) for one in each))
 
 
+def _print_ranked(labels: Any) -> None: ...
+
+
 @contextmanager
-def _nothing_collected() -> Iterator[None]:
-    """Imports and vocabularies leave no garbage, and looking for it is a tenth of the start-up."""
+def _no_garbage_collection() -> Iterator[None]:
+    """Imports and vocabularies leave no garbage, and the search for it is a tenth of the start."""
     gc.disable()
     try:
         yield

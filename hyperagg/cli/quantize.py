@@ -7,26 +7,30 @@ from typing import Annotated
 
 import typer
 
-from hyperagg.cli.options import Model, output_folder, say
+from hyperagg.cli.options import Model, logger, output_folder
 
 EXAMPLE = "Example: hyperagg quantize model --max-tokens 20000 --out small"
 
 
 def quantize(
     model: Model,
-    out: Annotated[Path, typer.Option(help="Folder to write the small model to.")],
+    out: Annotated[Path, typer.Option(help="Folder for the smaller model.")],
     max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Words and grams to keep; else all of them.")
+        int | None,
+        typer.Option(min=1, help="Number of words and n-grams to keep (default: all)."),
     ] = None,
 ) -> None:
-    """Write a model with 8 bits a number, and fewer words if wanted."""
-    from hyperagg.classifier.estimator import TextClassifier
+    """Store the embedding in 8 bits per number, and keep fewer tokens if asked to."""
+    from hyperagg.classifier import TextClassifier
 
     classifier = TextClassifier.from_pretrained(model).quantize(max_tokens=max_tokens)
     with output_folder(out):
         classifier.save_pretrained(out)
-    before, after = (
-        sum(file.stat().st_size for file in folder.iterdir() if file.name != "training.safetensors")
-        for folder in (model, out)
-    )
-    say(f"{before / 1e6:.1f} MB -> {after / 1e6:.1f} MB in {out}")
+    before = f"{_megabytes(Path(model)):.1f} MB -> " if Path(model).is_dir() else ""
+    logger.info(f"{before}{_megabytes(out):.1f} MB in {out}")
+
+
+def _megabytes(folder: Path) -> float:
+    """The size of what prediction needs."""
+    files = [file for file in folder.iterdir() if file.name != "training.safetensors"]
+    return sum(file.stat().st_size for file in files) / 1e6

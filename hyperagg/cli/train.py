@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,9 +13,10 @@ from hyperagg.cli.options import (
     Label,
     LabelSeparator,
     Resume,
+    Seed,
     Text,
+    logger,
     output_folder,
-    say,
 )
 
 EXAMPLE = "Example: hyperagg train reviews.csv --text review --label stars --out model"
@@ -25,62 +26,83 @@ def train(
     file: File,
     text: Text = None,
     label: Label = None,
-    number: Annotated[list[str] | None, typer.Option(help="Column of numbers; any times.")] = None,
+    number: Annotated[
+        list[str] | None, typer.Option(help="Name of a column of numbers; may be repeated.")
+    ] = None,
     category: Annotated[
-        list[str] | None, typer.Option(help="Column of categories; any times.")
+        list[str] | None, typer.Option(help="Name of a column of categories; may be repeated.")
     ] = None,
     image: Annotated[
-        list[str] | None, typer.Option(help="Column of paths of pictures; any times.")
+        list[str] | None, typer.Option(help="Name of a column of image paths; may be repeated.")
     ] = None,
     audio: Annotated[
-        list[str] | None, typer.Option(help="Column of paths of sounds; any times.")
+        list[str] | None, typer.Option(help="Name of a column of audio paths; may be repeated.")
     ] = None,
     regression: Annotated[
-        bool, typer.Option("--regression", help="The labels are numbers to be foretold.")
+        bool, typer.Option("--regression", help="Predict a continuous target, not a label.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="Folder to write the model to.")] = Path("model"),
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same weights.")] = 0,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the rows.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="At the start.")] = None,
-    d_model: Annotated[
-        int | None, typer.Option(min=1, help="Dimension; else 64, of more than texts 128.")
+    out: Annotated[Path, typer.Option(help="Folder for the model.")] = Path("model"),
+    seed: Seed = 0,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the rows (default: by their number).")
     ] = None,
-    max_words: Annotated[int, typer.Option(min=1, help="The most used words are kept.")] = 200_000,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Initial learning rate (default: by rows and classes).")
+    ] = None,
+    d_model: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Embedding dimension (default: 64 for text alone, 128 with other columns).",
+        ),
+    ] = None,
+    max_words: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of most frequent words to keep (default: 200,000)."),
+    ] = None,
     max_ngrams: Annotated[
-        int, typer.Option(min=0, help="And as many pairs, beginnings and endings of words.")
-    ] = 300_000,
-    min_count: Annotated[int, typer.Option(min=1, help="Uses below which none is kept.")] = 1,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Number of most frequent word pairs, prefixes and suffixes to keep "
+            "(default: 300,000).",
+        ),
+    ] = None,
+    min_count: Annotated[
+        int | None,
+        typer.Option(min=1, help="Occurrences that a word needs to be kept (default: 1)."),
+    ] = None,
     vectors: Annotated[
-        Path | None, typer.Option(help="Table of word vectors (.vec) to start from.")
+        Path | None, typer.Option(help="Table of word vectors (.vec) to initialize from.")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="4 at most; the weights do not depend on it.")
+        int | None,
+        typer.Option(min=1, help="Number of threads; any number gives the same weights."),
     ] = None,
     format: Format = None,
     label_separator: LabelSeparator = None,
     balanced: Annotated[
-        bool, typer.Option("--balanced", help="Every class counts the same, however few its rows.")
+        bool, typer.Option("--balanced", help="Weigh classes in inverse proportion to their size.")
     ] = False,
     resume: Resume = False,
 ) -> None:
-    """Train a text classifier on a file; with columns of numbers, categories, pictures or sounds a
-    model of them all, any of which may be missing in a row."""
+    """Train a text classifier on the rows of a file. With columns of numbers, categories, images
+    or audio, train a model of all columns, any of which may be missing in a row."""
+    text_only: dict[str, Any] = {
+        "max_words": max_words,
+        "max_ngrams": max_ngrams,
+        "min_count": min_count,
+        "threads": threads,
+    }
+    shared: dict[str, Any] = {"epochs": epochs, "learning_rate": learning_rate, "d_model": d_model}
     kinds = {"number": number, "category": category, "image": image, "audio": audio}
     if regression or any(kinds.values()):
         from hyperagg.cli import multimodal
 
-        given = {
-            "--vectors": vectors is not None,
-            "--balanced": balanced,
-            "--label-separator": label_separator is not None,
-            "--threads": threads is not None,
-            "--max-words": max_words != 200_000,
-            "--max-ngrams": max_ngrams != 300_000,
-            "--min-count": min_count != 1,
-        }
-        for option in (option for option, is_given in given.items() if is_given):
-            raise ValueError(f"{option}: is for a classifier of texts alone; leave it out")
-        settings = {"learning_rate": learning_rate, "d_model": d_model}
+        given = {**text_only, "vectors": vectors, "label_separator": label_separator}
+        for name in [*_given(given), *(["balanced"] if balanced else [])]:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option}: applies to a classifier of text alone; leave it out")
         multimodal.train(
             file,
             {"text": [text] if text else [], **{kind: own or [] for kind, own in kinds.items()}},
@@ -90,32 +112,22 @@ def train(
             seed=seed,
             resume=resume,
             regression=regression,
-            epochs=epochs,
-            **{name: value for name, value in settings.items() if value is not None},
+            **_given(shared),
         )
         return
-    from hyperagg.classifier.estimator import TextClassifier
-    from hyperagg.classifier.training.labels import unique_labels
+    from hyperagg.classifier import TextClassifier
     from hyperagg.data import read_file
     from hyperagg.data.readers.files import display_name
 
+    classifier = TextClassifier(**_given({**shared, **text_only}))
     rows = read_file(file, text, label, format=format, label_separator=label_separator)
-    classes = unique_labels(rows.labels)
-    if len(classes) < 2:
-        only = f"all labels are {classes[0]!r}" if classes else "no row has a label"
-        raise ValueError(f"{display_name(file)}: {only}; a classifier needs at least two classes")
-    classifier = TextClassifier(
-        epochs=epochs,
-        learning_rate=learning_rate,
-        d_model=d_model or 64,
-        max_words=max_words,
-        max_ngrams=max_ngrams,
-        min_count=min_count,
-        threads=threads,
-    )
+    labels = {one for own in rows.labels for one in (own if isinstance(own, tuple) else (own,))}
+    if len(labels) < 2:
+        only = f"all labels are {labels.pop()!r}" if labels else "no row has a label"
+        raise ValueError(f"{display_name(file)}: {only}; expected at least two classes")
     checkpoint = out / "checkpoint.safetensors"
     if resume and not checkpoint.exists():
-        say(f"no interrupted training in {out}: starting from the beginning")
+        logger.info(f"no interrupted training in {out}: starting from the beginning")
     with output_folder(out):
         try:
             classifier.fit(
@@ -129,19 +141,27 @@ def train(
             )
         except KeyboardInterrupt:
             if checkpoint.exists():
-                say(f"stopped; the state is in {out}, go on with the same command and --resume")
+                logger.info(
+                    f"interrupted; the state is in {out}: repeat the command with --resume to "
+                    "continue"
+                )
             raise
         classifier.save_pretrained(out)
     history = classifier.history_
-    say(f"{len(rows.texts):,} rows, {len(classifier.classes_)} classes -> {out}")
+    logger.info(f"{len(rows.texts):,} rows, {len(classifier.classes_)} classes -> {out}")
     if history.validation_score:
         best = history.validation_score[history.best_epoch]
-        measure = "micro-F1" if classifier.multi_label_ else "accuracy"
-        say(f"{measure} on held-out rows: {100 * best:.2f} % (epoch {history.best_epoch + 1})")
-        before, after = history.expected_calibration_error
-        say(
-            f"calibration error there: {100 * before:.2f} %, after dividing by a temperature of "
-            f"{history.temperature:.2f}: {100 * after:.2f} %"
+        metric = "micro-F1" if classifier.multi_label_ else "accuracy"
+        logger.info(f"validation {metric}: {100 * best:.2f} % (epoch {history.best_epoch + 1})")
+        before, after = history.calibration_error
+        logger.info(
+            f"validation calibration error: {100 * before:.2f} %, and {100 * after:.2f} % with "
+            f"the temperature {history.temperature:.2f}"
         )
     else:
-        say("too few rows of each class to hold some out: the last epoch was kept")
+        logger.info("too few rows per class for a validation part: the last epoch was kept")
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given; for the others the estimator has its defaults."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hyperagg.cli.options import File, Format, Label, LabelSeparator, Text, output_folder, say
+from hyperagg.cli.options import File, Format, Label, LabelSeparator, Text, logger, output_folder
 
 EXAMPLE = (
     "Example: hyperagg tune reviews.csv --text review --label stars --time-limit 300 --out model"
@@ -78,4 +78,4 @@ def tune(
         for i, trial in enumerate(result.trials)
     ]
     Console().print(make_table("trials, scored on validation rows (*: the best)", columns, cells))
-    say(f"{len(rows.texts):,} rows, {len(result.classifier.classes_)} classes -> {out}")
+    logger.info(f"{len(rows.texts):,} rows, {len(result.classifier.classes_)} classes -> {out}")

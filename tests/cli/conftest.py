@@ -19,7 +19,7 @@ from hyperagg.cli import main
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command said."""
+    """What a command printed, and its exit code."""
 
     code: int | str | None
     out: str
@@ -71,7 +71,7 @@ def rows() -> list[tuple[str, str]]:
     try:
         train = hyperagg.load_dataset("r8").train
     except ValueError as error:
-        pytest.skip(f"r8 cannot be had: {error}")
+        pytest.skip(f"r8 is not available: {error}")
     return list(zip(train.texts, train.labels, strict=True))[:1000]
 
 

@@ -159,24 +159,19 @@ ARGUMENT_CASES = {
     "no such command": ("tran good.csv", ["'tran'", "'train'"]),
     "compare: unknown data set": ("compare r53", ["'r53'", "did you mean r5"]),
     "compare: a path": ("compare ../folder", ["'../folder'"]),
-    "compare: unknown baseline": ("compare mine --baselines lstm", ["lstm", "attention", "transformer"]),
+    "compare: unknown baseline": (
+        "compare mine --baselines lstm",
+        ["lstm", "attention", "transformer"],
+    ),
     "compare: no seeds": ("compare mine --seeds 0", ["--seeds"]),
     "compare: --out is a file": ("compare mine --out good.csv", ["--out good.csv"]),
     "compare: half a data set": ("compare half", ["half"]),
-    "study: unknown protocol": ("study reuters --protocol fair", ["'fair'", "'honest'"]),
-    "study: unknown study": ("study imdb", ["'imdb'"]),
     "data: unknown data set": ("data show rueters", ["'rueters'", "did you mean reuters"]),
     "data: negative rows": ("data show mine --rows -1", ["--rows"]),
-    "analyze: no model": ("analyze orthogonality", ["MODEL"]),
-    "analyze: absent": ("analyze orthogonality nothing", ["nothing: no such folder"]),
-    "analyze: --out is a file": (
-        "analyze orthogonality model --out good.csv",
-        ["--out good.csv"],
-    ),
 }
 
 
-def described(change):
+def edit_config(change):
     def damage(folder):
         config = json.loads((folder / "config.json").read_text("utf-8"))
         change(config)
@@ -185,7 +180,7 @@ def described(change):
     return damage
 
 
-def weighed(change):
+def edit_tensors(change):
     def damage(folder):
         tensors = load_file(folder / "model.safetensors")
         change(tensors)
@@ -194,19 +189,19 @@ def weighed(change):
     return damage
 
 
-def written(name, content):
+def replace_file(name, content):
     return lambda folder: (folder / name).write_bytes(content)
 
 
-def cut(name, share):
+def truncate(name, fraction):
     def damage(folder):
         content = (folder / name).read_bytes()
-        (folder / name).write_bytes(content[: int(len(content) * share)])
+        (folder / name).write_bytes(content[: int(len(content) * fraction)])
 
     return damage
 
 
-def removed(name):
+def remove(name):
     return lambda folder: (folder / name).unlink()
 
 
@@ -227,73 +222,73 @@ def without_words(folder):
 # What is done to a model's folder, and what the one line has to name.
 MODEL_CASES = {
     "empty": (lambda folder: [path.unlink() for path in folder.iterdir()], ["no config.json"]),
-    "config missing": (removed("config.json"), ["no config.json"]),
-    "config cut": (cut("config.json", 0.5), ["config.json: damaged"]),
-    "config empty": (cut("config.json", 0), ["config.json: damaged"]),
-    "config binary": (written("config.json", b"\xff\0\x80"), ["config.json: damaged"]),
-    "config deep": (written("config.json", b"[" * 100_000), ["config.json: damaged"]),
-    "config a list": (written("config.json", b"[]"), ["not a hyperagg text classifier"]),
+    "config missing": (remove("config.json"), ["no config.json"]),
+    "config cut": (truncate("config.json", 0.5), ["config.json: damaged"]),
+    "config empty": (truncate("config.json", 0), ["config.json: damaged"]),
+    "config binary": (replace_file("config.json", b"\xff\0\x80"), ["config.json: damaged"]),
+    "config deep": (replace_file("config.json", b"[" * 100_000), ["config.json: damaged"]),
+    "config a list": (replace_file("config.json", b"[]"), ["not a hyperagg text classifier"]),
     "config a folder": (folder_instead("config.json"), ["config.json: "]),
-    "not ours": (written("config.json", b'{"model_type": "bert"}'), ["not a hyperagg"]),
+    "not ours": (replace_file("config.json", b'{"model_type": "bert"}'), ["not a hyperagg"]),
     "other version": (
-        described(lambda config: config.update(format_version=1)),
+        edit_config(lambda config: config.update(format_version=1)),
         ["version 1", "version 2"],
     ),
     "version of odd kind": (
-        described(lambda config: config.update(format_version=["\x1b[2J"] * 999)),
+        edit_config(lambda config: config.update(format_version=["\x1b[2J"] * 999)),
         ["version"],
     ),
-    "classes missing": (described(lambda config: config.pop("classes")), ["classes"]),
-    "classes a word": (described(lambda config: config.update(classes="good")), ["classes"]),
-    "classes twice": (described(lambda config: config.update(classes=["x"] * 2)), ["classes"]),
+    "classes missing": (edit_config(lambda config: config.pop("classes")), ["classes"]),
+    "classes a word": (edit_config(lambda config: config.update(classes="good")), ["classes"]),
+    "classes twice": (edit_config(lambda config: config.update(classes=["x"] * 2)), ["classes"]),
     "a class more": (
-        described(lambda config: config["classes"].append("odd")),
+        edit_config(lambda config: config["classes"].append("odd")),
         ["model.safetensors", "head"],
     ),
-    "d_model other": (described(lambda config: config.update(d_model=5)), ["[9, 4]", "[9, 5]"]),
-    "d_model immense": (described(lambda config: config.update(d_model=10**15)), ["[9, 4]"]),
-    "d_model a word": (described(lambda config: config.update(d_model="four")), ["d_model"]),
-    "mixer unknown": (described(lambda config: config.update(mixer="mamba")), ["mamba"]),
-    "mixer a list": (described(lambda config: config.update(mixer=[])), ["config.json"]),
-    "history null": (described(lambda config: config.update(history=None)), ["config.json"]),
-    "weights missing": (removed("model.safetensors"), ["model.safetensors is missing"]),
-    "weights cut": (cut("model.safetensors", 0.5), ["model.safetensors: damaged"]),
-    "weights empty": (cut("model.safetensors", 0), ["model.safetensors: damaged"]),
+    "d_model other": (edit_config(lambda config: config.update(d_model=5)), ["[9, 4]", "[9, 5]"]),
+    "d_model immense": (edit_config(lambda config: config.update(d_model=10**15)), ["[9, 4]"]),
+    "d_model a word": (edit_config(lambda config: config.update(d_model="four")), ["d_model"]),
+    "mixer unknown": (edit_config(lambda config: config.update(mixer="mamba")), ["mamba"]),
+    "mixer a list": (edit_config(lambda config: config.update(mixer=[])), ["config.json"]),
+    "history null": (edit_config(lambda config: config.update(history=None)), ["config.json"]),
+    "weights missing": (remove("model.safetensors"), ["model.safetensors is missing"]),
+    "weights cut": (truncate("model.safetensors", 0.5), ["model.safetensors: damaged"]),
+    "weights empty": (truncate("model.safetensors", 0), ["model.safetensors: damaged"]),
     "weights noise": (
-        written("model.safetensors", np.random.default_rng(1).bytes(500)),
+        replace_file("model.safetensors", np.random.default_rng(1).bytes(500)),
         ["model.safetensors: damaged"],
     ),
     "weights a folder": (folder_instead("model.safetensors"), ["model.safetensors"]),
-    "tensor missing": (weighed(lambda tensors: tensors.pop("head.bias")), ["head.bias"]),
+    "tensor missing": (edit_tensors(lambda tensors: tensors.pop("head.bias")), ["head.bias"]),
     "tensor too many": (
-        weighed(lambda tensors: tensors.update(odd=np.ones(2, np.float32))),
+        edit_tensors(lambda tensors: tensors.update(odd=np.ones(2, np.float32))),
         ["odd"],
     ),
     "tensor of other shape": (
-        weighed(lambda tensors: tensors.update({"head.bias": np.ones(3, np.float32)})),
+        edit_tensors(lambda tensors: tensors.update({"head.bias": np.ones(3, np.float32)})),
         ["head.bias is [3]", "[2]"],
     ),
     "tensor of integers": (
-        weighed(lambda tensors: tensors.update({"head.bias": np.ones(2, np.int64)})),
+        edit_tensors(lambda tensors: tensors.update({"head.bias": np.ones(2, np.int64)})),
         ["head.bias", "int64"],
     ),
-    "tokenizer missing": (removed("tokenizer.json"), ["tokenizer.json is missing"]),
-    "tokenizer cut": (cut("tokenizer.json", 0.9), ["tokenizer.json: damaged"]),
-    "tokenizer empty": (cut("tokenizer.json", 0), ["tokenizer.json: damaged"]),
-    "tokenizer a list": (written("tokenizer.json", b"[]"), ["tokenizer.json: damaged"]),
+    "tokenizer missing": (remove("tokenizer.json"), ["tokenizer.json is missing"]),
+    "tokenizer cut": (truncate("tokenizer.json", 0.9), ["tokenizer.json: damaged"]),
+    "tokenizer empty": (truncate("tokenizer.json", 0), ["tokenizer.json: damaged"]),
+    "tokenizer a list": (replace_file("tokenizer.json", b"[]"), ["tokenizer.json: damaged"]),
     "tokenizer null": (
-        written("tokenizer.json", b'{"pre_tokenizer": {"pattern": []}, "model": {}}'),
+        replace_file("tokenizer.json", b'{"pre_tokenizer": {"pattern": []}, "model": {}}'),
         ["tokenizer.json: damaged"],
     ),
     "tokenizer of no kind": (
-        written("tokenizer.json", b'{"model": {"type": "Rhyme"}}'),
+        replace_file("tokenizer.json", b'{"model": {"type": "Rhyme"}}'),
         ["tokenizer.json: damaged"],
     ),
-    "tokenizer not UTF-8": (written("tokenizer.json", b'{"a": "\xff"}'), ["tokenizer.json"]),
+    "tokenizer not UTF-8": (replace_file("tokenizer.json", b'{"a": "\xff"}'), ["tokenizer.json"]),
     "tokenizer a folder": (folder_instead("tokenizer.json"), ["tokenizer.json"]),
     "a word fewer": (without_words, ["vocab", "0 to 7"]),
 }
-MODEL_ITSELF_CASES = {
+NOT_A_MODEL_CASES = {
     "absent": ("nothing", ["nothing: no such folder"]),
     "file": ("good.csv", ["good.csv: is a file"]),
     "path": ("folder/nothing/x", ["folder/nothing/x: no such folder"]),
@@ -303,7 +298,7 @@ MODEL_ITSELF_CASES = {
 
 
 @pytest.fixture
-def place(model, tmp_path, monkeypatch):
+def folder(model, tmp_path, monkeypatch):
     """The current directory: with the files above, a model, and data sets called mine and half."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -326,8 +321,8 @@ def tree(folder):
     }
 
 
-def check(cli, place, arguments, fragments):
-    before = tree(place)
+def check(cli, folder, arguments, fragments):
+    before = tree(folder)
     answer = cli(*arguments)
     assert answer.code == 2, answer
     assert answer.err.startswith("hyperagg: ")
@@ -338,60 +333,60 @@ def check(cli, place, arguments, fragments):
     assert answer.out == ""
     for fragment in fragments:
         assert fragment in answer.err
-    assert tree(place) == before
+    assert tree(folder) == before
 
 
 @pytest.mark.parametrize("case", [*FILE_CASES, *ARGUMENT_CASES])
-def test_command(cli, place, case):
+def test_command(cli, folder, case):
     command, fragments = (FILE_CASES | ARGUMENT_CASES)[case]
     arguments = command.split()
     for name in arguments:
         if name in FILES:
-            (place / name).write_bytes(FILES[name])
+            (folder / name).write_bytes(FILES[name])
     if arguments[0] == "train" and "--out" not in arguments:
         arguments += ["--out", "new/folder"]
-    check(cli, place, arguments, fragments)
+    check(cli, folder, arguments, fragments)
 
 
-def test_a_name_that_moves_the_cursor_does_not(cli, place):
+def test_a_name_that_moves_the_cursor_does_not(cli, folder):
     name = "esc\x1b[2J\nape.csv"
-    (place / name).write_bytes(FILES[name])
-    check(cli, place, ["train", name], ["esc\\x1b[2J ape.csv: all labels are 'x'"])
+    (folder / name).write_bytes(FILES[name])
+    check(cli, folder, ["train", name], ["esc\\x1b[2J ape.csv: all labels are 'x'"])
 
 
 @pytest.mark.parametrize("case", MODEL_CASES)
-def test_model_folder(cli, place, case):
+def test_model_folder(cli, folder, case):
     damage, fragments = MODEL_CASES[case]
-    damage(place / "model")
-    (place / "good.csv").write_bytes(FILES["good.csv"])
-    check(cli, place, ["predict", "model", "good.csv"], ["hyperagg: model", *fragments])
+    damage(folder / "model")
+    (folder / "good.csv").write_bytes(FILES["good.csv"])
+    check(cli, folder, ["predict", "model", "good.csv"], ["hyperagg: model", *fragments])
 
 
-@pytest.mark.parametrize("case", MODEL_ITSELF_CASES)
-def test_model_that_is_none(cli, place, case):
-    name, fragments = MODEL_ITSELF_CASES[case]
-    (place / "good.csv").write_bytes(FILES["good.csv"])
-    check(cli, place, ["evaluate", name, "good.csv"], fragments)
+@pytest.mark.parametrize("case", NOT_A_MODEL_CASES)
+def test_what_is_not_a_model(cli, folder, case):
+    name, fragments = NOT_A_MODEL_CASES[case]
+    (folder / "good.csv").write_bytes(FILES["good.csv"])
+    check(cli, folder, ["evaluate", name, "good.csv"], fragments)
 
 
-def test_an_empty_folder_of_the_users_stays(cli, place):
-    (place / "good.csv").write_bytes(FILES["good.csv"])
+def test_an_empty_folder_of_the_users_stays(cli, folder):
+    (folder / "good.csv").write_bytes(FILES["good.csv"])
     out = "new/../folder"
     arguments = ["train", "good.csv", "--out", out, "--learning-rate", "1e30"]
-    check(cli, place, arguments, ["learning_rate"])
+    check(cli, folder, arguments, ["learning_rate"])
 
 
-def test_what_fails_leaves_an_older_model_as_it_was(cli, place):
-    (place / "good.csv").write_bytes(FILES["good.csv"])
+def test_what_fails_leaves_an_older_model_as_it_was(cli, folder):
+    (folder / "good.csv").write_bytes(FILES["good.csv"])
     arguments = ["train", "good.csv", "--out", "model", "--learning-rate", "1e30"]
-    check(cli, place, arguments, ["learning_rate"])
+    check(cli, folder, arguments, ["learning_rate"])
 
 
-def test_a_checkpoint_of_a_run_without_hope_is_removed(cli, place, monkeypatch):
+def test_a_checkpoint_of_a_run_without_hope_is_removed(cli, folder, monkeypatch):
     from hyperagg.classifier.training import loop
 
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    (place / "good.csv").write_bytes(FILES["good.csv"])
+    (folder / "good.csv").write_bytes(FILES["good.csv"])
     calls = []
 
     class Run(loop._Run):
@@ -404,7 +399,7 @@ def test_a_checkpoint_of_a_run_without_hope_is_removed(cli, place, monkeypatch):
 
     monkeypatch.setattr(loop, "_Run", Run)
     arguments = ["train", "good.csv", "--out", "new"]
-    check(cli, place, arguments, ["not finite in epoch 4"])
+    check(cli, folder, arguments, ["not finite in epoch 4"])
     assert calls == [False, True, True]
 
 
@@ -420,15 +415,13 @@ COMMANDS = [
     "train",
     "evaluate",
     "predict",
-    "study",
-    "study reuters",
-    "study ag-news",
-    "study language-models",
+    "explain",
+    "tune",
+    "quantize",
+    "convert",
     "lm train",
     "lm generate",
     "lm evaluate",
-    "analyze",
-    "analyze orthogonality",
     "data",
     "data list",
     "data get",

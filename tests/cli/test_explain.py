@@ -13,22 +13,22 @@ def test_texts_classes_and_a_page(fresh, table, rows, tmp_path):
     classifier = hyperagg.TextClassifier(d_model=16, epochs=2).fit(texts, labels)
     classifier.save_pretrained(model)
 
-    answer = fresh("explain", model, table, "--first", 2, "--html", page)
+    answer = fresh("explain", model, table, "--limit", 2, "--html", page)
     assert answer.code == 0, answer.err
     assert answer.out.startswith(str(classifier.predict(texts[:1])[0]))
-    assert f"the first 2 of {len(rows):,} texts".replace(",", "") in answer.err
+    assert f"explained 2 of {len(rows)} texts" in answer.err
     assert page.read_text("utf-8").count("<section>") == 2
 
-    answer = fresh("explain", model, table, "--first", 1, "--json")
-    told = json.loads(answer.out)
-    c = told["classes"].index(told["label"])
-    total = told["bias"][c] + sum(row[c] for row in told["contributions"])
-    assert abs(total - told["logits"][c]) < 1e-3 and told["exact"]
-    assert len(told["tokens"]) == len(told["contributions"])
+    answer = fresh("explain", model, table, "--limit", 1, "--json")
+    row = json.loads(answer.out)
+    c = row["classes"].index(row["label"])
+    total = row["bias"][c] + sum(token[c] for token in row["contributions"])
+    assert abs(total - row["logits"][c]) < 1e-3
+    assert len(row["tokens"]) == len(row["contributions"])
 
     answer = fresh("explain", model)
     assert {line.split(":")[0] for line in answer.out.splitlines()} == set(labels)
     answer = fresh("explain", model, "--html", page)
     assert answer.code == 2 and "name a FILE" in answer.err
     answer = fresh("explain", model, table, "--html", tmp_path)
-    assert answer.code == 2 and "is a folder; give the name of a file" in answer.err
+    assert answer.code == 2 and "is a folder; expected the name of a file" in answer.err

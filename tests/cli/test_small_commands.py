@@ -50,7 +50,7 @@ def test_convert(cli, table, rows, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_several_labels_in_a_column(cli, tmp_path):
+def test_several_labels_per_text(cli, tmp_path):
     lines = ["text,topics"]
     for i in range(60):
         topics = [name for name, step in (("even", 2), ("third", 3)) if i % step == 0]
@@ -62,23 +62,21 @@ def test_several_labels_in_a_column(cli, tmp_path):
     answer = cli("train", file, *options, "--d-model", 8, "--out", tmp_path / "model")
     assert answer.code == 0, answer.err
     assert "60 rows, 2 classes" in answer.err
-    assert "micro-F1 on held-out rows" in answer.err
+    assert "validation micro-F1" in answer.err
     said = cli("predict", tmp_path / "model", file).out.split("\n")
     assert said[:4] == ["even|third", "", "even", "third"]
-    shares = json.loads(
-        cli("predict", tmp_path / "model", file, "--probabilities").out.split("\n")[0]
-    )
-    assert shares["labels"] == ["even", "third"]
+    row = json.loads(cli("predict", tmp_path / "model", file, "--probabilities").out.split("\n")[0])
+    assert row["labels"] == ["even", "third"]
     assert "micro-F1" in cli("evaluate", tmp_path / "model", file, *options).out
     mixed = cli("evaluate", tmp_path / "model", file, "--label", "topics")
     assert (mixed.code, mixed.err.count("\n")) == (2, 1)
 
 
-def test_balanced_and_calibration_are_told(cli, table, tmp_path):
+def test_balanced_classes_and_calibration_are_reported(cli, table, tmp_path):
     answer = cli("train", table, *SMALL, "--balanced", "--out", tmp_path / "model")
     assert answer.code == 0, answer.err
-    assert "calibration error there: " in answer.err
-    assert "after dividing by a temperature of " in answer.err
+    assert "validation calibration error: " in answer.err
+    assert "with the temperature " in answer.err
     assert "calibration error" in cli("evaluate", tmp_path / "model", table).out
 
 
@@ -94,8 +92,8 @@ def test_vectors_to_start_from(cli, table, rows, tmp_path):
     def first_rows(vectors):
         clf = hyperagg.TextClassifier(d_model=8, epochs=1, max_ngrams=0, learning_rate=1e-6)
         clf.fit(texts, labels, vectors=vectors)
-        ids = [clf.tokenizer.vocabulary.index(word) for word in words[-200:]]
-        return clf.model.embedding.detach()[ids].numpy()
+        ids = [clf.tokenizer_.vocabulary.index(word) for word in words[-200:]]
+        return clf.model_.embedding[ids]
 
     def cosines(found):
         wanted = np.array([table_of[word] for word in words[-200:]])
@@ -106,4 +104,4 @@ def test_vectors_to_start_from(cli, table, rows, tmp_path):
     assert cosines(first_rows(None)).mean() < 0.5
     answer = cli("train", table, "--vectors", file, "--out", tmp_path / "model")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
-    assert "give d_model=8" in answer.err
+    assert "d_model=8" in answer.err
