@@ -55,7 +55,7 @@ def predict(
         raise ValueError("--stream: reads plain text, so --text and --format do not apply")
     if stream and (top_k is not None or threshold is not None):
         raise ValueError("--stream: gives one answer, so --top-k and --threshold do not apply")
-    from hyperagg.data import read_pieces, read_texts
+    from hyperagg.data import read_chunks, read_texts
 
     with _no_garbage_collection():
         from hyperagg.classifier import load_predictor
@@ -63,8 +63,8 @@ def predict(
         predictor = load_predictor(model)
     if stream:
         document = predictor.stream()
-        for piece in read_pieces(file):
-            document.append(piece)
+        for chunk in read_chunks(file):
+            document.append(chunk)
         if not len(document):
             raise ValueError(f"{file}: has no words")
         logits = document.logits()[None]
