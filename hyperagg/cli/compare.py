@@ -82,7 +82,15 @@ def compare(
         print(f"{data.name}: {len(data.train):,} training rows, {len(data.test):,} test rows")
         print(f"source: {data.source}")
         try:
-            results = run(data, names, seeds, out, epochs=epochs, resume=resume, callback=print)
+            results = run(
+                data,
+                names,
+                seeds,
+                out,
+                epochs=epochs,
+                resume=resume,
+                callback=lambda line: print(line, flush=True),
+            )
         except KeyboardInterrupt:
             if (out / "runs.json").exists():
                 logger.info(f"interrupted; repeat the command with --resume to continue from {out}")

@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import dumps
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -71,8 +71,13 @@ def predict(
     else:
         texts = read_texts(file, text, format=format)
         if top_k is not None or threshold is not None:
-            for own in predictor.predict(texts, top_k=top_k, threshold=threshold):
-                _print_ranked(own)
+            for own in predictor.predict(texts, top_k=top_k or len(predictor.classes_)):
+                ranked = [
+                    {"label": label, "probability": round(float(p), 6)}
+                    for label, p in own
+                    if threshold is None or p > threshold
+                ]
+                print(dumps(ranked, ensure_ascii=False))
             return
         logits = predictor.logits(texts)
     decoder = predictor.decoder

@@ -105,3 +105,15 @@ def test_vectors_to_start_from(cli, table, rows, tmp_path):
     answer = cli("train", table, "--vectors", file, "--out", tmp_path / "model")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert "d_model=8" in answer.err
+
+
+def test_version(fresh):
+    answer = fresh("--version")
+    assert (answer.code, answer.out) == (0, f"hyperagg {hyperagg.__version__}\n")
+
+
+def test_the_shell_completion_script_is_shown(fresh):
+    answer = fresh(
+        _HYPERAGG_COMPLETE="source_bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1"
+    )
+    assert "hyperagg" in answer.out

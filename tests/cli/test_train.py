@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
@@ -140,6 +141,25 @@ def test_probabilities_are_json_lines_that_agree_with_the_labels(cli, table, who
         row = json.loads(line)
         assert row["label"] == label == max(row["probabilities"], key=row["probabilities"].get)
         assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_most_probable_labels_above_a_threshold_are_json_lines(cli, table, whole):
+    labels = cli("predict", whole, table).out.splitlines()
+    answer = cli("predict", whole, table, "--top-k", 2, "--threshold", 0.3)
+    for line, label in zip(answer.out.splitlines(), labels, strict=True):
+        ranked = json.loads(line)
+        assert len(ranked) <= 2
+        assert all(row["probability"] > 0.3 for row in ranked)
+        assert not ranked or ranked[0]["label"] == label
+
+
+def test_help_states_the_defaults_of_the_estimator(cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = cli("train", "--help").out
+    parameters = inspect.signature(hyperagg.TextClassifier).parameters
+    for name in ("d_model", "max_words", "max_ngrams", "min_count"):
+        line = next(line for line in shown.splitlines() if f"--{name.replace('_', '-')}" in line)
+        assert f"(default: {parameters[name].default:,}" in line
 
 
 def test_training_again_takes_the_place_of_the_model(cli, table, whole, tmp_path):
