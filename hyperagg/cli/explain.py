@@ -97,7 +97,7 @@ def _print(explanation: Explanation) -> None:
         sums[token.lower()] += contribution
     strongest = sorted(sums, key=lambda token: -abs(sums[token]))[:8]
     parts = ", ".join(f"{token} {sums[token]:+.2f}" for token in strongest)
-    c = explanation.classes.index(label)
+    c = explanation.classes_.index(label)
     logit, bias = explanation.logits[c], explanation.bias[c]
     console.print(Text(f"  logit {logit:+.2f} = {bias:+.2f} + tokens: {parts}"), soft_wrap=True)
 
@@ -106,7 +106,7 @@ def _to_json(explanation: Explanation) -> str:
     return dumps(
         {
             "label": explanation.label,
-            "classes": explanation.classes,
+            "classes": explanation.classes_,
             "logits": [round(float(z), 6) for z in explanation.logits],
             "bias": [round(float(b), 6) for b in explanation.bias],
             "tokens": explanation.tokens,

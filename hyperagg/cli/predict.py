@@ -93,9 +93,6 @@ def predict(
             print(label_separator.join(" ".join(str(one).splitlines()) for one in each))
 
 
-def _print_ranked(labels: Any) -> None: ...
-
-
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
     """Imports and vocabularies leave no garbage, and the search for it is a tenth of the start."""

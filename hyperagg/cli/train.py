@@ -153,7 +153,7 @@ def train(
         best = history.validation_score[history.best_epoch]
         metric = "micro-F1" if classifier.multi_label_ else "accuracy"
         logger.info(f"validation {metric}: {100 * best:.2f} % (epoch {history.best_epoch + 1})")
-        before, after = history.calibration_error
+        before, after = history.expected_calibration_error
         logger.info(
             f"validation calibration error: {100 * before:.2f} %, and {100 * after:.2f} % with "
             f"the temperature {history.temperature:.2f}"

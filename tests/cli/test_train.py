@@ -308,7 +308,9 @@ def test_resume_with_other_arguments_or_data_is_refused(cli, table, stopped, cha
     before = (stopped / "checkpoint.safetensors").read_bytes()
     answer = cli("train", table, *OTHERS[changed], "--out", stopped, "--resume")
     assert answer.code == 2
-    assert answer.err.startswith(f"hyperagg: {stopped / 'checkpoint.safetensors'}: of a run with ")
+    assert answer.err.startswith(
+        f"hyperagg: {stopped / 'checkpoint.safetensors'}: belongs to a run with "
+    )
     assert answer.err.count("\n") == 1
     assert (stopped / "checkpoint.safetensors").read_bytes() == before
     assert len(list(stopped.iterdir())) == 1
@@ -321,7 +323,7 @@ def test_a_truncated_checkpoint_is_reported_in_one_line(cli, table, stopped, tmp
     checkpoint.write_bytes(content[:size])
     answer = cli("train", table, *ARGUMENTS, "--out", tmp_path, "--resume")
     assert answer.code == 2
-    line = f"hyperagg: {checkpoint}: not a checkpoint of hyperagg; delete it to start anew\n"
+    line = f"hyperagg: {checkpoint}: not a checkpoint of hyperagg; delete it to start from the beginning\n"
     assert answer.err == line
 
 

@@ -214,7 +214,7 @@ class _Run:
         else:
             history.best_epoch = self.epoch
         scored = "" if score is None else f", validation score {score:.4f}"
-        _logger.info(
+        _logger.debug(
             "epoch %d/%d: loss %.4f%s", self.epoch + 1, self.config.epochs, history.loss[-1], scored
         )
         self.epoch, self.chunk, self.loss, self.seconds = self.epoch + 1, 0, 0.0, 0.0
