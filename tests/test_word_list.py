@@ -1,4 +1,4 @@
-"""Standard terms, one for each thing: words that the project does not use, and what it says instead."""
+"""Standard terms, one for each thing: what the project does not say, and what it says instead."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WORDS = {
     r"docs/s|s/epoch": "documents/s, s per epoch",
     r"perplexity a token|bits a byte": "perplexity, bits per byte",
     # inside
-    r"Answers|Stepper|Learner|publish|Recipe": "LabelDecoder, TrainStep, FusedTrainer, sync, config",
+    r"Answers|Stepper|Learner|publish|Recipe": "LabelDecoder, TrainStep, FusedTrainer, ...",
     r"SIDE_BY_SIDE|(?:MOST|LEAST|GREATEST)_[A-Z_]+": "MICROBATCH, MAX_..., MIN_...",
     r"TOKENS_A_CHUNK|documents_a_batch": "TOKENS_PER_CHUNK, documents_per_batch",
     r"foretell\w*|foretold": "predict",
@@ -52,7 +52,7 @@ WORDS = {
     r"the source's|the source document": "Ekin (2025), the original README",
     r"a second time(?=s)|(?:tokens|documents|rows|texts) a second": "per second",
     r"(?:weights|numbers|bytes|bits|seconds|labels?|one|line|vector) a "
-    r"(?:byte|class|column|document|epoch|file|line|number|place|position|row|step|text|token|word)": "per",
+    r"(?:byte|class|column|document|epoch|file|line|number|place|row|step|text|token|word)": "per",
 }
 
 
