@@ -207,7 +207,7 @@ def train_documents(
         _step(first, last, order, batch, parameters, lr_scale, steps, workspace, reductions)
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy", no_cpython_wrapper=True)
 def _aggregate(first, last, order, batch, parameters, harmonic, workspace, reductions):
     """Compute the contexts of documents, and the part of their logits that the channels of the
     thread contribute."""
@@ -271,7 +271,7 @@ def _add_rows(total, i, table, batch, t, stop, end):
         t += 1
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy", no_cpython_wrapper=True)
 def _differentiate(
     first, last, order, batch, parameters, class_weights, steps, workspace, reductions, losses
 ):
@@ -325,7 +325,7 @@ def _step_size(state, i, mean_square, learning_rate):
     return learning_rate / (np.sqrt(state[i]) + _EPSILON)
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy", no_cpython_wrapper=True)
 def _step(first, last, order, batch, parameters, lr_scale, steps, workspace, reductions):
     """Update the channels of the thread for one document after the other."""
     blocks, width = len(parameters.positions), parameters.positions.shape[1] // VECTOR_WIDTH
