@@ -59,6 +59,16 @@ def test_a_regressor_is_loaded_as_one(tmp_path):
         MultimodalClassifier.from_pretrained(tmp_path)
 
 
+def test_a_subclass_is_loaded_as_what_it_extends(tmp_path):
+    class Extended(MultimodalRegressor):
+        pass
+
+    model = Extended({"a": "number"}, d_model=2, epochs=1)
+    model.fit({"a": [1.0, 2.0]}, [3.0, 4.0]).save_pretrained(tmp_path)
+    assert type(load_multimodal(tmp_path)) is MultimodalRegressor
+    assert type(Extended.from_pretrained(tmp_path)) is Extended
+
+
 def test_the_model_card(model, tmp_path):
     model.save_pretrained(tmp_path / "digits")
     card = (tmp_path / "digits" / "README.md").read_text()
