@@ -33,20 +33,20 @@ def run(*arguments: str) -> str:
     return result.output
 
 
-def test_list_has_every_name_and_its_place() -> None:
+def test_list_has_every_name_and_its_location() -> None:
     output = run("list")
     for name in ("r8", "r52", "20ng", "reuters", "ag-news", "mine"):
         assert name in output
     assert "HYPERAGG_DATA" in output
 
 
-def test_get_says_source_and_rows() -> None:
+def test_get_prints_source_and_rows() -> None:
     output = run("get", "mine")
     assert "train 3, test 3" in output
     assert "source: HYPERAGG_DATA=" in output
 
 
-def test_show_has_rows_and_class_counts_as_plain_text() -> None:
+def test_show_prints_rows_and_class_counts_as_plain_text() -> None:
     output = run("show", "mine", "--rows", "2")
     assert "[bold]oil[/]" in output
     assert "gold fell" in output

@@ -16,7 +16,7 @@ SLOW_SECONDS = 2.0
 def spinner_when_slow(message: str) -> Iterator[None]:
     """Show a message with a spinner on standard error if the block takes more than two seconds.
 
-    Nothing is shown if standard error is not a terminal.
+    Nothing appears if standard error is not a terminal.
     """
     from rich.console import Console
 

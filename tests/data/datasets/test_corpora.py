@@ -1,4 +1,4 @@
-"""Texts for language models."""
+"""Corpora for language models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write_parts(folder: Path) -> None:
         pq.write_table(pa.table({"text": LINES}), folder / f"{part}.parquet")
 
 
-def test_wikitext_is_articles(tmp_path, monkeypatch):
+def test_wikitext_is_split_into_articles(tmp_path, monkeypatch):
     write_parts(tmp_path / "wikitext-2")
     monkeypatch.setenv("HYPERAGG_DATA", str(tmp_path))
     corpus = load_corpus("wikitext-2")
@@ -32,22 +32,22 @@ def test_wikitext_is_articles(tmp_path, monkeypatch):
     assert corpus.train == corpus.validation == corpus.test
 
 
-def test_wikitext_comes_from_the_hub(tmp_path, monkeypatch):
+def test_wikitext_is_downloaded_from_the_hub(tmp_path, monkeypatch):
     write_parts(tmp_path / "files")
     monkeypatch.delenv("HYPERAGG_DATA", raising=False)
-    asked = []
+    requested = []
 
     def download(repository, revision, name):
-        asked.append(name)
+        requested.append(name)
         return tmp_path / "files" / f"{name.rpartition('/')[2].partition('-')[0]}.parquet"
 
     monkeypatch.setattr(corpora, "download_from_hub", download)
     corpus = load_corpus("wikitext-2")
     assert len(corpus.test) == 2 and "hub" in corpus.source
-    assert asked[0] == "wikitext-2-v1/train-00000-of-00001.parquet"
+    assert requested[0] == "wikitext-2-v1/train-00000-of-00001.parquet"
 
 
-def test_all_words_of_wikitext_are_there():
+def test_wikitext_has_all_words():
     shared = os.environ.get("HYPERAGG_DATA")
     if not shared or not (Path(shared) / "wikitext-2").is_dir():
         pytest.skip("HYPERAGG_DATA is not set or has no wikitext-2")
@@ -56,7 +56,7 @@ def test_all_words_of_wikitext_are_there():
     assert sum(len(text.split()) for text in corpus.test) == 241_211
 
 
-def test_every_fiftieth_text_is_held_out(tmp_path):
+def test_every_fiftieth_text_is_for_validation(tmp_path):
     path = tmp_path / "texts.txt"
     path.write_text("\n".join(f"text {number}" for number in range(100)))
     corpus = read_corpus(path)
@@ -64,7 +64,7 @@ def test_every_fiftieth_text_is_held_out(tmp_path):
     assert sorted(corpus.train + corpus.validation) == sorted(f"text {n}" for n in range(100))
 
 
-def test_a_name_that_is_not_known():
+def test_unknown_name():
     with pytest.raises(
         ValueError, match=r"data set 'wikitext': expected one of .*; did you mean wikitext-2"
     ):

@@ -1,4 +1,4 @@
-"""Written and spoken digits: the local copies, and the official files rebuilt in small."""
+"""MNIST and FSDD: the local copies, and small imitations of the official files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_local_fsdd(shared):
     assert sum(len(data.test[row]) for row in range(300)) == len(data.test.audio)
 
 
-def test_local_fsdd_is_the_official_one(shared):
+def test_local_fsdd_equals_the_official_one(shared):
     """The digest that a download is checked against is that of these recordings."""
     rows = []
     for part in ("train", "test"):
@@ -58,7 +58,7 @@ def test_local_fsdd_is_the_official_one(shared):
     assert found == digits.FSDD_SHA256
 
 
-def test_mnist_from_its_source(empty_cache, monkeypatch):
+def test_mnist_from_its_official_source(empty_cache, monkeypatch):
     rng = np.random.default_rng(0)
     stored = io.BytesIO()
     arrays = {}
@@ -92,7 +92,7 @@ def archive(takes):
     return stored.getvalue(), hashlib.sha256(samples).hexdigest()
 
 
-def test_fsdd_from_its_source(empty_cache, monkeypatch):
+def test_fsdd_from_its_official_source(empty_cache, monkeypatch):
     content, digest = archive([7, 0, 12, 4, 5])
     monkeypatch.setattr(digits, "download", lambda *_: content)
     monkeypatch.setattr(digits, "FSDD_SHA256", digest)
@@ -109,7 +109,7 @@ def test_fsdd_with_other_samples_is_refused(empty_cache, monkeypatch):
         digits.load_fsdd()
 
 
-def test_a_damaged_file_is_named(tmp_path, monkeypatch):
+def test_error_names_a_damaged_file(tmp_path, monkeypatch):
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist" / "train.npz").write_bytes(b"PK\x03\x04 no more")
     monkeypatch.setenv("HYPERAGG_DATA", str(tmp_path))

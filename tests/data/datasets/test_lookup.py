@@ -1,4 +1,4 @@
-"""Where a data set is looked for, in which order, and what is message of it."""
+"""Where a data set is looked for, in which order, and what its source says."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEST = Split(["four"], ["y"])
 
 
 class Source:
-    """An official source that counts how often it is asked."""
+    """An official source that counts its calls."""
 
     def __init__(self, error: DataError | None = None) -> None:
         self.calls = 0

@@ -1,4 +1,4 @@
-"""Keras's Reuters and the hub's AG News: parsing, on files made here in place of the download."""
+"""Keras's Reuters and the hub's AG News, parsed from small imitations of their files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_reuters_is_rebuilt_from_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (train.texts + test.texts)[4] == " ".join(names[n] for n in x[order[4]])
 
 
-def test_reuters_topics_are_those_of_the_shared_copy() -> None:
+def test_reuters_topics_equal_those_of_the_shared_copy() -> None:
     shared = os.environ.get("HYPERAGG_DATA")
     if not shared or not (Path(shared) / "reuters").is_dir():
         pytest.skip("HYPERAGG_DATA is not set or has no reuters")
@@ -58,7 +58,7 @@ def test_reuters_topics_are_those_of_the_shared_copy() -> None:
     assert set(load_dataset("reuters").train.labels) == set(reuters.TOPICS)
 
 
-def test_ag_news_ids_become_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ag_news_ids_become_topic_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for part in ("train", "test"):
         table = pa.table({"text": ["a", "b", part], "label": [0, 3, 1]})
         pq.write_table(table, tmp_path / f"{part}.parquet")
@@ -75,7 +75,9 @@ def test_ag_news_ids_become_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     "columns", [{"text": ["a"], "label": [4]}, {"text": ["a"]}, {"text": ["a"], "label": [None]}]
 )
-def test_ag_news_that_is_something_else(tmp_path: Path, columns: dict[str, list[object]]) -> None:
+def test_ag_news_with_other_columns_is_refused(
+    tmp_path: Path, columns: dict[str, list[object]]
+) -> None:
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     with pytest.raises(DataError, match=": not a split of fancyzhx/ag_news"):
         ag_news.read_hub_file(tmp_path / "a.parquet")
@@ -108,7 +110,7 @@ def test_download_is_checked(tmp_path: Path) -> None:
         download.download((tmp_path / "absent").as_uri(), "sha256", digest)
 
 
-def test_spinner_shows_only_what_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spinner_appears_only_after_a_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
     monkeypatch.setattr("rich.status.Status.start", lambda status: shown.append(status.status))
     monkeypatch.setattr(download, "SLOW_SECONDS", 0.05)

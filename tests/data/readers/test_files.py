@@ -85,10 +85,10 @@ def test_plain_lines_are_texts_even_with_commas(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = "oil rose, again\r\ngold fell\n"
-    wanted = ["oil rose, again", "gold fell"]
-    assert read_texts(write(tmp_path, "a.txt", content)) == wanted
+    expected = ["oil rose, again", "gold fell"]
+    assert read_texts(write(tmp_path, "a.txt", content)) == expected
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content.encode())))
-    assert read_texts("-") == wanted
+    assert read_texts("-") == expected
 
 
 def test_named_columns_and_numbers_as_labels(tmp_path: Path) -> None:

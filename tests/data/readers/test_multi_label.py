@@ -96,10 +96,13 @@ def test_a_separator_makes_tuples_even_if_no_row_has_more_than_one_label(tmp_pat
 
 def test_numbers_and_lists_of_fixed_size(tmp_path: Path) -> None:
     numbers = pa.array([[3, 5], [5, 5], [0, 3]], pa.list_(pa.int64(), 2))
-    wanted = [("3", "5"), ("5",), ("0", "3")]
-    assert read_file(write(tmp_path, "a.parquet", parquet(numbers))).labels == wanted
+    expected = [("3", "5"), ("5",), ("0", "3")]
+    assert read_file(write(tmp_path, "a.parquet", parquet(numbers))).labels == expected
     lines = json_lines([3, 5], 5, [0, "3", True])
-    assert read_file(write(tmp_path, "a.jsonl", lines)).labels == [*wanted[:2], ("0", "3", "true")]
+    assert read_file(write(tmp_path, "a.jsonl", lines)).labels == [
+        *expected[:2],
+        ("0", "3", "true"),
+    ]
 
 
 def test_a_column_of_empty_lists_is_multi_label(tmp_path: Path) -> None:
@@ -206,7 +209,7 @@ def test_any_labels_survive_every_format(
     tmp_path: Path, rows: list[tuple[str, list[str]]], escape: bool
 ) -> None:
     texts, lists = [text for text, _ in rows], [labels for _, labels in rows]
-    wanted = [tuple(dict.fromkeys(labels)) for labels in lists]
+    expected = [tuple(dict.fromkeys(labels)) for labels in lists]
     records = (json.dumps({"text": t, "label": ls}, ensure_ascii=escape) for t, ls in rows)
     contents: dict[str, Content] = {
         "a.jsonl": "\n".join(records),
@@ -214,13 +217,13 @@ def test_any_labels_survive_every_format(
     }
     for name, content in contents.items():
         split = read_file(write(tmp_path, name, content))
-        assert (split.texts, split.labels) == (texts, wanted)
+        assert (split.texts, split.labels) == (texts, expected)
     for name, delimiter in (("a.csv", ","), ("a.tsv", "\t")):
         with (tmp_path / name).open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, delimiter=delimiter)
             writer.writerows([("text", "label"), *((t, "|".join(ls)) for t, ls in rows)])
         split = read_file(tmp_path / name, label_separator="|")
-        assert (split.texts, split.labels) == (texts, wanted)
+        assert (split.texts, split.labels) == (texts, expected)
 
 
 @anything
@@ -228,19 +231,19 @@ def test_any_labels_survive_every_format(
 def test_any_labels_survive_fasttext(tmp_path: Path, rows: list[tuple[str, list[str]]]) -> None:
     lines = (" ".join([*(f"__label__{one}" for one in ls), t]) for t, ls in rows)
     path = write(tmp_path, "a.txt", "\n".join(lines))
-    wanted = [tuple(dict.fromkeys(labels)) for _, labels in rows]
-    if not any(wanted):
+    expected = [tuple(dict.fromkeys(labels)) for _, labels in rows]
+    if not any(expected):
         with pytest.raises(DataError, match="no line has a label"):
             read_file(path)
         return
-    if not all(wanted) and max(map(len, wanted)) == 1:
+    if not all(expected) and max(map(len, expected)) == 1:
         with pytest.raises(DataError, match=r"line \d+ has no label .* no line has several"):
             read_file(path)
         return
     split = read_file(path)
     assert split.texts == [text for text, _ in rows]
-    assert split.multi_label == any(len(labels) != 1 for labels in wanted)
-    assert wanted == (split.labels if split.multi_label else [(one,) for one in split.labels])
+    assert split.multi_label == any(len(labels) != 1 for labels in expected)
+    assert expected == (split.labels if split.multi_label else [(one,) for one in split.labels])
 
 
 def test_newswires_survive_every_format(tmp_path: Path) -> None:
