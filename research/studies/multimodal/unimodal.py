@@ -96,9 +96,12 @@ def train_unimodal(
                     validation_fraction=0,
                     learning_rate=learning_rate,
                 )
-                limit = effort.pairs
-                labels = data.train.labels[:limit].tolist()
-                model.fit({name: train[:limit]}, labels, seed=seed)
+                rows = np.arange(len(train))
+                if effort.pairs is not None:
+                    # Recordings are sorted by digit.
+                    rows = np.random.default_rng(0).permutation(rows)[: effort.pairs]
+                labels = data.train.labels[rows].tolist()
+                model.fit({name: [train[i] for i in rows]}, labels, seed=seed)
                 scores = model.evaluate({name: test}, data.test.labels.tolist())
                 seconds = model.history_.seconds
                 runs.add(key, {**scores, "parameters": count_parameters(model), "seconds": seconds})
