@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hyperagg.cli.options import Resume, output_folder, say
+from hyperagg.cli.options import Resume, logger, output_folder
 
 app = typer.Typer(
     no_args_is_help=True, help="Train diffusion models and generate images (experimental)."
@@ -84,23 +84,23 @@ def train(
         mixer=mixer,
         num_heads=heads,
     )
-    say(f"{source}: {len(images):,} images, {len(class_names)} classes")
-    say(f"{denoiser.num_parameters():,} parameters")
+    logger.info(f"{source}: {len(images):,} images, {len(class_names)} classes")
+    logger.info(f"{denoiser.num_parameters():,} parameters")
     with output_folder(out):
         if resume and not checkpoint_path(out).exists():
-            say(f"{out} does not contain a checkpoint: starting from the beginning")
+            logger.info(f"{out} does not contain a checkpoint: starting from the beginning")
         try:
             result = train_denoiser(
                 denoiser, images, labels, out, config, class_names=class_names, resume=resume
             )
         except KeyboardInterrupt:
             if checkpoint_path(out).exists():
-                say(f"interrupted; repeat the command with --resume to continue from {out}")
+                logger.info(f"interrupted; repeat the command with --resume to continue from {out}")
             raise
         write_metadata(out, result, config, source)
         loss = result.loss[-1][1]
-        say(f"{result.steps:,} steps in {result.seconds:,.0f} s, loss {loss:.4f}")
-        say(f"saved {out}; generate images with `hyperagg diffusion sample {out}`")
+        logger.info(f"{result.steps:,} steps in {result.seconds:,.0f} s, loss {loss:.4f}")
+        logger.info(f"saved {out}; generate images with `hyperagg diffusion sample {out}`")
 
 
 @app.command(epilog="Example: hyperagg diffusion sample digits --label 3 --gif denoising.gif")
@@ -169,10 +169,10 @@ def sample(
             callback=after_step,
         ).images
     write_image(image_grid(images, columns), out)
-    say(f"wrote {number} images to {out}")
+    logger.info(f"wrote {number} images to {out}")
     if gif is not None:
         write_animation(frames, gif)
-        say(f"wrote the denoising steps to {gif}")
+        logger.info(f"wrote the denoising steps to {gif}")
 
 
 def _load_images(data: str) -> tuple[Any, Any, list[str], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+from pathlib import Path
 
 from hyperagg.cli._models import is_multimodal
 from hyperagg.cli.options import File, Format, Json, Label, LabelSeparator, Model, Text
@@ -28,7 +29,7 @@ def evaluate(
                 raise ValueError(
                     f"{option}: the model knows the names of its columns; leave it out"
                 )
-        multimodal.evaluate(model, file, label, format, json)
+        multimodal.evaluate(Path(model), file, label, format, json)
         return
     from hyperagg.classifier import TextClassifier
     from hyperagg.data.readers.columns import ColumnSpec, join_quoted

@@ -43,7 +43,7 @@ def explain(
                 raise ValueError(f"{option}: applies to a classifier of text alone; leave it out")
         if file is None:
             raise ValueError(f"{model}: a multimodal model explains rows; name a FILE as well")
-        multimodal.explain(model, file, format, limit, json)
+        multimodal.explain(Path(model), file, format, limit, json)
         return
     from hyperagg.classifier import TextClassifier
     from hyperagg.data import read_texts

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hyperagg.cli.options import Format, Resume, Text, output_folder, say
+from hyperagg.cli.options import Format, Resume, Text, logger, output_folder
 
 app = typer.Typer(
     no_args_is_help=True, help="Train, sample from and evaluate causal language models."
@@ -143,18 +143,22 @@ def train(
     token_ids = text_tokenizer(corpus.train, add_special_tokens=False)["input_ids"]
     dataset = pack(token_ids, text_tokenizer.eos_token_id, sequence_length)
     if is_main_process:
-        say(f"{corpus.source}: {len(corpus.train):,} texts, {dataset.input_ids.size:,} tokens")
-        say(f"{model.num_parameters():,} parameters, vocabulary of {len(text_tokenizer):,} tokens")
+        logger.info(
+            f"{corpus.source}: {len(corpus.train):,} texts, {dataset.input_ids.size:,} tokens"
+        )
+        logger.info(
+            f"{model.num_parameters():,} parameters, vocabulary of {len(text_tokenizer):,} tokens"
+        )
     with output_folder(out):
         if resume and is_main_process and find_last_checkpoint(out) is None:
-            say(f"{out}: no checkpoint found; training starts from the beginning")
+            logger.info(f"{out}: no checkpoint found; training starts from the beginning")
         try:
             training = train_model(
                 model, dataset, out, training_config, resume=resume, progress=progress
             )
         except KeyboardInterrupt:
             if is_main_process and find_last_checkpoint(out):
-                say(f"interrupted; to continue from the checkpoint in {out}, add --resume")
+                logger.info(f"interrupted; to continue from the checkpoint in {out}, add --resume")
             raise
         if is_main_process:
             text_tokenizer.save_pretrained(out)
@@ -171,7 +175,9 @@ def train(
             }
             write_metadata(out, saved, results)
             remove_checkpoints(out)
-            say(f"{training.steps:,} steps, {training.tokens_per_second:,.0f} tokens/s -> {out}")
+            logger.info(
+                f"{training.steps:,} steps, {training.tokens_per_second:,.0f} tokens/s -> {out}"
+            )
             if validation:
                 _print_metrics(validation, len(corpus.validation))
 
@@ -286,7 +292,7 @@ def _load_corpus(data: str, text: str | None, format: str | None) -> Any:
 
 
 def _print_metrics(metrics: dict[str, float], num_texts: int) -> None:
-    say(
+    logger.info(
         f"{num_texts:,} texts: perplexity {metrics['perplexity']:.2f}, perplexity per word "
         f"{metrics['perplexity_per_word']:.2f}, {metrics['bits_per_byte']:.3f} bits per byte"
     )

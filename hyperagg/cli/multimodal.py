@@ -8,7 +8,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hyperagg.cli.options import output_folder, say
+from hyperagg.cli.options import logger, output_folder
 from hyperagg.data.readers.columns import pluralize
 from hyperagg.data.readers.errors import quote
 from hyperagg.data.readers.table import Table, read_table
@@ -56,24 +56,24 @@ def train(
         )
     checkpoint = out / "checkpoint.safetensors"
     if resume and not checkpoint.exists():
-        say(f"{out} has no interrupted training; starting from the beginning")
+        logger.info(f"{out} has no interrupted training; starting from the beginning")
     with output_folder(out):
         try:
             model.fit(table, targets, seed=seed, checkpoint=checkpoint, resume=resume)
         except KeyboardInterrupt:
             if checkpoint.exists():
-                say(f"interrupted; repeat the command with --resume to continue from {out}")
+                logger.info(f"interrupted; repeat the command with --resume to continue from {out}")
             raise
         model.save_pretrained(out)
     classes = "" if regression else f", {len(set(targets))} classes"
-    say(f"{pluralize(len(table), 'row')}{classes} -> {out}")
+    logger.info(f"{pluralize(len(table), 'row')}{classes} -> {out}")
     history = model.history_
     if history.score:
         best = history.score[history.best_epoch]
         score = f"R² on held-out rows: {best:.4f}"
         if not regression:
             score = f"accuracy on held-out rows: {100 * best:.2f} %"
-        say(f"{score} (epoch {history.best_epoch + 1} of {len(history.score)})")
+        logger.info(f"{score} (epoch {history.best_epoch + 1} of {len(history.score)})")
 
 
 def predict(folder: Path, file: str, format: str | None, probabilities: bool) -> None:
@@ -146,7 +146,9 @@ def explain(folder: Path, file: str, format: str | None, limit: int, as_json: bo
             )
             print(f"  {name}: {tokens}")
     if len(table) > limit:
-        say(f"the first {limit} of {len(table)} rows; --limit {len(table)} explains all of them")
+        logger.info(
+            f"the first {limit} of {len(table)} rows; --limit {len(table)} explains all of them"
+        )
 
 
 def _columns(kinds: Mapping[str, list[str]], label: str) -> dict[str, str]:
@@ -183,7 +185,7 @@ def _load(folder: Path, file: str, format: str | None) -> tuple[Any, Table]:
     if len(missing) == len(model.columns):
         raise ValueError(f"{table.name}: has none of the model's columns {listed}")
     if missing:
-        say(f"{table.name} has no columns {listed}; they are missing in every row")
+        logger.info(f"{table.name} has no columns {listed}; they are missing in every row")
     return model, table
 
 

@@ -90,11 +90,3 @@ def output_folder(folder: Path) -> Iterator[None]:
                 path.rmdir()
             except OSError:  # it is not empty, or it was never created
                 break
-
-
-def say(line: str) -> None:
-    logger.info(line)
-
-
-def tell(line: str) -> None:
-    print(line, flush=True)

@@ -6,6 +6,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import dumps
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -49,7 +50,7 @@ def predict(
         for option, value in given.items():
             if value not in (None, False):
                 raise ValueError(f"{option}: applies to a classifier of text alone; leave it out")
-        multimodal.predict(model, file, format, probabilities)
+        multimodal.predict(Path(model), file, format, probabilities)
         return
     if stream and (text is not None or format is not None):
         raise ValueError("--stream: reads plain text, so --text and --format do not apply")
