@@ -345,9 +345,9 @@ def test_a_fit_that_fails_leaves_the_model_as_it_was(model):
 
 
 def test_without_pytorch_the_extra_is_named(monkeypatch):
-    name = "hyperagg.multimodal.estimator"
-    monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr(hyperagg.multimodal, "estimator")
+    for name in ("estimator", "base_estimator"):
+        monkeypatch.delitem(sys.modules, f"hyperagg.multimodal.{name}")
+        monkeypatch.delattr(hyperagg.multimodal, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match=r"needs torch: pip install 'hyperagg\[multimodal\]'"):
         hyperagg.multimodal.MultimodalClassifier  # noqa: B018

@@ -82,7 +82,7 @@ def test_it_is_pushed_to_the_hub(model, monkeypatch):
     def push(save, repo_id, **options):
         return f"{repo_id} {save.__name__} {options['private']}"
 
-    monkeypatch.setattr("hyperagg.multimodal.estimator.push_folder", push)
+    monkeypatch.setattr("hyperagg.multimodal.base_estimator.push_folder", push)
     assert model.push_to_hub("owner/name", private=True) == "owner/name save_pretrained True"
     assert callable(hub.push_folder)
 

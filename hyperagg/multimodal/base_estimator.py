@@ -1,0 +1,548 @@
+"""What the multimodal classifier and regressor share: arguments, training, saving and loading."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from reprlib import repr as shorten
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hyperagg._common.checkpoint import remove_checkpoint
+from hyperagg._common.hub import locate_model, push_folder
+from hyperagg._common.label_decoder import Label
+from hyperagg._common.model_card import model_card
+from hyperagg._common.progress import progress_bar
+from hyperagg._common.split import train_validation_split
+from hyperagg._common.torch_trainer import TrainingHistory
+from hyperagg._common.validation import (
+    check_bool,
+    check_choice,
+    check_integer,
+    check_real,
+    check_seed,
+)
+from hyperagg.multimodal import serialization
+from hyperagg.multimodal.batches import Rows
+from hyperagg.multimodal.columns import (
+    COLUMN_TYPES,
+    AudioColumn,
+    Column,
+    EncodedColumn,
+    RowName,
+    TextColumn,
+)
+from hyperagg.multimodal.columns.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
+from hyperagg.multimodal.columns.base import is_missing
+from hyperagg.multimodal.encoder import MultimodalNetwork
+from hyperagg.multimodal.explanation import Explanation, explain
+from hyperagg.multimodal.fusion import FUSIONS, make_encoder
+from hyperagg.multimodal.table import Cells, as_list, read_cells
+from hyperagg.multimodal.targets import (
+    ClassTarget,
+    ContinuousTarget,
+    class_weights,
+    sample_weights,
+)
+from hyperagg.multimodal.trainer import Progress, TrainingConfig, train
+from hyperagg.multimodal.trainer import predict as predict_logits
+
+__all__ = ["MultimodalEstimator", "targets_of"]
+
+# The default number of epochs makes training see about this many rows.
+ROWS_TO_SEE, MIN_EPOCHS, MAX_EPOCHS = 300_000, 5, 60
+
+_MAX_DIMENSION, _MAX_COUNT = 2**16, 2**31 - 1
+
+
+class MultimodalEstimator:
+    """What the classifier and the regressor share: everything but the meaning of the outputs."""
+
+    target_: ClassTarget | ContinuousTarget
+    _model: ClassVar[str]  # the name in config.json, for subclasses as well
+
+    def __init__(
+        self,
+        columns: Mapping[str, str],
+        *,
+        d_model: int = 128,
+        hidden_dim: int = 128,
+        sample_rate: int = 8000,
+        fusion: str = "sum",
+        epochs: int | None = None,
+        learning_rate: float = 5e-3,
+        embedding_learning_rate: float = 0.02,
+        batch_size: int = 64,
+        weight_decay: float = 0.01,
+        dropout: float = 0.2,
+        augment: bool = True,
+        validation_fraction: float = 0.1,
+    ) -> None:
+        if not isinstance(columns, Mapping):
+            raise TypeError(f"columns={shorten(columns)}: expected a mapping from name to kind")
+        if not columns:
+            raise ValueError("columns={}: expected at least one column")
+        for name, kind in columns.items():
+            if not isinstance(name, str):
+                raise TypeError(f"columns: {shorten(name)}: expected a str as the name of a column")
+            check_choice(f"columns[{name!r}]", kind, COLUMN_TYPES)
+        self.columns = dict(columns)
+        self.d_model = check_integer("d_model", d_model, 1, _MAX_DIMENSION)
+        self.hidden_dim = check_integer("hidden_dim", hidden_dim, 1, _MAX_DIMENSION)
+        self.sample_rate = check_integer(
+            "sample_rate", sample_rate, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE
+        )
+        self.fusion = check_choice("fusion", fusion, FUSIONS)
+        self.epochs = None if epochs is None else check_integer("epochs", epochs, 1)
+        self.learning_rate = check_real("learning_rate", learning_rate, 0, open_minimum=True)
+        self.embedding_learning_rate = check_real(
+            "embedding_learning_rate", embedding_learning_rate, 0, open_minimum=True
+        )
+        self.batch_size = check_integer("batch_size", batch_size, 1, _MAX_COUNT)
+        self.weight_decay = check_real("weight_decay", weight_decay, 0)
+        self.dropout = check_real("dropout", dropout, 0, 1, open_maximum=True)
+        self.augment = check_bool("augment", augment)
+        self.validation_fraction = check_real(
+            "validation_fraction", validation_fraction, 0, 1, open_maximum=True
+        )
+        self.columns_: dict[str, Column] = {}
+        self.network_: MultimodalNetwork | None = None
+        self.history_ = TrainingHistory()
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        validation: tuple[Any, Any] | None = None,
+        class_weight: Literal["balanced"] | Mapping[Label, float] | None = None,
+        sample_weight: Any = None,
+        seed: int = 0,
+        checkpoint: str | Path | None = None,
+        resume: bool = False,
+        progress: bool | None = None,
+        callbacks: Sequence[Callable[[Progress], Any]] = (),
+    ) -> Self:
+        """Learn from the rows of a table.
+
+        Args:
+            X: one sequence of cells per column: a mapping, a table of pandas, polars or Arrow, or
+                what `hyperagg.data.readers.table.read_table` returns. It must have every column of
+                the model; others are ignored. A missing cell is None or NaN.
+            y: one target per row.
+            validation: a pair (X, y) of rows by whose score the best epoch is chosen; None: a part
+                of the rows is held out for it, see `validation_fraction`.
+            class_weight: for the classifier, factors of the loss of the rows of each class, as
+                {label: weight} with 1 for the labels that are not named; "balanced": in inverse
+                proportion to the number of rows of the class.
+            sample_weight: one factor >= 0 of the loss per row, on average best 1. Validation
+                scores are not weighted.
+            seed: of the initial weights, the rows that are held out, their order, dropout and
+                augmentation; the same seed, data and arguments give the same weights.
+            checkpoint: a file that holds the state of training, written every 20 seconds and
+                removed at the end.
+            resume: whether to continue from the checkpoint, to the same weights, if it exists.
+            progress: whether a progress bar is shown; None: in a terminal and in a notebook.
+            callbacks: functions that are called with a `Progress` after every step.
+
+        Returns:
+            self.
+
+        Raises:
+            ValueError, TypeError: an argument or a cell is not valid; the error names the row and
+                the column. A fit that fails leaves the model as it was.
+        """
+        seed, resume = check_seed(seed), check_bool("resume", resume)
+        if resume and checkpoint is None:
+            raise ValueError("resume=True: expected the file of a checkpoint as well")
+        for callback in callbacks:
+            if not callable(callback):
+                raise TypeError(f"callbacks: {shorten(callback)}: expected functions")
+        cells = read_cells(X, self.columns, required=self.columns)
+        targets = targets_of(cells, y, "y")
+        target = self._fit_target(targets, cells.row_name)
+        encoded = target.encode(targets, "y")
+        weights = self._row_weights(class_weight, sample_weight, target, encoded)
+        if validation is not None:
+            held_out, held_out_targets = self._check_validation(validation, target)
+        # Files are read from here on.
+        columns = {
+            name: self._fit_column(name, cells.columns[name], _with_column(cells.row_name, name))
+            for name in self.columns
+        }
+        rows = _encode(columns, cells)
+        if validation is None:
+            strategy: Literal["stratified", "random"] = (
+                "stratified" if target.stratified else "random"
+            )
+            kept, held = train_validation_split(encoded, self.validation_fraction, seed, strategy)
+            train_rows, train_targets = _take(rows, kept), encoded[kept]
+            validation_rows, validation_targets = _take(rows, held), encoded[held]
+            weights = None if weights is None else weights[kept]
+        else:
+            train_rows, train_targets = rows, encoded
+            validation_rows, validation_targets = _encode(columns, held_out), held_out_targets
+        network = self._make_network(columns, target, seed)
+
+        def loss(logits: Tensor, indices: np.ndarray) -> Tensor:
+            own = None if weights is None else weights[indices]
+            return target.loss(logits, train_targets[indices], own)
+
+        def score() -> float:
+            return target.score(predict_logits(network, validation_rows), validation_targets)
+
+        file = None if checkpoint is None else Path(checkpoint)
+        with progress_bar("training", progress) as update:
+
+            def report(state: Progress) -> None:
+                update(state.fraction, _status(state))
+                for callback in callbacks:
+                    callback(state)
+
+            history = train(
+                network,
+                train_rows,
+                loss,
+                self._training_config(cells.num_rows),
+                seed=seed,
+                score=score if len(validation_rows) else None,
+                checkpoint=file,
+                resume=resume,
+                fingerprint=_fingerprint(
+                    [encoded, weights, validation_targets],
+                    [self._arguments(), {n: c.to_config() for n, c in columns.items()}],
+                ),
+                report=report,
+            )
+        self.columns_, self.target_ = columns, target
+        self.network_, self.history_ = network, history
+        if file is not None:
+            remove_checkpoint(file)
+        return self
+
+    def explain(self, X: Any) -> Explanation | list[Explanation]:
+        """Return what each token of each row adds to each output. It is exact.
+
+        Args:
+            X: as for `predict`.
+
+        Returns:
+            one explanation per row, or the explanation of a single row.
+
+        Raises:
+            ValueError: the fusion is not "sum", or as in `predict`.
+        """
+        network, cells = self._fitted(), read_cells(X, self.columns)
+        rows = _encode(self.columns_, cells)
+
+        def explain_row(i: int) -> Explanation:
+            def token_names(name: str, num_tokens: int) -> list[str]:
+                return self.columns_[name].token_names(cells.columns[name][i], num_tokens)
+
+            batch = rows.batch(np.array([i]))
+            return explain(network, batch, token_names=token_names, **self._output_scale())
+
+        explanations = [explain_row(i) for i in range(cells.num_rows)]
+        return explanations[0] if cells.single else explanations
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model to a folder: config.json, model.safetensors, tokenizers, README.md.
+
+        Raises:
+            ValueError: the model is not trained.
+        """
+        network, folder = self._fitted(), Path(folder)
+        history = asdict(self.history_)
+        config = {
+            "arguments": self._arguments(),
+            "columns": {name: column.to_config() for name, column in self.columns_.items()},
+            "target": asdict(self.target_),
+            "history": history,
+        }
+        tokenizers = {
+            index: column.tokenizer.to_json()
+            for index, column in enumerate(self.columns_.values())
+            if isinstance(column, TextColumn)
+        }
+        tensors = {name: value.numpy() for name, value in network.state_dict().items()}
+        card = self._model_card(folder.resolve().name)
+        serialization.write(folder, self._model, config, tokenizers, tensors, card)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder_or_hub_id: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+    ) -> Self:
+        """Load a model from a folder that `save_pretrained` wrote, or from the Hugging Face Hub.
+
+        Args:
+            folder_or_hub_id: a folder, or a repository id "owner/name".
+            revision: the branch, tag or commit of the repository (default: the main branch).
+            token: the access token (default: the one that `hf auth login` saved).
+
+        Raises:
+            ValueError: there is no such model, a file is missing or damaged, or the folder holds
+                another kind of model.
+            ImportError: an id was given and huggingface_hub is not installed.
+        """
+        saved = serialization.read(locate_model(folder_or_hub_id, revision=revision, token=token))
+        if saved.model != cls._model:
+            raise ValueError(f"{saved.path}: holds a {saved.model}; expected a {cls._model}")
+        return cls._from_saved(saved)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        private: bool | None = None,
+        commit_message: str = "Upload model",
+    ) -> str:
+        """Upload the model to the Hugging Face Hub.
+
+        Args:
+            repo_id: the repository "owner/name"; it is created if it does not exist.
+            revision: the branch to commit to (default: the main branch).
+            token: the access token (default: the one that `hf auth login` saved).
+            private: whether a new repository is private (default: the owner's setting).
+            commit_message: the message of the commit.
+
+        Returns:
+            the URL of the commit.
+
+        Raises:
+            ValueError: the model is not trained.
+            ImportError: huggingface_hub is not installed.
+        """
+        self._fitted()
+        return push_folder(
+            self.save_pretrained,
+            repo_id,
+            revision=revision,
+            token=token,
+            private=private,
+            commit_message=commit_message,
+        )
+
+    def _fit_target(self, y: list[Any], row_name: RowName) -> ClassTarget | ContinuousTarget:
+        raise NotImplementedError
+
+    def _row_weights(
+        self, class_weight: Any, sample_weight: Any, target: Any, encoded: np.ndarray
+    ) -> np.ndarray | None:
+        """(rows,) factors of the loss; None if all are 1, which gives the same bits faster."""
+        factors = []
+        if class_weight is not None:
+            factors.append(class_weights(class_weight, target, encoded))
+        if sample_weight is not None:
+            factors.append(sample_weights(sample_weight, len(encoded)))
+        weights = np.prod(factors, 0) if factors else np.ones(1)
+        return None if (weights == 1).all() else weights
+
+    def _output_scale(self) -> dict[str, Any]:
+        """The arguments of `explain` that say what the outputs are."""
+        raise NotImplementedError
+
+    def _summary(self) -> tuple[str, str, list[str]]:
+        """What the model predicts, the measure of its validation score, and more facts."""
+        raise NotImplementedError
+
+    def _fit_column(self, name: str, cells: Sequence[Any], row_name: RowName) -> Column:
+        if all(is_missing(cell) or (isinstance(cell, str) and not cell.strip()) for cell in cells):
+            raise ValueError(f"X: column {name!r} is empty in every row; leave it out of columns")
+        if self.columns[name] == AudioColumn.kind:
+            return AudioColumn(self.sample_rate)
+        column: Column = COLUMN_TYPES[self.columns[name]].fit(cells, row_name)
+        return column
+
+    def _check_validation(self, validation: Any, target: Any) -> tuple[Cells, np.ndarray]:
+        if not isinstance(validation, tuple | list) or len(validation) != 2:
+            raise TypeError(f"validation={shorten(validation)}: expected a pair (X, y)")
+        cells = read_cells(validation[0], self.columns)
+        targets = targets_of(cells, validation[1], "validation y")
+        return cells, target.encode(targets, "validation y")
+
+    def _outputs(self, cells: Cells) -> np.ndarray:
+        """(rows, outputs) float64, not yet scaled as the targets are."""
+        return predict_logits(self._fitted(), _encode(self.columns_, cells)).astype(np.float64)
+
+    def _fitted(self) -> MultimodalNetwork:
+        if self.network_ is None:
+            raise ValueError(
+                f"this {type(self).__name__} is not trained: call fit or from_pretrained first"
+            )
+        return self.network_
+
+    def _make_network(
+        self, columns: Mapping[str, Column], target: Any, seed: int = 0
+    ) -> MultimodalNetwork:
+        # The random numbers of the process stay as they are.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            modalities = {
+                name: column.make_modality(self.d_model, self.hidden_dim)
+                for name, column in columns.items()
+            }
+            encoder = make_encoder(self.fusion, self.d_model, modalities)
+            return MultimodalNetwork(encoder, target.num_outputs)
+
+    def _training_config(self, num_rows: int) -> TrainingConfig:
+        epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, -(-ROWS_TO_SEE // num_rows)))
+        return TrainingConfig(
+            epochs=self.epochs or epochs,
+            learning_rate=self.learning_rate,
+            embedding_learning_rate=self.embedding_learning_rate,
+            batch_size=self.batch_size,
+            weight_decay=self.weight_decay,
+            dropout=self.dropout,
+            augment=self.augment,
+        )
+
+    def _arguments(self) -> dict[str, Any]:
+        """The arguments of the constructor other than `columns`."""
+        names = (
+            "d_model",
+            "hidden_dim",
+            "sample_rate",
+            "fusion",
+            "epochs",
+            "learning_rate",
+            "embedding_learning_rate",
+            "batch_size",
+            "weight_decay",
+            "dropout",
+            "augment",
+            "validation_fraction",
+        )
+        return {name: getattr(self, name) for name in names}
+
+    def _model_card(self, title: str) -> str:
+        predicts, measure, facts = self._summary()
+        columns = ", ".join(f"{name} ({kind})" for name, kind in self.columns.items())
+        parameters = sum(p.numel() for p in self._fitted().parameters())
+        if scores := self.history_.score:
+            best = scores[self.history_.best_epoch]
+            facts = [*facts, f"{measure} on the validation rows: {best:.4f}"]
+        name = self._model
+        return model_card(
+            title,
+            f"Predicts {predicts} from any of the columns {columns}. Trained with hyperagg.",
+            {"tags": ["multimodal", "tabular"]},
+            [*facts, f"fusion: {self.fusion}", f"parameters: {parameters:,}"],
+            f"from hyperagg import {name}\n\nmodel = {name}.from_pretrained({title!r})",
+        )
+
+    @classmethod
+    def _from_saved(cls, saved: serialization.SavedModel) -> Self:
+        config = saved.config
+        with serialization.raise_as_corrupt(saved.path, "config.json"):
+            kinds = {name: column["kind"] for name, column in config["columns"].items()}
+            model = cls(kinds, **config["arguments"])
+            model.target_ = cls._read_target(config["target"])
+            model.history_ = _read_history(config["history"])
+        for index, (name, column) in enumerate(config["columns"].items()):
+            file = f"tokenizer-{index}.json" if kinds[name] == "text" else "config.json"
+            with serialization.raise_as_corrupt(saved.path, file):
+                model.columns_[name] = COLUMN_TYPES[kinds[name]].from_config(column)
+        with serialization.raise_as_corrupt(saved.path, "model.safetensors"):
+            with torch.device("meta"):  # shapes alone: a damaged config may ask for terabytes
+                expected = model._make_network(model.columns_, model.target_).state_dict()
+            for name, value in expected.items():
+                array = saved.tensors[name]
+                if array.shape != tuple(value.shape) or array.dtype != np.float32:
+                    raise ValueError(
+                        f"tensor {name} is {list(array.shape)} of {array.dtype}; config.json "
+                        f"requires {list(value.shape)} of float32"
+                    )
+                if not np.isfinite(array).all():
+                    raise ValueError(f"tensor {name} has values that are not finite")
+            network = model._make_network(model.columns_, model.target_)
+            network.load_state_dict(
+                {name: torch.from_numpy(array) for name, array in saved.tensors.items()}
+            )
+        model.network_ = network.eval()
+        return model
+
+    @classmethod
+    def _read_target(cls, config: Mapping[str, Any]) -> ClassTarget | ContinuousTarget:
+        raise NotImplementedError
+
+
+def targets_of(cells: Cells, y: Any, name: str) -> list[Any]:
+    targets = as_list(y, name)
+    if len(targets) != cells.num_rows:
+        raise ValueError(
+            f"{name}: {len(targets)} targets for {cells.num_rows} rows; expected one per row"
+        )
+    return targets
+
+
+def _encode(columns: Mapping[str, Column], cells: Cells) -> Rows:
+    encoded = {
+        name: columns[name].encode(column, _with_column(cells.row_name, name))
+        for name, column in cells.columns.items()
+    }
+    rows = Rows(encoded, cells.num_rows)
+    empty = np.flatnonzero(~rows.present.any(1))
+    if len(empty):
+        raise ValueError(
+            f"{cells.row_name(int(empty[0]))}: has no value in any of the columns "
+            f"{', '.join(map(repr, encoded))} ({len(empty):,} of {cells.num_rows:,} rows); fill "
+            "one of them, or remove the row"
+        )
+    return rows
+
+
+def _take(rows: Rows, indices: np.ndarray) -> Rows:
+    return Rows({n: _Subset(column, indices) for n, column in rows.columns.items()}, len(indices))
+
+
+class _Subset:
+    """Some of the rows of an encoded column."""
+
+    def __init__(self, column: EncodedColumn, indices: np.ndarray) -> None:
+        self.column, self.indices = column, indices
+        self.present = column.present[indices]
+
+    def batch(self, rows: np.ndarray, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
+        return self.column.batch(self.indices[rows], rng)
+
+
+def _with_column(row_name: RowName, name: str) -> RowName:
+    return lambda row: f"{row_name(row)}, column {name!r}"
+
+
+def _status(state: Progress) -> str:
+    score = state.validation_score
+    validation = "" if score is None else f"  validation {score:.4f}"
+    return f"epoch {state.epoch + 1}/{state.epochs}  loss {state.loss:.3f}{validation}"
+
+
+def _fingerprint(arrays: Sequence[np.ndarray | None], config: Any) -> str:
+    """Identifies a run, so that a checkpoint is not resumed with other data or settings."""
+    checksum = zlib.crc32(repr(config).encode())
+    for array in arrays:
+        checksum = zlib.crc32(b"" if array is None else array.tobytes(), checksum)
+    return f"{checksum:08x}"
+
+
+def _read_history(config: Mapping[str, Any]) -> TrainingHistory:
+    history = TrainingHistory(**config)
+    for name in ("loss", "score"):
+        values = getattr(history, name)
+        if not isinstance(values, list):
+            raise ValueError(f"history.{name}: expected a list of numbers")
+        for value in values:
+            check_real(f"history.{name}", value)
+    check_real("history.seconds", history.seconds, 0)
+    check_integer("history.best_epoch", history.best_epoch, -1, max(0, len(history.loss) - 1))
+    return history
