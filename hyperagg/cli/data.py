@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hyperagg.data import Dataset, list_datasets, load_dataset
-from hyperagg.data.datasets.dataset import Labels
+from hyperagg.data.dataset import Labels
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hyperagg.data.dataset import Dataset, Split
 from hyperagg.data.datasets.corpora import Corpus, load_corpus, read_corpus
-from hyperagg.data.datasets.dataset import Dataset, Split
 from hyperagg.data.datasets.lookup import Listing, list_datasets, load_dataset
 from hyperagg.data.readers.errors import DataError
 from hyperagg.data.readers.files import FORMATS, read_chunks, read_file, read_texts

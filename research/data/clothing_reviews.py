@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hyperagg.data import DataError
-from hyperagg.data.datasets import store
+from hyperagg.data.directories import data_directory
 
 __all__ = ["ClothingReviews", "Reviews", "load_clothing_reviews"]
 
@@ -67,7 +67,7 @@ def load_clothing_reviews() -> ClothingReviews:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    own = store.data_directory()
+    own = data_directory()
     path = None if own is None else own / NAME / "train.parquet"
     if path is None or not path.is_file():
         raise DataError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hyperagg.data.datasets.dataset import Split
+from hyperagg.data.dataset import Split
 from hyperagg.data.datasets.entry import Entry
 from hyperagg.data.datasets.hub import download_from_hub
 from hyperagg.data.readers.errors import DataError

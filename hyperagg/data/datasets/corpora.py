@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from hyperagg.data.datasets import store
 from hyperagg.data.datasets.hub import download_from_hub
 from hyperagg.data.datasets.lookup import (
     OTHER_KINDS,
@@ -16,6 +15,7 @@ from hyperagg.data.datasets.lookup import (
     load_dataset,
     unknown_dataset,
 )
+from hyperagg.data.directories import data_directory
 from hyperagg.data.readers.errors import DataError
 from hyperagg.data.readers.files import display_name, read_texts
 
@@ -103,7 +103,7 @@ def split_texts(texts: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _wikitext() -> Corpus:
-    own = store.data_directory()
+    own = data_directory()
     parts = ("train", "validation", "test")
     if own is not None and (own / WIKITEXT / "train.parquet").is_file():
         paths = [own / WIKITEXT / f"{part}.parquet" for part in parts]

@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from hyperagg._common.atomic import atomic_write
-from hyperagg.data.datasets import store
 from hyperagg.data.datasets.download import check_digest, download
+from hyperagg.data.directories import cache_directory, data_directory
 from hyperagg.data.readers.errors import DataError
 
 __all__ = ["FSDD", "MNIST", "AudioClips", "Digits", "Images", "load_fsdd", "load_mnist"]
@@ -132,7 +132,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def _load(name: str, names: tuple[str, ...], fetch: Any) -> tuple[Arrays, Arrays, str]:
-    own, cache = store.data_directory(), store.cache_directory() / name
+    own, cache = data_directory(), cache_directory() / name
     if own is not None and (own / name).is_dir():
         folder, source = own / name, f"HYPERAGG_DATA={own / name}"
     else:

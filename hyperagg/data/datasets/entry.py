@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hyperagg.data.datasets.dataset import Split
+from hyperagg.data.dataset import Split
 
 
 @dataclass(frozen=True)

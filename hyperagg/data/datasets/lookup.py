@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hyperagg.data.dataset import Dataset
 from hyperagg.data.datasets import store
 from hyperagg.data.datasets.catalogue import ENTRIES
-from hyperagg.data.datasets.dataset import Dataset
 from hyperagg.data.datasets.entry import Entry
+from hyperagg.data.directories import cache_directory, data_directory, is_complete
 from hyperagg.data.readers.errors import DataError, quote
 
 # Data sets that HYPERAGG_DATA may contain and that are not texts with labels.
@@ -66,15 +67,15 @@ def load_dataset(name: str) -> Dataset:
         'earn'
     """
     entry = ENTRIES.get(name)
-    own = store.data_directory()
+    own = data_directory()
     if own is not None and is_plain(name) and (own / name).is_dir():
         return _from_data_directory(name, own, entry)
     if entry is None:
         raise unknown_dataset(name)
     # A variable that is set and has no effect on this data set is part of its source.
     unused = "" if own is None else f"; HYPERAGG_DATA={own} does not contain {name}"
-    folder = store.cache_directory() / name
-    if store.is_complete(folder):
+    folder = cache_directory() / name
+    if is_complete(folder):
         return _from_cache(entry, folder, unused)
     return _from_origin(entry, folder, unused)
 
@@ -135,14 +136,14 @@ def list_datasets() -> list[Listing]:
         >>> [listing.name for listing in list_datasets()][:2]
         ['r8', 'r52']
     """
-    own = store.data_directory()
+    own = data_directory()
     listings = []
     for name in available_names():
         entry = ENTRIES.get(name)
         rows = entry.rows if entry else (0, 0)
-        if own is not None and store.is_complete(own / name):
+        if own is not None and is_complete(own / name):
             location, rows = "HYPERAGG_DATA", store.count_rows(own / name)
-        elif store.is_complete(store.cache_directory() / name):
+        elif is_complete(cache_directory() / name):
             location = "cache"
         else:
             location = entry.origin if entry else ""
@@ -153,13 +154,13 @@ def list_datasets() -> list[Listing]:
 
 def available_names() -> list[str]:
     """Return the names of the data sets with an entry, then of the others in HYPERAGG_DATA."""
-    own = store.data_directory()
+    own = data_directory()
     extra = []
     if own is not None and own.is_dir():
         extra = [
             path.name
             for path in sorted(own.iterdir())
-            if path.name not in ENTRIES and path.name not in OTHER_KINDS and store.is_complete(path)
+            if path.name not in ENTRIES and path.name not in OTHER_KINDS and is_complete(path)
         ]
     return [*ENTRIES, *extra]
 

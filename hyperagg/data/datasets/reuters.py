@@ -11,7 +11,7 @@ import io
 import json
 from typing import Any
 
-from hyperagg.data.datasets.dataset import Split
+from hyperagg.data.dataset import Split
 from hyperagg.data.datasets.download import download
 from hyperagg.data.datasets.entry import Entry
 

@@ -15,7 +15,7 @@ import json
 import re
 import tarfile
 
-from hyperagg.data.datasets.dataset import Split
+from hyperagg.data.dataset import Split
 from hyperagg.data.datasets.download import check_digest, download
 from hyperagg.data.datasets.entry import Entry
 from hyperagg.data.readers.errors import DataError

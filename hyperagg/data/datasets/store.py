@@ -6,12 +6,12 @@ directory in HYPERAGG_DATA and the cache both have this layout.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from hyperagg._common.atomic import atomic_write
-from hyperagg.data.datasets.dataset import Split
+from hyperagg.data.dataset import Split
+from hyperagg.data.directories import is_complete
 from hyperagg.data.readers.columns import ColumnSpec
 from hyperagg.data.readers.errors import DataError
 from hyperagg.data.readers.formats import parse_parquet
@@ -27,26 +27,6 @@ class Stored:
     test: Split
     validation: Split | None
     origin: str | None
-
-
-def data_directory() -> Path | None:
-    """Return the directory in HYPERAGG_DATA; None if the variable is not set."""
-    value = os.environ.get("HYPERAGG_DATA")
-    return Path(value).expanduser() if value else None
-
-
-def cache_directory() -> Path:
-    """Return HYPERAGG_CACHE, or else `hyperagg` in XDG_CACHE_HOME or in ~/.cache."""
-    value = os.environ.get("HYPERAGG_CACHE")
-    if value:
-        return Path(value).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "hyperagg"
-
-
-def is_complete(folder: Path) -> bool:
-    """Return whether a folder has both train and test."""
-    return (folder / "train.parquet").is_file() and (folder / "test.parquet").is_file()
 
 
 def count_rows(folder: Path) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hyperagg.data.datasets.dataset import Labels
+from hyperagg.data.dataset import Labels
 from hyperagg.data.readers.errors import DataError, quote
 
 Label = str | tuple[str, ...]

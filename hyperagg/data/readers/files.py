@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from hyperagg.data.datasets import store
-from hyperagg.data.datasets.dataset import Split
+from hyperagg.data.dataset import Split
+from hyperagg.data.directories import cache_directory, data_directory, is_complete
 from hyperagg.data.readers import formats
 from hyperagg.data.readers.columns import Columns, ColumnSpec, is_blank, pluralize
 from hyperagg.data.readers.errors import DataError, quote
@@ -187,8 +187,8 @@ def open_bytes(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 def dataset_hint(name: str) -> str:
     """Return where the files of a data set are whose name was given as a file name."""
-    for root in (store.data_directory(), store.cache_directory()):
-        if root is not None and Path(name).name == name and store.is_complete(root / name):
+    for root in (data_directory(), cache_directory()):
+        if root is not None and Path(name).name == name and is_complete(root / name):
             return (
                 f"; the data set of that name is {root / name / 'train.parquet'} and test.parquet"
             )
