@@ -23,7 +23,7 @@ def locate_model(
         token: the access token (default: the one that `hf auth login` saved).
 
     Raises:
-        ValueError: there is no such folder, and no such repository can be downloaded.
+        ValueError: neither a folder nor a repository that can be downloaded.
         ImportError: huggingface_hub is not installed.
     """
     path = Path(folder)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-__all__ = ["progress_bar", "share_bar"]
+__all__ = ["progress_bar"]
 
 Update = Callable[[float, str], None]
 
@@ -45,21 +41,3 @@ def progress_bar(description: str, enabled: bool | None = None) -> Iterator[Upda
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(description, total=1.0, status="")
         yield lambda fraction, status: bar.update(task, completed=fraction, status=status)
-
-
-@contextmanager
-def share_bar(name: str) -> Iterator[Callable[[float, str], None] | None]:
-    """What to call with the share that is done and a line, so that a bar on standard error moves;
-    None where that is no terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[told]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=1.0, told="")
-        yield lambda share, told: bar.update(task, completed=share, told=told)

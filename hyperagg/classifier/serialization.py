@@ -225,7 +225,7 @@ def _parse_history(content: object) -> History:
     if len(history.expected_calibration_error) not in (0, 2):
         raise ValueError("history.expected_calibration_error: expected two numbers")
     if history.validation_score and not 0 <= history.best_epoch < len(history.validation_score):
-        raise ValueError(f"history.best_epoch={history.best_epoch}: there is no such epoch")
+        raise ValueError(f"history.best_epoch={history.best_epoch}: not an epoch of the run")
     return history
 
 

@@ -289,7 +289,7 @@ class MultimodalEstimator:
             token: the access token (default: the one that `hf auth login` saved).
 
         Raises:
-            ValueError: there is no such model, a file is missing or damaged, or the folder holds
+            ValueError: the model does not exist, a file is missing or damaged, or the folder holds
                 another kind of model.
             ImportError: an id was given and huggingface_hub is not installed.
         """

@@ -264,7 +264,7 @@ def load_multimodal(
         folder_or_hub_id, revision, token: as for `MultimodalClassifier.from_pretrained`.
 
     Raises:
-        ValueError: there is no such model, or a file is missing or damaged.
+        ValueError: the model does not exist, or a file is missing or damaged.
     """
     saved = serialization.read(locate_model(folder_or_hub_id, revision=revision, token=token))
     if saved.model == MultimodalClassifier._model:

@@ -50,7 +50,7 @@ def test_a_file(model, tmp_path):
         model.predict(read_table(tmp_path / "rows.csv"))
 
 
-def test_a_row_and_a_column_are_told_apart(model):
+def test_a_row_and_a_column_are_distinguished(model):
     assert model.predict({"a": 1, "b": "x y"}) == model.predict(TABLE)[0]
     assert model.predict({"a": np.float64(1)}) in model.classes_
     assert model.predict({"a": None, "b": "z"}) == model.predict(TABLE)[1]
