@@ -62,7 +62,7 @@ def tables() -> Iterator[tuple[str, Callable[[Any], str]]]:
     yield "multimodal/speed/speed.md", bench_multimodal.speed_table
 
 
-@pytest.mark.parametrize(("path", "table"), list(tables()), ids=lambda value: str(value))
+@pytest.mark.parametrize(("path", "table"), [pytest.param(*row, id=row[0]) for row in tables()])
 def test_table(path: str, table: Callable[[Any], str]) -> None:
     file = RESULTS / path
     results = json.loads((file.parent / "results.json").read_text("utf-8"))
