@@ -51,8 +51,10 @@ def compare(
     format: Format = None,
     label_separator: LabelSeparator = None,
 ) -> None:
-    """Train aggregation and baselines, print a table of accuracy and speed, and write results.json,
-    table.md and learning_curves.png."""
+    """Train aggregation and baselines on the same rows, and print a table of accuracy and speed.
+
+    Writes results.json, table.md and learning_curves.png.
+    """
     from rich.console import Console
 
     from hyperagg._common.validation import check_choice

@@ -33,8 +33,10 @@ def explain(
     html: Annotated[Path | None, typer.Option(help="HTML page to write as well.")] = None,
     json: Json = False,
 ) -> None:
-    """Show what each token contributes to the logit of its text's label; the contributions and the
-    bias add up to the logit."""
+    """Show what each token contributes to the logit of its text's label.
+
+    The contributions and the bias add up to the logit.
+    """
     if is_multimodal(model):
         from hyperagg.cli import multimodal
 

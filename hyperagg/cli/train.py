@@ -86,8 +86,11 @@ def train(
     ] = False,
     resume: Resume = False,
 ) -> None:
-    """Train a text classifier on the rows of a file. With columns of numbers, categories, images
-    or audio, train a model of all columns, any of which may be missing in a row."""
+    """Train a text classifier on the rows of a file, or a model of several columns.
+
+    With columns of numbers, categories, images or audio, a model of all columns is trained; any of
+    them may be missing in a row.
+    """
     text_only: dict[str, Any] = {
         "max_words": max_words,
         "max_ngrams": max_ngrams,
