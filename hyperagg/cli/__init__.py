@@ -26,6 +26,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="hyperagg",
+    rich_markup_mode="markdown",  # joins the lines of a paragraph
     no_args_is_help=True,
     epilog="Example: hyperagg train reviews.csv --text review --label stars --out model",
 )
