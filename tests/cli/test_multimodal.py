@@ -22,7 +22,6 @@ COLUMNS = [
 ]
 QUICK = ["--epochs", "4", "--d-model", "24"]
 NAMES = ["zero", "one", "two"]
-LIMIT = "--first"
 
 
 def write(path, rows, header=HEADER):
@@ -76,12 +75,14 @@ def test_all_commands_take_the_model(cli, model, folder):
     assert first["label"] == labels[0] and sum(first["probabilities"].values()) == pytest.approx(
         1, abs=1e-5
     )
-    explanations = cli("explain", model, folder / "test.csv", LIMIT, "3", "--json").out.splitlines()
+    explanations = cli(
+        "explain", model, folder / "test.csv", "--limit", "3", "--json"
+    ).out.splitlines()
     assert len(explanations) == 3
     for line in map(json.loads, explanations):
         parts = [np.sum(own["contributions"], 0) for own in line["modalities"].values()]
         np.testing.assert_allclose(np.sum(parts, 0) + line["bias"], line["logits"], atol=1e-3)
-    shown = cli("explain", model, folder / "test.csv", LIMIT, "2")
+    shown = cli("explain", model, folder / "test.csv", "--limit", "2")
     assert "logit" in shown.out and "the first 2 of 40 rows" in shown.err
 
 
@@ -172,7 +173,7 @@ def test_one_line_names_row_and_file(cli, folder, change, error):
             ["--image", "photo", "--audio", "photo"],
             "--audio photo: the column is given as --image",
         ),
-        (["--image", "photo", "--balanced"], "--balanced: is for a classifier of texts alone"),
+        (["--image", "photo", "--balanced"], "--balanced: applies to a classifier of text alone"),
         (["--category", "parity", "--regression"], "'digit' is '"),
         (["--category", "word"], "row 1"),
     ],
@@ -204,9 +205,9 @@ def test_files_for_a_trained_model(cli, model, folder):
     answer = cli("predict", model, folder / "other.csv")
     assert answer.code == 2 and "has none of the model's columns 'word'" in answer.err
     answer = cli("predict", model, table, "--text", "word")
-    assert answer.code == 2 and "--text: the model knows its columns by name" in answer.err
+    assert answer.code == 2 and "--text: applies to a classifier of text alone" in answer.err
     answer = cli("explain", model)
-    assert answer.code == 2 and "name a FILE of rows" in answer.err
+    assert answer.code == 2 and "name a FILE as well" in answer.err
 
 
 @pytest.mark.parametrize(("module", "what"), [("PIL", "Pillow"), ("soundfile", "soundfile")])
