@@ -2,67 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from copy import copy
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hyperagg._common.calibration import best_threshold, expected_calibration_error, fit_temperature
-from hyperagg._common.checkpoint import remove_checkpoint
 from hyperagg._common.hub import push_folder
 from hyperagg._common.label_decoder import Label, LabelDecoder
 from hyperagg._common.metrics import classification_metrics
-from hyperagg._common.model_card import model_card
-from hyperagg._common.progress import progress_bar
-from hyperagg._common.split import train_validation_split
-from hyperagg._common.validation import check_bool, check_choice, check_integer, check_seed
-from hyperagg._numba.threads import max_threads
-from hyperagg.classifier import serialization
-from hyperagg.classifier.config import ClassifierConfig, TrainingConfig
+from hyperagg._common.validation import check_bool, check_choice, check_integer
+from hyperagg.classifier import fitting, serialization
+from hyperagg.classifier.config import ClassifierConfig
 from hyperagg.classifier.explanation import Explanation, explain, top_features
 from hyperagg.classifier.history import History
-from hyperagg.classifier.incremental import (
-    OPTIMIZER_PREFIX,
-    extend_model,
-    extend_state,
-    state_lengths,
-    training_state,
-)
-from hyperagg.classifier.interop.fasttext import read_fasttext, read_vectors
+from hyperagg.classifier.incremental import continue_training
+from hyperagg.classifier.interop.fasttext import read_fasttext
 from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.pooling import Pooling
 from hyperagg.classifier.predictor import Predictor, encode
-from hyperagg.classifier.quantization import most_important_tokens, pack, round_to_int8
+from hyperagg.classifier.problem import Problem
+from hyperagg.classifier.quantization import prune, round_to_int8
 from hyperagg.classifier.streaming import StreamingDocument
-from hyperagg.classifier.training.feature_scaling import feature_scales
 from hyperagg.classifier.training.labels import (
     ClassWeight,
     Labels,
     check_class_weight,
+    check_classes,
+    check_label_kind,
     check_labeled_texts,
     check_sample_weight,
-    check_texts,
-    class_weights,
-    encode_labels,
-    first_classes,
+    check_validation,
     is_multi_label,
-    summarize_labels,
+    parse_labels,
     unique_labels,
 )
-from hyperagg.classifier.training.loop import Progress, read_note, train
-from hyperagg.classifier.training.train_step import LabeledDocuments, Objective, TrainStep
-from hyperagg.text import UNKNOWN, HubTokenizer, Ragged, Tokenizer, WordTokenizer, is_ngram
+from hyperagg.classifier.training.loop import Callback
+from hyperagg.classifier.training.run_options import check_run_options
+from hyperagg.classifier.training.state import TrainingResult, state_lengths
+from hyperagg.text import UNKNOWN, HubTokenizer, Tokenizer, WordTokenizer, is_ngram
 
 if TYPE_CHECKING:
     from hyperagg.classifier.interop.torch_module import ClassifierModule
 
 __all__ = ["TextClassifier"]
-
-Callback = Callable[[Progress], object]
 
 
 class TextClassifier:
@@ -155,19 +139,22 @@ class TextClassifier:
         self._given_tokenizer = None if tokenizer is None else HubTokenizer(tokenizer)
         self.classes_: list[Label] = []
         self.multi_label_ = False
-        self.history_ = History()
         self.class_weight_: ClassWeight = None
         self._tokenizer: Tokenizer | None = None
-        self._model: ClassifierModel | None = None
-        self._training_state: dict[str, np.ndarray] = {}  # what `partial_fit` continues from
+        self._result = TrainingResult()
         self._scales: np.ndarray | None = None  # (V,) of a quantized embedding
 
     @property
     def model_(self) -> ClassifierModel:
         """The parameters, NumPy arrays; predictions follow changes of their values."""
-        if self._model is None:
+        if self._result.model is None:
             raise ValueError(_NOT_FITTED)
-        return self._model
+        return self._result.model
+
+    @property
+    def history_(self) -> History:
+        """The course of the last `fit`."""
+        return self._result.history
 
     @property
     def tokenizer_(self) -> Tokenizer:
@@ -185,6 +172,12 @@ class TextClassifier:
     def predictor(self) -> Predictor:
         """The part of the classifier that predicts, as `load_predictor` returns it."""
         return Predictor(self.model_, self.tokenizer_, self.decoder, self.config.max_tokens)
+
+    @property
+    def _problem(self) -> Problem:
+        return Problem(
+            self.config, self.tokenizer_, self.classes_, self.multi_label_, self.class_weight_
+        )
 
     def fit(
         self,
@@ -236,74 +229,33 @@ class TextClassifier:
             KeyboardInterrupt: after Ctrl-C; the classifier is usable as it is then.
         """
         texts, labels = check_labeled_texts(X, y)
-        classes, multi_label = unique_labels(labels), is_multi_label(labels)
-        if len(classes) < 2:
-            found = f"got only {classes[0]!r}" if classes else "got none"
-            raise ValueError(f"y: expected at least two distinct labels, {found}")
+        classes, multi_label = check_classes(labels), is_multi_label(labels)
         weights = check_sample_weight(sample_weight, len(texts))
         factors = check_class_weight(class_weight, classes)
         if validation is not None:
-            if not isinstance(validation, tuple | list) or len(validation) != 2:
-                raise TypeError("validation: expected a pair of texts and labels")
-            validation = check_labeled_texts(*validation, "validation ")
-            _check_label_kind(validation[1], multi_label, "validation y")
-        seed = check_seed(seed)
+            validation = check_validation(validation, multi_label)
+        options = check_run_options(seed, self.threads, progress, callbacks)
         resume = check_bool("resume", resume)
         if resume and checkpoint is None:
             raise ValueError("resume=True: expected the checkpoint to resume from as well")
-        callbacks, progress = _check_callbacks(callbacks), _check_progress(progress)
-        file = None if checkpoint is None else Path(checkpoint)
         # From here on the previous parameters are gone: if anything fails, the classifier is not
         # fitted.
-        self._model, self.history_ = None, History()
-        self._training_state, self._scales = {}, None
+        self._result, self._scales = TrainingResult(), None
         self.classes_, self.multi_label_, self.class_weight_ = classes, multi_label, factors
         self._tokenizer = self._given_tokenizer or WordTokenizer.train(
             texts, self.config.max_words, self.config.min_count, self.config.max_ngrams
         )
-        data = self._encode_labeled(texts, labels, "y", weights)
-        if validation is None:
-            kept, held_out = train_validation_split(
-                first_classes(data.targets), self.config.validation_fraction, seed
-            )
-            training, validation_data = data.take(kept), data.take(held_out)
-        else:
-            training = data
-            validation_data = self._encode_labeled(*validation, "validation y")
-        refit = self.config.refit and validation is None and len(validation_data.rows) > 0
-        counts = np.bincount(data.targets.token_ids, minlength=len(classes))
-        objective = Objective(class_weights(factors, counts, classes), multi_label)
-        config = self.config.training_config(len(classes), len(texts), multi_label)
-        initial = None if vectors is None else self._read_vectors(vectors)
-
-        def run(documents: LabeledDocuments, title: str, **arguments: Any) -> None:
-            self._train(
-                documents, objective, config, title, initial=initial, seed=seed, checkpoint=file,
-                progress=progress, callbacks=callbacks, **arguments,
-            )  # fmt: skip
-
-        # A checkpoint of the second run holds the history of the first as its note.
-        first_run = read_note(file) if resume and file is not None and file.exists() else None
-        if first_run is None:
-            run(training, "training", validation=validation_data, resume=resume)
-            self._calibrate(validation_data)
-            resume = False
-        else:
-            self.history_ = History(**first_run)
-        if refit:
-            history = self.history_
-            run(
-                data,
-                "training on all texts",
-                validation=None,
-                resume=resume,
-                stop_after=history.best_epoch + 1,
-                note=asdict(history),
-            )
-            self.history_ = replace(history, num_texts=len(texts))
-            self.model_.divide_head(history.temperature)
-        if file is not None:
-            remove_checkpoint(file)
+        problem = self._problem
+        fitting.fit(
+            self._result,
+            problem,
+            problem.encode(texts, labels, weights=weights),
+            None if validation is None else problem.encode(*validation, "validation y"),
+            options,
+            vectors=vectors,
+            checkpoint=None if checkpoint is None else Path(checkpoint),
+            resume=resume,
+        )
         return self
 
     def partial_fit(
@@ -340,65 +292,36 @@ class TextClassifier:
         """
         epochs = check_integer("epochs", epochs, 1)
         unchanged = isinstance(class_weight, str) and class_weight == "unchanged"
-        if self._model is None:
+        if self._result.model is None:
             given: Any = None if unchanged else class_weight
             return self.fit(
                 X, y, class_weight=given, sample_weight=sample_weight, seed=seed,
                 progress=progress, callbacks=callbacks,
             )  # fmt: skip
-        if not self._training_state:
+        if not self._result.state:
             raise ValueError(
                 "partial_fit: this classifier was quantized, imported, or loaded without its "
                 "training.safetensors, so it cannot continue training; use fit"
             )
         texts, labels = check_labeled_texts(X, y)
-        _check_label_kind(labels, self.multi_label_, "y")
+        check_label_kind(labels, self.multi_label_)
         weights = check_sample_weight(sample_weight, len(texts))
-        seed = check_seed(seed)
-        callbacks, progress = _check_callbacks(callbacks), _check_progress(progress)
-        updated, known = copy(self), set(self.classes_)
-        new = [label for label in unique_labels(labels) if label not in known]
-        updated.classes_ = classes = [*self.classes_, *new]
-        if not unchanged:
-            updated.class_weight_ = check_class_weight(class_weight, classes)
-        if isinstance(self.tokenizer_, WordTokenizer):
+        options = check_run_options(seed, self.threads, progress, callbacks)
+        known, tokenizer = set(self.classes_), self.tokenizer_
+        classes = [*self.classes_, *(c for c in unique_labels(labels) if c not in known)]
+        updated = self.class_weight_ if unchanged else check_class_weight(class_weight, classes)
+        if isinstance(tokenizer, WordTokenizer):
             config = self.config
-            updated._tokenizer = self.tokenizer_.extended(
+            tokenizer = tokenizer.extended(
                 texts, config.max_words, config.min_count, config.max_ngrams
             )
-        data = updated._encode_labeled(texts, labels, "y", weights)
-        scales = feature_scales(updated.tokenizer_, data)
-        state = extend_state(self._training_state, scales, len(classes))
-        model = updated._initialize(seed)
-        model.embedding *= state["lr_scale"][:, None]
-        extend_model(self._model, model)
-        # Training continues with the logits before calibration.
-        temperature = self.history_.temperature
-        model.divide_head(1 / temperature)
-        num_texts = self.history_.num_texts + len(texts)
-        updated.history_ = replace(self.history_, num_texts=num_texts)
-        counts = state["label_counts"] + np.bincount(data.targets.token_ids, minlength=len(classes))
-        objective = Objective(
-            class_weights(updated.class_weight_, counts, classes), self.multi_label_
+        problem = Problem(self.config, tokenizer, classes, self.multi_label_, updated)
+        data = problem.encode(texts, labels, weights=weights)
+        result = continue_training(self._result, problem, data, options, epochs=epochs)
+        # All at once, so that an interruption cannot leave half of them changed.
+        self.__dict__.update(
+            classes_=classes, class_weight_=updated, _tokenizer=tokenizer, _result=result
         )
-        training = self.config.training_config(len(classes), num_texts, self.multi_label_)
-        training = replace(training, epochs=epochs)
-        train_step = TrainStep(model, training, objective, state["lr_scale"], self._num_threads())
-        train_step.load_optimizer_state(
-            {
-                name.removeprefix(OPTIMIZER_PREFIX): array
-                for name, array in state.items()
-                if name.startswith(OPTIMIZER_PREFIX)
-            }
-        )
-        with _reporting("training", progress) as report:
-            train(train_step, data, None, seed=seed, callbacks=(*report, *callbacks))
-        model.divide_head(temperature)
-        updated._model = model
-        updated._training_state = training_state(train_step, data)
-        for name in ("token_counts", "label_counts"):
-            updated._training_state[name] += state[name]
-        self.__dict__.update(updated.__dict__)
         return self
 
     def predict(
@@ -457,8 +380,8 @@ class TextClassifier:
         """
         texts, labels = check_labeled_texts(X, y)
         predictor = self.predictor
-        _check_label_kind(labels, self.multi_label_, "y")
-        data = self._encode_labeled(texts, labels, "y")
+        check_label_kind(labels, self.multi_label_)
+        data = self._problem.encode(texts, labels)
         logits = predictor.model.logits(data.rows)
         return classification_metrics(
             self.decoder.decide(logits),
@@ -482,7 +405,7 @@ class TextClassifier:
         """
         if not isinstance(text, str):
             raise TypeError(f"text: expected str, got {type(text).__name__}")
-        rows = self._encode([text])
+        rows = encode(self.tokenizer_, [text], self.config.max_tokens)
         logits = self.model_.logits(rows)[0]
         alignment = self.tokenizer_.align(text)
         return explain(self.model_, rows.token_ids, text, alignment, self.decoder, logits)
@@ -541,21 +464,22 @@ class TextClassifier:
                 `max_tokens` it lacks the token counts of its training.
         """
         check_choice("dtype", dtype, ("int8",))
+        model, tokenizer, state = self.model_, self.tokenizer_, self._result.state
         if max_tokens is not None:
-            self._prune(check_integer("max_tokens", max_tokens, 1))
-        self._scales, self._training_state = round_to_int8(self.model_.embedding), {}
+            max_tokens = check_integer("max_tokens", max_tokens, 1)
+            if not isinstance(tokenizer, WordTokenizer) or "token_counts" not in state:
+                raise ValueError(
+                    "max_tokens: requires the built-in tokenizer and the token counts of training, "
+                    "which training.safetensors holds"
+                )
+            model, tokenizer = prune(model, tokenizer, state["token_counts"], max_tokens)
+        self._scales, self._tokenizer = round_to_int8(model.embedding), tokenizer
+        self._result = replace(self._result, model=model, state={})
         return self
 
     def parse_labels(self, labels: Labels) -> Labels:
         """Convert labels that are strings, as files have them, to the labels of this classifier."""
-        by_name = {str(label): label for label in self.classes_}
-        parsed: Any = [
-            tuple(by_name.get(str(one), one) for one in label)
-            if isinstance(label, tuple)
-            else by_name.get(str(label), label)
-            for label in labels
-        ]
-        return parsed
+        return parse_labels(labels, self.classes_)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, model.safetensors, tokenizer.json, README.md and, if training can
@@ -563,20 +487,16 @@ class TextClassifier:
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder}: is a file; expected the name of a folder")
-        arrays = dict(self.model_.arrays)
-        if self._scales is not None:
-            arrays |= pack(arrays.pop("embedding"), self._scales)
         serialization.write(
             folder,
             self.config,
             self.decoder,
             self.class_weight_,
             self.history_,
-            texts={
-                "README.md": self._card(folder.resolve().name),
-                "tokenizer.json": self.tokenizer_.to_json(),
-            },
-            arrays={"model.safetensors": arrays, "training.safetensors": self._training_state},
+            self.tokenizer_,
+            self.model_,
+            self._scales,
+            self._result.state,
         )
 
     @classmethod
@@ -600,10 +520,10 @@ class TextClassifier:
         classifier.classes_ = list(saved.decoder.classes)
         classifier.multi_label_ = saved.decoder.multi_label
         classifier.class_weight_ = saved.class_weight
-        classifier.history_ = saved.history
         classifier._tokenizer = saved.tokenizer
-        classifier._model, classifier._scales = saved.model()
-        classifier._training_state = saved.training_state(state_lengths(classifier._model))
+        model, classifier._scales = saved.model()
+        state = saved.training_state(state_lengths(model))
+        classifier._result = TrainingResult(model, saved.history, state)
         return classifier
 
     def push_to_hub(
@@ -630,7 +550,7 @@ class TextClassifier:
         Raises:
             ImportError: huggingface_hub is not installed.
         """
-        if self._model is None:
+        if self._result.model is None:
             raise ValueError(_NOT_FITTED)
         return push_folder(
             self.save_pretrained,
@@ -684,127 +604,11 @@ class TextClassifier:
         classifier.classes_ = list(found.labels)
         classifier.multi_label_ = found.loss == "ova"
         classifier._tokenizer = found.tokenizer
-        model = classifier._model = classifier._initialize(0)
+        model = classifier._result.model = classifier._problem.initialize(0)
         model.embedding[:] = found.input
         model.weight[:] = found.output
         model.bias[:] = 0
         return classifier
-
-    def _initialize(self, seed: int) -> ClassifierModel:
-        """Return random parameters for the present tokenizer and classes."""
-        # The spawn key separates this stream from the one that shuffles the texts.
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
-        return ClassifierModel.initialize(
-            len(self.tokenizer_), len(self.classes_), self.config.d_model, self.config.pooling, rng
-        )
-
-    def _train(
-        self,
-        data: LabeledDocuments,
-        objective: Objective,
-        config: TrainingConfig,
-        title: str,
-        *,
-        validation: LabeledDocuments | None,
-        initial: tuple[list[int], np.ndarray] | None,
-        seed: int,
-        progress: bool | None,
-        callbacks: Sequence[Callback],
-        **arguments: Any,
-    ) -> None:
-        """Train new parameters; they replace the present ones at the end."""
-        try:
-            model = self._initialize(seed)
-            if objective.multi_label:
-                # Even odds would have to be unlearned in most of the first steps.
-                counts = np.bincount(data.targets.token_ids, minlength=len(self.classes_))
-                odds = (counts + 0.5) / (len(data.rows) - counts + 0.5)
-                model.bias[:] = np.log(odds)
-            if initial is not None:
-                ids, vectors = initial
-                model.embedding[ids] = vectors * (model.embedding.std() / vectors.std())
-            scales = feature_scales(self.tokenizer_, data)
-            model.embedding *= scales[:, None]
-            train_step = TrainStep(model, config, objective, scales, self._num_threads())
-        except MemoryError as error:
-            raise ValueError(
-                f"d_model={self.config.d_model}: {len(self.tokenizer_):,} tokens of this dimension "
-                "do not fit into memory; use a smaller one"
-            ) from error
-        try:
-            with _reporting(title, progress) as report:
-                history = train(
-                    train_step, data, validation, seed=seed, callbacks=(*report, *callbacks),
-                    **arguments,
-                )  # fmt: skip
-        except KeyboardInterrupt:
-            self._model = self._model or model
-            raise
-        self._model, self.history_ = model, history
-        self._training_state = training_state(train_step, data)
-
-    def _calibrate(self, validation: LabeledDocuments) -> None:
-        """Fit the temperature and the threshold on held-out texts."""
-        if not len(validation.rows):
-            return
-        multi_label, logits = self.multi_label_, self.model_.logits(validation.rows)
-        truth = validation.targets.indicators(len(self.classes_))
-        temperature = fit_temperature(logits, truth, multi_label)
-        self.model_.divide_head(temperature)
-        self.history_.temperature = temperature
-        before, after = (
-            self.decoder.probabilities(z) for z in (logits, logits / np.float32(temperature))
-        )
-        if multi_label:
-            self.history_.threshold = best_threshold(after, truth)[0]
-        self.history_.expected_calibration_error = [
-            expected_calibration_error(probabilities, truth, multi_label)
-            for probabilities in (before, after)
-        ]
-
-    def _prune(self, max_tokens: int) -> None:
-        model, tokenizer = self.model_, self.tokenizer_
-        if not isinstance(tokenizer, WordTokenizer) or "token_counts" not in self._training_state:
-            raise ValueError(
-                "max_tokens: requires the built-in tokenizer and the token counts of training, "
-                "which training.safetensors holds"
-            )
-        counts = self._training_state["token_counts"]
-        kept = most_important_tokens(model, counts, max_tokens)
-        vocabulary = tokenizer.vocabulary
-        self._tokenizer = WordTokenizer([vocabulary[i] for i in kept.tolist()])
-        self._model = replace(model, embedding=model.embedding[kept])
-        self._training_state = {}
-
-    def _encode(self, texts: Sequence[str]) -> Ragged:
-        return encode(self.tokenizer_, check_texts(texts), self.config.max_tokens)
-
-    def _encode_labeled(
-        self,
-        texts: Sequence[str],
-        labels: Labels,
-        name: str,
-        weights: np.ndarray | None = None,
-    ) -> LabeledDocuments:
-        targets = encode_labels(labels, self.classes_, name)
-        return LabeledDocuments(self._encode(texts), targets, weights)
-
-    def _read_vectors(self, file: str | Path) -> tuple[list[int], np.ndarray]:
-        """Return the ids of the words that a file of word vectors has, and their vectors."""
-        words, table = read_vectors(file)
-        if table.shape[1] != self.config.d_model:
-            raise ValueError(
-                f"{file}: the vectors have dimension {table.shape[1]}, but "
-                f"d_model={self.config.d_model}; pass d_model={table.shape[1]}"
-            )
-        vocabulary = self.tokenizer_.vocabulary
-        ids = {entry: i for i, entry in enumerate(vocabulary) if not is_ngram(entry)}
-        known = [row for row, word in enumerate(words) if word in ids]
-        if len(known) < 2:
-            raise ValueError(
-                f"{file}: has none of the words of the texts, which are compared in lower case"
-            )
-        return [ids[words[row]] for row in known], table[known]
 
     def _entry_ids(self, ngrams: bool) -> np.ndarray:
         """Return the ids of all words, and of the n-grams if wanted."""
@@ -817,73 +621,5 @@ class TextClassifier:
             dtype=np.int64,
         )
 
-    def _num_threads(self) -> int:
-        return self.threads or max_threads()
-
-    def _card(self, title: str) -> str:
-        history, kind = self.history_, " (any number per text)" if self.multi_label_ else ""
-        facts = [
-            f"classes: {summarize_labels(self.classes_)}{kind}",
-            f"tokens in the vocabulary: {len(self.tokenizer_):,}",
-            f"parameters: {self.model_.num_parameters():,}",
-        ]
-        if self._scales is not None:
-            facts.append("embedding: quantized to 8-bit integers")
-        if history.loss:
-            facts.append(f"epochs: {len(history.loss)}; the best was {history.best_epoch + 1}")
-        if history.validation_score:
-            measure = "micro-F1" if self.multi_label_ else "accuracy"
-            best = history.validation_score[history.best_epoch]
-            facts.append(f"{measure} on the held-out part of the training texts: {best:.4f}")
-        if history.expected_calibration_error:
-            before, after = history.expected_calibration_error
-            facts.append(
-                f"expected calibration error there: {before:.4f}, and {after:.4f} with the "
-                f"temperature {history.temperature:.2f}"
-            )
-        return model_card(
-            title,
-            "A text classifier by aggregation of token vectors, trained with hyperagg.",
-            {"pipeline_tag": "text-classification", "tags": ["hyperagg", "text-classification"]},
-            facts,
-            "import hyperagg\n\n"
-            f'clf = hyperagg.TextClassifier.from_pretrained("{title}")\n'
-            'clf.predict("a text")',
-        )
-
 
 _NOT_FITTED = "this TextClassifier is not fitted; call fit or from_pretrained first"
-
-
-def _check_label_kind(labels: Labels, multi_label: bool, name: str) -> None:
-    if is_multi_label(labels) != multi_label:
-        expected = "a list of labels" if multi_label else "one label"
-        raise TypeError(f"{name}: expected {expected} per text, as in training")
-
-
-def _check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
-    checked = tuple(callbacks) if isinstance(callbacks, Iterable) else (None,)
-    for callback in checked:
-        if not callable(callback):
-            raise TypeError("callbacks: expected a list of functions of a Progress")
-    return checked
-
-
-def _check_progress(progress: bool | None) -> bool | None:
-    return None if progress is None else check_bool("progress", progress)
-
-
-@contextmanager
-def _reporting(title: str, progress: bool | None) -> Iterator[tuple[Callback]]:
-    """Yield the callback that moves a progress bar."""
-    with progress_bar(title, progress) as update:
-
-        def report(state: Progress) -> None:
-            speed = state.tokens_per_second
-            unit = f"{speed / 1e6:.1f} M" if speed >= 1e6 else f"{speed / 1e3:.0f} k"
-            status = (
-                f"epoch {state.epoch + 1}/{state.epochs}  loss {state.loss:.3f}  {unit} tokens/s"
-            )
-            update(state.fraction, status)
-
-        yield (report,)

@@ -1,4 +1,4 @@
-"""Extends a trained classifier by rows for new tokens and new classes.
+"""Continues training: extends a classifier by rows for new tokens and new classes.
 
 The state of training is saved next to the weights. A row that has been trained accumulated squared
 gradients, so further texts change it a little; a new row has accumulated none and changes much.
@@ -7,50 +7,66 @@ gradients, so further texts change it a little; a new row has accumulated none a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from hyperagg.classifier.model import ClassifierModel
+from hyperagg.classifier.problem import Problem
+from hyperagg.classifier.training.feature_scaling import feature_scales
+from hyperagg.classifier.training.run_options import RunOptions
+from hyperagg.classifier.training.state import OPTIMIZER_PREFIX, TrainingResult, training_state
 from hyperagg.classifier.training.train_step import LabeledDocuments, TrainStep
 
-__all__ = [
-    "OPTIMIZER_PREFIX",
-    "extend_model",
-    "extend_state",
-    "state_lengths",
-    "training_state",
-]
-
-OPTIMIZER_PREFIX = "optimizer."
+__all__ = ["continue_training", "extend_model", "extend_state"]
 
 
-def training_state(train_step: TrainStep, data: LabeledDocuments) -> dict[str, np.ndarray]:
-    """Return what `partial_fit` continues from.
+def continue_training(
+    previous: TrainingResult,
+    problem: Problem,
+    data: LabeledDocuments,
+    options: RunOptions,
+    *,
+    epochs: int,
+) -> TrainingResult:
+    """Train on further documents; `previous` is not changed.
 
-    It holds the accumulated squared gradients of the rows of each array ("optimizer."), the scale
-    of the learning rate of each row of the embedding ("lr_scale"), and how often each token and
-    each label occurred ("token_counts", "label_counts").
+    Args:
+        previous: the result so far, with the state that training continues from.
+        problem: what is learned; its tokens and classes begin with those of `previous`.
+        data: the further documents.
+        options: the options of the run.
+        epochs: the number of passes over these documents.
     """
-    vocab_size, num_classes = len(train_step.lr_scale), len(train_step.model.bias)
-    optimizer = train_step.optimizer_state()
-    return {
-        **{f"{OPTIMIZER_PREFIX}{name}": array.copy() for name, array in optimizer.items()},
-        "lr_scale": train_step.lr_scale,
-        "token_counts": np.bincount(data.rows.token_ids, minlength=vocab_size),
-        "label_counts": np.bincount(data.targets.token_ids, minlength=num_classes),
-    }
-
-
-def state_lengths(model: ClassifierModel) -> dict[str, int]:
-    """Return the length of each array of the training state of a model."""
-    lengths = {f"{OPTIMIZER_PREFIX}{name}": len(array) for name, array in model.arrays.items()}
-    vocab_size, num_classes = len(model.embedding), len(model.bias)
-    return {
-        **lengths,
-        "lr_scale": vocab_size,
-        "token_counts": vocab_size,
-        "label_counts": num_classes,
-    }
+    assert previous.model is not None
+    num_classes = len(problem.classes)
+    scales = feature_scales(problem.tokenizer, data)
+    state = extend_state(previous.state, scales, num_classes)
+    model = problem.initialize(options.seed)
+    model.embedding *= state["lr_scale"][:, None]
+    extend_model(previous.model, model)
+    # Training continues with the logits before calibration.
+    temperature = previous.history.temperature
+    model.divide_head(1 / temperature)
+    num_texts = previous.history.num_texts + len(data.rows)
+    config = problem.config.training_config(num_classes, num_texts, problem.multi_label)
+    objective = problem.objective(state["label_counts"] + problem.label_counts(data))
+    train_step = TrainStep(
+        model, replace(config, epochs=epochs), objective, state["lr_scale"], options.threads
+    )
+    train_step.load_optimizer_state(
+        {
+            name.removeprefix(OPTIMIZER_PREFIX): array
+            for name, array in state.items()
+            if name.startswith(OPTIMIZER_PREFIX)
+        }
+    )
+    options.train("training", train_step, data)
+    model.divide_head(temperature)
+    updated = training_state(train_step, data)
+    for name in ("token_counts", "label_counts"):
+        updated[name] += state[name]
+    return TrainingResult(model, replace(previous.history, num_texts=num_texts), updated)
 
 
 def extend_model(model: ClassifierModel, larger: ClassifierModel) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from hyperagg.classifier.model import ClassifierModel
+from hyperagg.text import WordTokenizer
 
-__all__ = ["INT8", "SCALES", "most_important_tokens", "pack", "round_to_int8", "unpack"]
+__all__ = ["INT8", "SCALES", "most_important_tokens", "pack", "prune", "round_to_int8", "unpack"]
 
 # The names of the tensors that a quantized embedding is saved as.
 INT8, SCALES = "embedding.int8", "embedding.scales"
@@ -24,6 +27,16 @@ def most_important_tokens(
     importance = np.square(logits).sum(1) * token_counts
     importance[0] = np.inf
     return np.sort(np.argsort(-importance, kind="stable")[: max_tokens + 1])
+
+
+def prune(
+    model: ClassifierModel, tokenizer: WordTokenizer, token_counts: np.ndarray, max_tokens: int
+) -> tuple[ClassifierModel, WordTokenizer]:
+    """Return a model and a tokenizer of the `max_tokens` most important tokens and "[UNK]"."""
+    kept = most_important_tokens(model, token_counts, max_tokens)
+    vocabulary = tokenizer.vocabulary
+    smaller = WordTokenizer([vocabulary[i] for i in kept.tolist()])
+    return replace(model, embedding=model.embedding[kept]), smaller
 
 
 def round_to_int8(rows: np.ndarray) -> np.ndarray:

@@ -27,8 +27,9 @@ from hyperagg._common.validation import check_bool, check_integer, check_real
 from hyperagg.classifier.config import ClassifierConfig
 from hyperagg.classifier.history import History
 from hyperagg.classifier.model import ClassifierModel
+from hyperagg.classifier.model_card import classifier_card
 from hyperagg.classifier.pooling import NUM_BLOCKS
-from hyperagg.classifier.quantization import INT8, SCALES, unpack
+from hyperagg.classifier.quantization import INT8, SCALES, pack, unpack
 from hyperagg.classifier.training.labels import ClassWeight, check_class_weight
 from hyperagg.text import Tokenizer, read_tokenizer, register_tokenizer
 
@@ -48,10 +49,12 @@ def write(
     decoder: LabelDecoder,
     class_weight: ClassWeight,
     history: History,
-    texts: Mapping[str, str],
-    arrays: Mapping[str, Mapping[str, np.ndarray]],
+    tokenizer: Tokenizer,
+    model: ClassifierModel,
+    scales: np.ndarray | None,
+    training_state: Mapping[str, np.ndarray],
 ) -> None:
-    """Write config.json and, by file name, `texts` and `arrays`."""
+    """Write a model folder; `scales` are those of a quantized embedding."""
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -66,7 +69,17 @@ def write(
         "history": vars(history),
         **vars(config),
     }
-    texts = {"config.json": json.dumps(content, indent=2, ensure_ascii=False) + "\n", **texts}
+    texts = {
+        "config.json": json.dumps(content, indent=2, ensure_ascii=False) + "\n",
+        "README.md": classifier_card(
+            folder.resolve().name, model, decoder, history, quantized=scales is not None
+        ),
+        "tokenizer.json": tokenizer.to_json(),
+    }
+    parameters = model.arrays
+    if scales is not None:
+        parameters |= pack(parameters.pop("embedding"), scales)
+    arrays = {"model.safetensors": parameters, "training.safetensors": training_state}
     # All files are complete on disk before the first replaces an old one; config.json, which makes
     # the folder a model, is replaced last.
     with ExitStack() as drafts:

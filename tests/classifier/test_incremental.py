@@ -121,7 +121,7 @@ def test_a_failure_leaves_the_classifier_unchanged(folder, data, monkeypatch):
     def stopped(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hyperagg.classifier.estimator.train", stopped)
+    monkeypatch.setattr("hyperagg.classifier.training.run_options.train", stopped)
     with pytest.raises(KeyboardInterrupt):
         clf.partial_fit(["zork"], ["cave"])
     assert np.array_equal(clf.predict_proba(data.test.texts[:50]), want)

@@ -23,13 +23,17 @@ __all__ = [
     "Label",
     "Labels",
     "check_class_weight",
+    "check_classes",
+    "check_label_kind",
     "check_labeled_texts",
     "check_sample_weight",
     "check_texts",
+    "check_validation",
     "class_weights",
     "encode_labels",
     "first_classes",
     "is_multi_label",
+    "parse_labels",
     "summarize_labels",
     "unique_labels",
 ]
@@ -116,6 +120,39 @@ def check_sample_weight(sample_weight: Any, num_texts: int) -> np.ndarray | None
     return weights
 
 
+def check_validation(validation: Any, multi_label: bool) -> tuple[list[str], Labels]:
+    """Return the texts and labels of a pair of both.
+
+    Raises:
+        TypeError, ValueError: it is not a pair, or as `check_labeled_texts` and `check_label_kind`.
+    """
+    if not isinstance(validation, tuple | list) or len(validation) != 2:
+        raise TypeError("validation: expected a pair of texts and labels")
+    texts, labels = check_labeled_texts(validation[0], validation[1], "validation ")
+    check_label_kind(labels, multi_label, "validation y")
+    return texts, labels
+
+
+def check_label_kind(labels: Labels, multi_label: bool, name: str = "y") -> None:
+    """Raise TypeError unless every text has one label, or a list of them if `multi_label`."""
+    if is_multi_label(labels) != multi_label:
+        expected = "a list of labels" if multi_label else "one label"
+        raise TypeError(f"{name}: expected {expected} per text, as in training")
+
+
+def check_classes(labels: Labels) -> list[Label]:
+    """Return the distinct labels, sorted as by `unique_labels`.
+
+    Raises:
+        ValueError: there are fewer than two.
+    """
+    classes = unique_labels(labels)
+    if len(classes) < 2:
+        found = f"got only {classes[0]!r}" if classes else "got none"
+        raise ValueError(f"y: expected at least two distinct labels, {found}")
+    return classes
+
+
 def is_multi_label(labels: Labels) -> bool:
     """Return whether every text has a tuple of labels."""
     return bool(labels) and isinstance(labels[0], tuple)
@@ -126,6 +163,18 @@ def unique_labels(labels: Labels) -> list[Label]:
     given: Any = labels
     found: set[Label] = set(chain.from_iterable(given) if is_multi_label(labels) else given)
     return sorted(found, key=_sort_key)
+
+
+def parse_labels(labels: Labels, classes: Sequence[Label]) -> Labels:
+    """Convert labels that are strings, as files have them, to those of the classes that read so."""
+    by_name = {str(label): label for label in classes}
+    parsed: Any = [
+        tuple(by_name.get(str(one), one) for one in label)
+        if isinstance(label, tuple)
+        else by_name.get(str(label), label)
+        for label in labels
+    ]
+    return parsed
 
 
 def encode_labels(labels: Labels, classes: Sequence[Label], name: str = "y") -> Ragged:

@@ -8,12 +8,9 @@ the same result: the order of the documents depends on the seed and the epoch al
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from hyperagg._common.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
+from hyperagg._common.interrupt import deferred_interrupt
 from hyperagg.classifier.config import TrainingConfig
 from hyperagg.classifier.history import History
 from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.training.train_step import LabeledDocuments, TrainStep
 
-__all__ = ["Progress", "read_note", "train"]
+__all__ = ["Callback", "Progress", "read_note", "train"]
 
 TOKENS_PER_CHUNK = 200_000
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
@@ -58,6 +56,9 @@ class Progress:
     validation_score: float | None = None
 
 
+Callback = Callable[[Progress], object]
+
+
 def train(
     train_step: TrainStep,
     data: LabeledDocuments,
@@ -68,7 +69,7 @@ def train(
     checkpoint: Path | None = None,
     note: Any = None,
     resume: bool = False,
-    callbacks: Sequence[Callable[[Progress], object]] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> History:
     """Train the model of `train_step`; afterwards it has the parameters of the best epoch.
 
@@ -95,7 +96,7 @@ def train(
         run.restore()
     elif note is not None:
         run.save()
-    with _interrupt_between_chunks() as interrupted:
+    with deferred_interrupt() as interrupted:
         while run.epoch < (stop_after or run.config.epochs):
             run.train_chunk(callbacks)
             if interrupted.is_set():
@@ -110,26 +111,6 @@ def train(
 def read_note(checkpoint: Path) -> Any:
     """Return the note of the run that wrote this checkpoint."""
     return read_checkpoint(checkpoint)[1].get("note")
-
-
-@contextmanager
-def _interrupt_between_chunks() -> Iterator[threading.Event]:
-    """Make the first Ctrl-C set an event instead of raising; a second one raises as usual."""
-    interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted  # only the main thread receives signals
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def handle(number: int, frame: object) -> None:
-        interrupted.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class _Run:
@@ -163,7 +144,7 @@ class _Run:
             min(documents, groups * k // chunks * _DOCUMENTS_PER_GROUP) for k in range(chunks + 1)
         ]
 
-    def train_chunk(self, callbacks: Sequence[Callable[[Progress], object]]) -> None:
+    def train_chunk(self, callbacks: Sequence[Callback]) -> None:
         if self.chunk == 0 or self.order is None:
             rng = np.random.default_rng([self.seed, self.epoch])
             self.order = rng.permutation(len(self.data.rows))

@@ -1,0 +1,159 @@
+"""Trains new parameters: `TextClassifier.fit` on texts and labels that are encoded.
+
+The first run trains without the held-out texts, which determine the best epoch and the temperature.
+The second one trains new parameters on all texts, for as many epochs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hyperagg._common.calibration import best_threshold, expected_calibration_error, fit_temperature
+from hyperagg._common.checkpoint import remove_checkpoint
+from hyperagg._common.label_decoder import LabelDecoder
+from hyperagg._common.split import train_validation_split
+from hyperagg.classifier.config import TrainingConfig
+from hyperagg.classifier.history import History
+from hyperagg.classifier.model import ClassifierModel
+from hyperagg.classifier.problem import Problem
+from hyperagg.classifier.training.feature_scaling import feature_scales
+from hyperagg.classifier.training.labels import first_classes
+from hyperagg.classifier.training.loop import read_note
+from hyperagg.classifier.training.run_options import RunOptions
+from hyperagg.classifier.training.state import TrainingResult, training_state
+from hyperagg.classifier.training.train_step import LabeledDocuments, Objective, TrainStep
+
+__all__ = ["fit"]
+
+WordVectors = tuple[list[int], np.ndarray]  # ids of tokens and their vectors
+
+
+def fit(
+    result: TrainingResult,
+    problem: Problem,
+    data: LabeledDocuments,
+    validation: LabeledDocuments | None,
+    options: RunOptions,
+    *,
+    vectors: str | Path | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> None:
+    """Train new parameters.
+
+    Args:
+        result: is filled in as the runs end, so after Ctrl-C it holds what there is by then.
+        problem: what is learned.
+        data: the training documents.
+        validation: the held-out documents (default: a fraction of `data`).
+        options: the options of the runs.
+        vectors: a file of word vectors, the initial values of the embedding.
+        checkpoint: the file that keeps the state of training until it ends.
+        resume: whether to continue from the checkpoint, if it exists.
+
+    Raises:
+        ValueError: training diverged, or a file or the dimension cannot be used.
+        KeyboardInterrupt: after Ctrl-C; `result` has a model then.
+    """
+    training, refit = data, False
+    if validation is None:
+        kept, held_out = train_validation_split(
+            first_classes(data.targets), problem.config.validation_fraction, options.seed
+        )
+        training, validation = data.take(kept), data.take(held_out)
+        refit = problem.config.refit and len(held_out) > 0
+    objective = problem.objective(problem.label_counts(data))
+    config = problem.config.training_config(
+        len(problem.classes), len(data.rows), problem.multi_label
+    )
+    initial = None if vectors is None else problem.read_vectors(vectors)
+
+    def run(documents: LabeledDocuments, title: str, **arguments: Any) -> None:
+        train_step = _initialize(problem, documents, objective, config, initial, options)
+        try:
+            history = options.train(
+                title, train_step, documents, checkpoint=checkpoint, **arguments
+            )
+        except KeyboardInterrupt:
+            result.model = result.model or train_step.model
+            raise
+        result.model, result.history = train_step.model, history
+        result.state = training_state(train_step, documents)
+
+    # A checkpoint of the second run holds the history of the first as its note.
+    first_run = None
+    if resume and checkpoint is not None and checkpoint.exists():
+        first_run = read_note(checkpoint)
+    if first_run is None:
+        run(training, "training", validation=validation, resume=resume)
+        if len(validation.rows):
+            assert result.model is not None
+            _calibrate(result.model, result.history, validation, problem.multi_label)
+        resume = False
+    else:
+        result.history = History(**first_run)
+    if refit:
+        history = result.history
+        run(
+            data,
+            "training on all texts",
+            resume=resume,
+            stop_after=history.best_epoch + 1,
+            note=asdict(history),
+        )
+        assert result.model is not None
+        result.model.divide_head(history.temperature)
+        result.history = replace(history, num_texts=len(data.rows))
+    if checkpoint is not None:
+        remove_checkpoint(checkpoint)
+
+
+def _initialize(
+    problem: Problem,
+    data: LabeledDocuments,
+    objective: Objective,
+    config: TrainingConfig,
+    vectors: WordVectors | None,
+    options: RunOptions,
+) -> TrainStep:
+    """Return new parameters, ready to be trained."""
+    try:
+        model = problem.initialize(options.seed)
+        if problem.multi_label:
+            # Even odds would have to be unlearned in most of the first steps.
+            counts = problem.label_counts(data)
+            model.bias[:] = np.log((counts + 0.5) / (len(data.rows) - counts + 0.5))
+        if vectors is not None:
+            ids, values = vectors
+            model.embedding[ids] = values * (model.embedding.std() / values.std())
+        scales = feature_scales(problem.tokenizer, data)
+        model.embedding *= scales[:, None]
+        return TrainStep(model, config, objective, scales, options.threads)
+    except MemoryError as error:
+        raise ValueError(
+            f"d_model={problem.config.d_model}: {len(problem.tokenizer):,} tokens of this "
+            "dimension do not fit into memory; use a smaller one"
+        ) from error
+
+
+def _calibrate(
+    model: ClassifierModel, history: History, validation: LabeledDocuments, multi_label: bool
+) -> None:
+    """Fit the temperature and the threshold on held-out documents."""
+    logits = model.logits(validation.rows)
+    truth = validation.targets.indicators(len(model.bias))
+    temperature = fit_temperature(logits, truth, multi_label)
+    model.divide_head(temperature)
+    history.temperature = temperature
+    decoder = LabelDecoder(range(len(model.bias)), multi_label)
+    before, after = (decoder.probabilities(z) for z in (logits, logits / np.float32(temperature)))
+    if multi_label:
+        history.threshold = best_threshold(after, truth)[0]
+    history.expected_calibration_error = [
+        expected_calibration_error(probabilities, truth, multi_label)
+        for probabilities in (before, after)
+    ]

@@ -1,0 +1,59 @@
+"""Writes the model card of a text classifier."""
+
+from __future__ import annotations
+
+from hyperagg._common.label_decoder import LabelDecoder
+from hyperagg._common.model_card import model_card
+from hyperagg.classifier.history import History
+from hyperagg.classifier.model import ClassifierModel
+from hyperagg.classifier.training.labels import summarize_labels
+
+__all__ = ["classifier_card"]
+
+
+def classifier_card(
+    title: str,
+    model: ClassifierModel,
+    decoder: LabelDecoder,
+    history: History,
+    *,
+    quantized: bool = False,
+) -> str:
+    """Return the card in Markdown.
+
+    Args:
+        title: the name of the model.
+        model: the parameters.
+        decoder: the labels.
+        history: the course of training; that of an imported model is empty.
+        quantized: whether the embedding is saved as 8-bit integers.
+    """
+    kind = " (any number per text)" if decoder.multi_label else ""
+    facts = [
+        f"classes: {summarize_labels(decoder.classes)}{kind}",
+        f"tokens in the vocabulary: {len(model.embedding):,}",
+        f"parameters: {model.num_parameters():,}",
+    ]
+    if quantized:
+        facts.append("embedding: quantized to 8-bit integers")
+    if history.loss:
+        facts.append(f"epochs: {len(history.loss)}; the best was {history.best_epoch + 1}")
+    if history.validation_score:
+        measure = "micro-F1" if decoder.multi_label else "accuracy"
+        best = history.validation_score[history.best_epoch]
+        facts.append(f"{measure} on the held-out part of the training texts: {best:.4f}")
+    if history.expected_calibration_error:
+        before, after = history.expected_calibration_error
+        facts.append(
+            f"expected calibration error there: {before:.4f}, and {after:.4f} with the "
+            f"temperature {history.temperature:.2f}"
+        )
+    return model_card(
+        title,
+        "A text classifier by aggregation of token vectors, trained with hyperagg.",
+        {"pipeline_tag": "text-classification", "tags": ["hyperagg", "text-classification"]},
+        facts,
+        "import hyperagg\n\n"
+        f'clf = hyperagg.TextClassifier.from_pretrained("{title}")\n'
+        'clf.predict("a text")',
+    )
