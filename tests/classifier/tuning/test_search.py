@@ -11,7 +11,7 @@ import pytest
 import hyperagg
 from hyperagg.classifier.tuning.search import tune
 from hyperagg.classifier.tuning.trial_runner import Trial, TrialRunner
-from hyperagg.cli import app
+from hyperagg.cli import main
 
 pytest.importorskip("optuna", reason="pip install 'hyperagg[tune]'")
 
@@ -147,16 +147,20 @@ def test_invalid_arguments(rows, monkeypatch):
         tune(*rows, time_limit=1)
 
 
-def test_the_command(rows, tmp_path):
-    from typer.testing import CliRunner
+def test_the_command(rows, tmp_path, monkeypatch, capsys):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["hyperagg", "tune", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return stop.value.code, *capsys.readouterr()
 
     file, out = tmp_path / "news.txt", tmp_path / "model"
     lines = [f"__label__{label} {text}" for text, label in zip(*rows)]
     file.write_text("\n".join(lines), "utf-8")
-    arguments = ["tune", str(file), "--time-limit", "300", "--trials", "2", "--out", str(out)]
-    answer = CliRunner().invoke(app, arguments)
-    assert answer.exit_code == 0, answer.output
-    assert "default" in answer.output and f"300 rows, {len(set(rows[1]))} classes" in answer.output
+    code, output, messages = call(file, "--time-limit", 300, "--trials", 2, "--out", out)
+    assert not code, messages
+    assert "default" in output + messages
+    assert f"300 rows, {len(set(rows[1]))} classes" in messages
     assert hyperagg.TextClassifier.from_pretrained(out).predict(rows[0][:1])
-    answer = CliRunner().invoke(app, ["tune", str(file), "--time-limit", "0", "--out", str(out)])
-    assert answer.exit_code == 1 and "time_limit=0.0" in str(answer.exception)
+    code, _, messages = call(file, "--time-limit", 0, "--out", out)
+    assert code and "time_limit=0.0" in messages
