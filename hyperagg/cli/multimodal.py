@@ -26,6 +26,7 @@ def train(
     out: Path,
     *,
     regression: bool,
+    balanced: bool,
     format: str | None,
     seed: int,
     resume: bool,
@@ -39,12 +40,15 @@ def train(
         label: the column of the targets; None: "label".
         out: the folder of the model.
         regression: whether the target is continuous.
+        balanced: whether classes weigh in inverse proportion to their size.
         format, seed, resume: as the options of `train`.
         arguments: further arguments of the estimator.
     """
     from hyperagg.multimodal import MultimodalClassifier, MultimodalRegressor
 
     label = label or "label"
+    if regression and balanced:
+        raise ValueError("--balanced: applies to labels, not to a continuous target; leave it out")
     # Before the files are read, which may take minutes.
     estimator = MultimodalRegressor if regression else MultimodalClassifier
     model = estimator(_columns(kinds, label), **arguments)
@@ -59,7 +63,14 @@ def train(
         logger.info(f"{out} has no interrupted training; starting from the beginning")
     with output_folder(out):
         try:
-            model.fit(table, targets, seed=seed, checkpoint=checkpoint, resume=resume)
+            model.fit(
+                table,
+                targets,
+                class_weight="balanced" if balanced else None,
+                seed=seed,
+                checkpoint=checkpoint,
+                resume=resume,
+            )
         except KeyboardInterrupt:
             if checkpoint.exists():
                 logger.info(f"interrupted; repeat the command with --resume to continue from {out}")

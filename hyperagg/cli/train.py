@@ -103,7 +103,7 @@ def train(
         from hyperagg.cli import multimodal
 
         given = {**text_only, "vectors": vectors, "label_separator": label_separator}
-        for name in [*_given(given), *(["balanced"] if balanced else [])]:
+        for name in _given(given):
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option}: applies to a classifier of text alone; leave it out")
         multimodal.train(
@@ -115,6 +115,7 @@ def train(
             seed=seed,
             resume=resume,
             regression=regression,
+            balanced=balanced,
             **_given(shared),
         )
         return

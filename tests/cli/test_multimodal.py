@@ -173,7 +173,10 @@ def test_one_line_names_row_and_file(cli, folder, change, error):
             ["--image", "photo", "--audio", "photo"],
             "--audio photo: the column is given as --image",
         ),
-        (["--image", "photo", "--balanced"], "--balanced: applies to a classifier of text alone"),
+        (
+            ["--regression", "--balanced"],
+            "--balanced: applies to labels, not to a continuous target",
+        ),
         (["--category", "parity", "--regression"], "'digit' is '"),
         (["--category", "word"], "row 1"),
     ],
