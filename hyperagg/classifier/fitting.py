@@ -6,6 +6,7 @@ The second one trains new parameters on all texts, for as many epochs.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.problem import Problem
 from hyperagg.classifier.training.feature_scaling import feature_scales
 from hyperagg.classifier.training.labels import first_classes
-from hyperagg.classifier.training.loop import read_note
+from hyperagg.classifier.training.loop import checksums, read_note
 from hyperagg.classifier.training.run_options import RunOptions
 from hyperagg.classifier.training.state import TrainingResult, training_state
 from hyperagg.classifier.training.train_step import LabeledDocuments, Objective, TrainStep
@@ -71,12 +72,13 @@ def fit(
         len(problem.classes), len(data.rows), problem.multi_label
     )
     initial = None if vectors is None else problem.read_vectors(vectors)
+    plan = "" if checkpoint is None else _plan(training, validation, initial, refit)
 
     def run(documents: LabeledDocuments, title: str, **arguments: Any) -> None:
         train_step = _initialize(problem, documents, objective, config, initial, options)
         try:
             history = options.train(
-                title, train_step, documents, checkpoint=checkpoint, **arguments
+                title, train_step, documents, checkpoint=checkpoint, plan=plan, **arguments
             )
         except KeyboardInterrupt:
             result.model = result.model or train_step.model
@@ -87,7 +89,7 @@ def fit(
     # A checkpoint of the second run holds the history of the first as its note.
     first_run = None
     if resume and checkpoint is not None and checkpoint.exists():
-        first_run = read_note(checkpoint)
+        first_run = read_note(checkpoint, plan)
     if first_run is None:
         run(training, "training", validation=validation, resume=resume)
         if len(validation.rows):
@@ -110,6 +112,21 @@ def fit(
         result.history = replace(history, num_texts=len(data.rows))
     if checkpoint is not None:
         remove_checkpoint(checkpoint)
+
+
+def _plan(
+    training: LabeledDocuments,
+    validation: LabeledDocuments,
+    vectors: WordVectors | None,
+    refit: bool,
+) -> str:
+    """Identify both runs: a checkpoint of the second holds the result of the first, whose documents
+    and initial vectors the second does not have."""
+    words = None if vectors is None else [zlib.crc32(np.asarray(each).tobytes()) for each in vectors]
+    return (
+        f"refit={refit} training={checksums(training)} validation={checksums(validation)} "
+        f"vectors={words}"
+    )
 
 
 def _initialize(

@@ -56,3 +56,38 @@ def test_a_stop_in_the_second_run_leaves_the_result_of_the_first(stop):
 def test_a_failure_in_the_first_run_leaves_no_classifier():
     with pytest.raises(ValueError, match="not fitted"):
         fit_until(2, fail).predict("good")
+
+
+@pytest.mark.parametrize(
+    ("config", "arguments"),
+    [
+        (dict(refit=False), {}),
+        (dict(validation_fraction=0.2), {}),
+        ({}, dict(validation=(TEXTS[:30], LABELS[:30]))),
+        ({}, dict(vectors="words.vec")),
+    ],
+)
+def test_a_checkpoint_of_the_second_run_belongs_to_both_runs(
+    config, arguments, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{word} {'0.5 ' * 7}{i}" for i, word in enumerate(("good", "bad", "fine"))]
+    (tmp_path / "words.vec").write_text("\n".join(["3 8", *rows, ""]), "utf-8")
+    file, seen = tmp_path / "state.safetensors", []
+
+    def callback(progress):
+        seen.append(progress)
+        if len(seen) == EPOCHS + 1:
+            interrupt()
+
+    def classifier(**other):
+        return TextClassifier(**{"d_model": 8, "epochs": EPOCHS, **other})
+
+    with pytest.raises(KeyboardInterrupt):
+        classifier().fit(TEXTS, LABELS, checkpoint=file, callbacks=[callback])
+    with pytest.raises(ValueError, match="belongs to a run with other data or arguments"):
+        classifier(**config).fit(TEXTS, LABELS, checkpoint=file, resume=True, **arguments)
+    resumed = classifier().fit(TEXTS, LABELS, checkpoint=file, resume=True)
+    whole = classifier().fit(TEXTS, LABELS)
+    assert (resumed.logits(TEXTS) == whole.logits(TEXTS)).all()
+    assert not file.exists()

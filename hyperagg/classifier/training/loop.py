@@ -24,7 +24,7 @@ from hyperagg.classifier.history import History
 from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.training.train_step import LabeledDocuments, TrainStep
 
-__all__ = ["Callback", "Progress", "read_note", "train"]
+__all__ = ["Callback", "Progress", "checksums", "read_note", "train"]
 
 TOKENS_PER_CHUNK = 200_000
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
@@ -68,6 +68,7 @@ def train(
     stop_after: int | None = None,
     checkpoint: Path | None = None,
     note: Any = None,
+    plan: str = "",
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> History:
@@ -83,6 +84,7 @@ def train(
             were run.
         checkpoint: the file that keeps the state of the run. It is left in place.
         note: data for JSON that the checkpoint holds from the start; see `read_note`.
+        plan: identifies all runs of which this is one. A checkpoint of another plan is refused.
         resume: continue from the checkpoint if it exists.
         callbacks: functions that are called after every chunk.
 
@@ -91,7 +93,7 @@ def train(
         KeyboardInterrupt: after Ctrl-C, as soon as the chunk is finished and the checkpoint is
             written; the model has the best parameters so far. A second Ctrl-C stops at once.
     """
-    run = _Run(train_step, data, validation, seed, checkpoint, note)
+    run = _Run(train_step, data, validation, seed, checkpoint, note, plan)
     if resume and checkpoint is not None and checkpoint.exists():
         run.restore()
     elif note is not None:
@@ -108,9 +110,32 @@ def train(
     return run.history
 
 
-def read_note(checkpoint: Path) -> Any:
-    """Return the note of the run that wrote this checkpoint."""
-    return read_checkpoint(checkpoint)[1].get("note")
+def read_note(checkpoint: Path, plan: str = "") -> Any:
+    """Return the note of the run that wrote this checkpoint.
+
+    Raises:
+        ValueError: the run belongs to another plan, or the file is not a checkpoint.
+    """
+    record = read_checkpoint(checkpoint)[1]
+    if record.get("plan") != plan:
+        raise _other_run(checkpoint)
+    return record.get("note")
+
+
+def checksums(data: LabeledDocuments) -> list[int]:
+    """Return numbers that differ, almost surely, if the tokens or the labels do."""
+    return [
+        zlib.crc32(array.tobytes())
+        for ragged in (data.rows, data.targets)
+        for array in (ragged.token_ids, ragged.cu_seqlens)
+    ]
+
+
+def _other_run(checkpoint: Path) -> ValueError:
+    return ValueError(
+        f"{checkpoint}: belongs to a run with other data or arguments; repeat those or train "
+        "without resuming"
+    )
 
 
 class _Run:
@@ -124,13 +149,14 @@ class _Run:
         seed: int,
         checkpoint: Path | None,
         note: Any,
+        plan: str,
     ) -> None:
         self.train_step, self.model = train_step, train_step.model
         self.config: TrainingConfig = train_step.config
         self.data = data
         self.validation = validation if validation is not None and len(validation.rows) else None
         self.seed = seed
-        self.checkpoint, self.note = checkpoint, note
+        self.checkpoint, self.note, self.plan = checkpoint, note, plan
         self.history = History(num_texts=len(data.rows))
         self.best: ClassifierModel | None = None
         self.order: np.ndarray | None = None
@@ -234,26 +260,23 @@ class _Run:
             "seconds": self.seconds,
             "history": asdict(self.history),
             "note": self.note,
+            "plan": self.plan,
         }
 
     def fingerprint(self) -> str:
         """Identify the run by its configuration, seed, shapes, chunks, weights and data."""
-        checksums = [
-            zlib.crc32(array.tobytes())
-            for part in (self.data, self.validation)
-            if part is not None
-            for ragged in (part.rows, part.targets)
-            for array in (ragged.token_ids, ragged.cu_seqlens)
-        ]
+        found = checksums(self.data)
+        if self.validation is not None:
+            found += checksums(self.validation)
         weights = [self.train_step.objective.class_weights]
         if self.data.weights is not None:
             weights.append(self.data.weights)
-        checksums += [zlib.crc32(array.tobytes()) for array in weights]
+        found += [zlib.crc32(array.tobytes()) for array in weights]
         shapes = {name: array.shape for name, array in self.model.arrays.items()}
         boundaries = zlib.crc32(repr(self.boundaries).encode())
         return (
             f"{self.config} seed={self.seed} model={shapes} {self.model.pooling} "
-            f"chunks={boundaries} data={checksums}"
+            f"chunks={boundaries} data={found} {self.plan}"
         )
 
     def save(self) -> None:
@@ -277,10 +300,7 @@ class _Run:
         assert self.checkpoint is not None
         arrays, record = read_checkpoint(self.checkpoint)
         if record["run"] != self.fingerprint():
-            raise ValueError(
-                f"{self.checkpoint}: belongs to a run with other data or arguments; repeat those "
-                "or train without resuming"
-            )
+            raise _other_run(self.checkpoint)
         groups: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}, "best": {}}
         for name, array in arrays.items():
             group, _, rest = name.partition("/")
