@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from hyperagg._common.atomic import atomic_write
+from hyperagg._common.tensors import write_tensors
 
 __all__ = ["read_checkpoint", "remove_checkpoint", "write_checkpoint"]
 
@@ -23,11 +23,12 @@ def write_checkpoint(
 
     `record` has an entry "run", which identifies the run. PyTorch tensors are passed as
     `tensor.detach().cpu().numpy()`.
+
+    Raises:
+        OSError: the file cannot be written.
     """
-    # Not ascontiguousarray, which gives a number a dimension.
-    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with atomic_write(path) as draft:
-        save_file(contiguous, draft, metadata={"record": json.dumps(record)})
+        write_tensors(draft, arrays, {"record": json.dumps(record)}, path)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

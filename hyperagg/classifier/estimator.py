@@ -226,7 +226,8 @@ class TextClassifier:
 
         Raises:
             TypeError, ValueError: an argument cannot be used; for X and y with the index.
-            KeyboardInterrupt: after Ctrl-C; the classifier is usable as it is then.
+            KeyboardInterrupt: after Ctrl-C; the classifier is usable as it is then. After any other
+                error it is as it was before.
         """
         texts, labels = check_labeled_texts(X, y)
         classes, multi_label = check_classes(labels), is_multi_label(labels)
@@ -238,24 +239,34 @@ class TextClassifier:
         resume = check_bool("resume", resume)
         if resume and checkpoint is None:
             raise ValueError("resume=True: expected the checkpoint to resume from as well")
-        # From here on the previous parameters are gone: if anything fails, the classifier is not
-        # fitted.
-        self._result, self._scales = TrainingResult(), None
-        self.classes_, self.multi_label_, self.class_weight_ = classes, multi_label, factors
-        self._tokenizer = self._given_tokenizer or WordTokenizer.train(
+        tokenizer = self._given_tokenizer or WordTokenizer.train(
             texts, self.config.max_words, self.config.min_count, self.config.max_ngrams
         )
-        problem = self._problem
-        fitting.fit(
-            self._result,
-            problem,
-            problem.encode(texts, labels, weights=weights),
-            None if validation is None else problem.encode(*validation, "validation y"),
-            options,
-            vectors=vectors,
-            checkpoint=None if checkpoint is None else Path(checkpoint),
-            resume=resume,
-        )
+        problem = Problem(self.config, tokenizer, classes, multi_label, factors)
+        result = TrainingResult()
+
+        def adopt() -> None:
+            if result.model is not None:
+                self.__dict__.update(
+                    classes_=classes, multi_label_=multi_label, class_weight_=factors,
+                    _tokenizer=tokenizer, _result=result, _scales=None,
+                )  # fmt: skip
+
+        try:
+            fitting.fit(
+                result,
+                problem,
+                problem.encode(texts, labels, weights=weights),
+                None if validation is None else problem.encode(*validation, "validation y"),
+                options,
+                vectors=vectors,
+                checkpoint=None if checkpoint is None else Path(checkpoint),
+                resume=resume,
+            )
+        except KeyboardInterrupt:
+            adopt()
+            raise
+        adopt()
         return self
 
     def partial_fit(
@@ -288,7 +299,8 @@ class TextClassifier:
 
         Raises:
             TypeError, ValueError: as in `fit`; or the classifier cannot continue training, because
-                it was quantized, imported, or loaded without its training.safetensors.
+                it was quantized, imported, or loaded without its training.safetensors, or its fit
+                was interrupted in the first run.
         """
         epochs = check_integer("epochs", epochs, 1)
         unchanged = isinstance(class_weight, str) and class_weight == "unchanged"
@@ -299,10 +311,13 @@ class TextClassifier:
                 progress=progress, callbacks=callbacks,
             )  # fmt: skip
         if not self._result.state:
-            raise ValueError(
-                "partial_fit: this classifier was quantized, imported, or loaded without its "
-                "training.safetensors, so it cannot continue training; use fit"
+            reason = (
+                "the fit of this classifier was interrupted in its first run"
+                if self._result.interrupted
+                else "this classifier was quantized, imported, or loaded without its "
+                "training.safetensors"
             )
+            raise ValueError(f"partial_fit: {reason}, so it cannot continue training; use fit")
         texts, labels = check_labeled_texts(X, y)
         check_label_kind(labels, self.multi_label_)
         weights = check_sample_weight(sample_weight, len(texts))

@@ -81,7 +81,8 @@ def fit(
                 title, train_step, documents, checkpoint=checkpoint, plan=plan, **arguments
             )
         except KeyboardInterrupt:
-            result.model = result.model or train_step.model
+            if result.model is None:
+                result.model, result.interrupted = train_step.model, True
             raise
         result.model, result.history = train_step.model, history
         result.state = training_state(train_step, documents)
@@ -122,7 +123,9 @@ def _plan(
 ) -> str:
     """Identify both runs: a checkpoint of the second holds the result of the first, whose documents
     and initial vectors the second does not have."""
-    words = None if vectors is None else [zlib.crc32(np.asarray(each).tobytes()) for each in vectors]
+    words = (
+        None if vectors is None else [zlib.crc32(np.asarray(each).tobytes()) for each in vectors]
+    )
     return (
         f"refit={refit} training={checksums(training)} validation={checksums(validation)} "
         f"vectors={words}"

@@ -18,11 +18,12 @@ from reprlib import repr as shorten
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.hub import locate_model
 from hyperagg._common.label_decoder import Label, LabelDecoder
+from hyperagg._common.tensors import write_tensors
 from hyperagg._common.validation import check_bool, check_integer, check_real
 from hyperagg.classifier.config import ClassifierConfig
 from hyperagg.classifier.history import History
@@ -92,8 +93,7 @@ def write(
                 continue
             draft = drafts.enter_context(atomic_write(folder / name))
             # The metadata that other libraries expect before they read tensors for PyTorch.
-            contiguous = {key: np.ascontiguousarray(array) for key, array in named.items()}
-            save_file(contiguous, draft, {"format": "pt"})
+            write_tensors(draft, named, {"format": "pt"}, folder / name)
 
 
 @dataclass(frozen=True)

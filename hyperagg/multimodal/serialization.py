@@ -16,9 +16,10 @@ from reprlib import repr as shorten
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from hyperagg._common.atomic import atomic_write
+from hyperagg._common.tensors import write_tensors
 
 __all__ = ["SavedModel", "is_multimodal", "raise_as_corrupt", "read", "write"]
 
@@ -85,9 +86,8 @@ def write(
     with ExitStack() as drafts:
         for name, text in texts.items():
             drafts.enter_context(atomic_write(folder / name)).write_text(text, "utf-8")
-        draft = drafts.enter_context(atomic_write(folder / "model.safetensors"))
-        contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-        save_file(contiguous, draft, {"format": "pt"})
+        file = folder / "model.safetensors"
+        write_tensors(drafts.enter_context(atomic_write(file)), tensors, {"format": "pt"}, file)
 
 
 def read(path: Path) -> SavedModel:

@@ -40,22 +40,41 @@ def test_ctrl_c_in_the_first_run_leaves_a_usable_classifier():
     clf = fit_until(2, interrupt)
     assert set(clf.predict(TEXTS)) <= {"yes", "no"}
     assert clf.history_.best_epoch == -1
-    with pytest.raises(ValueError, match="cannot continue training"):
+    with pytest.raises(ValueError, match="interrupted in its first run, so it cannot continue"):
         clf.partial_fit(TEXTS, LABELS)
 
 
-@pytest.mark.parametrize("stop", [interrupt, fail])
-def test_a_stop_in_the_second_run_leaves_the_result_of_the_first(stop):
-    clf = fit_until(EPOCHS + 1, stop)
+def test_ctrl_c_in_the_second_run_leaves_the_result_of_the_first():
+    clf = fit_until(EPOCHS + 1, interrupt)
     first = TextClassifier(d_model=8, epochs=EPOCHS, refit=False).fit(TEXTS, LABELS)
     assert (clf.logits(TEXTS) == first.logits(TEXTS)).all()
     assert clf.history_.temperature == first.history_.temperature
     clf.partial_fit(TEXTS, LABELS)
 
 
-def test_a_failure_in_the_first_run_leaves_no_classifier():
+@pytest.mark.parametrize("chunk", [2, EPOCHS + 1])
+def test_a_failure_leaves_no_classifier(chunk):
     with pytest.raises(ValueError, match="not fitted"):
-        fit_until(2, fail).predict("good")
+        fit_until(chunk, fail).predict("good")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        dict(validation=(TEXTS, ["zz"] * len(TEXTS))),
+        dict(vectors="nofile.vec"),
+        dict(callbacks=[lambda progress: fail()]),
+    ],
+)
+def test_a_failing_fit_leaves_the_classifier_as_it_was(arguments):
+    clf = TextClassifier(d_model=8, epochs=EPOCHS).fit(TEXTS, LABELS)
+    clf.quantize()
+    before = clf.logits(TEXTS)
+    with pytest.raises((ValueError, OSError)):
+        clf.fit([*TEXTS, "new words"], [*LABELS, "other"], **arguments)
+    assert clf.classes_ == ["no", "yes"]
+    assert (clf.logits(TEXTS) == before).all()
+    assert clf._scales is not None
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,13 @@ class TrainingResult:
         model: the parameters; None before the first run has ended.
         history: the course of training.
         state: what `partial_fit` continues from, see `training_state`; {} if it cannot continue.
+        interrupted: whether the model is that of a first run that was interrupted.
     """
 
     model: ClassifierModel | None = None
     history: History = field(default_factory=History)
     state: dict[str, np.ndarray] = field(default_factory=dict)
+    interrupted: bool = False
 
 
 def training_state(train_step: TrainStep, data: LabeledDocuments) -> dict[str, np.ndarray]:
