@@ -17,17 +17,21 @@ def check_integer(
 
     Raises:
         TypeError: the value is not an integer (True and False are not).
-        ValueError: the value is out of range.
+        ValueError: the value is out of range; without a maximum this is 2^63 - 1.
     """
     expected = "an integer"
     if minimum is not None:
         expected += f" >= {minimum}" if maximum is None else f" from {minimum} to {maximum}"
+    elif maximum is not None:
+        expected += f" <= {maximum}"
     message = f"{name}={shorten(value)}: expected {expected}"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(message)
     number = int(value)
     if (minimum is not None and number < minimum) or (maximum is not None and number > maximum):
         raise ValueError(message)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{message} and < 2^63" if number > 0 else f"{message} >= -2^63")
     return number
 
 
@@ -58,7 +62,10 @@ def check_real(
     message = f"{name}={shorten(value)}: expected {expected}"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(message)
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(message) from None
     low = minimum is None or (number > minimum if open_minimum else number >= minimum)
     high = maximum is None or (number < maximum if open_maximum else number <= maximum)
     if not (low and high and abs(number) < float("inf")):

@@ -30,6 +30,7 @@ from hyperagg.classifier.training.labels import (
     Labels,
     check_class_weight,
     check_classes,
+    check_label,
     check_label_kind,
     check_labeled_texts,
     check_sample_weight,
@@ -323,7 +324,8 @@ class TextClassifier:
         weights = check_sample_weight(sample_weight, len(texts))
         options = check_run_options(seed, self.threads, progress, callbacks)
         known, tokenizer = set(self.classes_), self.tokenizer_
-        classes = [*self.classes_, *(c for c in unique_labels(labels) if c not in known)]
+        added = (check_label(c, "y") for c in unique_labels(labels) if c not in known)
+        classes = [*self.classes_, *added]
         updated = self.class_weight_ if unchanged else check_class_weight(class_weight, classes)
         if isinstance(tokenizer, WordTokenizer):
             config = self.config

@@ -97,8 +97,12 @@ class ClassifierModel:
     def logits(self, rows: Ragged) -> np.ndarray:
         """Return the logits (B, C) float32 of rows of token ids.
 
+        Raises:
+            TypeError, ValueError: `rows` are not rows of ids of this vocabulary.
+
         Numerics: sums over tokens in float64. Cost: O(n D + C D) per row of n tokens.
         """
+        _check_rows(rows, len(self.embedding))
         return scoring.logits(self.kernel_arguments, rows)
 
     def num_parameters(self) -> int:
@@ -119,3 +123,27 @@ class ClassifierModel:
         """Divide weight and bias, and with them all logits, by a number."""
         self.weight /= np.float32(divisor)
         self.bias /= np.float32(divisor)
+
+
+def _check_rows(rows: Ragged, vocab_size: int) -> None:
+    """The kernels read whatever memory an id or a boundary leads to."""
+    ids, boundaries = rows.token_ids, rows.cu_seqlens
+    for name, array in (("token_ids", ids), ("cu_seqlens", boundaries)):
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise TypeError(
+                f"{name}: expected a 1-D array of integers, got {array.dtype} of shape "
+                f"{array.shape}"
+            )
+    if (
+        len(boundaries) == 0
+        or boundaries[0] != 0
+        or boundaries[-1] != len(ids)
+        or not (boundaries[:-1] <= boundaries[1:]).all()
+    ):
+        raise ValueError(f"cu_seqlens: expected ascending integers from 0 to {len(ids)}, "
+                         "the number of token_ids")  # fmt: skip
+    if len(ids):
+        for extreme in (int(ids.min()), int(ids.max())):
+            if not 0 <= extreme < vocab_size:
+                raise ValueError(f"token_ids: expected ids from 0 to {vocab_size - 1}, "
+                                 f"got {extreme}")  # fmt: skip

@@ -31,7 +31,7 @@ from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.model_card import classifier_card
 from hyperagg.classifier.pooling import NUM_BLOCKS
 from hyperagg.classifier.quantization import INT8, SCALES, pack, unpack
-from hyperagg.classifier.training.labels import ClassWeight, check_class_weight
+from hyperagg.classifier.training.labels import ClassWeight, check_class_weight, check_label
 from hyperagg.text import Tokenizer, read_tokenizer, register_tokenizer
 
 __all__ = ["SavedClassifier", "read", "write"]
@@ -39,7 +39,7 @@ __all__ = ["SavedClassifier", "read", "write"]
 FORMAT, FORMAT_VERSION = "hyperagg.TextClassifier", 3
 
 _MAX_CONFIG_BYTES = 2**28
-_MAX_CLASSES, _MAX_LABEL_LENGTH = 2**24, 2**16
+_MAX_CLASSES = 2**24
 _MAX_EPOCHS = 2**20
 _KEYS = {"format", "format_version", "classes", "multi_label", "class_weight", "history"}
 
@@ -253,17 +253,10 @@ def _check_classes(classes: object) -> list[Label]:
     if (
         not isinstance(classes, list)
         or not 2 <= len(classes) <= _MAX_CLASSES
-        or not all(_is_label(label) for label in classes)
         or len(set(classes)) != len(classes)
     ):
         raise ValueError("classes: expected a list of two or more distinct labels")
-    return classes
-
-
-def _is_label(label: object) -> bool:
-    if isinstance(label, str):
-        return len(label) <= _MAX_LABEL_LENGTH
-    return isinstance(label, int) and not isinstance(label, bool) and label.bit_length() <= 64
+    return [check_label(label, "classes") for label in classes]
 
 
 def _read_arrays(
@@ -276,7 +269,8 @@ def _read_arrays(
         if integers.dtype != np.int8 or integers.ndim != 2 or scales.shape != integers.shape[:1]:
             raise ValueError(f"tensors {INT8} and {SCALES} do not match each other")
         scales = _as_float32(SCALES, scales, scales.shape)
-        arrays["embedding"] = unpack(integers, scales)
+        with np.errstate(over="ignore"):  # infinity is refused below
+            arrays["embedding"] = unpack(integers, scales)
     for name in arrays:
         if name not in shapes:
             raise ValueError(f"tensor {shorten(name)} does not belong to this model")
@@ -292,4 +286,9 @@ def _as_float32(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndar
             f"tensor {name} is {list(array.shape)} of {array.dtype}; config.json and "
             f"tokenizer.json require {list(shape)} of floats"
         )
-    return array.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32, copy=False)
+    # Two passes without a temporary array; the minimum and the maximum of NaN are NaN.
+    if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+        raise ValueError(f"tensor {name} holds values that are not finite")
+    return array

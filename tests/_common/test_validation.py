@@ -42,6 +42,17 @@ def test_real_numbers(value, error):
         check_real("x", value, 0, 1, open_maximum=True)
 
 
+def test_numbers_that_no_array_can_hold_are_out_of_range():
+    for value in (2**63, 10**400, -(2**63) - 1):
+        with pytest.raises(ValueError, match=r"^n=.*: expected an integer"):
+            check_integer("n", value)
+    with pytest.raises(ValueError, match=r"^n=9.*: expected an integer >= 1 and < 2\^63$"):
+        check_integer("n", 2**63, 1)
+    assert check_integer("n", 2**63 - 1, 1) == 2**63 - 1
+    with pytest.raises(ValueError, match=r"^x=1.*: expected a finite number >= 0$"):
+        check_real("x", 10**400, 0)
+
+
 def test_open_and_closed_bounds():
     assert check_real("x", 0, 0) == check_real("x", 0, -1, 0) == 0
     with pytest.raises(ValueError, match="x=0: expected a finite number > 0"):

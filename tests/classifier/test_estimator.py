@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from sklearn.metrics import accuracy_score, f1_score
 
 import hyperagg
@@ -160,6 +160,8 @@ DAMAGES = {
     "duplicate class": (lambda c: c.update(classes=["no", "no"]), "classes: expected"),
     "class of a wrong type": (lambda c: c.update(classes=["no", None]), "classes: expected"),
     "more classes": (lambda c: c.update(classes=["a", "b", "c"]), "tensor weight is"),
+    "class of many bits": (lambda c: c.update(classes=["no", 2**70]), "classes: .* 64 bits"),
+    "max_tokens of many bits": (lambda c: c.update(max_tokens=2**70), "damaged .*max_tokens="),
     "text for a flag": (lambda c: c.update(multi_label="no"), "multi_label='no'"),
     "infinite loss": (lambda c: c["history"].update(loss=[float("inf")]), "history.loss=inf"),
     "no temperature": (lambda c: c["history"].update(temperature=0), "history.temperature=0"),
@@ -178,6 +180,23 @@ def test_a_damaged_config_is_refused_in_one_line(tiny, tmp_path, case):
     with pytest.raises(ValueError, match=message) as error:
         hyperagg.TextClassifier.from_pretrained(tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_parameters_that_are_not_finite_are_refused_as_damaged(tiny, tmp_path, quantized, value):
+    tiny.save_pretrained(tmp_path)
+    clf = hyperagg.TextClassifier.from_pretrained(tmp_path)
+    if quantized:
+        clf.quantize().save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    arrays = load_file(file)
+    for name in ("weight", "embedding.scales" if quantized else "embedding"):
+        changed = arrays[name].astype(np.float64)
+        changed.flat[0] = value
+        save_file(arrays | {name: changed}, file, {"format": "pt"})
+        with pytest.raises(ValueError, match=f"damaged .*{name} holds values that are not finite"):
+            hyperagg.TextClassifier.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

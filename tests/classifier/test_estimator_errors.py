@@ -209,6 +209,40 @@ def test_numbers_of_numpy_are_accepted_and_saved(tmp_path):
     assert TextClassifier.from_pretrained(tmp_path).config == made.config
 
 
+UNSAVABLE = {
+    "many bits": (2**70, "y: expected an int of at most 64 bits"),
+    "many characters": ("x" * 65_537, "y: expected at most 65,536 characters, got 65,537"),
+    "a surrogate": ("\ud800", r"y: '\\ud800' has a surrogate"),
+}
+
+
+@pytest.mark.parametrize("case", UNSAVABLE)
+def test_labels_that_no_file_can_hold_are_refused(trained, case):
+    label, message = UNSAVABLE[case]
+    for labels in ([label, "good"], [[label], ["good"]]):
+        with pytest.raises(ValueError, match=message):
+            classifier().fit(["a film", "b film"], labels)
+    with pytest.raises(ValueError, match=message):
+        trained.partial_fit(["a film", "b film"], [label, "good"])
+
+
+def test_labels_at_the_limits_are_saved_and_loaded(tmp_path):
+    labels = [2**64 - 1, -(2**63), "x" * 65_536, "\U0001f600"]
+    classifier(refit=False).fit(list("abcd") * 5, labels * 5).save_pretrained(tmp_path)
+    assert set(TextClassifier.from_pretrained(tmp_path).classes_) == set(labels)
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "epochs", "threads", "learning_rate"])
+def test_numbers_that_no_array_can_hold_are_refused(name):
+    with pytest.raises(ValueError, match=f"^{name}=.*: expected"):
+        classifier(**{name: 10**400})
+
+
+def test_the_largest_number_of_tokens_reads_all(trained):
+    made = classifier(max_tokens=2**63 - 1).fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(made.logits(TEXTS), trained.logits(TEXTS))
+
+
 @pytest.mark.parametrize("seed", [-1, 2**63, 1.5, "1", None, True])
 def test_invalid_seeds_are_named(seed):
     with pytest.raises(ValueError, match=r"seed=.*: expected an integer from 0 to"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,3 +66,24 @@ def test_position_blocks_double(n, num_blocks):
     some = np.arange(0, n, max(1, n // 50)).tolist() + [k for k in (0, 1, 2, 3, 6, 7) if k < n]
     for t in some:
         assert blocks[t] == min((t + 1).bit_length() - 1, num_blocks - 1)
+
+
+@pytest.mark.parametrize(
+    ("token_ids", "cu_seqlens", "kind", "message"),
+    [
+        ([10**6], [0, 1], ValueError, "token_ids: expected ids from 0 to 199, got 1000000"),
+        ([200], [0, 1], ValueError, "token_ids: .* got 200"),
+        ([5, -1], [0, 2], ValueError, "token_ids: .* got -1"),
+        ([5], [0, 2], ValueError, "cu_seqlens: expected ascending integers from 0 to 1"),
+        ([5, 6], [1, 2], ValueError, "cu_seqlens"),
+        ([5, 6], [0, 3, 2], ValueError, "cu_seqlens"),
+        ([5, 6], [], ValueError, "cu_seqlens"),
+        ([[5, 6]], [0, 2], TypeError, r"token_ids: expected a 1-D array .* shape \(1, 2\)"),
+        ([5.0], [0, 1], TypeError, "token_ids: expected .* integers, got float64"),
+    ],
+)
+def test_rows_of_another_vocabulary_are_refused(token_ids, cu_seqlens, kind, message):
+    ids = np.array(token_ids)
+    rows = Ragged(ids if ids.dtype == float else ids.astype(np.int32), np.array(cu_seqlens, int))
+    with pytest.raises(kind, match=message):
+        initialize().logits(rows)

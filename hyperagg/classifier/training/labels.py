@@ -7,6 +7,7 @@ or array of any number of labels.
 from __future__ import annotations
 
 import numbers
+import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import chain
 from reprlib import repr as shorten
@@ -24,6 +25,7 @@ __all__ = [
     "Labels",
     "check_class_weight",
     "check_classes",
+    "check_label",
     "check_label_kind",
     "check_labeled_texts",
     "check_sample_weight",
@@ -40,6 +42,9 @@ __all__ = [
 
 Labels = Sequence[Label] | Sequence[tuple[Label, ...]]
 ClassWeight = str | Mapping[Label, float] | None
+
+_MAX_LABEL_LENGTH = 2**16
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def check_texts(X: Iterable[str], name: str = "X") -> list[str]:
@@ -104,7 +109,7 @@ def check_sample_weight(sample_weight: Any, num_texts: int) -> np.ndarray | None
         return None
     try:
         values = np.asarray(_to_list(sample_weight, "sample_weight"), dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TypeError("sample_weight: expected a list of numbers, one per text") from error
     if values.shape != (num_texts,):
         raise ValueError(f"sample_weight: expected {num_texts} numbers, one per text, "
@@ -140,13 +145,33 @@ def check_label_kind(labels: Labels, multi_label: bool, name: str = "y") -> None
         raise TypeError(f"{name}: expected {expected} per text, as in training")
 
 
+def check_label(label: object, name: str) -> Label:
+    """Return a label that can be saved.
+
+    Raises:
+        TypeError: it is not a str or an int.
+        ValueError: it is too large, or is not Unicode.
+    """
+    checked = _check_label(label, name)
+    if isinstance(checked, int):
+        if not -(2**63) <= checked < 2**64:
+            raise ValueError(f"{name}: expected an int of at most 64 bits, got {shorten(checked)}")
+    elif len(checked) > _MAX_LABEL_LENGTH:
+        raise ValueError(
+            f"{name}: expected at most {_MAX_LABEL_LENGTH:,} characters, got {len(checked):,}"
+        )
+    elif _SURROGATE.search(checked):
+        raise ValueError(f"{name}: {shorten(checked)} has a surrogate, which UTF-8 cannot encode")
+    return checked
+
+
 def check_classes(labels: Labels) -> list[Label]:
     """Return the distinct labels, sorted as by `unique_labels`.
 
     Raises:
-        ValueError: there are fewer than two.
+        ValueError: there are fewer than two, or one of them cannot be saved.
     """
-    classes = unique_labels(labels)
+    classes = [check_label(label, "y") for label in unique_labels(labels)]
     if len(classes) < 2:
         found = f"got only {classes[0]!r}" if classes else "got none"
         raise ValueError(f"y: expected at least two distinct labels, {found}")
@@ -277,7 +302,7 @@ def _all_of(values: list[Any], *types: type) -> bool:
 def _check_label(label: object, name: str) -> Label:
     if isinstance(label, str):
         return str(label)
-    if isinstance(label, numbers.Integral):
+    if isinstance(label, numbers.Integral) and not isinstance(label, bool):
         return int(label)
     raise TypeError(f"{name}: expected a label (str or int), got {_describe(label)}")
 
