@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +15,30 @@ __all__ = ["atomic_write"]
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a path to write to in the folder of `path`, which it replaces if the block succeeds."""
+    """Yield a path to write to, whose file replaces that of `path` if the block succeeds.
+
+    The draft lies in the same folder. A symbolic link stays, and the file that it leads to is
+    replaced. A device or a pipe cannot be replaced, so the content is written to it.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with tempfile.TemporaryDirectory() as folder:
+            draft = Path(folder) / path.name
+            yield draft
+            with draft.open("rb") as source, path.open("wb") as target:
+                shutil.copyfileobj(source, target)
+        return
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    draft = path.parent / f".{path.name}.{secrets.token_hex(8)}{path.suffix}"
+    # Unlike tempfile, with the permissions that the umask leaves to new files.
+    handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    mode = os.fstat(handle).st_mode & 0o777
     os.close(handle)
-    draft = Path(name)
     try:
         yield draft
         with draft.open("rb") as file:
             os.fsync(file.fileno())
-        draft.chmod(0o644)  # mkstemp creates files that only their owner can read
+        draft.chmod(mode)  # the block may have replaced the draft
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

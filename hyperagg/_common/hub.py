@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hyperagg._common.validation import check_path
+
 __all__ = ["locate_model", "push_folder"]
 
 _FILES = ["*.json", "*.safetensors", "README.md"]
@@ -23,10 +25,11 @@ def locate_model(
         token: the access token (default: the one that `hf auth login` saved).
 
     Raises:
+        TypeError: `folder` is not a str or a path.
         ValueError: neither a folder nor a repository that can be downloaded.
         ImportError: huggingface_hub is not installed.
     """
-    path = Path(folder)
+    path = check_path("folder", folder)
     if path.is_dir():
         if revision is not None:
             raise ValueError(f"revision={revision!r}: {path} is a folder, not a repository id")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numbers
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from reprlib import repr as shorten
 from typing import Any
 
-__all__ = ["check_bool", "check_choice", "check_integer", "check_real", "check_seed"]
+__all__ = ["check_bool", "check_choice", "check_integer", "check_path", "check_real", "check_seed"]
 
 
 def check_integer(
@@ -96,6 +98,17 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
         expected = f"one of {quoted}" if len(choices) > 1 else quoted
         raise ValueError(f"{name}={shorten(value)}: expected {expected}")
     return str(value)
+
+
+def check_path(name: str, value: Any) -> Path:
+    """Return the name of a file or a folder as a Path.
+
+    Raises:
+        TypeError: it is not a str or a path.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name}={shorten(value)}: expected a str or a path")
+    return Path(value)
 
 
 def check_seed(seed: Any) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from hyperagg._common.hub import push_folder
 from hyperagg._common.label_decoder import Label, LabelDecoder
 from hyperagg._common.metrics import classification_metrics
-from hyperagg._common.validation import check_bool, check_choice, check_integer
+from hyperagg._common.validation import check_bool, check_choice, check_integer, check_path
 from hyperagg.classifier import fitting, serialization
 from hyperagg.classifier.config import ClassifierConfig
 from hyperagg.classifier.explanation import Explanation, explain, top_features
@@ -238,8 +238,14 @@ class TextClassifier:
             validation = check_validation(validation, multi_label)
         options = check_run_options(seed, self.threads, progress, callbacks)
         resume = check_bool("resume", resume)
-        if resume and checkpoint is None:
+        if checkpoint is not None:
+            checkpoint = check_path("checkpoint", checkpoint)
+            if checkpoint.is_dir():
+                raise ValueError(f"checkpoint: {checkpoint} is a folder; expected a file")
+        elif resume:
             raise ValueError("resume=True: expected the checkpoint to resume from as well")
+        if vectors is not None:
+            vectors = check_path("vectors", vectors)
         tokenizer = self._given_tokenizer or WordTokenizer.train(
             texts, self.config.max_words, self.config.min_count, self.config.max_ngrams
         )
@@ -261,7 +267,7 @@ class TextClassifier:
                 None if validation is None else problem.encode(*validation, "validation y"),
                 options,
                 vectors=vectors,
-                checkpoint=None if checkpoint is None else Path(checkpoint),
+                checkpoint=checkpoint,
                 resume=resume,
             )
         except KeyboardInterrupt:
@@ -501,7 +507,7 @@ class TextClassifier:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, model.safetensors, tokenizer.json, README.md and, if training can
         continue, training.safetensors. Each file is written atomically."""
-        folder = Path(folder)
+        folder = check_path("folder", folder)
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder}: is a file; expected the name of a folder")
         serialization.write(

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from hyperagg._common.validation import check_real
 from hyperagg.cli._models import is_multimodal
 from hyperagg.cli.options import File, Format, Model, Text
 
@@ -56,6 +57,8 @@ def predict(
         raise ValueError("--stream: reads plain text, so --text and --format do not apply")
     if stream and (top_k is not None or threshold is not None):
         raise ValueError("--stream: gives one answer, so --top-k and --threshold do not apply")
+    if threshold is not None:
+        check_real("--threshold", threshold, 0, 1)
     from hyperagg.data import read_chunks, read_texts
 
     with _no_garbage_collection():

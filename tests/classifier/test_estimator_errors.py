@@ -277,11 +277,26 @@ def test_invalid_validation_data_is_named(case):
         (dict(callbacks=[3]), "callbacks: expected a list of functions"),
         (dict(progress="no"), "progress='no': expected True or False"),
         (dict(resume="yes"), "resume='yes': expected True or False"),
+        (dict(checkpoint=3), "checkpoint=3: expected a str or a path"),
+        (dict(vectors=3), "vectors=3: expected a str or a path"),
     ],
 )
 def test_invalid_arguments_of_fit_are_named(arguments, message):
     with pytest.raises(TypeError, match=message):
         classifier().fit(TEXTS, LABELS, **arguments)
+
+
+def test_a_folder_is_not_a_checkpoint(tmp_path):
+    with pytest.raises(ValueError, match=r"^checkpoint: .* is a folder; expected a file$"):
+        classifier().fit(TEXTS, LABELS, checkpoint=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_number_is_not_a_folder(trained):
+    with pytest.raises(TypeError, match=r"^folder=3: expected a str or a path$"):
+        TextClassifier.from_pretrained(3)
+    with pytest.raises(TypeError, match=r"^folder=3: expected a str or a path$"):
+        trained.save_pretrained(3)
 
 
 def test_resume_needs_a_checkpoint():

@@ -132,6 +132,12 @@ FILE_CASES = {
     "predict: empty text": ("predict model empty-text.csv", ["row 2 (line 3)"]),
     "predict: Latin-1": ("predict model latin.csv", ["latin.csv: line 2"]),
     "predict: binary": ("predict model png.csv", ["png.csv: is a PNG"]),
+    "predict: threshold": (
+        "predict model good.csv --threshold 2",
+        ["--threshold=2.0: expected a finite number >= 0 and <= 1"],
+    ),
+    "predict: negative threshold": ("predict model good.csv --threshold -1", ["--threshold=-1.0"]),
+    "predict: threshold of NaN": ("predict model good.csv --threshold nan", ["--threshold=nan"]),
     "predict: empty": ("predict model -", ["standard input: the file is empty"]),
 }
 ARGUMENT_CASES = {
