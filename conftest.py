@@ -17,6 +17,35 @@ NEEDS_TORCH = [
     ROOT / "research",
 ]
 
+# Files whose tests train models, start processes or compile much; the marker is set for all of them.
+SLOW = [
+    ROOT / "research",
+    *(
+        ROOT / "tests" / name
+        for name in (
+            "_common/test_torch_trainer.py",
+            "_numba/test_cache.py",
+            "classifier/baselines",
+            "classifier/interop/test_fasttext.py",
+            "classifier/interop/test_fasttext_tokenizer.py",
+            "classifier/test_compare.py",
+            "classifier/test_fork.py",
+            "classifier/test_multi_label.py",
+            "classifier/tuning",
+            "cli",
+            "diffusion",
+            "language",
+            "multimodal/test_estimator.py",
+            "multimodal/test_serialization.py",
+            "ops/test_aggregate_tokens.py",
+            "ops/test_gpu.py",
+            "ops/test_registration.py",
+            "test_keras.py",
+            "test_readme.py",
+        )
+    ),
+]
+
 # Keras reads this when it is imported; the back end of these tests is the one that is installed.
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
@@ -48,15 +77,17 @@ if HAS_TORCH:
         torch.manual_seed(0)
 
 
-def _needs_torch(path: Path) -> bool:
-    return any(path.is_relative_to(each) for each in NEEDS_TORCH)
+def _is_in(path: Path, folders: list[Path]) -> bool:
+    return any(path.is_relative_to(each) for each in folders)
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    return True if not HAS_TORCH and _needs_torch(collection_path) else None
+    return True if not HAS_TORCH and _is_in(collection_path, NEEDS_TORCH) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if _needs_torch(item.path):
+        if _is_in(item.path, NEEDS_TORCH):
             item.add_marker(pytest.mark.torch)
+        if _is_in(item.path, SLOW):
+            item.add_marker(pytest.mark.slow)

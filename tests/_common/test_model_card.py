@@ -25,4 +25,10 @@ def test_the_front_matter_is_what_was_given():
 @pytest.mark.network
 def test_the_hub_accepts_it():
     hub = pytest.importorskip("huggingface_hub")
-    hub.ModelCard(model_card("films", "A classifier.", METADATA, [], "")).validate()
+    card = hub.ModelCard(model_card("films", "A classifier.", METADATA, [], ""))
+    try:
+        card.validate()
+    except ValueError:  # what the Hub does not accept
+        raise
+    except Exception as error:
+        pytest.skip(f"the Hub cannot be reached: {error}")
