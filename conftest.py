@@ -17,7 +17,7 @@ NEEDS_TORCH = [
     ROOT / "research",
 ]
 
-# Files whose tests train models, start processes or compile much; the marker is set for all of them.
+# Files whose tests train models, start processes or compile much: all of them are marked as slow.
 SLOW = [
     ROOT / "research",
     *(
