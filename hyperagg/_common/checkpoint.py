@@ -12,8 +12,26 @@ from safetensors import SafetensorError, safe_open
 
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.tensors import write_tensors
+from hyperagg._common.validation import check_path
 
-__all__ = ["read_checkpoint", "remove_checkpoint", "write_checkpoint"]
+__all__ = ["check_checkpoint", "read_checkpoint", "remove_checkpoint", "write_checkpoint"]
+
+
+def check_checkpoint(checkpoint: str | Path | None, resume: bool) -> Path | None:
+    """Return the argument `checkpoint` of an estimator as a path.
+
+    Raises:
+        TypeError: it is not a str or a path.
+        ValueError: it is a folder, or missing although `resume` is True.
+    """
+    if checkpoint is None:
+        if resume:
+            raise ValueError("resume=True: expected the checkpoint to resume from as well")
+        return None
+    path = check_path("checkpoint", checkpoint)
+    if path.is_dir():
+        raise ValueError(f"checkpoint: {path} is a folder; expected a file")
+    return path
 
 
 def write_checkpoint(

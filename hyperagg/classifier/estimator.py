@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from hyperagg._common.checkpoint import check_checkpoint
 from hyperagg._common.hub import push_folder
 from hyperagg._common.label_decoder import Label, LabelDecoder
 from hyperagg._common.metrics import classification_metrics
@@ -238,12 +239,7 @@ class TextClassifier:
             validation = check_validation(validation, multi_label)
         options = check_run_options(seed, self.threads, progress, callbacks)
         resume = check_bool("resume", resume)
-        if checkpoint is not None:
-            checkpoint = check_path("checkpoint", checkpoint)
-            if checkpoint.is_dir():
-                raise ValueError(f"checkpoint: {checkpoint} is a folder; expected a file")
-        elif resume:
-            raise ValueError("resume=True: expected the checkpoint to resume from as well")
+        checkpoint = check_checkpoint(checkpoint, resume)
         if vectors is not None:
             vectors = check_path("vectors", vectors)
         tokenizer = self._given_tokenizer or WordTokenizer.train(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hyperagg._common.checkpoint import remove_checkpoint
+from hyperagg._common.checkpoint import check_checkpoint, remove_checkpoint
 from hyperagg._common.hub import locate_model, push_folder
 from hyperagg._common.label_decoder import Label
 from hyperagg._common.model_card import model_card
@@ -158,8 +158,7 @@ class MultimodalEstimator:
                 the column. A fit that fails leaves the model as it was.
         """
         seed, resume = check_seed(seed), check_bool("resume", resume)
-        if resume and checkpoint is None:
-            raise ValueError("resume=True: expected the file of a checkpoint as well")
+        file = check_checkpoint(checkpoint, resume)
         for callback in callbacks:
             if not callable(callback):
                 raise TypeError(f"callbacks: {shorten(callback)}: expected functions")
@@ -196,7 +195,6 @@ class MultimodalEstimator:
         def score() -> float:
             return target.score(predict_logits(network, validation_rows), validation_targets)
 
-        file = None if checkpoint is None else Path(checkpoint)
         with progress_bar("training", progress) as update:
 
             def report(state: Progress) -> None:

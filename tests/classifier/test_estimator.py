@@ -328,6 +328,12 @@ def test_partial_fit_takes_sample_weights():
     ("weight", "kind", "message"),
     [
         ([1.0], ValueError, "sample_weight: expected 60 numbers, one per text, got 1"),
+        (
+            [[1.0]] * 60,
+            ValueError,
+            r"sample_weight: expected one number per text, got shape \(60, 1\)",
+        ),
+        ([10**400] * 60, TypeError, "sample_weight: expected a list of numbers"),
         ([1.0] * 59 + [-1], ValueError, r"sample_weight\[59\]: expected a finite number >= 0"),
         ([float("nan")] + [1.0] * 59, ValueError, r"sample_weight\[0\]: .*got nan"),
         ([0.0] * 60, ValueError, "sample_weight: expected at least one number > 0"),

@@ -230,7 +230,8 @@ def test_sample_weight_weighs_the_loss():
         (dict(validation=XY[0]), "expected a pair"),
         (dict(validation=(XY[0], ["none"] * 40)), "validation y: row 0: 'none': expected one of"),
         (dict(seed=-1), "seed=-1: expected an integer from 0"),
-        (dict(resume=True), "resume=True: expected the file of a checkpoint"),
+        (dict(resume=True), "resume=True: expected the checkpoint to resume from"),
+        (dict(checkpoint="."), "checkpoint: . is a folder; expected a file"),
     ],
 )
 def test_arguments_of_fit_are_checked(options, error):

@@ -111,6 +111,8 @@ def check_sample_weight(sample_weight: Any, num_texts: int) -> np.ndarray | None
         values = np.asarray(_to_list(sample_weight, "sample_weight"), dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise TypeError("sample_weight: expected a list of numbers, one per text") from error
+    if values.ndim != 1:
+        raise ValueError(f"sample_weight: expected one number per text, got shape {values.shape}")
     if values.shape != (num_texts,):
         raise ValueError(f"sample_weight: expected {num_texts} numbers, one per text, "
                          f"got {len(values)}")  # fmt: skip
