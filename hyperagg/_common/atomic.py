@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -11,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = ["atomic_write"]
+
+# A full disk is noticed while writing to an open file, by an error that does not name it.
+_WRITE_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @contextmanager
@@ -40,5 +44,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         draft.chmod(mode)  # the block may have replaced the draft
         draft.replace(path)
+    except OSError as error:
+        if error.filename is None and error.errno in _WRITE_ERRORS:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         draft.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -21,6 +22,14 @@ def test_a_failure_leaves_the_file_and_no_draft(tmp_path):
         raise OSError("disk full")
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    file = tmp_path / "page.html"
+    with pytest.raises(OSError, match="No space left") as error, atomic_write(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert error.value.filename == str(file)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_is_refused(tmp_path):
