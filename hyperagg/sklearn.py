@@ -6,7 +6,7 @@ Both take texts, as `CountVectorizer` does: a list, an array or a column of stri
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ try:
     )
     from sklearn.utils import check_random_state
     from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import check_is_fitted
+    from sklearn.utils.validation import check_is_fitted, column_or_1d
 except ImportError as error:
     raise ImportError(
         "hyperagg.sklearn needs scikit-learn: pip install 'hyperagg[sklearn]'", name="sklearn"
@@ -28,6 +28,7 @@ except ImportError as error:
 
 from hyperagg.classifier import TextClassifier
 from hyperagg.classifier.model import ClassifierModel
+from hyperagg.classifier.training.labels import check_texts
 from hyperagg.text import WordTokenizer
 
 __all__ = ["HyperAggClassifier", "HyperAggVectorizer"]
@@ -119,8 +120,7 @@ class HyperAggClassifier(ClassifierMixin, _TextEstimator):
         Raises:
             ValueError, TypeError: invalid arguments, texts or labels; see `TextClassifier.fit`.
         """
-        check_classification_targets(y)
-        self.classes_, indices = np.unique(y, return_inverse=True)
+        self.classes_, indices = np.unique(_check_labels(y), return_inverse=True)
         arguments = self.get_params(deep=False)
         seed = _seed(arguments.pop("random_state"))
         weight = arguments.pop("class_weight")
@@ -139,12 +139,13 @@ class HyperAggClassifier(ClassifierMixin, _TextEstimator):
 
     def predict(self, X: Iterable[str]) -> np.ndarray:
         """Return the most probable label of each text, (B,)."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(1)]
 
     def predict_proba(self, X: Iterable[str]) -> np.ndarray:
         """Return the probabilities (B, C), columns as in `classes_`."""
         check_is_fitted(self)
-        return self.text_classifier_.predict_proba(X)
+        return self.text_classifier_.predict_proba(check_texts(X))
 
     def _weight_by_index(self, weight: dict[Any, float]) -> dict[int, float]:
         index = {label: i for i, label in enumerate(self.classes_.tolist())}
@@ -203,7 +204,7 @@ class HyperAggVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Tex
         Returns:
             self.
         """
-        texts = list(X)
+        texts = check_texts(X)
         self._normalize_by_sqrt = y is None
         if y is not None:
             classifier = HyperAggClassifier(**self.get_params(deep=False)).fit(texts, y)
@@ -226,7 +227,7 @@ class HyperAggVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Tex
     def transform(self, X: Iterable[str]) -> np.ndarray:
         """Return the vectors of the texts, (B, d_model) float32."""
         check_is_fitted(self, "tokenizer_")
-        rows = self.tokenizer_.encode(list(X))
+        rows = self.tokenizer_.encode(check_texts(X))
         vectors = self.model_.logits(rows)
         if self._normalize_by_sqrt:
             vectors *= np.sqrt(rows.lengths, dtype=np.float32)[:, None]
@@ -241,6 +242,29 @@ class HyperAggVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Tex
     @property
     def _n_features_out(self) -> int:
         return self.d_model
+
+
+def _check_labels(y: Any) -> np.ndarray:
+    """Return one label per text as an array (B,).
+
+    Raises:
+        ValueError: the labels are those of a multi-label problem, or not of a classification.
+    """
+    shape = tuple(getattr(y, "shape", ()))
+    if len(shape) == 2 and shape[1] > 1:
+        found: str | None = f"a table of shape {shape}"
+    elif len(shape) == 2:
+        found = None
+    else:
+        collections = (row for row in y if isinstance(row, list | tuple | Set | np.ndarray))
+        found = next((f"a {type(row).__name__} of labels" for row in collections), None)
+    if found:
+        raise ValueError(
+            f"y: expected one label per text, got {found}; for a multi-label problem use "
+            "hyperagg.TextClassifier, with a list of labels for each text"
+        )
+    check_classification_targets(y)
+    return column_or_1d(y, warn=True)
 
 
 def _seed(random_state: Any) -> int:

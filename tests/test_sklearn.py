@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -164,3 +165,38 @@ assert HyperAggVectorizer(d_model=8).fit(texts, labels).transform(texts).shape =
     code = "import sys; sys.modules['sklearn.base'] = None; import hyperagg.sklearn"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr.splitlines()[-1].endswith("pip install 'hyperagg[sklearn]'")
+
+
+MULTI_LABEL = {
+    "lists": [["a", "b"], ["a", "b"]],
+    "lists of unequal length": [["a"], ["a", "b"]],
+    "tuples": [("a",), ("b",)],
+    "array of lists": np.array([["a"], ["a", "b"]], dtype=object),
+    "indicator matrix": np.array([[1, 0], [1, 1]]),
+}
+
+
+@pytest.mark.parametrize("kind", MULTI_LABEL)
+def test_multi_label_targets_are_refused(kind):
+    for estimator in (HyperAggClassifier(), HyperAggVectorizer()):
+        with pytest.raises(ValueError, match="y: expected one label per text, got a") as error:
+            estimator.fit(["good film", "bad film"], MULTI_LABEL[kind])
+        assert "\n" not in str(error.value)
+
+
+def test_an_unfitted_estimator_says_so():
+    for method in ("predict", "predict_proba"):
+        with pytest.raises(NotFittedError):
+            getattr(HyperAggClassifier(), method)(["a film"])
+    with pytest.raises(NotFittedError):
+        HyperAggVectorizer().transform(["a film"])
+
+
+def test_a_single_str_is_refused():
+    texts, labels = ["good film", "bad film"] * 20, ["yes", "no"] * 20
+    fitted = HyperAggClassifier(**FAST).fit(texts, labels)
+    vectorizer = HyperAggVectorizer(d_model=8).fit(texts)
+    calls = (fitted.predict, fitted.predict_proba, vectorizer.transform, vectorizer.fit)
+    for call in (*calls, lambda text: fitted.fit(text, labels)):
+        with pytest.raises(TypeError, match="X: expected a list, got a single str"):
+            call("a good film")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +13,7 @@ from hyperagg._common.checkpoint import check_checkpoint
 from hyperagg._common.hub import push_folder
 from hyperagg._common.label_decoder import Label, LabelDecoder
 from hyperagg._common.metrics import classification_metrics
+from hyperagg._common.representation import represent
 from hyperagg._common.validation import check_bool, check_choice, check_integer, check_path
 from hyperagg.classifier import fitting, serialization
 from hyperagg.classifier.config import ClassifierConfig
@@ -145,6 +146,13 @@ class TextClassifier:
         self._tokenizer: Tokenizer | None = None
         self._result = TrainingResult()
         self._scales: np.ndarray | None = None  # (V,) of a quantized embedding
+
+    def __repr__(self) -> str:
+        given = self._given_tokenizer
+        tokenizer = None if given is None else given.backend
+        return represent(
+            self, {**asdict(self.config), "tokenizer": tokenizer, "threads": self.threads}
+        )
 
     @property
     def model_(self) -> ClassifierModel:

@@ -25,5 +25,5 @@ def convert(
     with output_folder(out):
         classifier.save_pretrained(out)
     logger.info(
-        f"{len(classifier.tokenizer_):,} tokens, {len(classifier.classes_)} classes -> {out}"
+        f"{len(classifier.tokenizer_):,} tokens, {len(classifier.classes_):,} classes -> {out}"
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hyperagg.cli.options import Resume, logger, output_folder
+from hyperagg.cli.options import Resume, logger, output_folder, report_nothing_to_resume
 
 app = typer.Typer(
     no_args_is_help=True, help="Train diffusion models and generate images (experimental)."
@@ -84,11 +84,11 @@ def train(
         mixer=mixer,
         num_heads=heads,
     )
-    logger.info(f"{source}: {len(images):,} images, {len(class_names)} classes")
+    logger.info(f"{source}: {len(images):,} images, {len(class_names):,} classes")
     logger.info(f"{denoiser.num_parameters():,} parameters")
     with output_folder(out):
         if resume and not checkpoint_path(out).exists():
-            logger.info(f"{out} does not contain a checkpoint: starting from the beginning")
+            report_nothing_to_resume(out, "results.json")
         try:
             result = train_denoiser(
                 denoiser, images, labels, out, config, class_names=class_names, resume=resume

@@ -11,7 +11,14 @@ from typing import Annotated, Any
 
 import typer
 
-from hyperagg.cli.options import Format, Resume, Text, logger, output_folder
+from hyperagg.cli.options import (
+    Format,
+    Resume,
+    Text,
+    logger,
+    output_folder,
+    report_nothing_to_resume,
+)
 
 app = typer.Typer(
     no_args_is_help=True, help="Train, sample from and evaluate causal language models."
@@ -151,7 +158,7 @@ def train(
         )
     with output_folder(out):
         if resume and is_main_process and find_last_checkpoint(out) is None:
-            logger.info(f"{out}: no checkpoint found; training starts from the beginning")
+            report_nothing_to_resume(out)
         try:
             training = train_model(
                 model, dataset, out, training_config, resume=resume, progress=progress

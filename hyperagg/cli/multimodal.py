@@ -8,7 +8,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hyperagg.cli.options import logger, output_folder
+from hyperagg.cli.options import logger, output_folder, report_nothing_to_resume
 from hyperagg.data.readers.columns import pluralize
 from hyperagg.data.readers.errors import quote
 from hyperagg.data.readers.table import Table, read_table
@@ -44,14 +44,15 @@ def train(
         format, seed, resume: as the options of `train`.
         arguments: further arguments of the estimator.
     """
-    from hyperagg.multimodal import MultimodalClassifier, MultimodalRegressor
+    from hyperagg import multimodal
 
     label = label or "label"
     if regression and balanced:
         raise ValueError("--balanced: applies to labels, not to a continuous target; leave it out")
     # Before the files are read, which may take minutes.
-    estimator = MultimodalRegressor if regression else MultimodalClassifier
-    model = estimator(_columns(kinds, label), **arguments)
+    # Only what is used, so that an error about a missing extra names it.
+    name = "MultimodalRegressor" if regression else "MultimodalClassifier"
+    model = getattr(multimodal, name)(_columns(kinds, label), **arguments)
     table = read_table(file, format)
     targets = _targets(table, label, regression)
     if not regression and len(set(targets)) < 2:
@@ -60,7 +61,7 @@ def train(
         )
     checkpoint = out / "checkpoint.safetensors"
     if resume and not checkpoint.exists():
-        logger.info(f"{out} has no interrupted training; starting from the beginning")
+        report_nothing_to_resume(out)
     with output_folder(out):
         try:
             model.fit(
@@ -76,7 +77,7 @@ def train(
                 logger.info(f"interrupted; repeat the command with --resume to continue from {out}")
             raise
         model.save_pretrained(out)
-    classes = "" if regression else f", {len(set(targets))} classes"
+    classes = "" if regression else f", {len(set(targets)):,} classes"
     logger.info(f"{pluralize(len(table), 'row')}{classes} -> {out}")
     history = model.history_
     if history.score:

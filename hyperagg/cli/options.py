@@ -58,6 +58,12 @@ Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds to train with."
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted call.")]
 
 
+def report_nothing_to_resume(out: Path, finished: str = "model.safetensors") -> None:
+    """Say that `--resume` found no checkpoint in a folder."""
+    found = "a finished model and no" if (out / finished).exists() else "no"
+    logger.info(f"{out} holds {found} interrupted training: training from the beginning")
+
+
 @contextmanager
 def output_folder(folder: Path) -> Iterator[None]:
     """Makes sure that `folder` exists and is writable, before hours of work and not after them.

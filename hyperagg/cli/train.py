@@ -17,6 +17,7 @@ from hyperagg.cli.options import (
     Text,
     logger,
     output_folder,
+    report_nothing_to_resume,
 )
 
 EXAMPLE = "Example: hyperagg train reviews.csv --text review --label stars --out model"
@@ -121,6 +122,7 @@ def train(
         return
     from hyperagg.classifier import TextClassifier
     from hyperagg.data import read_file
+    from hyperagg.data.readers.columns import pluralize
     from hyperagg.data.readers.files import display_name
 
     classifier = TextClassifier(**_given({**shared, **text_only}))
@@ -131,7 +133,7 @@ def train(
         raise ValueError(f"{display_name(file)}: {only}; expected at least two classes")
     checkpoint = out / "checkpoint.safetensors"
     if resume and not checkpoint.exists():
-        logger.info(f"no interrupted training in {out}: starting from the beginning")
+        report_nothing_to_resume(out)
     with output_folder(out):
         try:
             classifier.fit(
@@ -152,7 +154,9 @@ def train(
             raise
         classifier.save_pretrained(out)
     history = classifier.history_
-    logger.info(f"{len(rows.texts):,} rows, {len(classifier.classes_)} classes -> {out}")
+    logger.info(
+        f"{pluralize(len(rows.texts), 'row')}, {len(classifier.classes_):,} classes -> {out}"
+    )
     if history.validation_score:
         best = history.validation_score[history.best_epoch]
         metric = "micro-F1" if classifier.multi_label_ else "accuracy"

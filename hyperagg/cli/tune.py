@@ -78,4 +78,4 @@ def tune(
         for i, trial in enumerate(result.trials)
     ]
     Console().print(make_table("trials, scored on validation rows (*: the best)", columns, cells))
-    logger.info(f"{len(rows.texts):,} rows, {len(result.classifier.classes_)} classes -> {out}")
+    logger.info(f"{len(rows.texts):,} rows, {len(result.classifier.classes_):,} classes -> {out}")

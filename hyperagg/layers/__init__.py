@@ -16,16 +16,20 @@ from hyperagg.layers.batch_layout import Layout
 from hyperagg.layers.bidirectional import BidirectionalAggregation
 from hyperagg.layers.causal import CausalAggregation, MixerState, StateHistory
 from hyperagg.layers.pooling import PooledAggregation
+from hyperagg.layers.positions import BlockPositions, LearnedPositions, SinusoidalPositions
 from hyperagg.layers.recurrences import FORMS
 
 __all__ = [
     "FORMS",
     "Aggregation",
     "BidirectionalAggregation",
+    "BlockPositions",
     "CausalAggregation",
     "Layout",
+    "LearnedPositions",
     "MixerState",
     "PooledAggregation",
     "SelfAttention",
+    "SinusoidalPositions",
     "StateHistory",
 ]

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hyperagg import ops
+from hyperagg.layers._validation import check_tokens
 from hyperagg.layers.positions import LearnedPositions, SinusoidalPositions
 from hyperagg.ops import Causal, Full, Mask
 
@@ -92,8 +93,9 @@ class Aggregation(nn.Module):
             (B, 1, D) without a mask or with a pooled one, else (B, N, D).
 
         Raises:
-            ValueError: if `mask` is an unknown name, or if an argument has the wrong shape.
+            ValueError: if an argument has the wrong shape, or if `mask` is an unknown name.
         """
+        check_tokens("x", x, self.d_model)
         if isinstance(mask, str) and mask != "causal":
             raise ValueError(f"mask={mask!r}: expected 'causal', a Mask, a tensor or None")
         if mask is None:

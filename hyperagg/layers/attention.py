@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from hyperagg.layers._validation import check_tokens
+
 __all__ = ["SelfAttention"]
 
 
@@ -51,7 +53,11 @@ class SelfAttention(nn.Module):
 
         Returns:
             (B, N, D).
+
+        Raises:
+            ValueError: if x has the wrong shape.
         """
+        check_tokens("x", x, self.qkv.in_features)
         batch, n, d = x.shape
         q, k, v = self.qkv(x).view(batch, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         attended = None if mask is None else mask[:, None, None, :]

@@ -6,6 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hyperagg import ops
+from hyperagg.layers._validation import check_tokens
 from hyperagg.layers.recurrences import FORMS, ScanInputs, make_recurrence
 from hyperagg.ops import Causal
 
@@ -70,7 +71,11 @@ class BidirectionalAggregation(nn.Module):
 
         Returns:
             (B, N, D).
+
+        Raises:
+            ValueError: if an argument has the wrong shape.
         """
+        check_tokens("u", u, self.value.in_features)
         v, n = self.value(u), u.shape[1]
         before = _causal_sum(self.forward_recurrence(u, v, n), lengths, "right")
         x, p, decay, gate = self.backward_recurrence(u, v, n)

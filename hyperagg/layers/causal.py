@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hyperagg import ops
+from hyperagg.layers._validation import check_tokens
 from hyperagg.layers.batch_layout import Layout
 from hyperagg.layers.recurrences import ScanInputs, make_recurrence
 from hyperagg.ops import Causal
@@ -158,9 +159,10 @@ class CausalAggregation(nn.Module):
             y, (B, N, D), and the state after the last token of each row.
 
         Raises:
-            ValueError: if packed documents are given a state, or if a sequence is too long for the
-                form "prefix_sum".
+            ValueError: if u has the wrong shape, if packed documents are given a state, or if a
+                sequence is too long for the form "prefix_sum".
         """
+        check_tokens("u", u, self.value.in_features)
         conv_state, conv_inputs = None, None
         if self.convolution is not None:
             u, conv_inputs = self.convolution(u, layout, state)

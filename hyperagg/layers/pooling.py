@@ -61,7 +61,16 @@ class PooledAggregation(nn.Module):
 
         Returns:
             (B, D), one vector per row; zero for an empty row.
+
+        Raises:
+            ValueError: if the embedding has the wrong shape.
         """
+        d_model = self.positions.weight.shape[1]
+        if embedding.ndim != 2 or embedding.shape[1] != d_model:
+            raise ValueError(
+                f"embedding: shape {tuple(embedding.shape)}; expected (V, D) with "
+                f"D = d_model = {d_model}"
+            )
         lengths = cu_seqlens.diff()
         longest = int(lengths.max()) if len(lengths) else 0
         table = self.positions.weight

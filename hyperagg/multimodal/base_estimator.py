@@ -18,6 +18,7 @@ from hyperagg._common.hub import locate_model, push_folder
 from hyperagg._common.label_decoder import Label
 from hyperagg._common.model_card import model_card
 from hyperagg._common.progress import progress_bar
+from hyperagg._common.representation import represent
 from hyperagg._common.split import train_validation_split
 from hyperagg._common.torch_trainer import TrainingHistory
 from hyperagg._common.validation import (
@@ -113,6 +114,9 @@ class MultimodalEstimator:
         self.columns_: dict[str, Column] = {}
         self.network_: MultimodalNetwork | None = None
         self.history_ = TrainingHistory()
+
+    def __repr__(self) -> str:
+        return represent(self, {"columns": self.columns, **self._arguments()})
 
     def fit(
         self,
@@ -479,7 +483,7 @@ def targets_of(cells: Cells, y: Any, name: str) -> list[Any]:
     targets = as_list(y, name)
     if len(targets) != cells.num_rows:
         raise ValueError(
-            f"{name}: {len(targets)} targets for {cells.num_rows} rows; expected one per row"
+            f"{name}: expected one target per row, got {len(targets):,} for {cells.num_rows:,}"
         )
     return targets
 

@@ -87,10 +87,11 @@ def as_list(values: Any, name: str) -> list[Any]:
     Raises:
         TypeError: it is not one-dimensional.
     """
+    shape = getattr(values, "shape", None)
+    if isinstance(shape, tuple) and len(shape) > 1:
+        raise TypeError(f"{name}: shape {shape}: expected one column, with one value per row")
     sequence = _as_sequence(values, name)
     if isinstance(sequence, np.ndarray):
-        if sequence.ndim != 1:
-            raise TypeError(f"{name}: an array of shape {sequence.shape}: expected one dimension")
         return sequence.tolist()
     return [value.item() if isinstance(value, np.generic) else value for value in sequence]
 

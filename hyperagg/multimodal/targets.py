@@ -209,12 +209,12 @@ def _checked_labels(y: Sequence[Any], name: str, row_name: RowName) -> list[Labe
     for i, label in enumerate(y):
         if isinstance(label, str):
             labels.append(str(label))
-        elif isinstance(label, numbers.Integral):
+        elif isinstance(label, numbers.Integral) and not isinstance(label, bool):
             labels.append(int(label))
         elif is_missing(label):
             raise ValueError(f"{name}: {row_name(i)}: the label is missing; expected str or int")
         else:
-            raise TypeError(f"{name}: {row_name(i)}: {shorten(label)}: expected a str or an int")
+            raise TypeError(f"{name}: {row_name(i)}: {shorten(label)}: expected str or int")
     return labels
 
 
@@ -222,7 +222,7 @@ def _checked_values(y: Sequence[Any], name: str, row_name: RowName) -> np.ndarra
     values = np.empty(len(y))
     for i, value in enumerate(y):
         message = f"{name}: {row_name(i)}: {shorten(value)}: expected a finite number"
-        if not isinstance(value, numbers.Real):
+        if not isinstance(value, numbers.Real) or isinstance(value, bool):
             raise TypeError(message)
         values[i] = float(value)
         if not np.isfinite(values[i]):

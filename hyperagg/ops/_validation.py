@@ -42,9 +42,10 @@ def check_arguments(
             f"x: shape {tuple(x.shape)}, {x.dtype}; expected (B, N, D), floating point"
         )
     if not isinstance(mask, Full | Causal | Window | Prefix | Documents | Tensor):
+        shown = mask.__name__ if isinstance(mask, type) else repr(mask)
         raise TypeError(
-            f"mask={mask!r}: expected one of Full, Causal, Window, Prefix, Documents or a "
-            "(B, N, N) tensor of weights"
+            f"mask={shown}: expected an instance of Full, Causal, Window, Prefix or Documents, "
+            "such as Causal(), or a (B, N, N) tensor of weights"
         )
     batch, n, d = x.shape
     dense = mask if isinstance(mask, Tensor) else None

@@ -327,7 +327,7 @@ def test_partial_fit_takes_sample_weights():
 @pytest.mark.parametrize(
     ("weight", "kind", "message"),
     [
-        ([1.0], ValueError, "sample_weight: expected 60 numbers, one per text, got 1"),
+        ([1.0], ValueError, "sample_weight: expected one number per text, got 1 for 60"),
         (
             [[1.0]] * 60,
             ValueError,

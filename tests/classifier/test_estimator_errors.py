@@ -9,6 +9,8 @@ import pytest
 
 from hyperagg import TextClassifier
 
+csr_matrix = pytest.importorskip("scipy.sparse").csr_matrix
+
 TEXTS = ["a dull film", "a fine film"] * 10
 LABELS = ["bad", "good"] * 10
 NAN = float("nan")
@@ -47,8 +49,8 @@ BAD_ROWS = {
     "set for labels": (["a", "b"], {"x", "y"}, TypeError, "y: .* got set"),
     "None for texts": (None, LABELS, TypeError, "X: .* got NoneType"),
     "number for labels": (TEXTS, 7, TypeError, "y: .* got int"),
-    "fewer labels": (TEXTS, LABELS[:-1], ValueError, "y: expected 20 labels, .* got 19"),
-    "more labels": (TEXTS, [*LABELS, "bad"], ValueError, "y: expected 20 labels, .* got 21"),
+    "fewer labels": (TEXTS, LABELS[:-1], ValueError, "y: expected one label .* got 19 for 20"),
+    "more labels": (TEXTS, [*LABELS, "bad"], ValueError, "y: expected one label .* got 21 for 20"),
     "empty": ([], [], ValueError, "X: expected at least one text, got none"),
     "one class": (["a", "b"], ["x", "x"], ValueError, "y: .* two distinct labels, got only 'x'"),
     "missing text": (["a", NAN], ["x", "y"], TypeError, r"X\[1\]: expected str, got float"),
@@ -59,7 +61,14 @@ BAD_ROWS = {
     "NaN label": (["a", "b"], ["x", NAN], TypeError, r"y\[1\]: .* got float \(nan\)"),
     "null label": (["a", "b"], ["x", None], TypeError, r"y\[1\]: .* NoneType"),
     "mixed kinds": (["a", "b"], [["x"], "y"], TypeError, r"y\[1\]: expected a list of labels"),
-    "one-hot labels": (["a", "b"], np.eye(2), TypeError, r"y\[0\]: .*float"),
+    "one-hot labels": (["a", "b"], np.eye(2), TypeError, "y: .* labels of each text as a list"),
+    "indicator matrix": (["a", "b"], np.eye(2, dtype=int), TypeError, r"y: .* of shape \(2, 2\)"),
+    "sparse matrix": (["a", "b"], csr_matrix(np.eye(2, dtype=int)), TypeError, r"y: .* \(2, 2\)"),
+    "column vector": (["a", "b"], np.array([["x"], ["y"]]), TypeError, r"y: .* of shape \(2, 1\)"),
+    "bool labels": (["a", "b"], [True, False], TypeError, r"y\[0\]: .*str or int.* got bool"),
+    "array of bool": (["a", "b"], np.array([True, False]), TypeError, r"y\[0\]: .* got bool"),
+    "lists of bool": (["a", "b"], [[True], [False]], TypeError, r"y\[0\]: .* got bool"),
+    "0-d array": (np.array("a"), ["x"], TypeError, "X: expected a list, got a 0-d array"),
     "float array": (["a", "b"], np.array([0.0, 1.0]), TypeError, r"y\[0\]"),
     "swapped": ([1, 2], ["a", "b"], TypeError, r"X\[0\]: expected str, got int"),
     "2-D array": (np.array([["a"], ["b"]]), ["x", "y"], TypeError, r"X: .* name the column"),
@@ -82,7 +91,10 @@ def test_invalid_evaluation_data_is_named(trained, case):
         trained.evaluate(texts, labels)
 
 
-@pytest.mark.parametrize("texts", [None, 3, [None], [["a", "film"]], {"a": "film"}, np.eye(2)])
+BAD_TEXTS = [None, 3, [None], [["a", "film"]], {"a": "film"}, np.eye(2), np.array("film")]
+
+
+@pytest.mark.parametrize("texts", BAD_TEXTS)
 @pytest.mark.parametrize("method", ["predict", "predict_proba"])
 def test_invalid_texts_are_named(trained, method, texts):
     with pytest.raises(TypeError, match="X"):
@@ -257,8 +269,14 @@ def test_a_seed_may_be_a_numpy_integer(trained):
 BAD_VALIDATION = {
     "not a pair": (TEXTS, TypeError, "validation: expected a pair"),
     "str": (("a film", ["bad"]), TypeError, "validation X: expected a list, got a single str"),
-    "unequal": ((["a", "b"], ["bad"]), ValueError, "validation y: expected 2 labels, .* got 1"),
+    "unequal": (
+        (["a", "b"], ["bad"]),
+        ValueError,
+        "validation y: expected one label .* got 1 for 2",
+    ),
     "float label": ((["a"], [1.0]), TypeError, r"validation y\[0\]: .* got float"),
+    "indicator matrix": ((["a"], np.eye(1, 2, dtype=int)), TypeError, "validation y: .* 2-D table"),
+    "bool label": ((["a"], [True]), TypeError, r"validation y\[0\]: .* got bool"),
     "unseen label": ((["a"], ["odd"]), ValueError, r"validation y\[0\]: the label 'odd'"),
 }
 
@@ -341,3 +359,24 @@ def test_an_unfitted_classifier_says_so(act, tmp_path):
     with pytest.raises(ValueError, match="not fitted; call fit"):
         classifier().save_pretrained(tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("labels", [np.eye(20, 2, dtype=int), [True, False] * 10])
+def test_invalid_labels_are_refused_by_partial_fit(trained, labels):
+    with pytest.raises(TypeError, match="y"):
+        trained.partial_fit(TEXTS, labels)
+
+
+def test_repr_shows_the_arguments_that_differ_from_the_defaults():
+    assert repr(TextClassifier()) == "TextClassifier()"
+    made = TextClassifier(pooling="mean", d_model=8, threads=2)
+    assert repr(made) == "TextClassifier(d_model=8, pooling='mean', threads=2)"
+
+
+def test_repr_of_a_tokenizer_is_cut():
+    tokenizers = pytest.importorskip("tokenizers")
+    vocabulary = {f"word{i}": i for i in range(1000)}
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, "word0"))
+    shown = repr(TextClassifier(tokenizer=made, d_model=8))
+    assert shown.startswith("TextClassifier(tokenizer=") and shown.endswith("d_model=8)")
+    assert len(shown) < 300

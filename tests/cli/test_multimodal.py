@@ -223,6 +223,26 @@ def test_without_the_extra(cli, folder, monkeypatch, module, what):
     assert f"{what}: pip install 'hyperagg[multimodal]'" in answer.err
 
 
+@pytest.mark.parametrize("kind", ["image", "audio"])
+@pytest.mark.parametrize("cell", ["a review, not the path of a file " * 50, "~nobody-of-that-name"])
+def test_a_cell_that_is_not_a_path_is_one_line(cli, tmp_path, kind, cell):
+    table = write(tmp_path / "items.csv", [[cell, "yes"], [cell, "no"]], ["review", "label"])
+    answer = cli("train", table, f"--{kind}", "review", "--out", tmp_path / "model")
+    assert answer.code == 2 and len(answer.err.splitlines()) == 1 and len(answer.err) < 600
+    assert "items.csv: row 1 (line 2), column 'review': " in answer.err
+    assert "the file does not exist" in answer.err
+
+
+def test_resume_without_a_checkpoint_says_so(cli, folder, tmp_path):
+    out = tmp_path / "model"
+    command = ["train", folder / "test.csv", "--category", "parity", "--label", "digit"]
+    command += ["--out", out, "--epochs", "1"]
+    answer = cli(*command, "--resume")
+    assert "model holds no interrupted training: training from the beginning" in answer.err
+    answer = cli(*command, "--resume")
+    assert "holds a finished model and no interrupted training: training from" in answer.err
+
+
 def test_arguments_are_checked_before_the_table_is_read(cli, folder):
     options = ["--number", "ink", "--learning-rate", "-1", "--out", folder / "none"]
     answer = cli("train", folder / "absent.csv", *options)

@@ -339,7 +339,7 @@ def test_resume_of_what_was_finished_gives_the_same_model(cli, table, whole, tmp
     assert cli("train", table, *ARGUMENTS, "--out", out).code == 0
     answer = cli("train", table, *ARGUMENTS, "--out", out, "--resume")
     assert answer.code == 0
-    assert "no interrupted training" in answer.err
+    assert "holds a finished model and no interrupted training: training from the" in answer.err
     assert weights(out) == weights(whole)
 
 

@@ -328,11 +328,11 @@ def test_targets_are_checked():
         MultimodalRegressor({"a": "number"}).fit({"a": [1, 2]}, [1.0, "q"])
     with pytest.raises(ValueError, match="y: row 0: nan: expected a finite number"):
         MultimodalRegressor({"a": "number"}).fit({"a": [1, 2]}, [float("nan"), 1.0])
-    with pytest.raises(TypeError, match=r"y: row 1: 2.5: expected a str or an int"):
+    with pytest.raises(TypeError, match=r"y: row 1: 2.5: expected str or int"):
         model.fit({"a": [1, 2]}, [1, 2.5])
     with pytest.raises(ValueError, match="y: row 1: the label is missing"):
         model.fit({"a": [1, 2]}, ["p", None])
-    with pytest.raises(ValueError, match="y: 1 targets for 2 rows; expected one per row"):
+    with pytest.raises(ValueError, match="y: expected one target per row, got 1 for 2"):
         model.fit({"a": [1, 2]}, ["p"])
     with pytest.raises(TypeError, match="y: str: expected one value per row"):
         model.fit({"a": [1, 2]}, "pq")
@@ -352,3 +352,36 @@ def test_without_pytorch_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match=r"needs torch: pip install 'hyperagg\[multimodal\]'"):
         hyperagg.multimodal.MultimodalClassifier  # noqa: B018
+
+
+@pytest.mark.parametrize("estimator", [MultimodalClassifier, MultimodalRegressor])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_table_of_targets_is_refused(estimator, sparse):
+    y = np.eye(2, dtype=int)
+    if sparse:
+        y = pytest.importorskip("scipy.sparse").csr_matrix(y)
+    with pytest.raises(TypeError, match=r"y: shape \(2, 2\): expected one column"):
+        estimator({"a": "number"}).fit({"a": [1, 2]}, y)
+
+
+@pytest.mark.parametrize("y", [[True, False], np.array([True, False])])
+def test_bool_targets_are_refused(y):
+    with pytest.raises(TypeError, match="y: row 0: True: expected str or int"):
+        MultimodalClassifier({"a": "number"}).fit({"a": [1, 2]}, y)
+    with pytest.raises(TypeError, match="y: row 0: True: expected a finite number"):
+        MultimodalRegressor({"a": "number"}).fit({"a": [1, 2]}, y)
+
+
+@pytest.mark.parametrize("kind", ["image", "audio"])
+def test_a_cell_that_cannot_be_a_path_is_named_and_cut(kind):
+    cells = ["a review, not the path of a file " * 50] * 2
+    with pytest.raises(ValueError, match=r"row 0, column 'a': .*…: the file does not") as error:
+        MultimodalClassifier({"a": kind}).fit({"a": cells}, ["p", "q"])
+    assert len(str(error.value)) < 300
+
+
+def test_repr_shows_the_arguments_that_differ_from_the_defaults():
+    columns = {"a": "number"}
+    model = MultimodalClassifier(columns, epochs=3)
+    assert repr(model) == "MultimodalClassifier(columns={'a': 'number'}, epochs=3)"
+    assert repr(MultimodalRegressor(columns)) == "MultimodalRegressor(columns={'a': 'number'})"

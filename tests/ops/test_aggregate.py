@@ -488,9 +488,10 @@ def test_half_precision_sums_do_not_overflow():
         (dict(x=torch.ones(1, 3, 2, dtype=torch.int64)), "x: .*int64; expected"),
         (dict(p=torch.ones(2, 2)), "p: shape .2, 2.; expected"),
         (dict(p=[1.0, 2.0]), "p: list; expected a tensor or None"),
-        (dict(mask="causal"), "mask='causal': expected one of Full, Causal, Window, Prefix"),
+        (dict(mask="causal"), "mask='causal': expected an instance of Full, .* as Causal"),
+        (dict(mask=Causal), "mask=Causal: expected an instance of Full, .* such as Causal.., or"),
         # A mask without a definition used to run as Causal().
-        (dict(mask=Mask()), "mask=Mask.*: expected one of Full, Causal, Window, Prefix"),
+        (dict(mask=Mask()), "mask=Mask.*: expected an instance of Full, Causal, Window"),
         (dict(mask=torch.ones(2, 2)), "mask: shape"),
         (dict(mask=Documents((0, 3)), lengths=torch.tensor([3])), "lengths: expected None"),
         (dict(mask=Documents((0, 2))), "x: shape"),

@@ -75,8 +75,9 @@ def check_labeled_texts(
     """
     texts, labels = check_texts(X, f"{prefix}X"), _to_list(y, f"{prefix}y")
     if len(texts) != len(labels):
-        raise ValueError(f"{prefix}y: expected {len(texts)} labels, as many as texts in X, "
-                         f"got {len(labels)}")  # fmt: skip
+        raise ValueError(
+            f"{prefix}y: expected one label per text in X, got {len(labels):,} for {len(texts):,}"
+        )
     if not texts:
         raise ValueError(f"{prefix}X: expected at least one text, got none")
     if _all_of(labels, str, int):
@@ -114,8 +115,9 @@ def check_sample_weight(sample_weight: Any, num_texts: int) -> np.ndarray | None
     if values.ndim != 1:
         raise ValueError(f"sample_weight: expected one number per text, got shape {values.shape}")
     if values.shape != (num_texts,):
-        raise ValueError(f"sample_weight: expected {num_texts} numbers, one per text, "
-                         f"got {len(values)}")  # fmt: skip
+        raise ValueError(
+            f"sample_weight: expected one number per text, got {len(values):,} for {num_texts:,}"
+        )
     with np.errstate(over="ignore"):
         weights = values.astype(np.float32)
     wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
@@ -318,15 +320,19 @@ def _to_list(values: Any, name: str) -> list[Any]:
         return list(values)
     if isinstance(values, str):
         raise TypeError(f"{name}: expected a list, got a single str")
-    if len(shape := getattr(values, "shape", ())) > 1 and (
-        name.endswith("X") or hasattr(values, "columns")
-    ):
+    shape = getattr(values, "shape", None)
+    if isinstance(shape, tuple) and len(shape) > 1:
+        remedy = 'name the column, as in table["text"]'
+        if name.endswith("y"):
+            # The rows of a 0/1 indicator matrix would read as lists of the labels 0 and 1.
+            remedy = "name the column, or give the labels of each text as a list"
         raise TypeError(
-            f"{name}: expected one column, got a 2-D table of shape {tuple(shape)}; name the "
-            'column, as in table["text"]'
+            f"{name}: expected one column, got a 2-D table of shape {tuple(shape)}; {remedy}"
         )
     if hasattr(values, "to_pylist"):  # Arrow's columns iterate over scalars of their own
         return values.to_pylist()
+    if isinstance(values, Iterable) and shape == ():
+        raise TypeError(f"{name}: expected a list, got a 0-d array ({shorten(values)})")
     if isinstance(values, bytes | Mapping | Set) or not isinstance(values, Iterable):
         raise TypeError(f"{name}: expected a list, got {type(values).__name__}")
     return list(values)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hyperagg.data.readers.errors import DataError
-from hyperagg.data.readers.images import unreadable
+from hyperagg.data.readers.images import display_path, unreadable
 
 __all__ = ["read_audio"]
 
@@ -33,26 +33,29 @@ def read_audio(path: Path, sample_rate: int) -> np.ndarray:
     except (ImportError, OSError) as error:  # an OSError if libsndfile is missing
         raise ImportError("audio requires soundfile: pip install 'hyperagg[multimodal]'") from error
     path = Path(path)
+    shown = display_path(path)
     try:
         with soundfile.SoundFile(path) as file:
             if file.frames > MAX_SECONDS * file.samplerate:
                 raise DataError(
-                    f"{path}: length {file.frames / file.samplerate:.0f} s: expected at most "
+                    f"{shown}: length {file.frames / file.samplerate:.0f} s: expected at most "
                     f"{MAX_SECONDS} s; cut it into clips"
                 )
             samples, own_rate = file.read(dtype="float32", always_2d=True).mean(1), file.samplerate
-    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
+    except DataError:
+        raise
+    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise unreadable(path, error, "audio") from error
     if not len(samples):
-        raise DataError(f"{path}: has no samples")
+        raise DataError(f"{shown}: has no samples")
     if not np.isfinite(samples).all():
-        raise DataError(f"{path}: has samples that are not finite")
+        raise DataError(f"{shown}: has samples that are not finite")
     if own_rate != sample_rate:
         try:
             from scipy.signal import resample_poly
         except ImportError as error:
             raise ImportError(
-                f"{path}: resampling from {own_rate} to {sample_rate} samples per second requires "
+                f"{shown}: resampling from {own_rate} to {sample_rate} samples per second requires "
                 "SciPy: pip install 'hyperagg[multimodal]'"
             ) from error
         divisor = int(np.gcd(own_rate, sample_rate))

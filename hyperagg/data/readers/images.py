@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISDIR
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from hyperagg.data.readers.errors import DataError
 __all__ = ["ImageFolder", "read_image", "read_image_folder"]
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+MAX_SHOWN = 200  # characters of a path in an error
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,10 @@ def read_image_folder(folder: Path) -> ImageFolder:
         ImportError: Pillow is not installed.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: expected a folder of images, and it does not exist")
+    if not S_ISDIR(_mode(folder)):
+        raise DataError(
+            f"{display_path(folder)}: expected a folder of images, and it does not exist"
+        )
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     files = [
         (path, label)
@@ -92,6 +97,7 @@ def read_image(path: Path) -> np.ndarray:
     except ImportError as error:
         raise ImportError("images require Pillow: pip install 'hyperagg[multimodal]'") from error
     path = Path(path)
+    shown = display_path(path)
     try:
         with Image.open(path) as image:
             image.load()
@@ -102,18 +108,37 @@ def read_image(path: Path) -> np.ndarray:
                 return (np.asarray(upright, dtype=np.uint16) >> 8).astype(np.uint8)
             return np.asarray(upright.convert("L" if gray else "RGB"))
     except UnidentifiedImageError as error:
-        raise DataError(f"{path}: not an image that Pillow can read") from error
+        raise DataError(f"{shown}: not an image that Pillow can read") from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: the image is too large ({error})") from error
+        raise DataError(f"{shown}: the image is too large ({error})") from error
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise unreadable(path, error, "image") from error
 
 
 def unreadable(path: Path, error: Exception, kind: str) -> DataError:
     """Return the error about a media file that another library failed to read."""
-    if not path.exists():
-        return DataError(f"{path}: the file does not exist")
-    if path.is_dir():
-        return DataError(f"{path}: expected an {kind} file, got a folder")
+    shown = display_path(path)
+    mode = _mode(path)
+    if not mode:
+        return DataError(f"{shown}: the file does not exist")
+    if S_ISDIR(mode):
+        return DataError(f"{shown}: expected an {kind} file, got a folder")
+    if isinstance(error, PermissionError) or not os.access(path, os.R_OK):
+        return DataError(f"{shown}: permission denied; expected a file that can be read")
     reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return DataError(f"{path}: not a complete {kind} file ({reason})")
+    reason = reason.replace(str(path), shown)
+    return DataError(f"{shown}: not a complete {kind} file ({reason})")
+
+
+def _mode(path: Path) -> int:
+    """Return the mode of a file; 0 if it does not exist, or if no file can have this path."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0
+
+
+def display_path(path: Path) -> str:
+    """Return a path as errors name it, cut if it is much longer than the paths of files are."""
+    text = str(path)
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"

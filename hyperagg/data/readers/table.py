@@ -71,8 +71,9 @@ class Table:
 
     def paths(self, column: str) -> list[Path | None]:
         """Return the paths of a column, joined to `folder`; None where a cell is empty."""
+        # Path.expanduser raises if "~name" is not the home of a user.
         return [
-            None if text is None else self.folder / Path(text.strip()).expanduser()
+            None if text is None else self.folder / os.path.expanduser(text.strip())  # noqa: PTH111
             for text in self.texts(column)
         ]
 

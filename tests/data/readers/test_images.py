@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from hyperagg.data.datasets.digits import load_mnist
-from hyperagg.data.readers.images import read_image_folder
+from hyperagg.data.readers.audio import read_audio
+from hyperagg.data.readers.images import read_image, read_image_folder
 
 
 @pytest.fixture
@@ -58,3 +59,22 @@ def test_errors_name_the_file(folder, tmp_path):
         read_image_folder(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="even: contains no subfolders with images"):
         read_image_folder(folder / "even")
+
+
+@pytest.mark.parametrize("name", ["a review " * 190, "a\0b", "\ud800"])
+def test_a_name_that_no_file_can_have_is_one_short_line(name):
+    with pytest.raises(ValueError, match="the file does not exist") as error:
+        read_image(name)
+    assert len(str(error.value)) < 300 and str(error.value).isprintable()
+    pytest.importorskip("soundfile")
+    with pytest.raises(ValueError, match="the file does not exist"):
+        read_audio(name, 8000)
+    with pytest.raises(ValueError, match="expected a folder of images"):
+        read_image_folder(name)
+
+
+def test_an_audio_file_of_an_unknown_format_is_named(tmp_path):
+    pytest.importorskip("soundfile")
+    (tmp_path / "clip.raw").write_text("no header")
+    with pytest.raises(ValueError, match=r"clip\.raw: not a complete audio file"):
+        read_audio(tmp_path / "clip.raw", 8000)
