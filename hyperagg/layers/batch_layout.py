@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -21,11 +22,18 @@ class Layout:
     and all of its layers use it, so that offsets are checked and copied to the device once.
 
     Args:
-        lengths: (B,) number of tokens per row; the rest of a row is padding.
+        lengths: (B,) int32 or int64, the number of tokens per row; the rest of a row is padding.
         padding: the side on which the padding lies, "right" (default) or "left".
-        documents: the mask of documents that are packed end to end in the flattened batch.
-        position_ids: (B, N) int64, the number of tokens of the same sequence that precede each
-            token in this batch; present with `lengths` and with `documents`.
+        documents: the causal mask of documents that are packed end to end in the flattened batch.
+            Every row of the batch starts with a new document. Not together with `lengths`.
+
+    Attributes:
+        position_ids: what `find_position_ids` returns, if it is known already; otherwise None.
+
+    Raises:
+        TypeError: `lengths` is not an integer tensor, or `documents` is not a `Documents`.
+        ValueError: `padding` is unknown, `documents` is not causal, or both `lengths` and
+            `documents` are given.
 
     Example:
         >>> Layout.from_attention_mask(torch.tensor([[0, 1, 1], [1, 1, 1]])).padding
@@ -37,18 +45,65 @@ class Layout:
     lengths: Tensor | None = None
     padding: Padding = "right"
     documents: Documents | None = None
-    position_ids: Tensor | None = None
+    position_ids: Tensor | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        lengths, documents = self.lengths, self.documents
+        if lengths is not None:
+            _check_integers("lengths", lengths, "(B,)", 1)
+        if self.padding not in ("right", "left"):
+            raise ValueError(f"padding={self.padding!r}: expected one of right, left")
+        if documents is None:
+            return
+        if not isinstance(documents, Documents):
+            raise TypeError(f"documents: {type(documents).__name__}; expected a Documents or None")
+        if not documents.causal:
+            raise ValueError(f"documents={documents}: expected causal=True")
+        if lengths is not None:
+            raise ValueError("lengths: expected None with documents, which have their own lengths")
+
+    def find_position_ids(self, batch: int, n: int) -> Int[Tensor, "B N"] | None:
+        """Return the number of tokens of the same sequence before each token in this batch.
+
+        Args:
+            batch: B, the number of rows of the batch.
+            n: N, the number of tokens per row.
+
+        Returns:
+            (B, N) int64; None without padding and documents, where every row counts from 0.
+
+        Raises:
+            ValueError: if the layout does not fit a batch of this shape.
+
+        Cost: O(B N), unless a class method made the layout.
+        """
+        if self.position_ids is not None:
+            if tuple(self.position_ids.shape) != (batch, n):
+                shape = tuple(self.position_ids.shape)
+                raise ValueError(f"layout: of a batch of shape {shape}; expected {(batch, n)}")
+            return self.position_ids
+        if self.documents is not None:
+            return _position_ids_of_documents(self.documents, batch, n)
+        if self.lengths is None:
+            return None
+        if self.lengths.shape[0] != batch:
+            raise ValueError(f"layout: {self.lengths.shape[0]} lengths; expected B = {batch}")
+        ids = torch.arange(n, device=self.lengths.device).expand(batch, n)
+        return ids if self.padding == "right" else (ids - (n - self.lengths[:, None])).clamp(min=0)
 
     @classmethod
-    def from_attention_mask(cls, attention_mask: Int[Tensor, "B N"]) -> Layout:
+    def from_attention_mask(cls, attention_mask: Tensor) -> Layout:
         """Return the layout of a padded batch.
 
         Args:
             attention_mask: (B, N), nonzero for tokens and zero for padding.
 
         Raises:
-            ValueError: if rows are padded on different sides, or between their tokens.
+            TypeError: if it is not a tensor.
+            ValueError: if it is not two-dimensional, or if rows are padded on different sides, or
+                between their tokens.
         """
+        _check_integers("attention_mask", attention_mask, "(B, N)", 2, any_type=True)
         mask = attention_mask.bool()
         lengths = mask.sum(1)
         position = torch.arange(mask.shape[1], device=mask.device)
@@ -58,14 +113,14 @@ class Layout:
         )
         for padding, expected in sides:
             if torch.equal(mask, expected):
-                return cls(lengths, padding, position_ids=(mask.cumsum(1) - 1).clamp(min=0))
+                return cls(lengths, padding)._with(position_ids=(mask.cumsum(1) - 1).clamp(min=0))
         raise ValueError(
             "attention_mask: zeros lie between the tokens of a row, or on different sides of "
             "different rows; expected all rows to be padded on the left, or all on the right"
         )
 
     @classmethod
-    def from_position_ids(cls, position_ids: Int[Tensor, "B N"]) -> Layout:
+    def from_position_ids(cls, position_ids: Tensor) -> Layout:
         """Return the layout of packed documents.
 
         Args:
@@ -73,8 +128,10 @@ class Layout:
                 new document of a row. A row may begin in the middle of a document.
 
         Raises:
-            ValueError: if the ids neither increase by 1 nor start at 0.
+            TypeError: if they are not a tensor of integers.
+            ValueError: if they are not two-dimensional, or neither increase by 1 nor start at 0.
         """
+        _check_integers("position_ids", position_ids, "(B, N)", 2)
         starts = torch.ones_like(position_ids, dtype=torch.bool)
         starts[:, 1:] = position_ids[:, 1:] != position_ids[:, :-1] + 1
         if (position_ids[:, 1:][starts[:, 1:]] != 0).any():
@@ -84,4 +141,37 @@ class Layout:
         begins = starts.flatten().nonzero().flatten()
         cu_seqlens = torch.cat([begins, begins.new_full((1,), position_ids.numel())])
         first = position_ids[:, :1] * (starts.cumsum(1) == 1)
-        return cls(documents=Documents(cu_seqlens), position_ids=position_ids - first)
+        return cls(documents=Documents(cu_seqlens))._with(position_ids=position_ids - first)
+
+    def _with(self, position_ids: Tensor) -> Layout:
+        object.__setattr__(self, "position_ids", position_ids)
+        return self
+
+
+def _check_integers(name: str, value: Any, shape: str, ndim: int, any_type: bool = False) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: {type(value).__name__}; expected a tensor of shape {shape}")
+    if not any_type and value.dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"{name}: {value.dtype}; expected int32 or int64")
+    if value.ndim != ndim:
+        raise ValueError(f"{name}: shape {tuple(value.shape)}; expected {shape}")
+
+
+def _position_ids_of_documents(documents: Documents, batch: int, n: int) -> Tensor:
+    boundaries = documents.boundaries
+    if boundaries is not None:
+        if boundaries[-1] != batch * n:
+            raise ValueError(
+                f"layout: {documents} for a batch of shape {(batch, n)}; expected documents of "
+                f"B N = {batch * n} tokens"
+            )
+        known = set(boundaries)
+        if n and any(row * n not in known for row in range(batch)):
+            raise ValueError(
+                f"layout: {documents} for a batch of shape {(batch, n)}; expected a new document "
+                "at the start of every row"
+            )
+    token = torch.arange(batch * n, device=documents.cu_seqlens.device)
+    # The last of equal boundaries: the others are of empty documents.
+    document = torch.searchsorted(documents.cu_seqlens, token, right=True) - 1
+    return (token - documents.cu_seqlens[document]).view(batch, n)

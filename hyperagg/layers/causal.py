@@ -159,15 +159,16 @@ class CausalAggregation(nn.Module):
             y, (B, N, D), and the state after the last token of each row.
 
         Raises:
-            ValueError: if u has the wrong shape, if packed documents are given a state, or if a
-                sequence is too long for the form "prefix_sum".
+            ValueError: if u has the wrong shape, if packed documents are given a state, if the
+                layout is of a batch of another shape, or if a sequence is too long for the form
+                "prefix_sum".
         """
         check_tokens("u", u, self.value.in_features)
         conv_state, conv_inputs = None, None
         if self.convolution is not None:
             u, conv_inputs = self.convolution(u, layout, state)
             conv_state = self.convolution.next_state(conv_inputs, layout)
-        inputs = self.recurrence(u, self.value(u), _positions(u.shape[1], layout, state))
+        inputs = self.recurrence(u, self.value(u), _positions(u, layout, state))
         if return_history:
             inputs = inputs._replace(x=inputs.x.to(torch.promote_types(u.dtype, torch.float32)))
         sums, after = _running_sums(inputs, layout, None if state is None else state.sums)
@@ -228,9 +229,10 @@ class ShortConvolution(nn.Module):
             inputs = nn.functional.pad(u, (0, 0, preceding, 0))
         else:
             inputs = torch.cat([state.conv_state.to(u.dtype), u], 1)
+        position_ids = layout.find_position_ids(*u.shape[:2])
         y = self.weight[0] * u
         for j in range(1, preceding + 1):
-            y = y + self.weight[j] * _shifted(inputs, u.shape[1], j, layout.position_ids, state)
+            y = y + self.weight[j] * _shifted(inputs, u.shape[1], j, position_ids, state)
         return y, inputs
 
     def next_state(
@@ -286,14 +288,15 @@ def _running_sums(
     )
 
 
-def _positions(n: int, layout: Layout, state: MixerState | None) -> int | Tensor:
+def _positions(u: Tensor, layout: Layout, state: MixerState | None) -> int | Tensor:
     """The position of each token, (B, N), or their number if all sequences start at 0."""
+    batch, n, _ = u.shape
     if state is None:
         # Under torch.compile the longest document is unknown; it has at most n tokens.
         if layout.documents is None or layout.documents.max_seqlen is None:
             return n
         return layout.documents.max_seqlen
-    position_ids = layout.position_ids
+    position_ids = layout.find_position_ids(batch, n)
     if position_ids is None:
         position_ids = torch.arange(n, device=state.sums.num_tokens.device)
     return position_ids + state.sums.num_tokens[:, None]

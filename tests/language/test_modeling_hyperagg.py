@@ -359,11 +359,12 @@ def test_an_assistant_model_generates_the_same(model):
 def test_one_forward_pass_builds_the_mask_of_packed_documents_once(monkeypatch):
     built = []
 
-    def build(*arguments):
-        built.append(Documents(*arguments))
-        return built[-1]
+    class Recorded(Documents):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            built.append(self)
 
-    monkeypatch.setattr(batch_layout, "Documents", build)
+    monkeypatch.setattr(batch_layout, "Documents", Recorded)
     model = make(["gated", "decay"])
     model(torch.cat(texts(3, 5))[None], position_ids=torch.tensor([[0, 1, 2, 0, 1, 2, 3, 4]]))
     assert len(built) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hyperagg.layers import FORMS, CausalAggregation, Layout
+from hyperagg.ops import Documents
 
 D = 6
 
@@ -193,6 +195,80 @@ def test_sequences_beyond_the_absolute_positions_are_refused():
         mixer(torch.randn(1, 1, D), state=state)
     with pytest.raises(ValueError, match="sequence of 5 tokens: expected at most 4"):
         mixer(torch.randn(1, 5, D))
+
+
+@pytest.mark.parametrize("form", ["gated", "decay"])
+def test_a_layout_of_documents_is_that_of_their_position_ids(form):
+    mixer = CausalAggregation(D, form, conv_kernel_size=4)
+    u = torch.randn(2, 6, D)
+    position_ids = torch.tensor([[0, 1, 2, 0, 0, 1], [0, 1, 2, 3, 4, 5]])
+    layout = Layout(documents=Documents([0, 3, 4, 4, 6, 12]))
+    expected, _ = mixer(u, Layout.from_position_ids(position_ids))
+    assert torch.equal(mixer(u, layout)[0], expected)
+    assert torch.equal(layout.find_position_ids(2, 6), position_ids)
+
+
+@pytest.mark.parametrize("padding", ["left", "right"])
+def test_a_layout_of_lengths_is_that_of_their_attention_mask(padding):
+    mixer = CausalAggregation(D, conv_kernel_size=4)
+    state = None
+    for lengths in torch.tensor([[4, 2], [0, 3], [1, 4]]):
+        u = torch.randn(2, 4, D)
+        mask = torch.arange(4) < lengths[:, None]
+        mask = mask.flip(1) if padding == "left" else mask
+        expected, after = mixer(u, Layout.from_attention_mask(mask), state)
+        y, state = mixer(u, Layout(lengths, padding), state)
+        assert torch.equal(y[mask], expected[mask])
+        assert torch.equal(state.conv_state, after.conv_state)
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda: Layout(torch.ones(2)), "lengths: torch.float32; expected int32 or int64"),
+        (lambda: Layout(torch.tensor([[2]])), "lengths: shape (1, 1); expected (B,)"),
+        (
+            lambda: Layout(documents=Documents([0, 2], causal=False)),
+            "documents=Documents(cu_seqlens=(0, 2), causal=False): expected causal=True",
+        ),
+        (
+            lambda: Layout(torch.tensor([2]), documents=Documents([0, 2])),
+            "lengths: expected None with documents",
+        ),
+        (
+            lambda: Layout.from_attention_mask(torch.tensor([1, 1])),
+            "attention_mask: shape (2,); expected (B, N)",
+        ),
+        (
+            lambda: Layout.from_position_ids(torch.tensor([0, 1])),
+            "position_ids: shape (2,); expected (B, N)",
+        ),
+        (
+            lambda: Layout.from_position_ids(torch.tensor([[0.0, 1.0]])),
+            "position_ids: torch.float32; expected int32 or int64",
+        ),
+        (
+            lambda: Layout(documents=Documents([0, 2])).find_position_ids(1, 3),
+            "expected documents of B N = 3 tokens",
+        ),
+        (
+            lambda: Layout(documents=Documents([0, 4])).find_position_ids(2, 2),
+            "expected a new document at the start of every row",
+        ),
+        (
+            lambda: Layout(torch.tensor([2, 1])).find_position_ids(1, 2),
+            "layout: 2 lengths; expected B = 1",
+        ),
+        (
+            lambda: Layout.from_attention_mask(torch.tensor([[1, 0]])).find_position_ids(1, 3),
+            "layout: of a batch of shape (1, 2); expected (1, 3)",
+        ),
+    ],
+)
+def test_errors_of_layouts_are_one_line(make, error):
+    with pytest.raises((TypeError, ValueError), match=re.escape(error)) as raised:
+        make()
+    assert "\n" not in str(raised.value)
 
 
 def test_invalid_layouts_are_refused():
