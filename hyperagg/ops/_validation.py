@@ -10,7 +10,14 @@ from torch import Tensor
 from hyperagg.ops.masks import Causal, Documents, Full, Mask, Prefix, Window
 from hyperagg.ops.state import State
 
-__all__ = ["NORM_EXPONENTS", "Normalize", "check_arguments", "check_choice", "check_lengths"]
+__all__ = [
+    "NORM_EXPONENTS",
+    "Normalize",
+    "check_arguments",
+    "check_choice",
+    "check_lengths",
+    "check_strided",
+]
 
 Normalize = Literal["none", "sqrt", "mean"]
 NORM_EXPONENTS = {"none": 0.0, "sqrt": 0.5, "mean": 1.0}
@@ -47,6 +54,7 @@ def check_arguments(
             f"mask={shown}: expected an instance of Full, Causal, Window, Prefix or Documents, "
             "such as Causal(), or a (B, N, N) tensor of weights"
         )
+    check_strided("x", x)
     batch, n, d = x.shape
     dense = mask if isinstance(mask, Tensor) else None
     for name, tensor in {"p": p, "mask": dense, "decay": decay, "gate": gate}.items():
@@ -54,6 +62,9 @@ def check_arguments(
             continue
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name}: {type(tensor).__name__}; expected a tensor or None")
+        check_strided(name, tensor)
+        if tensor.is_complex() and name != "decay":
+            raise TypeError(f"{name}: {tensor.dtype}; expected real numbers")
         if tensor.device != x.device:
             raise ValueError(f"{name}: on {tensor.device}; expected {x.device}, the device of x")
     if lengths is not None:
@@ -94,6 +105,11 @@ def check_arguments(
         )
     if state is not None:
         _check_state(state, mask, batch, d, gate is not None, padding)
+
+
+def check_strided(name: str, tensor: Tensor) -> None:
+    if tensor.layout is not torch.strided:
+        raise TypeError(f"{name}: {tensor.layout}; expected a dense tensor")
 
 
 def check_lengths(lengths: Tensor, batch: int, n: int) -> None:

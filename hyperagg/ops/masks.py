@@ -110,7 +110,8 @@ class Documents(Mask):
         max_seqlen: the length of the longest document, or None likewise.
 
     Raises:
-        TypeError: `cu_seqlens` is not a one-dimensional sequence of integers.
+        TypeError: `cu_seqlens` is not a one-dimensional sequence of integers, or `causal` is
+            neither True nor False.
         ValueError: `cu_seqlens` has fewer than two elements, does not start at 0 or decreases.
 
     >>> mask = Documents([0, 5, 9])
@@ -128,6 +129,8 @@ class Documents(Mask):
     def __init__(
         self, cu_seqlens: Tensor | np.ndarray | Sequence[int], causal: bool = True
     ) -> None:
+        if type(causal).__name__ not in ("bool", "bool_"):  # NumPy's type
+            raise TypeError(f"causal={causal!r}: expected True or False")
         tensor, boundaries = _to_tensor(cu_seqlens)
         max_seqlen = None
         if boundaries is not None:
@@ -139,7 +142,7 @@ class Documents(Mask):
                     "tokens"
                 )
             max_seqlen = max(lengths)
-        self._set(tensor, causal, boundaries, max_seqlen)
+        self._set(tensor, bool(causal), boundaries, max_seqlen)
 
     def _set(self, *values: Any) -> None:
         for name, value in zip(("cu_seqlens", "causal", "boundaries", "max_seqlen"), values):

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 
 from hyperagg.ops import registration
-from hyperagg.ops._validation import NORM_EXPONENTS, Normalize, check_choice, check_lengths
+from hyperagg.ops._validation import (
+    NORM_EXPONENTS,
+    Normalize,
+    check_choice,
+    check_lengths,
+    check_strided,
+)
 
 __all__ = ["aggregate_tokens"]
 
@@ -63,6 +69,10 @@ def aggregate_tokens(
     [[21.0], [1.0]]
     """
     check_choice("normalize", normalize, tuple(NORM_EXPONENTS))
+    _check_tensors(
+        {"token_ids": token_ids, "embedding": embedding},
+        {"p": p, "cu_seqlens": cu_seqlens, "position_ids": position_ids, "weights": weights},
+    )
     starts, counts = _find_rows(token_ids, lengths, cu_seqlens)
     flat_ids = token_ids.reshape(-1)
     _check_tokens(flat_ids, embedding, p, counts, position_ids)
@@ -79,6 +89,21 @@ def aggregate_tokens(
         weights,
         NORM_EXPONENTS[normalize],
     )
+
+
+def _check_tensors(required: dict[str, object], optional: dict[str, object]) -> None:
+    for name, value in (required | optional).items():
+        if value is None and name in optional:
+            continue
+        if not isinstance(value, Tensor):
+            expected = "a tensor" if name in required else "a tensor or None"
+            raise TypeError(f"{name}: {type(value).__name__}; expected {expected}")
+        check_strided(name, value)
+        if name in ("cu_seqlens", "position_ids"):
+            if value.dtype not in (torch.int32, torch.int64):
+                raise TypeError(f"{name}: {value.dtype}; expected int32 or int64")
+            if value.ndim != 1:
+                raise ValueError(f"{name}: shape {tuple(value.shape)}; expected one dimension")
 
 
 def _find_rows(
@@ -134,6 +159,8 @@ def _check_tokens(
 ) -> None:
     if token_ids.dtype not in (torch.int32, torch.int64):
         raise TypeError(f"token_ids: {token_ids.dtype}; expected int32 or int64")
+    if embedding.ndim != 2:
+        raise ValueError(f"embedding: shape {tuple(embedding.shape)}; expected (V, D)")
     if embedding.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"embedding: {embedding.dtype}; expected float32 or float64")
     if embedding.device.type != "cpu":
