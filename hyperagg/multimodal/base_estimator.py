@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from reprlib import repr as shorten
@@ -150,7 +151,8 @@ class MultimodalEstimator:
                 augmentation; the same seed, data and arguments give the same weights.
             checkpoint: a file that holds the state of training, written every 20 seconds and
                 removed at the end.
-            resume: whether to continue from the checkpoint, to the same weights, if it exists.
+            resume: whether to continue from the checkpoint, to the same weights, if it exists. A
+                checkpoint of other cells, targets, weights or arguments is refused.
             progress: whether a progress bar is shown; None: in a terminal and in a notebook.
             callbacks: functions that are called with a `Progress` after every step.
 
@@ -163,9 +165,9 @@ class MultimodalEstimator:
         """
         seed, resume = check_seed(seed), check_bool("resume", resume)
         file = check_checkpoint(checkpoint, resume)
-        for callback in callbacks:
-            if not callable(callback):
-                raise TypeError(f"callbacks: {shorten(callback)}: expected functions")
+        if progress is not None:
+            progress = check_bool("progress", progress)
+        callbacks = _check_callbacks(callbacks)
         cells = read_cells(X, self.columns, required=self.columns)
         targets = targets_of(cells, y, "y")
         target = self._fit_target(targets, cells.row_name)
@@ -216,7 +218,11 @@ class MultimodalEstimator:
                 checkpoint=file,
                 resume=resume,
                 fingerprint=_fingerprint(
-                    [encoded, weights, validation_targets],
+                    itertools.chain(
+                        _arrays(train_rows),
+                        _arrays(validation_rows),
+                        [train_targets, validation_targets, weights],
+                    ),
                     [self._arguments(), {n: c.to_config() for n, c in columns.items()}],
                 ),
                 report=report,
@@ -515,6 +521,10 @@ class _Subset:
         self.column, self.indices = column, indices
         self.present = column.present[indices]
 
+    def arrays(self) -> Iterator[np.ndarray]:
+        yield self.indices
+        yield from self.column.arrays()
+
     def batch(self, rows: np.ndarray, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
         return self.column.batch(self.indices[rows], rng)
 
@@ -529,12 +539,33 @@ def _status(state: Progress) -> str:
     return f"epoch {state.epoch + 1}/{state.epochs}  loss {state.loss:.3f}{validation}"
 
 
-def _fingerprint(arrays: Sequence[np.ndarray | None], config: Any) -> str:
+def _check_callbacks(callbacks: Any) -> tuple[Callable[[Progress], Any], ...]:
+    if not isinstance(callbacks, Iterable) or isinstance(callbacks, str | bytes):
+        raise TypeError(f"callbacks={shorten(callbacks)}: expected a list of functions")
+    functions = tuple(callbacks)
+    for function in functions:
+        if not callable(function):
+            raise TypeError(f"callbacks: {shorten(function)}: expected functions")
+    return functions
+
+
+def _arrays(rows: Rows) -> Iterator[np.ndarray]:
+    """Everything that the rows consist of."""
+    for column in rows.columns.values():
+        yield column.present
+        yield from column.arrays()
+
+
+def _fingerprint(arrays: Iterable[np.ndarray | None], config: Any) -> str:
     """Identifies a run, so that a checkpoint is not resumed with other data or settings."""
-    checksum = zlib.crc32(repr(config).encode())
+    checksum = hashlib.sha256(repr(config).encode())
     for array in arrays:
-        checksum = zlib.crc32(b"" if array is None else array.tobytes(), checksum)
-    return f"{checksum:08x}"
+        if array is None:
+            checksum.update(b"None")
+            continue
+        checksum.update(f"{array.dtype}{array.shape}".encode())
+        checksum.update(np.ascontiguousarray(array).data)
+    return checksum.hexdigest()
 
 
 def _read_history(config: Mapping[str, Any]) -> TrainingHistory:

@@ -14,6 +14,10 @@ from hyperagg.multimodal.columns.base import RowName, is_missing
 
 __all__ = ["Cells", "as_list", "read_cells"]
 
+# An array whose last dimension is at most this is one image or clip, with channels last. Others are
+# images (rows, height, width) or clips (rows, samples).
+MAX_CHANNELS = 4
+
 # How the cells of a file are read.
 _READERS: dict[str, Callable[[Table, str], Sequence[Any]]] = {
     "text": Table.texts,
@@ -139,9 +143,15 @@ def _is_plain(value: Any, kind: str) -> bool | None:
     if is_missing(value):
         return None
     if isinstance(value, np.ndarray):
-        if kind == "image":
-            return value.ndim == 2 or (value.ndim == 3 and value.shape[2] in (1, 3))
-        return value.ndim == 0 or (kind == "audio" and value.ndim == 1 and value.dtype != object)
+        # An array of one image or clip, even one whose number of channels its column refuses, is
+        # a cell; a column of arrays has one dimension more.
+        is_array = value.dtype != object
+        channels = value.shape[-1] if value.ndim else 0
+        if kind == "image" and is_array:
+            return value.ndim == 2 or (value.ndim == 3 and channels <= MAX_CHANNELS)
+        if kind == "audio" and is_array:
+            return value.ndim <= 1 or (value.ndim == 2 and channels <= MAX_CHANNELS)
+        return value.ndim == 0
     return isinstance(value, str | bytes | Path) or not isinstance(value, Iterable)
 
 

@@ -173,7 +173,7 @@ def sample_weights(sample_weight: Sequence[Any], num_rows: int) -> np.ndarray:
     """
     try:
         weights = np.asarray(sample_weight, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError("sample_weight: expected one number per row") from None
     if weights.shape != (num_rows,):
         raise ValueError(
@@ -224,7 +224,10 @@ def _checked_values(y: Sequence[Any], name: str, row_name: RowName) -> np.ndarra
         message = f"{name}: {row_name(i)}: {shorten(value)}: expected a finite number"
         if not isinstance(value, numbers.Real) or isinstance(value, bool):
             raise TypeError(message)
-        values[i] = float(value)
+        try:
+            values[i] = float(value)
+        except OverflowError:
+            raise ValueError(message) from None
         if not np.isfinite(values[i]):
             raise ValueError(message)
     return values

@@ -232,6 +232,9 @@ def test_sample_weight_weighs_the_loss():
         (dict(seed=-1), "seed=-1: expected an integer from 0"),
         (dict(resume=True), "resume=True: expected the checkpoint to resume from"),
         (dict(checkpoint="."), "checkpoint: . is a folder; expected a file"),
+        (dict(progress="x"), "progress='x': expected True or False"),
+        (dict(callbacks=1), "callbacks=1: expected a list of functions"),
+        (dict(callbacks=["x"]), "callbacks: 'x': expected functions"),
     ],
 )
 def test_arguments_of_fit_are_checked(options, error):
@@ -328,6 +331,8 @@ def test_targets_are_checked():
         MultimodalRegressor({"a": "number"}).fit({"a": [1, 2]}, [1.0, "q"])
     with pytest.raises(ValueError, match="y: row 0: nan: expected a finite number"):
         MultimodalRegressor({"a": "number"}).fit({"a": [1, 2]}, [float("nan"), 1.0])
+    with pytest.raises(ValueError, match=r"y: row 0: 1000.*: expected a finite number"):
+        MultimodalRegressor({"a": "number"}).fit({"a": [1, 2]}, [10**400, 1.0])
     with pytest.raises(TypeError, match=r"y: row 1: 2.5: expected str or int"):
         model.fit({"a": [1, 2]}, [1, 2.5])
     with pytest.raises(ValueError, match="y: row 1: the label is missing"):
@@ -385,3 +390,64 @@ def test_repr_shows_the_arguments_that_differ_from_the_defaults():
     model = MultimodalClassifier(columns, epochs=3)
     assert repr(model) == "MultimodalClassifier(columns={'a': 'number'}, epochs=3)"
     assert repr(MultimodalRegressor(columns)) == "MultimodalRegressor(columns={'a': 'number'})"
+
+
+@pytest.mark.parametrize("options", [{"progress": "x"}, {"callbacks": 1}, {"checkpoint": "."}])
+def test_arguments_of_fit_are_checked_before_files_are_read(options):
+    model = MultimodalClassifier({"a": "image"})
+    with pytest.raises((TypeError, ValueError), match=f"^{next(iter(options))}[=:]"):
+        model.fit({"a": ["nowhere.png"] * 4}, ["p", "q"] * 2, **options)
+
+
+def _interrupt(progress):
+    # The checkpoint of a step is written after the callbacks.
+    if progress.fraction > 0.4:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"text": 1},
+        {"number": 1},
+        {"category": 1},
+        {"image": 1},
+        {"audio": 1},
+        {"validation": {"number": [4.0, 3.0]}},
+        {"sample_weight": [1.0, 2.0, 2.0, 1.0] * 4},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_a_checkpoint_of_other_data_is_refused(changed, tmp_path, monkeypatch):
+    monkeypatch.setattr("hyperagg._common.torch_trainer.CHECKPOINT_SECONDS", 0.0)
+    rng = np.random.default_rng(0)
+    table = {
+        "text": ["a", "b b", "a", "b"] * 4,
+        "number": [1.0, 2.0, 3.0, 4.0] * 4,
+        "category": ["u", "v", "u", "v"] * 4,
+        "image": list(rng.integers(0, 255, (16, 6, 6), dtype=np.uint8)),
+        "audio": list(rng.standard_normal((16, 400)).astype(np.float32)),
+    }
+    options = {
+        "sample_weight": [2.0, 1.0] * 8,
+        "validation": ({name: column[:2] for name, column in table.items()}, ["p", "q"]),
+        "checkpoint": tmp_path / "checkpoint",
+        "progress": False,
+    }
+    kinds = {name: name for name in table}
+    model = MultimodalClassifier(kinds, d_model=4, hidden_dim=4, epochs=2, batch_size=8)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(table, ["p", "q"] * 8, **options, callbacks=[_interrupt])
+    assert (tmp_path / "checkpoint").exists()
+    other, other_options = dict(table), dict(options)
+    for name, value in changed.items():
+        if name == "validation":
+            other_options[name] = (options[name][0] | value, ["p", "q"])
+        elif name == "sample_weight":
+            other_options[name] = value
+        else:
+            # Permuted, so that what a column learns of its cells stays the same.
+            other[name] = table[name][::-1] if value == 1 else value
+    with pytest.raises(ValueError, match="belongs to a run with other data or settings"):
+        model.fit(other, ["p", "q"] * 8, **other_options, resume=True)
+    model.fit(table, ["p", "q"] * 8, **options, resume=True)

@@ -7,6 +7,7 @@ import pytest
 
 from hyperagg.data.readers.table import read_table
 from hyperagg.multimodal import MultimodalClassifier
+from hyperagg.multimodal.columns import CategoryColumn
 
 KINDS = {"a": "number", "b": "text"}
 TABLE = {"a": [1.0, None, 3.0], "b": ["x y", "z", None], "unknown": [object()] * 3}
@@ -100,3 +101,37 @@ def test_images_and_audio_are_checked(kind, cell, error):
     good = np.zeros((4, 4), np.uint8) if kind == "image" else np.zeros(100)
     with pytest.raises((ValueError, TypeError), match=error):
         MultimodalClassifier({"c": kind}).fit({"c": [good, cell]}, ["p", "q"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "cell", "error"),
+    [
+        ("image", (8, 8), (8, 8, 4), r"row 0, column 'c': an image of shape \(8, 8, 4\): expected"),
+        ("image", (8, 8), (8, 8, 2), r"row 0, column 'c': an image of shape \(8, 8, 2\): expected"),
+        ("audio", (400,), (5, 2), r"row 0, column 'c': an audio clip of shape \(5, 2\): expected"),
+    ],
+)
+def test_a_cell_with_other_channels_is_not_a_column(kind, good, cell, error):
+    dtype = np.uint8 if kind == "image" else np.float32
+    model = MultimodalClassifier({"c": kind}, d_model=4, hidden_dim=4, epochs=1)
+    column = np.zeros((4, *good), dtype)
+    model.fit({"c": column}, ["p", "q"] * 2)
+    assert len(model.predict({"c": column})) == 4
+    assert isinstance(model.predict({"c": column[0]}), str)
+    with pytest.raises(ValueError, match=error):
+        model.predict({"c": np.zeros(cell, dtype)})
+
+
+@pytest.mark.parametrize("cell", [object(), b"x", {"x": 1}, ["x"], np.zeros(2)])
+def test_categories_are_strings_numbers_or_booleans(cell):
+    columns = {"c": ["x", cell]}
+    with pytest.raises(TypeError, match=r"row 1, column 'c': .*: expected a str, a number"):
+        MultimodalClassifier({"c": "category"}).fit(columns, ["p", "q"])
+
+
+def test_integers_and_equal_floats_are_one_category():
+    column = CategoryColumn.fit([1, 2.5, True, "x", None], "row {}".format)
+    assert column.categories == ("1", "2.5", "True", "x")
+    cells = [1.0, np.float32(1), np.int64(1), "1", 2.5, 2, float("nan")]
+    assert column.encode(cells, "row {}".format).values.tolist() == [0, 0, 0, 0, 1, -1, -1]
+    assert column.token_names(1.0, 1) == ["1"]

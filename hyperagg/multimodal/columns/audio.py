@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -97,3 +97,6 @@ class EncodedClips:
         for row, clip in zip(audio, own):
             row[: len(clip)] = clip
         return torch.from_numpy(audio), torch.from_numpy(lengths)
+
+    def arrays(self) -> Iterator[np.ndarray]:
+        return (clip for clip in self.clips if clip is not None)

@@ -38,6 +38,10 @@ class EncodedColumn(Protocol):
         """
         ...
 
+    def arrays(self) -> Iterator[np.ndarray]:
+        """Yield the encoded cells, which identify the data of a run."""
+        ...
+
 
 class Column(Protocol):
     """What a model has learned about a column."""

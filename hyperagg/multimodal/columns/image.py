@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -113,6 +113,9 @@ class EncodedImages:
         if rng is not None:
             images = add_noise_to_some(shift_images(images, rng), rng)
         return (torch.from_numpy(images),)
+
+    def arrays(self) -> Iterator[np.ndarray]:
+        yield self.images
 
 
 def _checked_pixels(cell: Any, row: int, row_name: RowName) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import numbers
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,16 +29,16 @@ class NumberColumn:
 
     @classmethod
     def fit(cls, cells: Sequence[Any], row_name: RowName) -> NumberColumn:
-        numbers = _checked_numbers(cells, row_name)
-        numbers = numbers[~np.isnan(numbers)]
-        knots = np.unique(np.quantile(numbers, np.linspace(0, 1, NUM_KNOTS)))
+        values = _checked_numbers(cells, row_name)
+        values = values[~np.isnan(values)]
+        knots = np.unique(np.quantile(values, np.linspace(0, 1, NUM_KNOTS)))
         if len(knots) < 2:  # a constant column carries no information, but is not an error
             knots = np.array([knots[0], knots[0] + 1])
         return cls(tuple(knots.tolist()))
 
     def encode(self, cells: Sequence[Any], row_name: RowName) -> EncodedValues:
-        numbers = _checked_numbers(cells, row_name)
-        return EncodedValues(numbers, ~np.isnan(numbers))
+        values = _checked_numbers(cells, row_name)
+        return EncodedValues(values, ~np.isnan(values))
 
     def make_modality(self, d_model: int, hidden_dim: int) -> Modality:
         return Number(d_model, list(self.knots))
@@ -67,11 +68,13 @@ class CategoryColumn:
 
     @classmethod
     def fit(cls, cells: Sequence[Any], row_name: RowName) -> CategoryColumn:
-        return cls(tuple(sorted({str(cell) for cell in cells if not is_missing(cell)})))
+        categories = _checked_categories(cells, row_name)
+        return cls(tuple(sorted({name for name in categories if name is not None})))
 
     def encode(self, cells: Sequence[Any], row_name: RowName) -> EncodedValues:
         ids = {name: i for i, name in enumerate(self.categories)}
-        encoded = [-1 if is_missing(cell) else ids.get(str(cell), -1) for cell in cells]
+        categories = _checked_categories(cells, row_name)
+        encoded = [-1 if name is None else ids.get(name, -1) for name in categories]
         array = np.array(encoded, dtype=np.int64)
         return EncodedValues(array, array >= 0)
 
@@ -89,7 +92,7 @@ class CategoryColumn:
         return cls(tuple(categories))
 
     def token_names(self, cell: Any, num_tokens: int) -> list[str]:
-        return [str(cell)]
+        return [_category_name(cell)]
 
 
 @dataclass(frozen=True)
@@ -102,18 +105,43 @@ class EncodedValues:
     def batch(self, rows: np.ndarray, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
         return (torch.from_numpy(self.values[rows]),)
 
+    def arrays(self) -> Iterator[np.ndarray]:
+        yield self.values
+
+
+def _checked_categories(cells: Sequence[Any], row_name: RowName) -> list[str | None]:
+    """The name of each category, None where a cell is missing."""
+    categories: list[str | None] = []
+    for i, cell in enumerate(cells):
+        if is_missing(cell):
+            categories.append(None)
+        elif isinstance(cell, str | bool | np.bool | numbers.Real):
+            categories.append(_category_name(cell))
+        else:
+            raise TypeError(
+                f"{row_name(i)}: {cell!r:.40}: expected a str, a number, a bool or None"
+            )
+    return categories
+
+
+def _category_name(cell: Any) -> str:
+    # A column of integers is read as floats where a cell is missing.
+    if isinstance(cell, float | np.floating) and float(cell).is_integer():
+        return str(int(cell))
+    return str(cell)
+
 
 def _checked_numbers(cells: Sequence[Any], row_name: RowName) -> np.ndarray:
     """(rows,) float64, NaN where a cell is missing."""
-    numbers = np.full(len(cells), np.nan)
+    values = np.full(len(cells), np.nan)
     for i, cell in enumerate(cells):
         if is_missing(cell):
             continue
         message = f"{row_name(i)}: {cell!r:.40}: expected a finite number or None"
         try:
-            numbers[i] = float(cell)
+            values[i] = float(cell)
         except (TypeError, ValueError, OverflowError):
             raise ValueError(message) from None
-        if not np.isfinite(numbers[i]):
+        if not np.isfinite(values[i]):
             raise ValueError(message)
-    return numbers
+    return values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -64,6 +64,10 @@ class EncodedTexts:
     def batch(self, rows: np.ndarray, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
         own = self.rows.take(rows)
         return torch.from_numpy(own.token_ids), torch.from_numpy(own.cu_seqlens)
+
+    def arrays(self) -> Iterator[np.ndarray]:
+        yield self.rows.token_ids
+        yield self.rows.cu_seqlens
 
 
 def _checked_texts(cells: Sequence[Any], row_name: RowName) -> list[str | None]:
