@@ -68,7 +68,7 @@ def accuracy(
     from hyperagg.data import load_dataset
     from research.studies.accuracy import accuracy_table, write_accuracy
 
-    names = split_names("--baselines", baselines)
+    names = split_names("--baselines", baselines) if baselines else []
     for name in names:
         if name not in comparison.BASELINES:
             expected = ", ".join(comparison.BASELINES)
