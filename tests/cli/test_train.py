@@ -185,17 +185,17 @@ loop.SECONDS_BETWEEN_CHECKPOINTS = 0.0
 # A run that is killed with its third checkpoint half written.
 KILLED_WRITING = """
 import os, signal
-from hyperagg._common import checkpoint
+from hyperagg._common import tensors
 from hyperagg.classifier.training import loop
 
-save, calls = checkpoint.save_file, []
-def save_half(tensors, path, metadata):
-    save(tensors, path, metadata)
+save, calls = tensors.save_file, []
+def save_half(arrays, path, metadata):
+    save(arrays, path, metadata)
     calls.append(path)
     if len(calls) == 3:
         os.truncate(path, path.stat().st_size // 2)
         os.kill(os.getpid(), signal.SIGKILL)
-checkpoint.save_file = save_half
+tensors.save_file = save_half
 loop.SECONDS_BETWEEN_CHECKPOINTS = 0.0
 """
 # A run that is killed in its third epoch, when nothing was kept so far.

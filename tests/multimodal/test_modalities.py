@@ -62,3 +62,10 @@ def test_a_block_is_bidirectional_and_ignores_padding():
 def test_a_patch_may_not_be_larger_than_the_image():
     with pytest.raises(ValueError, match="patch_size=14: expected at most 5 for images of 5 × 9"):
         ImagePatches(D, (5, 9))
+
+
+def test_mel_filters_are_on_the_cpu_whatever_the_default_device_is():
+    with torch.device("meta"):
+        filters = mel_filters(40, 256, 8000)
+    assert filters.device.type == "cpu"
+    assert torch.equal(filters, mel_filters(40, 256, 8000))

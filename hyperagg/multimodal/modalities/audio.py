@@ -218,8 +218,9 @@ def mel_filters(
         (fft_size / 2 + 1, num_mels).
     """
     top = 2595 * math.log10(1 + sample_rate / 2 / 700)
-    edges = 700 * (10 ** (torch.linspace(0, top, num_mels + 2) / 2595) - 1)
-    f = torch.arange(fft_size // 2 + 1)[:, None] * (sample_rate / fft_size)
+    # On the CPU whatever the default device is: an empty network on the meta device has them too.
+    edges = 700 * (10 ** (torch.linspace(0, top, num_mels + 2, device="cpu") / 2595) - 1)
+    f = torch.arange(fft_size // 2 + 1, device="cpu")[:, None] * (sample_rate / fft_size)
     # A triangle narrower than the distance of two frequencies would contain neither of them.
     width = edges.diff().clamp(min=sample_rate / fft_size)
     up = (f - edges[1:-1]) / width[:-1] + 1
