@@ -61,6 +61,8 @@ def test_commands(folder, monkeypatch):
         raise KeyboardInterrupt
 
     # Training that takes minutes stops at once; other tests run the same functions on less data.
+    # Each name is replaced where the command imports it from: another test may have imported the
+    # package before, and then holds the function itself.
     monkeypatch.setattr("hyperagg.classifier.compare.compare", stop)
     monkeypatch.setattr("research.studies.reuters.reuters", stop)
     monkeypatch.setattr("research.studies.deletion.deletion", stop)
@@ -69,7 +71,7 @@ def test_commands(folder, monkeypatch):
     monkeypatch.setattr("research.studies.capacity.retrieval", stop)
     monkeypatch.setattr("research.studies.multimodal.run.run_part", stop)
     monkeypatch.setattr("research.studies.diffusion.compare_denoisers", stop)
-    monkeypatch.setattr("hyperagg.diffusion.trainer.train_denoiser", stop)
+    monkeypatch.setattr("hyperagg.diffusion.train_denoiser", stop)
     monkeypatch.setattr("hyperagg.classifier.tuning.search.tune", stop)
     monkeypatch.setattr("research.benchmarks.ops.bench_ops", stop)
     monkeypatch.setattr("research.benchmarks.language.bench_language", stop)
