@@ -25,6 +25,7 @@ class ColumnSpec:
             several labels, "labels".
         labeled: whether to read labels.
         label_separator: the separator of the labels in a cell; None if a cell holds one label.
+        keep: further columns to read.
     """
 
     name: str
@@ -32,6 +33,7 @@ class ColumnSpec:
     label: str | None = None
     labeled: bool = True
     label_separator: str | None = None
+    keep: tuple[str, ...] = ()
 
     def error(self, message: str) -> DataError:
         """Return an error about this file."""

@@ -17,26 +17,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hyperagg.data.dataset import Split
-from hyperagg.data.directories import cache_directory, data_directory, is_complete
 from hyperagg.data.readers import formats
 from hyperagg.data.readers.columns import Columns, ColumnSpec, is_blank, pluralize
 from hyperagg.data.readers.errors import DataError, quote
 from hyperagg.data.readers.formats import LABEL_PREFIX
-
-FORMATS = ("csv", "tsv", "jsonl", "parquet", "fasttext", "lines")
-
-EXTENSIONS = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".txt": "fasttext",
-    ".ft": "fasttext",
-}
+from hyperagg.data.readers.sources import EXTENSIONS, FORMATS, dataset_hint, display_name
 
 PARQUET_MAGIC = b"PAR1"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -185,16 +170,6 @@ def open_bytes(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise DataError(f"{display_name(path)}: cannot be read ({reason})") from error
 
 
-def dataset_hint(name: str) -> str:
-    """Return where the files of a data set are whose name was given as a file name."""
-    for root in (data_directory(), cache_directory()):
-        if root is not None and Path(name).name == name and is_complete(root / name):
-            return (
-                f"; the data set of that name is {root / name / 'train.parquet'} and test.parquet"
-            )
-    return ""
-
-
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """Return the content of a file or, for "-", of standard input."""
     with open_bytes(path) as file:
@@ -234,11 +209,6 @@ def read_chunks(path: str | os.PathLike[str], size: int = 1 << 20) -> Iterator[s
             if not chunk:
                 return
             offset += len(chunk)
-
-
-def display_name(path: str | os.PathLike[str]) -> str:
-    """Return the name of a file in messages; "-" is standard input."""
-    return "standard input" if str(path) == "-" else str(path)
 
 
 def decode(content: bytes, spec: ColumnSpec) -> str:

@@ -1,0 +1,302 @@
+"""Rows as a stream: every row of a file becomes one row of a batch, whatever is in it."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hyperagg.data.readers.errors import DataError
+from hyperagg.data.readers.sources import expand_sources
+from hyperagg.data.readers.stream import stream_rows
+
+COMPRESS = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda content: pa.compress(content, codec="zstd", asbytes=True),
+}
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def parquet(row_group_size: int | None = None, **columns: Any) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink, row_group_size=row_group_size)
+    return sink.getvalue()
+
+
+def read(path: object, **options: Any) -> tuple[list[str], dict[int, str]]:
+    """The texts of all rows, and what is wrong with which of them."""
+    texts: list[str] = []
+    notes: dict[int, str] = {}
+    for batch in stream_rows(path, **options):  # type: ignore[arg-type]
+        assert list(batch.rows) == list(range(len(texts), len(texts) + len(batch)))
+        assert batch.end_row == len(texts) + len(batch)
+        texts += batch.texts
+        notes |= {row: f"{note.place}: {note.problem}" for row, note in batch.notes.items()}
+    return texts, notes
+
+
+def refusal(path: object, **options: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        read(path, **options)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+# name, content, texts, what is wrong with which row
+ROWS: list[tuple[str, str | bytes, list[str], dict[int, str]]] = [
+    # A quote in a TSV is a character: it does not swallow rows.
+    ("stray.tsv", 'text\tlabel\n"a\tx\nb\ty\n5" c\tz\n', ['"a', "b", '5" c'], {}),
+    ("blank.txt", "a\n\nb\n", ["a", "", "b"], {1: "line 2: empty text"}),
+    ("blank.csv", "\ntext\na\n\nb\n", ["a", "", "b"], {1: "line 4: blank line"}),
+    ("blank.tsv", "id\ttext\n1\ta\n\n2\tb\n", ["a", "", "b"], {1: "line 3: blank line"}),
+    ("blank.ft", "__label__x a\n\n__label__y b\n", ["a", "", "b"], {1: "line 2: blank line"}),
+    ("blank.jsonl", '{"text": "a"}\n\n{"text": "b"}', ["a", "", "b"], {1: "line 2: blank line"}),
+    ("end.txt", "a\n\n\n", ["a", "", ""], {1: "line 2: empty text", 2: "line 3: empty text"}),
+    ("no-end.txt", "a\nb", ["a", "b"], {}),
+    ("empty.txt", "", [], {}),
+    ("header.csv", "text,label\n", [], {}),
+    ("null.jsonl", '{"text": null}\n{"text": "b"}', ["", "b"], {0: "line 1: empty text"}),
+    ("null.parquet", parquet(text=["a", None, "b"]), ["a", "", "b"], {1: "row 2: empty text"}),
+    ("dos.txt", "a\r\nb\r\n\x1a", ["a", "b"], {}),
+    ("dos.csv", "text,label\r\na,x\r\n\x1a", ["a"], {}),
+    ("sub.txt", "a\x1ab\nc\n", ["a\x1ab", "c"], {}),
+    ("nul.txt", "a\0b\nc\n", ["a\0b", "c"], {0: "line 1: NUL character"}),
+    ("nul.csv", "text,label\na\0b,x\n", ["a\0b"], {0: "line 2: NUL character"}),
+    ("latin.txt", b"caf\xe9\nb\n", ["caf\ufffd", "b"], {0: "line 1: invalid UTF-8"}),
+    ("latin.csv", b"text,label\ncaf\xe9,x\n", ["caf\ufffd"], {0: "line 2: invalid UTF-8"}),
+    ("cut.txt", "caf\u20ac".encode()[:-1], ["caf\ufffd"], {0: "line 1: invalid UTF-8"}),
+    ("latin.jsonl", b'{"text": "\xe9"}', ["\ufffd"], {0: "line 1: invalid UTF-8"}),
+    ("half.jsonl", '{"text": "\\ud800a"}', ["\ufffda"], {0: "line 1: unpaired surrogate"}),
+    ("half.txt", "\ud800".encode("utf-16", "surrogatepass"), ["\ufffd"],
+     {0: "line 1: unpaired surrogate"}),
+    ("ragged.csv", "text,id\na,1\noops\nb,2,3\nc,4\n", ["a", "", "", "c"],
+     {1: "line 3: 1 field instead of 2", 2: "line 4: 3 fields instead of 2"}),
+    ("quote.csv", 'text,id\n"a"b,1\nc,2\n', ["", "c"], {0: "line 2: malformed quotes"}),
+    ("lines.csv", 'text,id\n"a\nb",1\noops\n', ["a\nb", ""], {1: "line 4: 1 field instead of 2"}),
+    ("cr.csv", "text,id\na\rb,1\nc,2\n", ["a\rb", "c"], {}),
+    ("mac.txt", "a\rb\rc", ["a", "b", "c"], {}),
+    ("mac.csv", 'text,id\ra,1\r"b",2\r', ["a", "b"], {}),
+    ("bom.txt", b"\xef\xbb\xbfa\nb\n", ["a", "b"], {}),
+    ("utf16.csv", "text,id\na,1\n\u00e9\u4e2d,2\n".encode("utf-16"), ["a", "\u00e9\u4e2d"], {}),
+    ("utf16-be.txt", "\ufeffa\nb".encode("utf-16-be"), ["a", "b"], {}),
+    ("utf32.txt", "a\nb".encode("utf-32"), ["a", "b"], {}),
+    ("array.json", ' [{"text": "a"},\n {"text": null}, 7,\n {"text": "b"}]\n', ["a", "", "", "b"],
+     {1: "line 2: empty text", 2: "line 2: a number instead of a JSON object"}),
+    ("empty.json", "[ ]", [], {}),
+    ("bad.jsonl", '{"text": "a"}\n{"text": \n[1]\n{"id": 1}\n{"text": 7}', ["a", "", "", "", ""],
+     {1: "line 2: not JSON", 2: "line 3: a list instead of a JSON object",
+      3: "line 4: no field 'text'", 4: "line 5: 'text' is a number, not a string"}),
+    ("deep.jsonl", '{"text": "a"}\n' + "[" * 100_000, ["a", ""], {1: "line 2: not JSON"}),
+    ("binary.parquet", parquet(text=[b"caf\xc3\xa9", b"\xe9"]), ["caf\u00e9", "\ufffd"],
+     {1: "row 2: invalid UTF-8"}),
+    ("dictionary.parquet", parquet(text=pa.array(["a", "b", "a"]).dictionary_encode()),
+     ["a", "b", "a"], {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "texts", "notes"), ROWS, ids=[name for name, *_ in ROWS]
+)
+def test_every_row_is_one_row(
+    tmp_path: Path, name: str, content: str | bytes, texts: list[str], notes: dict[int, str]
+) -> None:
+    path = write(tmp_path, name, content)
+    assert read(path) == (texts, notes)
+    assert read(path, batch_rows=1) == (texts, notes)
+    for start in range(len(texts) + 1):
+        batches = list(stream_rows(path, start_row=start, batch_rows=2))
+        assert [text for batch in batches for text in batch.texts] == texts[start:]
+        assert [row for batch in batches for row in batch.rows] == list(range(start, len(texts)))
+    skipped = list(stream_rows(path, on_error="skip"))
+    good = [row for row in range(len(texts)) if row not in notes]
+    assert [row for batch in skipped for row in batch.rows] == good
+    assert [text for batch in skipped for text in batch.texts] == [texts[row] for row in good]
+    if notes:
+        assert notes[min(notes)] in refusal(path, on_error="stop")
+    else:
+        assert read(path, on_error="stop") == (texts, {})
+
+
+# name, content, options, parts of the message
+REFUSED: list[tuple[str, str | bytes, dict[str, Any], list[str]]] = [
+    ("semicolons.csv", "text;label\na;x\n", {}, ["';'", "--delimiter"]),
+    ("pipes.csv", "id|body\n1|a\n", {"text": "body"}, ["'|'", "--delimiter"]),
+    ("tabs.csv", "id\ttext\n1\ta\n", {}, [r"'\t'", "--delimiter"]),
+    ("quoted.tsv", '"text"\t"id"\n"a"\t1\n', {}, ["--quoting"]),
+    ("span.tsv", 'text\tid\na\t1\n"b\nc"\t2\n', {"quoting": True}, ["line 3", "spans lines"]),
+    ("open.csv", 'text\na\n"b\nc\n', {}, ["line 3", "close its quotes"]),
+    ("swallow.csv", 'text,id\n"a,1\nb,2\n5" c,3\n', {}, ["line 2", "close its quotes"]),
+    ("column.csv", "body,id\na,1\n", {}, ["'text'", "'body', 'id'"]),
+    ("column.jsonl", '{"body": "a"}\n', {}, ["'text'", "'body'"]),
+    ("keep.csv", "text,id\na,1\n", {"keep": ["idd"]}, ["did you mean 'id'"]),
+    ("keep.txt", "a\n", {"keep": ["id"]}, ["'id'"]),
+    ("array.json", '[{"text": "a"},\n{"text" "b"}]', {}, ["line 2", "object 2"]),
+    ("open.json", '[{"text": "a"},\n', {}, ["line 2", "ends before"]),
+    ("more.json", '[{"text": "a"}]\n{"text": "b"}', {}, ["line 2", "after the end"]),
+    ("utf16.txt", "some text\n".encode("utf-16-le"), {}, ["UTF-16"]),
+    ("sheet.csv", b"PK\x03\x04rest", {}, ["Excel"]),
+    ("plain.csv.gz", "text\na\n", {}, ["does not begin like a gzip file"]),
+    ("cut.csv.gz", gzip.compress(b"text\na\n")[:-4], {}, ["cannot be read to its end"]),
+    ("cut.parquet", parquet(text=["a"])[:-9], {}, ["damaged"]),
+    ("numbers.parquet", parquet(text=[1]), {}, ["'text'", "int64"]),
+    ("two.csv", "a,b\n", {"header": False}, ["without a header", "1 to 2"]),
+    ("a.jsonl", "{}", {"delimiter": ","}, ["read as jsonl"]),
+    ("a.dat", "text\n", {}, ["'.dat'"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "parts"), REFUSED, ids=[name for name, *_ in REFUSED]
+)
+def test_refusals_name_the_place_and_the_remedy(
+    tmp_path: Path,
+    name: str,
+    content: str | bytes,
+    options: dict[str, Any],
+    parts: list[str],
+) -> None:
+    message = refusal(write(tmp_path, name, content), **options)
+    for part in [name, *parts]:
+        assert part in message
+
+
+def test_arguments_are_checked_at_the_call(tmp_path: Path) -> None:
+    options: list[tuple[dict[str, Any], str]] = [
+        ({"delimiter": "::"}, "delimiter='::': expected one character"),
+        ({"on_error": "ignore"}, "on_error='ignore': expected one of empty, stop, skip"),
+        ({"format": "xml"}, "format='xml': expected one of csv"),
+        ({"batch_rows": 0}, "batch_rows=0: expected at least 1"),
+        ({"start_row": -1}, "start_row=-1: expected at least 0"),
+    ]
+    for given_, message in options:
+        with pytest.raises(DataError, match=message):
+            stream_rows(tmp_path / "absent.csv", **given_)
+
+
+def test_columns_are_kept_as_they_are(tmp_path: Path) -> None:
+    nested = [{"text": "a", "tags": [1, 2]}, None]
+    cases: list[tuple[str, str | bytes, dict[str, Any], dict[str, list[Any]]]] = [
+        ("a.csv", "text,id\na,07\nb,\n", {}, {"id": ["07", ""]}),
+        ("a.tsv", "text\tid\na\t07\n\n", {}, {"id": ["07", None]}),
+        ("a.jsonl", '{"text": "a", "id": {"x": 7}}\n{"text": "b"}', {}, {"id": [{"x": 7}, None]}),
+        ("b.jsonl", '{"text": "a", "id": {"x": 7}}\n{"text": "b"}', {}, {"id.x": [7, None]}),
+        ("dots.jsonl", '{"text": "a", "id.x": 1, "id": {"x": 7}}', {}, {"id.x": [1]}),
+        ("a.parquet", parquet(m=nested, id=[7, 8]), {"text": "m.text"},
+         {"id": [7, 8], "m.tags": [[1, 2], None]}),
+        ("a.ft", "__label__x __label__y a\nb\n", {}, {"label": [["x", "y"], []]}),
+        ("none.csv", "a;7\nb;8\n", {"header": False, "delimiter": ";", "text": "1"},
+         {"2": ["7", "8"]}),
+    ]  # fmt: skip
+    for name, content, options, kept in cases:
+        path = write(tmp_path, name, content)
+        [batch] = stream_rows(path, keep=list(kept), **options)
+        assert batch.kept == kept, name
+        assert batch.texts[0] == "a", name
+
+
+def test_one_column_needs_no_header(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", 'a\n"b, c"\n')
+    assert read(path, header=False)[0] == ["a", "b, c"]
+
+
+def test_a_batch_ends_at_its_number_of_characters(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.txt", "abc\n" * 10)
+    sizes = [len(batch) for batch in stream_rows(path, max_batch_bytes=7)]
+    assert sizes == [3, 3, 3, 1]
+
+
+def test_row_groups_before_the_start_are_not_read(tmp_path: Path) -> None:
+    content = bytearray(parquet(row_group_size=2, text=["a", "b", "c", "d", "e"]))
+    content[4:24] = b"\xff" * 20  # damage in the first row group
+    path = write(tmp_path, "a.parquet", bytes(content))
+    assert "damaged" in refusal(path)
+    [batch] = stream_rows(path, start_row=3)
+    assert (batch.texts, list(batch.rows)) == (["d", "e"], [3, 4])
+
+
+@pytest.mark.parametrize("extension", COMPRESS)
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a"])
+def test_compressed_files(
+    tmp_path: Path, name: str, extension: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"text {i}" for i in range(20_000)]
+    content = parquet(text=texts) if name == "a.parquet" else "\n".join(["text", *texts]).encode()
+    data = COMPRESS[extension](content)
+    assert read(write(tmp_path, name + extension, data)) == (texts, {})
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+    assert read("-") == (texts, {})
+
+
+def test_a_row_that_has_arrived_through_a_pipe_is_yielded(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = {
+        None: (["a\n", "b\nc", "\n\n"], [["a"], ["b"], ["c", ""]]),
+        "csv": (["text,id\n", "a,1\n", '"b\n', 'c",2\n'], [["a"], ["b\nc"]]),
+        "tsv": (["id\ttext\n1\ta\n", "2\tb\r\n"], [["a"], ["b"]]),
+        "jsonl": (['{"text": "a"}\n', '{"text": "b"}\n'], [["a"], ["b"]]),
+        "fasttext": (["__label__x a\n", "b\n"], [["a"], ["b"]]),
+    }
+    for format, (parts, expected) in cases.items():
+        reading, writing = os.pipe()
+        with open(reading, "rb") as buffer, open(writing, "wb", buffering=0) as pipe:  # noqa: PTH123
+            monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=buffer))
+            batches = stream_rows("-", format=format)
+            remaining = list(expected)
+            for i, part in enumerate(parts):
+                pipe.write(part.encode())
+                whole = "".join(parts[: i + 1])
+                if i < len(parts) - 1 and (whole in ("text,id\n",) or whole.endswith('"b\n')):
+                    continue  # no row is complete
+                if part == parts[-1]:
+                    pipe.close()
+                batch = next(batches)
+                assert batch.texts == remaining.pop(0)
+            assert not remaining
+            assert not list(batches)
+
+
+def test_folders_and_globs(tmp_path: Path) -> None:
+    for name in ("b.csv", "a.jsonl.gz", "sub/c.txt", ".hidden.csv", "_SUCCESS", "notes.md"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (tmp_path / "[odd].csv").touch()
+
+    def names(*sources: str, **options: str) -> list[str]:
+        found = expand_sources([str(tmp_path / one) for one in sources], **options)
+        return [str(Path(one).relative_to(tmp_path)) for one in found]
+
+    assert names("") == ["[odd].csv", "a.jsonl.gz", "b.csv", "sub/c.txt"]
+    assert names("", format="csv") == ["[odd].csv", "a.jsonl.gz", "b.csv", "notes.md", "sub/c.txt"]
+    assert names("b.csv", "*.csv") == ["b.csv", "[odd].csv"]
+    assert names("**/*.txt") == ["sub/c.txt"]
+    assert names("[odd].csv") == ["[odd].csv"]
+    assert expand_sources(["-"]) == ["-"]
+    (tmp_path / "empty").mkdir()
+    for source, part in (
+        ("absent.csv", "does not exist"),
+        ("*.tsv", "matches no file"),
+        ("empty", "no file with a known extension"),
+    ):
+        with pytest.raises(DataError, match=part):
+            expand_sources([str(tmp_path / source)])
+    for sources in ([], ["-", str(tmp_path / "b.csv")]):
+        with pytest.raises(DataError, match="expected"):
+            expand_sources(sources)
