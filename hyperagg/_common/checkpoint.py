@@ -46,7 +46,7 @@ def write_checkpoint(
         OSError: the file cannot be written.
     """
     with atomic_write(path) as draft:
-        write_tensors(draft, arrays, {"record": json.dumps(record)}, path)
+        write_tensors(draft, arrays, {"record": json.dumps(record)})
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

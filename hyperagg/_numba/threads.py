@@ -15,23 +15,42 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from threading import Semaphore
 from typing import Any
 
 import numpy as np
 
-__all__ = ["even_borders", "max_threads", "parts", "run"]
+__all__ = ["even_borders", "limit_threads", "max_threads", "parts", "run"]
 
 # In multiply-adds; with less work per thread, starting one costs more than it saves.
 _MIN_WORK_PER_THREAD = 200_000
 _compiled: set[tuple[Any, ...]] = set()
+_limit = threading.local()
+
+
+@contextmanager
+def limit_threads(number: int | None) -> Iterator[None]:
+    """Set the number of threads for the calls that this thread makes in the block.
+
+    None leaves it at the default.
+    """
+    before = getattr(_limit, "number", None)
+    _limit.number = before if number is None else number
+    try:
+        yield
+    finally:
+        _limit.number = before
 
 
 def max_threads() -> int:
-    """The number of threads that PyTorch uses, or that it would use by default."""
+    """The number of threads of `limit_threads`, or else that PyTorch uses or would use."""
+    if number := getattr(_limit, "number", None):
+        return int(number)
     if ask := _torch_num_threads():
         return ask()
     requested = os.environ.get("OMP_NUM_THREADS", "")

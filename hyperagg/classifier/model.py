@@ -91,8 +91,8 @@ class ClassifierModel:
     @property
     def kernel_arguments(self) -> scoring.ModelArrays:
         """The parameters in the form that the kernels take."""
-        harmonic = self.pooling == "harmonic"
-        return scoring.ModelArrays(self.embedding, self.positions, self.weight, self.bias, harmonic)
+        arrays = {name: _for_kernels(array) for name, array in self.arrays.items()}
+        return scoring.ModelArrays(**arrays, harmonic=self.pooling == "harmonic")
 
     def logits(self, rows: Ragged) -> np.ndarray:
         """Return the logits (B, C) float32 of rows of token ids.
@@ -123,6 +123,16 @@ class ClassifierModel:
         """Divide weight and bias, and with them all logits, by a number."""
         self.weight /= np.float32(divisor)
         self.bias /= np.float32(divisor)
+
+
+def _for_kernels(array: np.ndarray) -> np.ndarray:
+    """Return an array of the type that the kernels are compiled for.
+
+    A mapped array is marked as read-only, which is another type for Numba. Its base is not.
+    """
+    if array.flags.writeable or array.base is None:
+        return array
+    return array.base.reshape(array.shape)
 
 
 def _check_rows(rows: Ragged, vocab_size: int) -> None:

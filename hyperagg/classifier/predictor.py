@@ -6,13 +6,16 @@ process which only predicts starts quickly.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hyperagg._common.label_decoder import Label, LabelDecoder
+from hyperagg._common.validation import check_bool, check_integer
+from hyperagg._numba.threads import limit_threads
 from hyperagg.classifier import serialization
 from hyperagg.classifier.kernels import scoring
 from hyperagg.classifier.model import ClassifierModel
@@ -23,14 +26,27 @@ from hyperagg.text import Ragged, Tokenizer, WordTokenizer, scan
 __all__ = ["Predictor", "encode", "load_predictor"]
 
 
+class _Source(NamedTuple):
+    """What a predictor is pickled as: where its model is, and what the model was."""
+
+    folder: str
+    revision: str | None
+    mmap: bool
+    fingerprint: str
+
+
 class Predictor:
     """Predicts the labels of texts; any number of threads may use it at the same time.
+
+    One that `load_predictor` returned is pickled as the path of its model.
 
     Args:
         model: the parameters.
         tokenizer: converts texts to rows of token ids.
         decoder: converts logits to labels.
         max_tokens: the number of tokens of a text that are read (default: all of them).
+        threads: the number of threads that a call may use (default: all, and one in a process other
+            than the one that made the predictor, since such processes are workers among others).
 
     Numerics: float32, sums over tokens in float64. Cost: O(n D + C D) per text of n tokens.
     """
@@ -41,9 +57,22 @@ class Predictor:
         tokenizer: Tokenizer,
         decoder: LabelDecoder,
         max_tokens: int | None = None,
+        *,
+        threads: int | None = None,
     ) -> None:
         self.model, self.tokenizer, self.decoder = model, tokenizer, decoder
         self.max_tokens = max_tokens
+        self.threads = None if threads is None else check_integer("threads", threads, 1)
+        self._process: int | None = os.getpid()
+        self._source: _Source | None = None
+
+    def __reduce_ex__(self, protocol: Any) -> str | tuple[Any, ...]:
+        if self._source is None:
+            return super().__reduce_ex__(protocol)
+        return _load_again, (self._source, self.threads)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_process": None}
 
     @property
     def classes_(self) -> list[Label]:
@@ -79,7 +108,9 @@ class Predictor:
             data = scan.text_to_bytes(texts[0])
             parameters = self.model.kernel_arguments
             return scoring.logits_of_text(parameters, data, tokenizer.table, tokenizer.has_ngrams)
-        return self.model.logits(encode(tokenizer, texts, self.max_tokens))
+        in_worker = self._process != os.getpid()
+        with limit_threads(1 if self.threads is None and in_worker else self.threads):
+            return self.model.logits(encode(tokenizer, texts, self.max_tokens))
 
     def stream(self) -> StreamingDocument:
         """Return an empty document; see `TextClassifier.stream`."""
@@ -100,19 +131,64 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int | None) -
 
 
 def load_predictor(
-    folder: str | Path, *, revision: str | None = None, token: str | bool | None = None
+    folder: str | Path,
+    *,
+    mmap: bool = False,
+    threads: int | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
 ) -> Predictor:
     """Load the part of a saved classifier that predicts.
+
+    The predictor is pickled as the path of the folder, or as the repository id, with a fingerprint
+    of the model: it costs a worker process nothing to be sent one, and a worker that finds another
+    model at the path raises an error.
 
     Args:
         folder: a folder that `TextClassifier.save_pretrained` wrote, or a repository id
             "owner/name" of the Hugging Face Hub.
+        mmap: whether to map the parameters read-only, so that all processes of a machine that do so
+            hold one copy of them. Saving a model to the folder replaces the file, so a predictor
+            keeps the one that it has mapped; overwriting the file in place is not supported.
+        threads: the number of threads that a call may use (default: all, and one after a fork or
+            unpickling).
         revision: the branch, tag or commit of the repository.
-        token: the access token for a private repository.
+        token: the access token for a private repository. It is not pickled.
 
     Raises:
-        ValueError: as `TextClassifier.from_pretrained`.
+        ValueError: as `TextClassifier.from_pretrained`, or the embedding is quantized and `mmap` is
+            set: 8-bit embeddings are unpacked into memory.
+
+    Cost: one pass over all parameters, which are checked to be finite; with `mmap` they are read
+    from the disk only if the page cache does not hold them.
+
+    Example:
+        >>> from hyperagg import TextClassifier
+        >>> clf = TextClassifier().fit(["good film", "bad film"] * 20, ["yes", "no"] * 20)
+        >>> clf.save_pretrained("model")
+        >>> load_predictor("model", mmap=True).predict("a good one")
+        'yes'
     """
+    check_bool("mmap", mmap)
     saved = serialization.read(folder, revision=revision, token=token)
-    model, _ = saved.model()
-    return Predictor(model, saved.tokenizer, saved.decoder, saved.config.max_tokens)
+    model, _ = saved.model(mmap)
+    predictor = Predictor(
+        model, saved.tokenizer, saved.decoder, saved.config.max_tokens, threads=threads
+    )
+    # A folder's path must not depend on the working directory of the process that unpickles it.
+    where = str(Path(folder).absolute()) if Path(folder).is_dir() else str(folder)
+    predictor._source = _Source(where, revision, mmap, saved.fingerprint(model))
+    return predictor
+
+
+def _load_again(source: _Source, threads: int | None) -> Predictor:
+    predictor = load_predictor(
+        source.folder, mmap=source.mmap, threads=threads, revision=source.revision
+    )
+    if predictor._source != source:
+        raise ValueError(
+            f"{source.folder}: holds another model than when the predictor was pickled; load it "
+            "again with load_predictor"
+        )
+    predictor._process = None
+    return predictor

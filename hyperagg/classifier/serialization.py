@@ -9,6 +9,7 @@ and an error names the file, the reason and the remedy.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -23,7 +24,7 @@ from safetensors.numpy import load_file
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.hub import locate_model
 from hyperagg._common.label_decoder import Label, LabelDecoder
-from hyperagg._common.tensors import write_tensors
+from hyperagg._common.tensors import map_tensors, write_tensors
 from hyperagg._common.validation import check_bool, check_integer, check_real
 from hyperagg.classifier.config import ClassifierConfig
 from hyperagg.classifier.history import History
@@ -93,7 +94,7 @@ def write(
                 continue
             draft = drafts.enter_context(atomic_write(folder / name))
             # The metadata that other libraries expect before they read tensors for PyTorch.
-            write_tensors(draft, named, {"format": "pt"}, folder / name)
+            write_tensors(draft, named, {"format": "pt"})
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,11 @@ class SavedClassifier:
     history: History
     tokenizer: Tokenizer
 
-    def model(self) -> tuple[ClassifierModel, np.ndarray | None]:
-        """Read model.safetensors: the parameters, and the scales (V,) of a quantized embedding."""
+    def model(self, mmap: bool = False) -> tuple[ClassifierModel, np.ndarray | None]:
+        """Read model.safetensors: the parameters, and the scales (V,) of a quantized embedding.
+
+        With `mmap` the parameters are mapped read-only instead of copied into memory.
+        """
         d_model, num_classes = self.config.d_model, len(self.decoder.classes)
         shapes = {
             "embedding": (len(self.tokenizer), d_model),
@@ -117,8 +121,25 @@ class SavedClassifier:
             "bias": (num_classes,),
         }
         with raise_as_corrupt(self.path, "model.safetensors"):
-            arrays, scales = _read_arrays(self.path / "model.safetensors", shapes)
+            arrays, scales = _read_arrays(self.path / "model.safetensors", shapes, mmap)
+        if mmap and arrays["embedding"].flags.writeable:  # a conversion of what is mapped
+            raise ValueError(
+                f"mmap=True: the embedding of {self.path} is quantized or not float32, so it is "
+                "converted in memory; pass mmap=False"
+            )
         return ClassifierModel(**arrays, pooling=self.config.pooling), scales
+
+    def fingerprint(self, model: ClassifierModel) -> str:
+        """Return a digest that differs between any two trainings, in any copy of the folder.
+
+        It covers config.json, all parameters but the embedding, and the size of the latter, so that
+        it takes no longer than reading the vocabulary.
+        """
+        digest = hashlib.blake2b((self.path / "config.json").read_bytes(), digest_size=16)
+        for array in (model.positions, model.weight, model.bias):
+            digest.update(array.tobytes())
+        digest.update(str(model.embedding.shape).encode())
+        return digest.hexdigest()
 
     def training_state(self, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
         """Read the arrays of training.safetensors, of these lengths; {} if it does not exist."""
@@ -260,9 +281,9 @@ def _check_classes(classes: object) -> list[Label]:
 
 
 def _read_arrays(
-    file: Path, shapes: Mapping[str, tuple[int, ...]]
+    file: Path, shapes: Mapping[str, tuple[int, ...]], mmap: bool
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    arrays = load_file(file)
+    arrays = map_tensors(file) if mmap else load_file(file)
     scales = None
     if INT8 in arrays and SCALES in arrays:
         integers, scales = arrays.pop(INT8), arrays.pop(SCALES)
@@ -287,8 +308,18 @@ def _as_float32(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndar
             f"tokenizer.json require {list(shape)} of floats"
         )
     with np.errstate(over="ignore"):
-        array = array.astype(np.float32, copy=False)
-    # Two passes without a temporary array; the minimum and the maximum of NaN are NaN.
-    if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+        array = np.require(array, np.float32, "A")  # a file of another program may be unaligned
+    if not _all_finite(array):
         raise ValueError(f"tensor {name} holds values that are not finite")
     return array
+
+
+def _all_finite(array: np.ndarray, block: int = 1 << 16) -> bool:
+    """Whether all values are finite; every block is read from memory once."""
+    values = array.reshape(-1)
+    for begin in range(0, len(values), block):
+        part = values[begin : begin + block]
+        # Without a temporary array; the minimum and the maximum of NaN are NaN.
+        if not (np.isfinite(part.min()) and np.isfinite(part.max())):
+            return False
+    return True

@@ -87,7 +87,7 @@ def write(
         for name, text in texts.items():
             drafts.enter_context(atomic_write(folder / name)).write_text(text, "utf-8")
         file = folder / "model.safetensors"
-        write_tensors(drafts.enter_context(atomic_write(file)), tensors, {"format": "pt"}, file)
+        write_tensors(drafts.enter_context(atomic_write(file)), tensors, {"format": "pt"})
 
 
 def read(path: Path) -> SavedModel:

@@ -6,11 +6,16 @@ import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_all_start_methods, get_context
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import hyperagg
+from hyperagg._numba.threads import max_threads
 from hyperagg.classifier.predictor import load_predictor
 
 TEXTS = ["up up high", "down low", "up high", "low down low", "UP, ΣΑΣ!", ""]
@@ -86,3 +91,157 @@ def test_any_number_of_threads():
     with ThreadPoolExecutor(8) as pool:
         got = list(pool.map(lambda text: clf.logits([text])[0], texts))
     np.testing.assert_array_equal(got, want)
+
+
+def saved(tmp_path, **config):
+    trained(**config).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "int8"])
+def test_a_mapped_model_predicts_the_same_bits(case, tmp_path):
+    clf = CASES[case]()
+    clf.save_pretrained(tmp_path)
+    predictor = load_predictor(tmp_path, mmap=True)
+    np.testing.assert_array_equal(predictor.logits(TEXTS), clf.logits(TEXTS))
+    assert [predictor.predict(text) for text in TEXTS] == clf.predict(TEXTS)
+    if predictor.max_tokens is None:
+        assert predictor.stream().append(TEXTS[0]).predict() == clf.predict(TEXTS[0])
+
+
+def test_mapped_parameters_are_read_only_and_need_no_kernels_of_their_own(tmp_path):
+    predictor = load_predictor(saved(tmp_path), mmap=True)
+    for array in predictor.model.arrays.values():
+        with pytest.raises(ValueError, match="read-only"):
+            array[:] = 0
+    types = [(a.flags.writeable, a.flags.aligned) for a in predictor.model.kernel_arguments[:4]]
+    assert types == [(True, True)] * 4
+
+
+def test_a_folder_of_the_library_can_be_mapped(tmp_path):
+    """Models that were saved before tensors were aligned to 64 bytes."""
+    folder = saved(tmp_path)
+    want = load_predictor(folder).logits(TEXTS)
+    save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors")
+    np.testing.assert_array_equal(load_predictor(folder, mmap=True).logits(TEXTS), want)
+    np.testing.assert_array_equal(load_predictor(folder).logits(TEXTS), want)
+
+
+def test_a_quantized_model_cannot_be_mapped(tmp_path):
+    trained().quantize().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"^mmap=True: the embedding of .* quantized"):
+        load_predictor(tmp_path, mmap=True)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_mapped_model_with_values_that_are_not_finite_is_refused(tmp_path, value):
+    folder = saved(tmp_path)
+    arrays = load_file(folder / "model.safetensors")
+    arrays["embedding"][-1, -1] = value
+    save_file(arrays, folder / "model.safetensors")
+    with pytest.raises(ValueError, match="embedding holds values that are not finite"):
+        load_predictor(folder, mmap=True)
+
+
+def test_saving_over_a_mapped_model_does_not_change_the_predictor(tmp_path):
+    folder = saved(tmp_path)
+    predictor = load_predictor(folder, mmap=True)
+    want = predictor.logits(TEXTS)
+    trained(pooling="mean").save_pretrained(folder)
+    np.testing.assert_array_equal(predictor.logits(TEXTS), want)
+    assert not np.array_equal(load_predictor(folder, mmap=True).logits(TEXTS), want)
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+def test_a_loaded_predictor_is_pickled_as_its_path(tmp_path, monkeypatch, mmap):
+    saved(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    predictor = load_predictor("model", mmap=mmap, threads=3)
+    content = pickle.dumps(predictor)
+    assert len(content) < 1000 + len(str(tmp_path))
+    monkeypatch.chdir("/")
+    again = pickle.loads(content)
+    assert again.threads == 3 and again.model.embedding.flags.writeable != mmap
+    np.testing.assert_array_equal(again.logits(TEXTS), predictor.logits(TEXTS))
+    assert pickle.dumps(again) == content
+
+
+def test_a_pickled_predictor_notices_that_its_model_was_replaced(tmp_path):
+    folder = saved(tmp_path)
+    content = pickle.dumps(load_predictor(folder))
+    load_predictor(folder)  # loading changes nothing
+    pickle.loads(content)
+    hyperagg.TextClassifier(d_model=8, epochs=3).fit(
+        TEXTS[:4] * 5, ["u", "d"] * 10, seed=1
+    ).save_pretrained(folder)
+    with pytest.raises(ValueError, match="holds another model than when the predictor was"):
+        pickle.loads(content)
+
+
+def threads_of(predictor):
+    """The number of threads that a call may use."""
+    seen = []
+
+    class Recorder(type(predictor.tokenizer)):
+        def encode(self, texts):
+            seen.append(max_threads())
+            return super().encode(texts)
+
+    predictor.tokenizer.__class__ = Recorder
+    predictor.logits(TEXTS)
+    return seen[0]
+
+
+def test_a_worker_uses_one_thread_unless_it_is_given_more(tmp_path):
+    folder = saved(tmp_path)
+    assert threads_of(load_predictor(folder)) == max_threads()
+    assert threads_of(load_predictor(folder, threads=5)) == 5
+    assert threads_of(pickle.loads(pickle.dumps(load_predictor(folder)))) == 1
+    assert threads_of(pickle.loads(pickle.dumps(load_predictor(folder, threads=5)))) == 5
+    forked = load_predictor(folder)
+    forked._process = -1  # as if this process were another
+    assert threads_of(forked) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # no thread holds a lock here
+@pytest.mark.parametrize("method", sorted({"fork", "spawn"} & set(get_all_start_methods())))
+def test_a_mapped_predictor_works_in_a_pool_of_processes(tmp_path, method):
+    predictor = load_predictor(saved(tmp_path), mmap=True)
+    want = predictor.predict_proba(TEXTS)
+    with get_context(method).Pool(1) as pool:
+        np.testing.assert_array_equal(pool.apply(predictor.predict_proba, [TEXTS]), want)
+
+
+def columns(texts):
+    pl = pytest.importorskip("polars")
+    yield np.array(texts)
+    yield np.array(texts, dtype=object)
+    yield pa.array(texts)
+    yield pa.chunked_array([texts[:2], texts[2:]])
+    yield pa.array(texts, pa.large_string())
+    yield pa.array(texts, pa.string_view())
+    yield pa.array(texts).dictionary_encode()
+    yield pd.Series(texts, index=range(5, 5 + len(texts)))
+    yield pd.Series(texts, dtype=object)
+    yield pl.Series(texts)
+
+
+def test_columns_of_all_libraries_are_texts():
+    predictor = trained().predictor
+    want = predictor.logits(TEXTS)
+    for column in columns(TEXTS):
+        np.testing.assert_array_equal(predictor.logits(column), want, err_msg=str(type(column)))
+
+
+def test_tables_are_refused():
+    pl = pytest.importorskip("polars")
+    data = {"text": TEXTS}
+    tables = (
+        pa.table(data),
+        pa.RecordBatch.from_pydict(data),
+        pd.DataFrame(data),
+        pl.DataFrame(data),
+    )
+    for table in tables:
+        with pytest.raises(TypeError, match="name the column"):
+            trained().predictor.predict(table)
