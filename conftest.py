@@ -37,9 +37,11 @@ SLOW = [
             "language",
             "multimodal/test_estimator.py",
             "multimodal/test_serialization.py",
+            "layers/test_compile.py",
             "ops/test_aggregate_tokens.py",
             "ops/test_gpu.py",
             "ops/test_registration.py",
+            "ops/test_transforms.py",
             "test_keras.py",
             "test_readme.py",
         )

@@ -310,12 +310,13 @@ def _shifted(
     if position_ids is None:
         return inputs[:, preceding - j : preceding - j + n]
     if state is None:
-        return inputs[:, preceding - j : preceding - j + n] * (position_ids >= j)[..., None]
+        shifted = inputs[:, preceding - j : preceding - j + n]
+        return shifted.masked_fill((position_ids < j)[..., None], 0)
     # Padding may lie between these tokens and those of the state.
     token = torch.arange(n, device=inputs.device)
-    exists = position_ids + state.sums.num_tokens[:, None] >= j
+    is_before = position_ids + state.sums.num_tokens[:, None] < j
     index = preceding - j + torch.where(position_ids >= j, token, position_ids)
-    return _take(inputs, index) * exists[..., None]
+    return _take(inputs, index).masked_fill(is_before[..., None], 0)
 
 
 def _take(inputs: Tensor, index: Int[Tensor, "B M"]) -> Tensor:

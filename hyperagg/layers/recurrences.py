@@ -87,16 +87,22 @@ class AbsolutePositions(nn.Module):
         Raises:
             ValueError: if a sequence is longer than `max_length`.
         """
-        longest = positions if isinstance(positions, int) else int(positions.max()) + 1
+        # Under torch.compile and torch.export a number is a symbol, and positions have no values:
+        # the lookup below checks them.
+        if not isinstance(positions, Tensor):
+            self._check_length(positions)
+            return ScanInputs(v, p=self.weight[:positions])
+        if positions.numel() and not torch.compiler.is_compiling():
+            self._check_length(int(positions.max()) + 1)
+        return ScanInputs(v * self.weight[positions])
+
+    def _check_length(self, longest: int) -> None:
         if longest > len(self.weight):
             raise ValueError(
                 f"sequence of {longest} tokens: expected at most {len(self.weight)}, the number of "
                 "position vectors of the form 'prefix_sum'; train with a larger max_length, or use "
                 "the form 'gated', 'decay' or 'complex_decay'"
             )
-        if isinstance(positions, int):
-            return ScanInputs(v, p=self.weight[:longest])
-        return ScanInputs(v * self.weight[positions])
 
 
 class ConstantDecay(nn.Module):

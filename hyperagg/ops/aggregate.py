@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal, overload
 
+import numba
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from hyperagg.ops._validation import NORM_EXPONENTS, Normalize, check_arguments,
 from hyperagg.ops.masks import Documents, Full, Mask, Prefix, Window
 from hyperagg.ops.registration import accumulator_dtype_of
 from hyperagg.ops.state import Padding, Rows, State, find_rows
+from hyperagg.ops.transforms import active_transform
 
 __all__ = ["Selection", "aggregate", "select_implementation"]
 
@@ -205,7 +207,8 @@ def select_implementation(
     """Return which implementation `aggregate` runs for these arguments, and why.
 
     "cpu" and "gpu" are the compiled kernels, "plain" is PyTorch code in O(n d) for everything that
-    they do not support, and "reference" is the definition, in O(n^2 d). "auto" selects the kernel
+    they do not support, such as forward-mode derivatives and the gradients of `torch.func`, and
+    "reference" is the definition, in O(n^2 d). "auto" selects the kernel
     of the device where it supports the mask and the type, otherwise "plain".
 
     Args:
@@ -233,6 +236,8 @@ def select_implementation(
         return Selection("plain", "fixed-point sums run in plain PyTorch")
     kernel = _KERNELS.get(x.device.type)
     obstacle = _find_obstacle(x, kernel, mask, decay, gate)
+    if not obstacle and (transform := active_transform()):
+        obstacle = f"the {kernel} kernels do not support {transform}"
     if impl in _DTYPES and impl != kernel:
         raise ValueError(f"impl={impl!r}: x is on {x.device}")
     if impl in _DTYPES and obstacle:
@@ -256,6 +261,8 @@ def _find_obstacle(
         return f"the {kernel} kernels do not support {x.dtype}"
     if kernel == "gpu" and find_spec("triton") is None:
         return "Triton is not installed: pip install 'hyperagg[gpu]'"
+    if kernel == "cpu" and numba.config.DISABLE_JIT:
+        return "the cpu kernels do not run with NUMBA_DISABLE_JIT"
     return None
 
 

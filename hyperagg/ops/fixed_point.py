@@ -8,6 +8,7 @@ from torch import Tensor
 from hyperagg.ops import plain
 from hyperagg.ops.masks import Mask
 from hyperagg.ops.state import Padding, State, find_rows
+from hyperagg.ops.transforms import active_transform
 
 __all__ = ["aggregate", "check_supported"]
 
@@ -27,7 +28,7 @@ def check_supported(
     if decay is not None or gate is not None:
         raise ValueError("accumulate='fixed_point': expected neither decay nor gate")
     differentiable = x.requires_grad or (p is not None and p.requires_grad)
-    if torch.is_grad_enabled() and differentiable:
+    if (torch.is_grad_enabled() and differentiable) or active_transform():
         raise ValueError(
             "accumulate='fixed_point': gradients are not supported; call it under torch.no_grad()"
         )

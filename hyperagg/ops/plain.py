@@ -13,7 +13,7 @@ from torch import Tensor
 from hyperagg.ops.masks import Causal, Documents, Full, Mask, Prefix, Window
 from hyperagg.ops.state import Padding, State, find_rows
 
-__all__ = ["aggregate", "aggregate_dense", "positions_in_rows"]
+__all__ = ["aggregate", "aggregate_dense", "aggregate_tokens", "positions_in_rows"]
 
 
 def aggregate(
@@ -128,6 +128,29 @@ def aggregate_dense(
     return y / w.sum(-1, keepdim=True).clamp(min=1) ** norm_exponent if norm_exponent else y
 
 
+def aggregate_tokens(
+    token_ids: Tensor,
+    embedding: Tensor,
+    starts: Tensor,
+    lengths: Tensor,
+    p: Tensor | None,
+    position_ids: Tensor | None,
+    weights: Tensor | None,
+    norm_exponent: float,
+) -> Tensor:
+    """Return the sums of `hyperagg.ops.reference.aggregate_tokens`."""
+    row = torch.repeat_interleave(lengths)
+    position = torch.arange(len(row)) - (lengths.cumsum(0) - lengths)[row]
+    token = starts[row] + position
+    terms = embedding[token_ids[token].long()]
+    if p is not None:
+        terms = terms * p[position if position_ids is None else position_ids[position]]
+    if weights is not None:
+        terms = terms * weights[token, None]
+    sums = terms.new_zeros(len(lengths), terms.shape[1]).index_add(0, row, terms)
+    return sums / lengths.clamp(min=1).to(sums.dtype)[:, None] ** norm_exponent
+
+
 def positions_in_rows(x: Tensor, lengths: Tensor, padding: Padding) -> tuple[Tensor, Tensor]:
     """Return the (B, N) position of each token in its row, and whether it is a token at all."""
     position = torch.arange(x.shape[1], device=x.device).expand(len(lengths), -1)
@@ -178,14 +201,14 @@ def _window(v: Tensor, a: Tensor | None, size: int) -> Tensor:
     A window covers at most the end of one block and the start of the next. No difference of sums
     is taken, so nothing cancels far from the start.
     """
-    batch, n, d = v.shape
+    n = v.shape[1]
     pad = (0, 0, 0, -n % size)
-    blocks = F.pad(v, pad).view(batch, -1, size, d)
+    blocks = F.pad(v, pad).unflatten(1, (-1, size))
     if a is None:
         prefix = blocks.cumsum(2)
         suffix = blocks.flip(2).cumsum(2).flip(2)
     else:
-        steps = F.pad(a.expand_as(v), pad, value=1).view(-1, size, d)
+        steps = F.pad(a.expand_as(v), pad, value=1).unflatten(1, (-1, size)).flatten(0, 1)
         prefix = scan(steps, blocks.flatten(0, 1)).view_as(blocks)
         # By the end of its block, a term at t is multiplied by all factors after t.
         after = F.pad(steps[:, 1:], (0, 0, 0, 1), value=1).flip(1).cumprod(1).flip(1)
@@ -195,7 +218,7 @@ def _window(v: Tensor, a: Tensor | None, size: int) -> Tensor:
     if a is not None:
         from_previous = steps.view_as(blocks).cumprod(2)[:, 1:] * from_previous
     prefix = torch.cat([prefix[:, :1], prefix[:, 1:] + from_previous], 1)
-    return prefix.reshape(batch, -1, d)[:, :n]
+    return prefix.flatten(1, 2)[:, :n]
 
 
 def _aggregate_documents(

@@ -182,7 +182,10 @@ def aggregate(
     if isinstance(mask, Tensor):
         return outputs.view_as(x), None
     num_tokens = rows.lengths if state is None else rows.lengths + state.num_tokens
-    after = State(torch.stack(sums), num_tokens) if sums else None
+    if not sums:  # a batch of no rows
+        shape = (0, mask.size - 1, d) if isinstance(mask, Window) else (0, d)
+        return outputs.view(0, 1 if mask.pooled else n, d), State(x.new_zeros(shape), num_tokens)
+    after = State(torch.stack(sums), num_tokens)
     if mask.pooled:
         y = torch.stack(pooled)
         return (y[None] if isinstance(mask, Documents) else y[:, None]), after

@@ -233,6 +233,16 @@ def _backward_window(ctx, y_grad):
 window.register_autograd(_backward_window, setup_context=_save_window)
 
 
+def _refuse_second_derivatives(ctx, *grads):
+    raise NotImplementedError(
+        "second derivatives: the kernels have none; expected impl='plain', or torch.func.hessian"
+    )
+
+
+for _backward_op in (scan_backward, window_backward):
+    _backward_op.register_autograd(_refuse_second_derivatives)
+
+
 def _register_gpu(name: str, op: torch.library.CustomOpDef) -> None:
     """Register the function of that name in `gpu`, which the first call imports."""
 

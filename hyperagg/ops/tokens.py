@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numba
 import torch
 from torch import Tensor
 
-from hyperagg.ops import registration
+from hyperagg.ops import plain, registration
 from hyperagg.ops._validation import (
     NORM_EXPONENTS,
     Normalize,
@@ -13,6 +14,7 @@ from hyperagg.ops._validation import (
     check_lengths,
     check_strided,
 )
+from hyperagg.ops.transforms import active_transform
 
 __all__ = ["aggregate_tokens"]
 
@@ -58,7 +60,8 @@ def aggregate_tokens(
     Numerics: sums in the type of the embedding and in the order of t. One thread computes each
         output, so the bits do not depend on the number of threads.
     Cost: O(T d) time. The gradient of the embedding is a coalesced sparse tensor with the rows of
-        the tokens: O(T d) as well, however large the vocabulary is.
+        the tokens: O(T d) as well, however large the vocabulary is. Forward-mode derivatives and
+        the gradients of `torch.func` run in plain PyTorch, with memory for T d numbers.
     Source: the pooled form of Ekin (2025), core mechanics.
 
     >>> import torch
@@ -79,7 +82,8 @@ def aggregate_tokens(
     if weights is not None:
         _check_weights(weights, token_ids, embedding)
         weights = weights.reshape(-1).contiguous()
-    return registration.aggregate_tokens(
+    is_plain = numba.config.DISABLE_JIT or active_transform()
+    return (plain.aggregate_tokens if is_plain else registration.aggregate_tokens)(
         flat_ids.contiguous(),
         embedding.contiguous(),
         starts,

@@ -282,3 +282,36 @@ def test_invalid_layouts_are_refused():
     _, state = mixer(torch.randn(1, 2, D))
     with pytest.raises(ValueError, match="packed documents start with an empty state"):
         mixer(torch.randn(1, 2, D), Layout.from_position_ids(torch.tensor([[0, 0]])), state)
+
+
+@pytest.mark.parametrize("side", ["left", "right", "packed"])
+def test_nan_does_not_cross_a_border(side):
+    mixer = CausalAggregation(D, conv_kernel_size=4)
+    u = torch.randn(1, 8, D)
+    nan = torch.full((1, 3, D), torch.nan)
+    if side == "packed":
+        u[:, :5] = torch.nan
+        layout = Layout.from_position_ids(torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2]]))
+        assert torch.equal(mixer(u, layout)[0][:, 5:].isnan(), torch.zeros(1, 3, D).bool())
+        return
+    before, after = u[:, :2], u[:, 2:]
+    parts = (nan, before, after[:, :1]) if side == "left" else (before, nan)
+    batch = torch.cat(parts, 1)
+    keep = ~batch.isnan().any(-1)
+    y, state = mixer(batch, Layout.from_attention_mask(keep))
+    # The tokens of a second call follow those of the first, with padding between them.
+    rest = torch.cat([nan, after[:, keep.sum() - 2 :]], 1)
+    z, state = mixer(rest, Layout.from_attention_mask(~rest.isnan().any(-1)), state)
+    want, want_state = mixer(u)
+    torch.testing.assert_close(torch.cat([y[keep][None], z[:, 3:]], 1), want)
+    torch.testing.assert_close(state.conv_state, want_state.conv_state)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("conv_kernel_size", [0, 3])
+def test_a_batch_of_no_rows_continues_from_no_rows(form, conv_kernel_size):
+    mixer = CausalAggregation(D, form, conv_kernel_size=conv_kernel_size, max_length=8)
+    _, state = mixer(torch.randn(0, 3, D))
+    y, state = mixer(torch.randn(0, 1, D), state=state)
+    y, state = mixer(torch.randn(0, 2, D), state=state)
+    assert y.shape == (0, 2, D) and state.sums.sums.shape == (0, D)
