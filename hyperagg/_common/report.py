@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperagg._common.atomic import atomic_write
+from hyperagg._numba.cpus import default_threads
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,7 +23,6 @@ __all__ = [
     "environment",
     "make_table",
     "markdown_table",
-    "num_threads",
     "spread",
     "times",
     "write_results",
@@ -45,7 +44,7 @@ def environment() -> dict[str, Any]:
     found: dict[str, Any] = {
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "threads": num_threads(),
+        "threads": default_threads(),
         "commit": _commit(),
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -56,20 +55,6 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def num_threads() -> int:
-    """Return PyTorch's number of threads if it is imported, else the number of usable cores.
-
-    OMP_NUM_THREADS limits the latter, as it limits PyTorch.
-    """
-    # Importing PyTorch only to ask it would take seconds; it may also be half imported.
-    if ask := getattr(sys.modules.get("torch"), "get_num_threads", None):
-        return ask()
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    if limit.isdecimal() and int(limit) > 0:
-        return int(limit)
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def spread(values: Sequence[float], scale: float = 100, digits: int = 2) -> str:

@@ -1,11 +1,13 @@
 """Run compiled kernels on several threads, each on ranges of the outputs.
 
 Every output is computed by one thread in one order, so the bits do not depend on the number of
-threads. If PyTorch is imported, the threads are those of its OpenMP team: that team keeps its cores
-busy for some milliseconds after each operation, waiting for the next, and other threads would
-compete with it for them. Otherwise, and in a forked process, in which the team does not exist, the
-threads belong to a pool. Numba's own threads are not used, since two Python threads cannot enter
-its default threading layer at the same time.
+threads. `run` uses a pool of threads. Numba's own threads are not used, since two Python threads
+cannot enter its default threading layer at the same time.
+
+Between operations of PyTorch, `run_on_team` takes the threads of PyTorch's OpenMP team: that team
+keeps its cores busy for some milliseconds after each operation, waiting for the next, and other
+threads would compete with it for them. A process in which the team cannot start all of its threads
+is ended by OpenMP, which is why nothing but the operations of PyTorch uses it.
 
 This module never imports PyTorch, so that the classifier neither needs it nor waits for it.
 """
@@ -25,11 +27,15 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["even_borders", "limit_threads", "max_threads", "parts", "run"]
+from hyperagg._numba.cpus import default_threads
+
+__all__ = ["even_borders", "limit_threads", "max_threads", "parts", "run", "run_on_team"]
 
 # In multiply-adds; with less work per thread, starting one costs more than it saves.
 _MIN_WORK_PER_THREAD = 200_000
 _compiled: set[tuple[Any, ...]] = set()
+
+
 _limit = threading.local()
 
 
@@ -48,15 +54,8 @@ def limit_threads(number: int | None) -> Iterator[None]:
 
 
 def max_threads() -> int:
-    """The number of threads of `limit_threads`, or else that PyTorch uses or would use."""
-    if number := getattr(_limit, "number", None):
-        return int(number)
-    if ask := _torch_num_threads():
-        return ask()
-    requested = os.environ.get("OMP_NUM_THREADS", "")
-    if requested.isdecimal() and int(requested) > 0:
-        return int(requested)
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    """Return the number of threads of `limit_threads`, or by default `cpus.default_threads()`."""
+    return getattr(_limit, "number", None) or default_threads()
 
 
 def parts(work: int) -> int:
@@ -86,11 +85,38 @@ def even_borders(costs: np.ndarray, parts: int) -> np.ndarray:
 def run(kernel: Callable[..., object], borders: np.ndarray, *args: Any) -> None:
     """Call kernel(begin, end, *args) for every range between borders, on several threads.
 
-    If no thread can be started, the calling thread runs all ranges.
+    At most `max_threads()` threads run at a time, one of which is the calling thread. If no further
+    thread can be started, the calling thread runs all ranges.
 
     Raises:
         Exception: whatever the kernel raises; all ranges have ended by then.
     """
+    _run(_run_in_pool, kernel, borders, args)
+
+
+def run_on_team(kernel: Callable[..., object], borders: np.ndarray, *args: Any) -> None:
+    """Do what `run` does, on the threads of PyTorch's OpenMP team.
+
+    It is `run` where that team does not exist, as in a forked process.
+    """
+    team = _team()
+    if team is None:
+        run(kernel, borders, *args)
+        return
+
+    def start(work: Callable[..., None], ranges: int) -> None:
+        # With a number of threads other than PyTorch's, the team would be built anew.
+        team(_Callback(work), None, _torch_num_threads()(), 0)
+
+    _run(start, kernel, borders, args)
+
+
+def _run(
+    start: Callable[[Callable[..., None], int], None],
+    kernel: Callable[..., object],
+    borders: np.ndarray,
+    args: tuple[Any, ...],
+) -> None:
     ranges = [(int(a), int(b)) for a, b in zip(borders, borders[1:]) if a < b]
     if not ranges:
         return
@@ -114,22 +140,18 @@ def run(kernel: Callable[..., object], borders: np.ndarray, *args: Any) -> None:
             finally:
                 ended.release()
 
-    if (team := _team()) is not None:
-        # With a number of threads other than PyTorch's, the team would be built anew.
-        team(_Callback(work), None, max_threads(), 0)
-    else:
-        _run_in_pool(work, len(ranges))
+    start(work, len(ranges))
     for _ in ranges:
         ended.acquire()
     if errors:
         raise errors[0]
 
 
-def _run_in_pool(work: Callable[[], None], ranges: int) -> None:
+def _run_in_pool(work: Callable[..., None], ranges: int) -> None:
     try:
-        for _ in range(ranges - 1):
+        for _ in range(min(ranges, max_threads()) - 1):
             _pool(os.getpid()).submit(work)
-    except RuntimeError:  # no further thread can be started
+    except RuntimeError:  # no further thread can be started, or the interpreter is ending
         pass
     work()
 
@@ -138,7 +160,7 @@ _Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _forked = False
 
 
-def _torch_num_threads() -> Callable[[], int] | None:
+def _torch_num_threads() -> Any:
     # The attribute is missing while another thread imports PyTorch.
     return getattr(sys.modules.get("torch"), "get_num_threads", None)
 
@@ -167,5 +189,6 @@ if hasattr(os, "register_at_fork"):
 
 @lru_cache(maxsize=1)
 def _pool(process_id: int) -> ThreadPoolExecutor:
-    # One pool per process: the threads of a parent do not exist in its forked children.
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="hyperagg")
+    # One pool per process: the threads of a parent do not exist in its forked children. A thread
+    # starts when there is work and every other one is busy, so the maximum costs nothing.
+    return ThreadPoolExecutor(max(32, os.cpu_count() or 1), thread_name_prefix="hyperagg")

@@ -15,6 +15,7 @@ from hyperagg._common.label_decoder import Label, LabelDecoder
 from hyperagg._common.metrics import classification_metrics
 from hyperagg._common.representation import represent
 from hyperagg._common.validation import check_bool, check_choice, check_integer, check_path
+from hyperagg._numba.threads import limit_threads
 from hyperagg.classifier import fitting, serialization
 from hyperagg.classifier.config import ClassifierConfig
 from hyperagg.classifier.explanation import Explanation, explain, top_features
@@ -80,8 +81,9 @@ class TextClassifier:
         validation_fraction: the fraction of the training texts that is held out to determine the
             best epoch and the temperature, if `fit` is not given validation data.
         refit: whether to train once more afterwards, on all texts and for as many epochs.
-        threads: the number of threads for training, at most 4 (default: all processors). The
-            weights do not depend on it.
+        threads: the number of threads for training, at most 4 (default: the usable
+            processors, from the affinity mask and the quota of the container, or
+            `OMP_NUM_THREADS`). The weights do not depend on it.
 
     Attributes:
         classes_: the labels, in the order of the columns of `predict_proba`.
@@ -250,9 +252,10 @@ class TextClassifier:
         checkpoint = check_checkpoint(checkpoint, resume)
         if vectors is not None:
             vectors = check_path("vectors", vectors)
-        tokenizer = self._given_tokenizer or WordTokenizer.train(
-            texts, self.config.max_words, self.config.min_count, self.config.max_ngrams
-        )
+        with limit_threads(options.threads):
+            tokenizer = self._given_tokenizer or WordTokenizer.train(
+                texts, self.config.max_words, self.config.min_count, self.config.max_ngrams
+            )
         problem = Problem(self.config, tokenizer, classes, multi_label, factors)
         result = TrainingResult()
 
@@ -264,16 +267,17 @@ class TextClassifier:
                 )  # fmt: skip
 
         try:
-            fitting.fit(
-                result,
-                problem,
-                problem.encode(texts, labels, weights=weights),
-                None if validation is None else problem.encode(*validation, "validation y"),
-                options,
-                vectors=vectors,
-                checkpoint=checkpoint,
-                resume=resume,
-            )
+            with limit_threads(options.threads):
+                fitting.fit(
+                    result,
+                    problem,
+                    problem.encode(texts, labels, weights=weights),
+                    None if validation is None else problem.encode(*validation, "validation y"),
+                    options,
+                    vectors=vectors,
+                    checkpoint=checkpoint,
+                    resume=resume,
+                )
         except KeyboardInterrupt:
             adopt()
             raise
@@ -337,14 +341,15 @@ class TextClassifier:
         added = (check_label(c, "y") for c in unique_labels(labels) if c not in known)
         classes = [*self.classes_, *added]
         updated = self.class_weight_ if unchanged else check_class_weight(class_weight, classes)
-        if isinstance(tokenizer, WordTokenizer):
-            config = self.config
-            tokenizer = tokenizer.extended(
-                texts, config.max_words, config.min_count, config.max_ngrams
-            )
-        problem = Problem(self.config, tokenizer, classes, self.multi_label_, updated)
-        data = problem.encode(texts, labels, weights=weights)
-        result = continue_training(self._result, problem, data, options, epochs=epochs)
+        with limit_threads(options.threads):
+            if isinstance(tokenizer, WordTokenizer):
+                config = self.config
+                tokenizer = tokenizer.extended(
+                    texts, config.max_words, config.min_count, config.max_ngrams
+                )
+            problem = Problem(self.config, tokenizer, classes, self.multi_label_, updated)
+            data = problem.encode(texts, labels, weights=weights)
+            result = continue_training(self._result, problem, data, options, epochs=epochs)
         # All at once, so that an interruption cannot leave half of them changed.
         self.__dict__.update(
             classes_=classes, class_weight_=updated, _tokenizer=tokenizer, _result=result

@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
-import pytest
 
 from hyperagg._common.report import (
     environment,
     make_table,
     markdown_table,
-    num_threads,
     spread,
     times,
     write_results,
 )
+from hyperagg._numba.cpus import default_threads
 
 
 def test_the_environment_names_versions_and_is_json():
     found = environment()
     assert {"processor", "cores", "threads", "commit", "python", "numpy"} <= set(found)
-    assert found["threads"] == num_threads() >= 1
+    assert found["threads"] == default_threads() >= 1
     assert json.loads(json.dumps(found)) == found
-
-
-def test_threads_are_those_of_pytorch_only_if_it_is_imported():
-    code = """
-import os, sys
-os.environ["OMP_NUM_THREADS"] = "3"
-from hyperagg._common.report import environment, num_threads
-assert environment()["threads"] == num_threads() == 3
-assert "torch" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
-    torch = pytest.importorskip("torch")
-    assert num_threads() == torch.get_num_threads()
 
 
 def test_spread_is_the_sample_standard_deviation():

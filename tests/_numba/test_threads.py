@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, get_ident
 
 import numpy as np
 import pytest
@@ -14,7 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperagg._numba import threads
-from hyperagg._numba.threads import even_borders, run
+from hyperagg._numba.threads import (
+    even_borders,
+    limit_threads,
+    max_threads,
+    parts,
+    run,
+    run_on_team,
+)
 
 BORDERS = np.arange(0, 41, 5)
 
@@ -38,28 +46,47 @@ def count(begin: int, end: int, counts: np.ndarray) -> None:
     counts[begin:end] += 1
 
 
-@pytest.fixture
-def no_torch(monkeypatch):
-    """As if PyTorch were not imported."""
-    monkeypatch.setattr(threads, "_torch_num_threads", lambda: None)
-
-
-def run_count() -> list[int]:
+def run_count(run=run) -> list[int]:
     counts = np.zeros(40, dtype=np.int64)
     run(count, BORDERS, counts)
     return counts.tolist()
 
 
-def test_every_range_runs_once(no_torch):
-    assert run_count() == [1] * 40
+@pytest.mark.parametrize("limit", [None, 1, 2, 5, 99])
+def test_every_range_runs_once(limit):
+    with limit_threads(limit):
+        assert run_count() == [1] * 40
 
 
 def test_every_range_runs_once_on_the_team_of_torch():
     pytest.importorskip("torch")
+    assert run_count(run_on_team) == [1] * 40
+
+
+def test_the_team_of_torch_is_left_alone_elsewhere(monkeypatch):
+    monkeypatch.setattr(threads, "_team", lambda: pytest.fail("OpenMP may end the process"))
     assert run_count() == [1] * 40
 
 
-def test_threads_that_cannot_start(no_torch, monkeypatch):
+def test_the_limit_of_threads():
+    before, used = max_threads(), set()
+    meeting = Barrier(3, timeout=60)
+
+    def kernel(begin, end):
+        if begin < end:
+            used.add(get_ident())
+            if begin < 15:
+                meeting.wait()  # until three threads are here
+
+    with limit_threads(3):
+        assert max_threads() == 3 and parts(10**9) == 3
+        run(kernel, BORDERS)
+        with limit_threads(None):
+            assert max_threads() == 3
+    assert len(used) == 3 and max_threads() == before
+
+
+def test_threads_that_cannot_start(monkeypatch):
     class Full(ThreadPoolExecutor):
         def submit(self, *args, **kwargs):
             super().submit(*args, **kwargs)  # the executor has queued the call when it fails
@@ -67,10 +94,11 @@ def test_threads_that_cannot_start(no_torch, monkeypatch):
 
     with Full(1) as pool:
         monkeypatch.setattr(threads, "_pool", lambda process_id: pool)
-        assert run_count() == [1] * 40
+        with limit_threads(3):
+            assert run_count() == [1] * 40
 
 
-def test_an_error_is_raised_when_all_ranges_have_ended(no_torch):
+def test_an_error_is_raised_when_all_ranges_have_ended():
     ended = []
 
     def kernel(begin, end):
@@ -84,7 +112,7 @@ def test_an_error_is_raised_when_all_ranges_have_ended(no_torch):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork of POSIX")
-def test_run_after_a_fork(no_torch):
+def test_run_after_a_fork():
     assert run_count() == [1] * 40
     child = os.fork()
     if child == 0:

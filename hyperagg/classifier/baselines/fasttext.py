@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperagg._common.report import num_threads
+from hyperagg._numba.cpus import default_threads
 from hyperagg.classifier.training.labels import unique_labels
 from hyperagg.text import WORD_PATTERN
 
@@ -70,7 +70,7 @@ class FastTextClassifier:
                 epoch=self.epochs,
                 wordNgrams=2,
                 dim=100,
-                thread=self.threads or num_threads(),
+                thread=self.threads or default_threads(),
                 loss="ova" if self.multi_label_ else "softmax",
                 seed=seed,
                 verbose=0,

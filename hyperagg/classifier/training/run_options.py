@@ -54,7 +54,7 @@ class RunOptions:
 def check_run_options(
     seed: int, threads: int | None, progress: bool | None, callbacks: Iterable[Callback]
 ) -> RunOptions:
-    """Return the options of a run; `threads` of None stands for all processors.
+    """Return the options of a run; `threads` of None stands for `max_threads()`.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type or is out of range.

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hyperagg._numba.threads import run
+from hyperagg._numba.threads import run_on_team
 from hyperagg.ops.cpu import decay_scan, prefix_sum
 from hyperagg.ops.cpu.chunking import (
     Chunks,
@@ -126,7 +126,7 @@ def scan_backward(
     before = tokens_before[chunks.row]
     streaming = can_stream(x_grad)
     if not small and decay is None and gate is None and x.dtype != np.float64:
-        run(
+        run_on_team(
             prefix_sum.prefix_sum_backward,
             ranges,
             *(y_grad, x, p, chunk_grads + total, before, *chunks[1:], norm_exponent),
@@ -134,7 +134,7 @@ def scan_backward(
         )
     else:
         decay_grads = np.zeros((len(chunk_grads), len(decay_grad)), chunk_grads.dtype)
-        run(
+        run_on_team(
             decay_scan.decaying_sum_backward,
             ranges,
             *(y_grad, x, p, decay, gate, states, initial, chunk_grads, before),
@@ -165,9 +165,9 @@ def _run(
     ranges = thread_ranges(chunks.length, x.shape[1])
     rest = (initial, tokens_before[chunks.row], *chunks[1:], norm_exponent, y, can_stream(y))
     if decay is None and gate is None and x.dtype != np.float64:
-        run(prefix_sum.prefix_sum, ranges, x, p, *rest)
+        run_on_team(prefix_sum.prefix_sum, ranges, x, p, *rest)
     else:
-        run(decay_scan.decaying_sum, ranges, x, p, decay, gate, *rest)
+        run_on_team(decay_scan.decaying_sum, ranges, x, p, decay, gate, *rest)
 
 
 def _totals(
@@ -189,11 +189,11 @@ def _totals(
         product = np.ones_like(total)
         kernel = decay_scan.totals_backward if backward else decay_scan.totals
         rest = (before, *chunks[1:], norm_exponent, total, product)
-        run(kernel, ranges, v, p, decay, gate, *rest)
+        run_on_team(kernel, ranges, v, p, decay, gate, *rest)
         return total, product
     if v is not None:
         kernel = (decay_scan if x.dtype == np.float64 else prefix_sum).chunk_sums
-        run(kernel, ranges, v, p, before, *chunks[1:], norm_exponent, total)
+        run_on_team(kernel, ranges, v, p, before, *chunks[1:], norm_exponent, total)
     return total, None
 
 

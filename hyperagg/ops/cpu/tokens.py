@@ -8,7 +8,7 @@ from numba.extending import overload
 
 from hyperagg._numba.cache import njit
 from hyperagg._numba.prefetch import prefetch
-from hyperagg._numba.threads import even_borders, parts, run
+from hyperagg._numba.threads import even_borders, parts, run_on_team
 from hyperagg.ops.cpu.intrinsics import at
 
 __all__ = ["aggregate_tokens", "aggregate_tokens_backward"]
@@ -33,7 +33,7 @@ def aggregate_tokens(
     work = int(lengths.sum()) * embedding.shape[1]
     ranges = even_borders(lengths, parts(work))
     inputs = token_ids, embedding, starts, lengths, p, position_ids, weights, scale
-    run(_forward, ranges, *inputs, out)
+    run_on_team(_forward, ranges, *inputs, out)
     return out
 
 
@@ -69,7 +69,7 @@ def aggregate_tokens_backward(
     row_ids, group_bounds = sorted_ids[first], np.append(first, total)
     row_grads = np.zeros((len(row_ids), d), dtype=embedding.dtype)
     ranges = even_borders(np.diff(group_bounds), parts(total * d))
-    run(
+    run_on_team(
         _backward_rows,
         ranges,
         grad,
@@ -85,7 +85,7 @@ def aggregate_tokens_backward(
     p_grad = np.zeros((0, d) if p is None else p.shape, dtype=embedding.dtype)
     if p is not None:
         channel_ranges = np.linspace(0, d, min(d, parts(total * d)) + 1).astype(np.int64)
-        run(
+        run_on_team(
             _backward_positions,
             channel_ranges,
             grad,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from hyperagg._numba.cache import njit
-from hyperagg._numba.threads import run
+from hyperagg._numba.threads import run_on_team
 from hyperagg.ops.cpu.chunking import split_rows, thread_ranges, thread_ranges_by_position
 from hyperagg.ops.cpu.intrinsics import at, narrow, scale_of, widen
 from hyperagg.ops.cpu.prefix_sum import CHUNK_SIZE
@@ -41,7 +41,7 @@ def window(
     """
     blocks = split_rows(starts, lengths, size * max(1, CHUNK_SIZE // size))
     row = blocks.row
-    run(
+    run_on_team(
         _window,
         thread_ranges(blocks.length, v.shape[1]),
         *(v, p, tokens_before[row], starts[row], lengths[row], blocks.position, blocks.length),
@@ -54,7 +54,7 @@ def multiply_backward(
 ) -> None:
     """Fill the gradients of x and p from those of the products x_t * p_t."""
     chunks = split_rows(starts, lengths, CHUNK_SIZE)
-    run(
+    run_on_team(
         _multiply_backward,
         thread_ranges_by_position(chunks, x.shape[1]),
         *(v_grad, x, p, *chunks[1:], x_grad, p_grad),
