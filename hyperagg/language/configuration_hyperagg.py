@@ -40,7 +40,8 @@ class HyperAggConfig(PreTrainedConfig):
             is 1,024 with such a layer. The other layer types accept sequences of any length.
         rms_norm_eps: epsilon of RMSNorm (default: 1e-6).
         tie_word_embeddings: whether the output layer shares the embedding (default: True).
-        use_cache: whether the model returns a cache in evaluation mode (default: True).
+        use_cache: whether the model returns a cache in evaluation mode if a call does not say
+            (default: True).
         pad_token_id: id of the padding token, or None.
         bos_token_id: id of the token that begins a text, or None.
         eos_token_id: id, or ids, of the token that ends a text, or None.
@@ -87,11 +88,15 @@ class HyperAggConfig(PreTrainedConfig):
             self.layer_types = [self.layer_types] * self.num_hidden_layers
         if "prefix_sum" in self.layer_types and self.max_position_embeddings is None:
             self.max_position_embeddings = DEFAULT_MAX_POSITION_EMBEDDINGS
-        self._check()
+        self.check()
         super().__post_init__(**kwargs)
 
-    def _check(self):
-        assert isinstance(self.layer_types, list)
+    def check(self):
+        """Raise ValueError if a value is out of range, or if two of them do not fit.
+
+        This is called at construction, and again when a model is built from the configuration or
+        when it is saved, since its attributes can be assigned to.
+        """
         for name in (
             "vocab_size",
             "hidden_size",
@@ -102,6 +107,11 @@ class HyperAggConfig(PreTrainedConfig):
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: expected an integer >= 1")
+        if not isinstance(self.layer_types, list):
+            raise ValueError(
+                f"layer_types={self.layer_types!r}: expected a list with one name per layer, once "
+                "the configuration is constructed"
+            )
         unknown = [name for name in self.layer_types if name not in LAYER_TYPES]
         if unknown:
             raise ValueError(
@@ -117,6 +127,11 @@ class HyperAggConfig(PreTrainedConfig):
                 f"num_attention_heads={self.num_attention_heads}: must divide "
                 f"hidden_size={self.hidden_size}"
             )
+
+    def save_pretrained(self, save_directory, push_to_hub=False, **kwargs):
+        """Write config.json, as in the other configurations of transformers."""
+        self.check()
+        super().save_pretrained(save_directory, push_to_hub, **kwargs)
 
     # Read by the attention layer of transformers.
     attention_bias = False

@@ -246,9 +246,13 @@ class InputGate(nn.Module):
     def reset_parameters(self) -> None:
         """Draw the initial values of the parameters."""
         nn.init.normal_(self.linear.weight, 0.0, self.linear.in_features**-0.5)
-        gates = 0.5 ** (1 / _half_lives(self.linear.out_features, self.max_half_life))
         with torch.no_grad():
-            self.linear.bias.copy_(gates.logit())
+            self.linear.bias.copy_(self.initial_bias(self.linear.out_features))
+
+    @classmethod
+    def initial_bias(cls, channels: int) -> Float[Tensor, " {channels}"]:
+        """Return the bias at which the gates start, (channels,)."""
+        return (0.5 ** (1 / _half_lives(channels, cls.max_half_life))).logit()
 
     def forward(
         self,
