@@ -21,7 +21,9 @@ from hyperagg.language.cache import HyperAggCache
 from hyperagg.language.configuration_hyperagg import LAYER_TYPES, HyperAggConfig
 from hyperagg.language.modeling_hyperagg import (
     HyperAggForCausalLM,
+    HyperAggForQuestionAnswering,
     HyperAggForSequenceClassification,
+    HyperAggForTokenClassification,
     HyperAggModel,
     HyperAggPreTrainedModel,
 )
@@ -31,7 +33,9 @@ __all__ = [
     "HyperAggCache",
     "HyperAggConfig",
     "HyperAggForCausalLM",
+    "HyperAggForQuestionAnswering",
     "HyperAggForSequenceClassification",
+    "HyperAggForTokenClassification",
     "HyperAggModel",
     "HyperAggPreTrainedModel",
 ]
@@ -50,6 +54,8 @@ def _register_auto_classes() -> None:
         (_transformers.AutoModel, HyperAggModel),
         (_transformers.AutoModelForCausalLM, HyperAggForCausalLM),
         (_transformers.AutoModelForSequenceClassification, HyperAggForSequenceClassification),
+        (_transformers.AutoModelForTokenClassification, HyperAggForTokenClassification),
+        (_transformers.AutoModelForQuestionAnswering, HyperAggForQuestionAnswering),
     ):
         auto_class.register(HyperAggConfig, model_class)
         model_class.register_for_auto_class(auto_class.__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -73,6 +74,8 @@ class AggregationCacheLayer(CacheLayerMixin):
         """
         if tokens_to_remove > 0:
             raise ValueError(f"tokens_to_remove={tokens_to_remove}: expected an integer <= 0")
+        if not self.is_initialized:
+            return  # The layer was skipped: an early exit.
         if self.state is not None:
             if tokens_to_remove:
                 self.state = self.state.rollback(-tokens_to_remove)
@@ -81,7 +84,7 @@ class AggregationCacheLayer(CacheLayerMixin):
         self.seq_length += tokens_to_remove
 
     def reset(self) -> None:
-        self.state, self.seq_length = None, 0
+        self.state, self.seq_length, self.is_initialized = None, 0, False
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         self._apply(lambda tensor: tensor.index_select(0, beam_idx.to(tensor.device)))
@@ -149,6 +152,24 @@ class HyperAggCache(DynamicCache):
             offload_only_non_sliding=False,
         )
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> HyperAggCache:
+        """Return a copy that does not change with this cache; gradients flow to both."""
+        copied = copy.copy(self)
+        copied.layers = [copy.copy(layer) for layer in self.layers]
+        layers: list[Any] = copied.layers
+        for layer in layers:
+            layer.batch_repeat_interleave(1)  # copies the tensors
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: everything but the stream, which belongs to this process."""
+        return {name: v for name, v in self.__dict__.items() if name != "prefetch_stream"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.offloading:
+            self.prefetch_stream = torch.Stream()
+
 
 def prepare_cache(cache: Cache, config: PreTrainedConfig) -> None:
     """Fill an empty cache with the layers of a model, or check the layers of one that is not empty.
@@ -158,8 +179,16 @@ def prepare_cache(cache: Cache, config: PreTrainedConfig) -> None:
     """
     if not cache.layers:
         cache.layers.extend(_make_layers(config))
-    for layer, layer_type in zip(cache.layers, config.layer_types):
-        if layer_type != "full_attention" and not hasattr(layer, "update_state"):
+    layer_types = config.layer_types
+    # A DynamicCache appends the layers of attention as they are used.
+    missing = layer_types[len(cache.layers) :]
+    if len(cache.layers) > len(layer_types) or set(missing) - {"full_attention"}:
+        raise TypeError(
+            f"past_key_values: {len(cache.layers)} layers for a model of {len(layer_types)}; "
+            "expected a HyperAggCache(config) or an empty DynamicCache()"
+        )
+    for layer, layer_type in zip(cache.layers, layer_types):
+        if (layer_type == "full_attention") == hasattr(layer, "update_state"):
             raise TypeError(
                 f"past_key_values: the layer for {layer_type!r} is a {type(layer).__name__}; "
                 "expected a HyperAggCache(config) or an empty DynamicCache()"

@@ -8,7 +8,9 @@ x  +=  mixer(RMSNorm(x)),     x  +=  W_2 GELU(W_1 RMSNorm(x))
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,36 +18,65 @@ from torch import Tensor, nn
 from transformers import Cache, GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.masking_utils import create_causal_mask
-from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_layers import (
+    GenericForQuestionAnswering,
+    GenericForTokenClassification,
+    GradientCheckpointingLayer,
+)
 from transformers.modeling_outputs import (
     BaseModelOutputWithPast,
     CausalLMOutputWithPast,
     SequenceClassifierOutputWithPast,
 )
 from transformers.modeling_utils import slice_logits_to_keep
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.models.qwen3.modeling_qwen3 import Qwen3Attention, Qwen3RotaryEmbedding
 from transformers.utils import can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from hyperagg import ops
-from hyperagg.layers import FORMS, CausalAggregation, Layout
+from hyperagg.layers import FORMS, CausalAggregation
 from hyperagg.layers.causal import ShortConvolution
-from hyperagg.layers.recurrences import AbsolutePositions, ComplexDecay, ConstantDecay
+from hyperagg.layers.recurrences import (
+    AbsolutePositions,
+    ComplexDecay,
+    ConstantDecay,
+    InputGate,
+)
 
 from .cache import HyperAggCache, prepare_cache
 from .configuration_hyperagg import HyperAggConfig
+from .loss import causal_lm_loss, chunked_causal_lm_loss, has_chunked_loss
+from .token_layout import TokenLayout, find_position_ids, make_token_layout
 
 __all__ = [
     "HyperAggForCausalLM",
+    "HyperAggForQuestionAnswering",
     "HyperAggForSequenceClassification",
+    "HyperAggForTokenClassification",
     "HyperAggModel",
     "HyperAggPreTrainedModel",
 ]
 
 
-# Older versions of PyTorch lack it.
-_HAS_CHUNKED_LOSS = hasattr(nn, "LinearCrossEntropyOptions")
+class ScaledEmbedding(nn.Embedding):
+    """Look token vectors up and multiply them by sqrt(D).
+
+    The factor is part of this module, so that whatever makes, replaces or perturbs embeddings
+    (`inputs_embeds`, prompt tuning, noise) works on the vectors that the first layer receives.
+
+    Args:
+        num_embeddings: V.
+        embedding_dim: D.
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
+        super().__init__(num_embeddings, embedding_dim)
+        self.embed_scale = math.sqrt(embedding_dim)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return super().forward(input_ids) * self.embed_scale
 
 
 class HyperAggDecoderLayer(GradientCheckpointingLayer):
@@ -75,16 +106,18 @@ class HyperAggDecoderLayer(GradientCheckpointingLayer):
         self.mlp_norm = nn.RMSNorm(d, eps=config.rms_norm_eps)
         self.up = nn.Linear(d, config.intermediate_size, bias=False)
         self.down = nn.Linear(config.intermediate_size, d, bias=False)
-        # The linear maps that are added to x start smaller. `_init_weights` receives a module
-        # without its name, so they are marked here.
-        for name, linear in self.named_modules():
+        # The linear maps that are added to x start smaller, and gates have a bias. `_init_weights`
+        # receives a module without its name, so they are marked here.
+        for name, module in self.named_modules():
             if name in ("mixer.out", "mixer.o_proj", "down"):
-                linear.ends_residual_branch = True
+                module.ends_residual_branch = True
+            if isinstance(module, InputGate):
+                cast(Any, module.linear).is_input_gate = True
 
     def forward(
         self,
         hidden_states: Tensor,
-        layout: Layout,
+        tokens: TokenLayout,
         attention_mask: Tensor | None = None,
         position_embeddings: tuple[Tensor, Tensor] | None = None,
         past_key_values: Cache | None = None,
@@ -98,31 +131,42 @@ class HyperAggDecoderLayer(GradientCheckpointingLayer):
         if self.mixer is None:
             pass
         elif self.layer_type == "full_attention":
-            x = (
-                x
-                + self.mixer(
-                    self.mixer_norm(x),
+            if x.numel():  # The attention of transformers does not accept an empty batch.
+                # Its mask is of the batch as it is, or of packed documents after `gather`.
+                u = self.mixer_norm(x)
+                y = self.mixer(
+                    tokens.gather(u) if tokens.is_packed else u,
                     position_embeddings=position_embeddings,
                     attention_mask=attention_mask,
                     past_key_values=past_key_values,
                     **kwargs,
                 )[0]
-            )
+                x = x + (tokens.scatter(y) if tokens.is_packed else y)
         else:
+            record_past = cache_layer is not None and cache_layer.record_past
+            if record_past and tokens.order is not None:
+                raise ValueError(
+                    "attention_mask: padding lies between or behind tokens; expected it on the "
+                    "left with a cache that records states, as in assisted generation"
+                )
             y, state = self.mixer(
-                self.mixer_norm(x),
-                layout,
+                tokens.gather(self.mixer_norm(x)),
+                tokens.layout,
                 None if cache_layer is None else cache_layer.state,
-                return_history=cache_layer is not None and cache_layer.record_past,
+                return_history=record_past,
             )
-            x = x + y
+            x = x + tokens.scatter(y)
         if cache_layer is not None:
             cache_layer.update_state(state, x.shape[1])
         return x + self.down(F.gelu(self.up(self.mlp_norm(x))))
 
 
 class HyperAggPreTrainedModel(PreTrainedModel):
-    """Define what the models share: the initialization of weights, and supported features."""
+    """Define what the models share: the initialization of weights, and supported features.
+
+    Raises:
+        ValueError: if an attribute that was assigned to the configuration is out of range.
+    """
 
     config: HyperAggConfig
     config_class = HyperAggConfig
@@ -138,6 +182,10 @@ class HyperAggPreTrainedModel(PreTrainedModel):
         "attentions": Qwen3Attention,
     }
 
+    def __init__(self, config: HyperAggConfig, *args: Any, **kwargs: Any) -> None:
+        config.check()
+        super().__init__(config, *args, **kwargs)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Initialize products to variance one, and 2 L residual branches to a sum of variance one.
@@ -147,7 +195,12 @@ class HyperAggPreTrainedModel(PreTrainedModel):
         """
         resettable = (AbsolutePositions, ConstantDecay, ComplexDecay, ShortConvolution)
         if isinstance(module, resettable):
+            parameters = list(module.parameters(recurse=False))
+            loaded = [p for p in parameters if getattr(p, "_is_hf_initialized", False)]
+            values = [p.clone() for p in loaded]
             module.reset_parameters()
+            for parameter, value in zip(loaded, values):
+                parameter.copy_(value)
         elif isinstance(module, nn.RMSNorm):
             init.ones_(module.weight)
         elif isinstance(module, nn.Embedding):
@@ -157,16 +210,38 @@ class HyperAggPreTrainedModel(PreTrainedModel):
             if getattr(module, "ends_residual_branch", False):
                 num_terms *= 2 * self.config.num_hidden_layers
             init.normal_(module.weight, 0.0, num_terms**-0.5)
+            if getattr(module, "is_input_gate", False):
+                init.copy_(module.bias, InputGate.initial_bias(module.out_features))
+            elif module.bias is not None:
+                init.zeros_(module.bias)
         else:
             super()._init_weights(module)
+
+
+# Of `HyperAggModel.forward`; `use_cache` is the last of them.
+_NUM_ARGUMENTS = 6
+
+
+def _no_cache_in_training(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Let `use_cache` default to False in training mode: the states would only take memory."""
+
+    @wraps(forward)
+    def wrapper(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        is_given = kwargs.get("use_cache") is not None or len(args) == _NUM_ARGUMENTS
+        if self.training and not is_given:
+            kwargs["use_cache"] = False
+        return forward(self, *args, **kwargs)
+
+    return wrapper
 
 
 class HyperAggModel(HyperAggPreTrainedModel):
     """Map token ids to the vectors of the last layer.
 
-    `layer_types` of the configuration selects the mixer of each layer. Rows may be padded on
-    either side (`attention_mask`), or hold documents end to end (`position_ids` that start at 0
-    with each document): neither sums nor attention cross the border of a document.
+    `layer_types` of the configuration selects the mixer of each layer. Every row has the vectors
+    that its tokens have alone: padding (zeros of `attention_mask`) may lie on either side of them
+    and between them. Rows may also hold documents end to end (`position_ids` that start at 0 with
+    each document, `seq_idx` or `cu_seq_lens_q`): neither sums nor attention cross their borders.
 
     Args:
         config: a `HyperAggConfig`.
@@ -183,17 +258,19 @@ class HyperAggModel(HyperAggPreTrainedModel):
 
     def __init__(self, config: HyperAggConfig) -> None:
         super().__init__(config)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = ScaledEmbedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(
             HyperAggDecoderLayer(config, i) for i in range(config.num_hidden_layers)
         )
         self.has_attention = "full_attention" in (config.layer_types or ())
+        self.has_only_attention = set(config.layer_types or ()) == {"full_attention"}
         if self.has_attention:
             self.rotary_emb = Qwen3RotaryEmbedding(config)  # type: ignore[arg-type]
         self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.gradient_checkpointing = False
         self.post_init()
 
+    @_no_cache_in_training
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -214,49 +291,63 @@ class HyperAggModel(HyperAggPreTrainedModel):
                 zero for padding. None: every position holds a token.
             position_ids: (B, N), for packed documents; see the class.
             past_key_values: a `HyperAggCache` to read and update, or an empty `DynamicCache()`.
-            inputs_embeds: (B, N, D).
-            use_cache: whether to create a cache if none is given. Ignored for packed documents,
-                whose states are not meaningful.
+            inputs_embeds: (B, N, D), as `get_input_embeddings()` returns them.
+            use_cache: whether to create a cache if none is given; None (default): as the
+                configuration says in evaluation mode, and False in training mode. Packed documents
+                leave no cache.
+            kwargs: `seq_idx`, (B, N) the document of each token, and `cu_seq_lens_q`, the
+                cumulative lengths of the documents in the flattened batch, are other ways to give
+                packed documents; further arguments of attention layers.
 
         Returns:
             `last_hidden_state`, (B, N, D), and `past_key_values`.
 
         Raises:
-            ValueError: if both or neither of `input_ids` and `inputs_embeds` are given, or if
-                padding lies between tokens.
+            ValueError: if both or neither of `input_ids` and `inputs_embeds` are given, if a shape
+                does not fit, or if packed documents are given a cache.
             TypeError: if `past_key_values` is a cache of another kind of model.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("input_ids, inputs_embeds: expected exactly one of the two")
-        if inputs_embeds is None:
-            inputs_embeds = self.embed_tokens(input_ids) * math.sqrt(self.config.hidden_size)
-        x = inputs_embeds
+        x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if past_key_values is not None:
             prepare_cache(past_key_values, self.config)
         past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
-        layout = _make_layout(attention_mask, position_ids if past_length == 0 else None, x)
-        if layout.documents is not None:
-            # The states of packed documents are not meaningful, and with a cache the mask of
-            # attention would ignore their borders.
-            past_key_values = None
-        elif use_cache and past_key_values is None and not self.training:
+        prepared_mask = None
+        if isinstance(attention_mask, dict):  # `generate` with a static cache
+            attention_mask = attention_mask["full_attention"]
+        if attention_mask is not None and attention_mask.ndim == 4 and self.has_only_attention:
+            attention_mask, prepared_mask = None, attention_mask
+        tokens = make_token_layout(
+            x,
+            attention_mask,
+            position_ids=position_ids,
+            seq_idx=kwargs.get("seq_idx"),
+            cu_seqlens=kwargs.get("cu_seq_lens_q"),
+            past_length=past_length,
+            has_cache=past_key_values is not None,
+        )
+        if use_cache and past_key_values is None and not tokens.is_packed:
             past_key_values = HyperAggCache(self.config)
-        mask, rotation = None, None
+        mask, rotation = prepared_mask, None
         if self.has_attention:
-            if position_ids is None:
-                position_ids = torch.arange(x.shape[1], device=x.device)[None] + past_length
-            mask = create_causal_mask(
-                config=self.config,
-                inputs_embeds=x,
-                attention_mask=attention_mask,
-                past_key_values=past_key_values,
-                position_ids=position_ids,
-            )
+            if tokens.is_packed:
+                position_ids, attention_mask = tokens.position_ids, None
+            elif position_ids is None:
+                position_ids = find_position_ids(attention_mask, x, past_length)
+            if prepared_mask is None and x.numel():
+                mask = create_causal_mask(
+                    config=self.config,
+                    inputs_embeds=x,
+                    attention_mask=attention_mask,
+                    past_key_values=past_key_values,
+                    position_ids=position_ids,
+                )
             rotation = self.rotary_emb(x, position_ids=position_ids)
-        for layer in self.layers:
+        for layer in self.layers[: self.config.num_hidden_layers]:  # fewer in an early exit
             x = layer(
                 x,
-                layout,
+                tokens,
                 attention_mask=mask,
                 position_embeddings=rotation,
                 past_key_values=past_key_values,
@@ -274,7 +365,8 @@ class HyperAggForCausalLM(HyperAggPreTrainedModel, GenerationMixin):
         config: a `HyperAggConfig`.
 
     Numerics: in training, the loss is computed by chunks of rows, so that the B N V logits are
-        never stored at once, if PyTorch has `linear_cross_entropy`.
+        never stored at once, if PyTorch has `linear_cross_entropy` and `lm_head` is a linear map
+        without hooks. Without any target the loss is 0.
     Cost: that of `HyperAggModel`, and O(n d V) for the logits.
 
     Example:
@@ -290,6 +382,8 @@ class HyperAggForCausalLM(HyperAggPreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.model = HyperAggModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if self.loss_type == "ForCausalLM":
+            self.loss_function = causal_lm_loss
         self.post_init()
 
     def _prepare_cache_for_generation(
@@ -325,6 +419,8 @@ class HyperAggForCausalLM(HyperAggPreTrainedModel, GenerationMixin):
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
+        shift_labels: Tensor | None = None,
+        return_logits: bool = False,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Compute logits, or the loss.
@@ -334,11 +430,21 @@ class HyperAggForCausalLM(HyperAggPreTrainedModel, GenerationMixin):
                 `HyperAggModel.forward`.
             labels: (B, N) the input ids themselves (they are shifted here), and -100 where no loss
                 is wanted.
-            logits_to_keep: number of last positions to compute logits for; 0 (default) is all.
+            logits_to_keep: number of last positions to compute logits for; 0 (default) is all, the
+                only choice with labels.
+            shift_labels: (B, N) the target of each position, as `labels` that are shifted already.
+            return_logits: whether to compute logits with the loss in training mode (default:
+                False). They are computed too if `lm_head` has hooks, or is another module than
+                `nn.Linear`, or if `loss_function` is assigned to.
+            kwargs: `num_items_in_batch`, the number of targets by which the loss is divided; and
+                those of `HyperAggModel.forward`.
 
         Returns:
             `loss`, if there are labels; `logits`, (B, N, V), which are None in training mode with
             labels; and `past_key_values`.
+
+        Raises:
+            ValueError: if the labels are not of shape (B, N), or are given with `logits_to_keep`.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -349,21 +455,31 @@ class HyperAggForCausalLM(HyperAggPreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             **kwargs,
         )
-        x = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
+        x = outputs.last_hidden_state
+        has_labels = labels is not None or shift_labels is not None
+        if has_labels:
+            _check_labels(x, labels, shift_labels, logits_to_keep)
         loss, logits = None, None
+        num_targets = x.shape[0] * (x.shape[1] - (shift_labels is None))
         if (
-            labels is not None
+            has_labels
             and self.training
-            and _HAS_CHUNKED_LOSS
-            and type(self.lm_head) is nn.Linear
+            and not return_logits
+            and self.loss_function is causal_lm_loss
+            and has_chunked_loss(self.lm_head, num_targets)
         ):
-            loss = _chunked_loss(x, self.lm_head.weight, labels, kwargs.get("num_items_in_batch"))
+            items = kwargs.get("num_items_in_batch")
+            loss = chunked_causal_lm_loss(x, self.lm_head.weight, labels, items, shift_labels)
         else:
-            logits = self.lm_head(x)
-        if labels is not None and loss is None:
-            loss = self.loss_function(
-                logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs
-            )
+            logits = self.lm_head(slice_logits_to_keep(x, logits_to_keep))
+            if has_labels:
+                loss = self.loss_function(
+                    logits=logits,
+                    labels=labels,
+                    vocab_size=self.config.vocab_size,
+                    shift_labels=shift_labels,
+                    **kwargs,
+                )
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
@@ -402,6 +518,7 @@ class HyperAggForSequenceClassification(HyperAggPreTrainedModel):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        use_cache: bool | None = None,
         **kwargs: Any,
     ) -> SequenceClassifierOutputWithPast:
         """Compute logits, (B, C), and the loss if there are labels.
@@ -410,18 +527,41 @@ class HyperAggForSequenceClassification(HyperAggPreTrainedModel):
             input_ids, attention_mask, position_ids, inputs_embeds: see `HyperAggModel.forward`.
                 Without an `attention_mask`, every position counts in the mean.
             labels: (B,) class ids, or float targets, as in the classifiers of transformers.
+            use_cache: whether to return `past_key_values` (default: False).
+            kwargs: those of `HyperAggModel.forward`, except for packed documents and a cache to
+                continue from.
+
+        Raises:
+            ValueError: if rows hold several documents, or if there is a cache to continue from.
         """
+        cache = kwargs.get("past_key_values")
+        past_length = 0 if cache is None else cache.get_seq_length()
+        if past_length:
+            raise ValueError(
+                f"past_key_values: {past_length} tokens; expected a whole text, since its class "
+                "depends on the mean of all of its tokens"
+            )
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
-            use_cache=False,
+            use_cache=bool(use_cache),
             **kwargs,
         )
         x = outputs.last_hidden_state
-        layout = _make_layout(attention_mask, None, x)
-        mean = ops.aggregate(x, lengths=layout.lengths, padding=layout.padding, normalize="mean")
+        tokens = make_token_layout(
+            x,
+            attention_mask,
+            position_ids=position_ids,
+            seq_idx=kwargs.get("seq_idx"),
+            cu_seqlens=kwargs.get("cu_seq_lens_q"),
+            has_cache=True,  # refuses packed documents
+        )
+        layout = tokens.layout
+        mean = ops.aggregate(
+            tokens.gather(x), lengths=layout.lengths, padding=layout.padding, normalize="mean"
+        )
         logits = self.score(mean[:, 0])
         loss = None
         if labels is not None:
@@ -431,36 +571,73 @@ class HyperAggForSequenceClassification(HyperAggPreTrainedModel):
         return SequenceClassifierOutputWithPast(
             loss=loss,
             logits=logits,
+            past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
 
 
-def _chunked_loss(x: Tensor, weight: Tensor, labels: Tensor, items: Tensor | int | None) -> Tensor:
-    """The mean (or sum / items) of -log p(next label), by chunks whose logits fit into a cache."""
-    x, targets = x[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
-    total = F.linear_cross_entropy(
-        x,
-        weight.to(x.dtype),
-        targets,
-        reduction="sum",
-        options=nn.LinearCrossEntropyOptions(batch_chunk_size=min(512, len(x))),
-    )
-    return total / (items if items is not None else (targets != -100).sum())
+class HyperAggForTokenClassification(GenericForTokenClassification, HyperAggPreTrainedModel):
+    """Classify each token by a linear map on its vector, which depends on it and those before it.
+
+    Args:
+        config: a `HyperAggConfig` with `num_labels`. `classifier_dropout` (default: 0.1) is the
+            dropout before the map.
+
+    Cost: that of `HyperAggModel`, and O(n d C).
+
+    Example:
+        >>> config = HyperAggConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1, num_labels=3)
+        >>> HyperAggForTokenClassification(config)(torch.tensor([[1, 2, 3]])).logits.shape
+        torch.Size([1, 3, 3])
+    """
+
+    def __init__(self, config: HyperAggConfig) -> None:
+        # The constructor of the first base class needs a registered configuration.
+        HyperAggPreTrainedModel.__init__(self, config)
+        self.num_labels = int(config.num_labels or 2)
+        self.model = HyperAggModel(config)
+        dropout = getattr(config, "classifier_dropout", None)
+        self.dropout = nn.Dropout(0.1 if dropout is None else dropout)
+        self.score = nn.Linear(config.hidden_size, self.num_labels)
+        self.post_init()
 
 
-def _make_layout(attention_mask: Tensor | None, position_ids: Tensor | None, x: Tensor) -> Layout:
-    """The layout of the tokens x (B, N, D), the last ones of `attention_mask`."""
-    batch, n, _ = x.shape
-    if attention_mask is not None:
-        if attention_mask.ndim != 2:
+class HyperAggForQuestionAnswering(GenericForQuestionAnswering, HyperAggPreTrainedModel):
+    """Find the first and last token of an answer by a linear map on the vector of each token.
+
+    A vector depends on its token and those before it, so the question has to precede the text.
+
+    Args:
+        config: a `HyperAggConfig`.
+
+    Cost: that of `HyperAggModel`, and O(n d).
+
+    Example:
+        >>> config = HyperAggConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1)
+        >>> HyperAggForQuestionAnswering(config)(torch.tensor([[1, 2, 3]])).start_logits.shape
+        torch.Size([1, 3])
+    """
+
+    def __init__(self, config: HyperAggConfig) -> None:
+        HyperAggPreTrainedModel.__init__(self, config)
+        self.model = HyperAggModel(config)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+
+
+def _check_labels(
+    x: Tensor, labels: Tensor | None, shift_labels: Tensor | None, logits_to_keep: int | Tensor
+) -> None:
+    for name, given in (("labels", labels), ("shift_labels", shift_labels)):
+        if given is not None and given.shape != x.shape[:2]:
             raise ValueError(
-                f"attention_mask: shape {tuple(attention_mask.shape)}; expected (B, N), nonzero "
-                "for tokens"
+                f"{name}: shape {tuple(given.shape)}; expected {tuple(x.shape[:2])}, one label per "
+                "position"
             )
-        mask = attention_mask[:, -n:]
-        if not mask.all():
-            return Layout.from_attention_mask(mask)
-    if position_ids is not None and bool((position_ids.diff(dim=-1) != 1).any()):
-        return Layout.from_position_ids(position_ids.expand(batch, n))
-    return Layout()
+    if isinstance(logits_to_keep, Tensor) or logits_to_keep != 0:
+        raise ValueError(f"logits_to_keep={logits_to_keep}: expected 0 with labels")
+
+
+# The Trainer shifts the labels of label smoothing for the models in this table only.
+MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[HyperAggConfig.model_type] = HyperAggForCausalLM.__name__

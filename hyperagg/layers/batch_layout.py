@@ -130,16 +130,24 @@ class Layout:
         Raises:
             TypeError: if they are not a tensor of integers.
             ValueError: if they are not two-dimensional, or neither increase by 1 nor start at 0.
+                Under torch.compile, where their values are unknown, the latter is not checked.
         """
         _check_integers("position_ids", position_ids, "(B, N)", 2)
         starts = torch.ones_like(position_ids, dtype=torch.bool)
         starts[:, 1:] = position_ids[:, 1:] != position_ids[:, :-1] + 1
-        if (position_ids[:, 1:][starts[:, 1:]] != 0).any():
-            raise ValueError(
-                "position_ids: expected ids that increase by 1, or start at 0 with a new document"
-            )
-        begins = starts.flatten().nonzero().flatten()
-        cu_seqlens = torch.cat([begins, begins.new_full((1,), position_ids.numel())])
+        n = position_ids.numel()
+        if torch.compiler.is_compiling():
+            # The number of documents must not depend on values: empty ones follow the others.
+            token = torch.arange(n, device=position_ids.device)
+            begins = torch.where(starts.flatten(), token, n).sort().values
+        else:
+            if (position_ids[:, 1:][starts[:, 1:]] != 0).any():
+                raise ValueError(
+                    "position_ids: expected ids that increase by 1, or start at 0 with a new "
+                    "document"
+                )
+            begins = starts.flatten().nonzero().flatten()
+        cu_seqlens = torch.cat([begins, begins.new_full((1,), n)])
         first = position_ids[:, :1] * (starts.cumsum(1) == 1)
         return cls(documents=Documents(cu_seqlens))._with(position_ids=position_ids - first)
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
 
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, DynamicCache, cache_utils
 
 from hyperagg.language import (
     HyperAggCache,
     HyperAggConfig,
     HyperAggForCausalLM,
+    HyperAggForQuestionAnswering,
     HyperAggForSequenceClassification,
+    HyperAggForTokenClassification,
     HyperAggModel,
 )
 from hyperagg.layers import batch_layout
@@ -397,8 +402,6 @@ def test_invalid_calls_are_refused():
     ids = texts(3)[0][None]
     with pytest.raises(ValueError, match="expected exactly one of the two"):
         model()
-    with pytest.raises(ValueError, match="attention_mask: zeros lie between"):
-        model(ids, attention_mask=torch.tensor([[1, 0, 1]]))
     with pytest.raises(ValueError, match="cache_implementation='static': expected None"):
         make("gated").generate(ids, cache_implementation="static", max_new_tokens=2)
     with pytest.raises(ValueError, match="sequence of 9 tokens: expected at most 8"):
@@ -407,3 +410,110 @@ def test_invalid_calls_are_refused():
     cache = attention(ids, use_cache=True).past_key_values
     with pytest.raises(TypeError, match=r"past_key_values: .* expected a HyperAggCache"):
         model(ids, past_key_values=cache)
+
+
+def test_embeddings_of_the_embedding_module_give_the_logits_of_the_ids(model):
+    ids = torch.stack(texts(5, 5))
+    embeddings = model.get_input_embeddings()(ids)
+    torch.testing.assert_close(model(inputs_embeds=embeddings).logits, model(ids).logits)
+    assert embeddings.square().mean().sqrt().item() == pytest.approx(1, rel=0.3)
+
+
+def test_embeddings_of_more_tokens_keep_their_scale():
+    model = make("gated")
+    (ids,) = texts(5)
+    expected = model(ids[None]).logits
+    model.resize_token_embeddings(V + 8)
+    logits = model(ids[None]).logits
+    torch.testing.assert_close(logits[..., :V], expected)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert logits.shape[-1] == V + 8
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_tuned_prompts_of_token_embeddings_are_the_prompt_of_these_tokens(model):
+    peft = pytest.importorskip("peft")
+    prompt, ids = texts(3, 6)
+    expected = model(torch.cat([prompt, ids])[None]).logits
+    settings = peft.PromptTuningConfig(
+        task_type="CAUSAL_LM",
+        num_virtual_tokens=3,
+        num_layers=2,
+        token_dim=16,
+        num_attention_heads=2,
+    )
+    tuned = peft.get_peft_model(copy.deepcopy(model), settings)
+    with torch.no_grad():
+        weight = tuned.prompt_encoder["default"].embedding.weight
+        weight.copy_(model.get_input_embeddings()(prompt))
+        logits = tuned(ids[None], attention_mask=torch.ones(1, 6, dtype=torch.int64)).logits
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+
+
+HEADS = {
+    HyperAggForSequenceClassification: dict(labels=torch.tensor([0, 2])),
+    HyperAggForTokenClassification: dict(labels=torch.tensor([[0, 1, 2, -100, 1], [2] * 5])),
+    HyperAggForQuestionAnswering: dict(
+        start_positions=torch.tensor([0, 2]), end_positions=torch.tensor([1, 4])
+    ),
+}
+
+
+@pytest.mark.parametrize("model_class", HEADS)
+def test_heads_train_and_are_loaded_by_the_auto_classes(model_class, tmp_path):
+    model = make("gated", model_class, num_labels=3)
+    ids = torch.stack(texts(5, 5))
+    output = model.train()(ids, use_cache=False, **HEADS[model_class])
+    output.loss.backward()
+    assert all(weight.grad.any() for weight in model.parameters())
+    model.save_pretrained(tmp_path)
+    auto_class = getattr(transformers, model_class.__name__.replace("HyperAgg", "AutoModel"))
+    loaded = auto_class.from_pretrained(tmp_path)
+    assert type(loaded) is model_class
+    for a, b in zip(loaded(ids).to_tuple(), model.eval()(ids, use_cache=False).to_tuple()):
+        assert torch.equal(a, b)
+
+
+def test_the_class_of_a_text_needs_the_whole_text():
+    model = make("gated", HyperAggForSequenceClassification)
+    ids = torch.stack(texts(5, 5))
+    cache = model(ids, use_cache=True).past_key_values
+    assert cache.get_seq_length() == 5
+    assert model(ids).past_key_values is None
+    with pytest.raises(ValueError, match="past_key_values: 5 tokens; expected a whole text"):
+        model(ids, past_key_values=cache)
+
+
+@pytest.mark.parametrize(
+    ("layer_types", "model_class"),
+    [
+        ("gated", HyperAggForCausalLM),
+        (["decay", "complex_decay"], HyperAggForCausalLM),
+        (["prefix_sum", "full_attention"], HyperAggForTokenClassification),
+    ],
+    ids=str,
+)
+def test_parameters_that_a_checkpoint_lacks_have_the_values_of_a_new_model(
+    layer_types, model_class, tmp_path, monkeypatch
+):
+    """Memory holds NaN, so that a parameter without a defined start would be NaN."""
+    model = make(layer_types, model_class, tie_word_embeddings=False)
+    fresh = {name: weight.clone() for name, weight in model.state_dict().items()}
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    empty_like = torch.empty_like
+    monkeypatch.setattr(
+        torch, "empty_like", lambda *args, **kwargs: empty_like(*args, **kwargs).fill_(torch.nan)
+    )
+    for missing in [list(weights), *([name] for name in weights)]:
+        kept = {name: torch.full_like(w, 7.0) for name, w in weights.items() if name not in missing}
+        save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
+        loaded = model_class.from_pretrained(tmp_path).state_dict()
+        for name, weight in loaded.items():
+            if name in kept:
+                assert (weight == 7).all(), name
+            elif fresh[name].std() < 1e-6 or name.endswith(("bias", "decay_rate", "frequency")):
+                torch.testing.assert_close(weight, fresh[name], msg=name)
+            else:
+                assert weight.std() == pytest.approx(fresh[name].std().item(), rel=0.5), name
+                assert weight.mean().item() == pytest.approx(fresh[name].mean().item(), abs=0.2)

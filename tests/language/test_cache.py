@@ -1,0 +1,140 @@
+"""The decoding cache: copies, files, and caches of other kinds."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from transformers import DynamicCache, StaticCache
+
+from hyperagg.language import HyperAggCache, HyperAggConfig
+
+LAYER_TYPES = [["gated", "gated"], ["gated", "full_attention"], ["full_attention", "identity"]]
+
+
+@pytest.fixture(params=LAYER_TYPES, ids=str)
+def model(request, make_model):
+    return make_model(request.param)
+
+
+@pytest.fixture
+def ids(make_ids):
+    return make_ids(18).view(2, 9)
+
+
+def pickled(cache):
+    return pickle.loads(pickle.dumps(cache))
+
+
+def saved(cache):
+    file = io.BytesIO()
+    torch.save(cache, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled, saved])
+def test_a_copy_continues_alone(model, ids, copied):
+    """With gradients, as after a forward pass without `no_grad`."""
+    # The offloading of attention needs a GPU.
+    sums_only = "full_attention" not in model.config.layer_types
+    cache = HyperAggCache(model.config, offloading=sums_only)
+    expected = model(ids, attention_mask=torch.ones_like(ids)).logits[:, 5:]
+    model(ids[:, :5], past_key_values=cache)
+    copies = [copied(cache) for _ in range(2)]
+    model(ids[:, :3], past_key_values=cache)
+    for each in copies:
+        assert each.get_seq_length() == 5
+        y = model(ids[:, 5:], past_key_values=each).logits
+        torch.testing.assert_close(y, expected, rtol=0, atol=1e-5)
+
+
+def test_a_copy_of_recorded_states_can_be_cropped(model, ids):
+    cache = HyperAggCache(model.config)
+    cache.activate_past_recording()
+    with torch.no_grad():
+        model(ids, past_key_values=cache)
+        for copied in (copy.deepcopy(cache), pickled(cache)):
+            copied.crop(-4)
+            y = model(ids[:, 5:], past_key_values=copied).logits
+            torch.testing.assert_close(y, model(ids).logits[:, 5:], rtol=0, atol=1e-5)
+
+
+def test_a_cache_that_is_reset_is_empty(model, ids):
+    cache = HyperAggCache(model.config)
+    with torch.no_grad():
+        model(ids, past_key_values=cache)
+        cache.reset()
+        assert cache.get_seq_length() == 0
+        y = model(ids, past_key_values=cache).logits
+        torch.testing.assert_close(y, model(ids).logits, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_an_early_exit_skips_the_last_layers_and_generates_the_same(model, make_model, ids):
+    options = dict(max_new_tokens=6, do_sample=False)
+    expected = model.generate(ids[:1], **options)
+    ran = []
+    hook = model.model.layers[1].register_forward_hook(lambda *_: ran.append(1))
+    assert torch.equal(model.generate(ids[:1], assistant_early_exit=1, **options), expected)
+    hook.remove()
+    calls = []
+    hook = model.model.layers[0].register_forward_hook(lambda *_: calls.append(1))
+    model.generate(ids[:1], assistant_early_exit=1, **options)
+    hook.remove()
+    assert len(ran) < len(calls)
+
+
+@torch.no_grad()
+def test_a_static_cache_serves_attention_only(make_model, ids):
+    model = make_model("full_attention")
+    options = dict(max_new_tokens=4, do_sample=False, disable_compile=True)
+    expected = model.generate(ids, **options)
+    assert torch.equal(model.generate(ids, cache_implementation="static", **options), expected)
+    model = make_model(["gated", "full_attention"])
+    with pytest.raises(ValueError, match="cache_implementation='static': expected None"):
+        model.generate(ids, cache_implementation="static", **options)
+    attention = HyperAggConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, layer_types="full_attention"
+    )
+    cache = StaticCache(config=attention, max_cache_len=20)
+    with pytest.raises(TypeError, match="layer for 'gated' is a StaticLayer; expected a HyperAgg"):
+        model.generate(ids, past_key_values=cache, **options)
+
+
+def test_a_cache_of_another_model_is_refused(make_model, ids):
+    model = make_model("full_attention")
+    keys = torch.zeros(2, 2, 3, 8)
+    for cache in (DynamicCache([(keys, keys)] * 3), HyperAggCache(make_model("gated").config)):
+        with pytest.raises(TypeError, match=r"past_key_values: .* expected a HyperAggCache"):
+            model(ids, past_key_values=cache)
+
+
+def test_training_keeps_a_cache_on_request_only(model, ids):
+    model.train()
+    assert model(ids).past_key_values is None
+    output = model(ids, labels=ids, use_cache=True)
+    assert output.past_key_values.get_seq_length() == 9
+    assert model.eval()(ids).past_key_values.get_seq_length() == 9
+    assert model.eval()(ids, use_cache=False).past_key_values is None
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_prefix_tuning_is_for_attention_only(make_model, ids):
+    peft = pytest.importorskip("peft")
+    settings = peft.PrefixTuningConfig(
+        task_type="CAUSAL_LM",
+        num_virtual_tokens=3,
+        num_layers=2,
+        token_dim=16,
+        num_attention_heads=2,
+    )
+    model = peft.get_peft_model(make_model("full_attention"), settings)
+    model(ids, labels=ids).loss.backward()
+    assert any(weight.grad is not None for weight in model.parameters())
+    model = peft.get_peft_model(make_model(["gated", "full_attention"]), settings)
+    with pytest.raises(TypeError, match="past_key_values: the layer for 'gated'"):
+        model(ids, labels=ids)
