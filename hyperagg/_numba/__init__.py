@@ -1,1 +1,1 @@
-"""What compiled kernels share: the cache, threads, barriers, prefetching and SIMD operations."""
+"""What compiled kernels share: the cache, threads, tasks, prefetching and SIMD operations."""

@@ -28,7 +28,7 @@ __all__ = [
     "clear",
     "dot",
     "pad_to_vector",
-    "product",
+    "product_square",
 ]
 
 VECTOR_WIDTH = 16
@@ -100,29 +100,29 @@ def axpy4(_: Any, total: Any, i: Any, a: Any, x: Any, j: Any, b: Any, y: Any, k:
 
 
 @intrinsic
-def add_product(_: Any, total: Any, i: Any, x: Any, j: Any, y: Any, k: Any,
+def add_product(_: Any, total: Any, i: Any, w: Any, x: Any, j: Any, y: Any, k: Any,
                 first: Any, last: Any) -> Any:  # fmt: skip
-    """Compute total[i] += x[j] * y[k]."""
+    """Compute total[i] += w x[j] * y[k]; return the sum of the squares of x[j] * y[k]."""
 
-    def one_vector(builder: ir.IRBuilder, total: _RowVector, x: _RowVector, y: _RowVector) -> None:
-        total.store(_multiply_add(builder, x.load(), y.load(), total.load()))
+    def one_vector(
+        builder: ir.IRBuilder, total: _RowVector, w: ir.Value, x: _RowVector, y: _RowVector
+    ) -> ir.Value:
+        value = builder.fmul(x.load(), y.load())
+        total.store(_multiply_add(builder, w, value, total.load()))
+        return builder.fmul(value, value, flags=_FUSED)
 
-    return _over_vectors(one_vector, total, i, x, j, y, k, first, last)
+    return _over_vectors(one_vector, total, i, w, x, j, y, k, first, last, returns=types.float32)
 
 
 @intrinsic
-def product(_: Any, out: Any, i: Any, w: Any, x: Any, j: Any, y: Any, k: Any,
-            first: Any, last: Any) -> Any:  # fmt: skip
-    """Compute out[i] = w x[j] * y[k]; return the sum of the squares of out[i]."""
+def product_square(_: Any, x: Any, i: Any, y: Any, j: Any, first: Any, last: Any) -> Any:
+    """Return the sum of the squares of x[i] * y[j]."""
 
-    def one_vector(
-        builder: ir.IRBuilder, out: _RowVector, w: ir.Value, x: _RowVector, y: _RowVector
-    ) -> ir.Value:
-        value = builder.fmul(builder.fmul(w, x.load()), y.load())
-        out.store(value)
+    def one_vector(builder: ir.IRBuilder, x: _RowVector, y: _RowVector) -> ir.Value:
+        value = builder.fmul(x.load(), y.load())
         return builder.fmul(value, value, flags=_FUSED)
 
-    return _over_vectors(one_vector, out, i, w, x, j, y, k, first, last, returns=types.float32)
+    return _over_vectors(one_vector, x, i, y, j, first, last, returns=types.float32)
 
 
 @intrinsic

@@ -80,8 +80,7 @@ other settings are the defaults unless stated.
 
 {text_table(results)}
 ×: multiples of the speed of fastText. Threads: the number that our classifier may use and that
-fastText trains with; fastText predicts with one. Our threads wait for each other in training, so
-other work on a core slows down both; those of fastText do not wait.
+fastText trains with; fastText predicts with one.
 
 ![Speed in multiples of fastText](ratios.png)
 

@@ -18,28 +18,33 @@ def _all(out, x, y, sums, first, last):
         out, 2, np.float32(1), x, 0, np.float32(2), x, 1, np.float32(3), x, 2, np.float32(4), x, 3,
         first, last,
     )  # fmt: skip
-    simd.add_product(out, 3, x, 1, y, 2, first, last)
-    sums[0] = simd.product(out, 4, np.float32(3), x, 0, y, 1, first, last)
-    sums[1] = simd.dot(x, 3, y, 3, first, last)
+    sums[0] = simd.add_product(out, 3, np.float32(3), x, 1, y, 2, first, last)
+    sums[1] = simd.product_square(x, 0, y, 1, first, last)
+    sums[2] = simd.dot(x, 3, y, 3, first, last)
 
 
 @pytest.mark.parametrize("first,last", [(0, 3), (1, 2), (0, 1), (2, 2)])
 def test_operations_equal_numpy(first, last):
     rng = np.random.default_rng(0)
     x, y = (simd.pad_to_vector(rng.standard_normal((4, 40))) for _ in range(2))
-    before = simd.pad_to_vector(rng.standard_normal((5, 40)))
-    out, sums = before.copy(), np.empty(2, np.float32)
+    before = simd.pad_to_vector(rng.standard_normal((4, 40)))
+    out, sums = before.copy(), np.empty(3, np.float32)
     _all(out, x, y, sums, first, last)
     part = slice(first * VECTOR_WIDTH, last * VECTOR_WIDTH)
     want = before.astype(np.float64)
     want[0, part] = 0
     want[1, part] += 0.5 * x[2, part]
     want[2, part] += (np.arange(1, 5) @ x)[part]
-    want[3, part] += x[1, part] * y[2, part]
-    want[4, part] = 3 * x[0, part] * y[1, part]
+    want[3, part] += 3 * x[1, part] * y[2, part]
     np.testing.assert_allclose(out, want, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(
-        sums, [np.square(want[4, part]).sum(), x[3, part] @ y[3, part]], rtol=1e-5
+        sums,
+        [
+            np.square(x[1, part] * y[2, part]).sum(),
+            np.square(x[0, part] * y[1, part]).sum(),
+            x[3, part] @ y[3, part],
+        ],
+        rtol=1e-5,
     )
 
 

@@ -127,7 +127,7 @@ import sys
 for name in ("torch", "scipy", "sklearn", "tokenizers", "huggingface_hub"):
     sys.modules[name] = None
 import hyperagg.data, hyperagg.text, hyperagg._numba.threads, hyperagg._numba.simd
-import hyperagg._numba.barrier, hyperagg._numba.prefetch, hyperagg._common.atomic, hyperagg.cli.data
+import hyperagg._numba.tasks, hyperagg._numba.prefetch, hyperagg._common.atomic, hyperagg.cli.data
 from hyperagg.text import WordTokenizer, read_tokenizer
 tokenizer = WordTokenizer.train(["a fine film", "a film"], max_ngrams=9)
 print(read_tokenizer(tokenizer.to_json()).encode(["a film"]).token_ids.tolist())

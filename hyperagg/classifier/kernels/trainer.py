@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 
 import numpy as np
 
-from hyperagg._numba.simd import VECTOR_WIDTH, aligned_empty, pad_to_vector
+from hyperagg._numba import tasks
+from hyperagg._numba.simd import aligned_empty, pad_to_vector
+from hyperagg._numba.threads import run
 from hyperagg.classifier.kernels.scoring import ModelArrays
 from hyperagg.classifier.kernels.train_step import (
-    CHANNEL_GROUPS,
-    MICROBATCH,
+    OWNERS,
+    SHARE,
     Batch,
     Parameters,
-    Reductions,
     StepConfig,
     Workspace,
+    divide_into_blocks,
     train_documents,
 )
 
 __all__ = ["Batch", "FusedTrainer", "StepConfig"]
 
-_TABLES = "embedding", "positions", "weight", "bias"
+# In channels of tokens; with less work per thread, waking one costs more than it saves.
+_MIN_WORK_PER_THREAD = 1_000_000
 
 
 class FusedTrainer:
@@ -30,139 +32,133 @@ class FusedTrainer:
 
     Args:
         initial: the initial parameters.
+        lr_scale: (V,) float32, the factor of the learning rate of each row of the embedding.
         threads: the maximum number of threads; the weights do not depend on it.
 
-    Numerics: float32. Memory: the parameters once more, and V numbers for each thread.
+    Numerics: float32. Memory: the parameters once more, and what a block of documents needs.
     """
 
-    def __init__(self, initial: ModelArrays, threads: int = 1) -> None:
+    def __init__(self, initial: ModelArrays, lr_scale: np.ndarray, threads: int = 1) -> None:
         self.channels, self.harmonic = initial.positions.shape[1], initial.harmonic
-        self.threads = max(1, min(threads, CHANNEL_GROUPS))
-        # In vectors; the last one may be padded with zeros.
-        num_vectors = -(-self.channels // VECTOR_WIDTH)
-        self._boundaries = np.arange(CHANNEL_GROUPS + 1) * num_vectors // CHANNEL_GROUPS
-        self.load(initial, {name: np.zeros(len(getattr(initial, name))) for name in _TABLES})
+        self.threads, self._lr_scale = max(1, threads), lr_scale
+        self._workspace: Workspace | None = None
+        names = "embedding", "positions", "weight", "bias"
+        self.load(initial, {name: np.zeros(len(getattr(initial, name))) for name in names})
 
     def load(self, arrays: ModelArrays, state: Mapping[str, np.ndarray]) -> None:
         """Continue from these parameters and the accumulated mean squared gradients of each row."""
-        self._parameters = []
-        for me in range(self.threads):
-            channels = self._channels(me)
-            self._parameters.append(
-                Parameters(
-                    pad_to_vector(arrays.embedding[:, channels]),
-                    _aligned_copy(state["embedding"]),
-                    pad_to_vector(arrays.positions[:, channels]),
-                    _aligned_copy(state["positions"]),
-                    pad_to_vector(arrays.weight[:, channels]),
-                    _aligned_copy(state["weight"]),
-                    _aligned_copy(arrays.bias),
-                    _aligned_copy(state["bias"]),
-                )
-            )
+        self._parameters = Parameters(
+            pad_to_vector(_by_owner(arrays.embedding)),
+            _aligned_copy(_by_owner(state["embedding"])),
+            pad_to_vector(arrays.positions),
+            _aligned_copy(state["positions"]),
+            pad_to_vector(arrays.weight),
+            _aligned_copy(state["weight"]),
+            _aligned_copy(arrays.bias),
+            _aligned_copy(state["bias"]),
+            _by_owner(self._lr_scale),
+        )
 
     @property
     def state(self) -> dict[str, np.ndarray]:
         """The accumulated mean squared gradients of the rows of each array, by its name."""
-        return dict(zip(_TABLES, self._parameters[0][1::2]))
+        parameters = self._parameters
+        return {
+            "embedding": _by_token(parameters.embedding_state, len(self._lr_scale)),
+            "positions": parameters.position_state,
+            "weight": parameters.weight_state,
+            "bias": parameters.bias_state,
+        }
 
     def write_to(self, arrays: ModelArrays) -> None:
         """Copy the trained parameters into these arrays."""
-        arrays.bias[:] = self._parameters[0].bias
-        for me, parameters in enumerate(self._parameters):
-            for name in ("embedding", "positions", "weight"):
-                target = getattr(arrays, name)[:, self._channels(me)]
-                target[:] = getattr(parameters, name)[:, : target.shape[1]]
+        parameters, d = self._parameters, self.channels
+        arrays.embedding[:] = _by_token(parameters.embedding[:, :d], len(self._lr_scale))
+        arrays.positions[:] = parameters.positions[:, :d]
+        arrays.weight[:] = parameters.weight[:, :d]
+        arrays.bias[:] = parameters.bias
 
     def train(
         self,
         batch: Batch,
         order: np.ndarray,
-        lr_scale: np.ndarray,
+        documents_before: int,
         class_weights: np.ndarray,
         steps: StepConfig,
     ) -> float:
-        """Update the parameters once per document and return the sum of the losses.
+        """Update the parameters by every document and return the sum of the losses.
 
         Args:
             batch: the documents.
             order: the indices of the documents to train on, in this order.
-            lr_scale: (V,) float32, the factor of the learning rate of each row of the embedding.
+            documents_before: the number of documents that were trained on before, in all epochs.
             class_weights: (C,) float32, the factor of the loss of each class.
             steps: the learning rates, the label smoothing and the kind of loss.
 
         Cost: O(n D + C D) per document of n tokens.
         """
-        blocks, classes = len(self._parameters[0].positions), len(self._parameters[0].bias)
-        reductions = Reductions(
-            logits=aligned_empty(CHANNEL_GROUPS, MICROBATCH, classes),
-            contexts=aligned_empty(CHANNEL_GROUPS, MICROBATCH),
-            gradients=aligned_empty(CHANNEL_GROUPS, MICROBATCH, blocks, 2),
+        plan, documents, tokens = divide_into_blocks(
+            batch, order, documents_before, len(self._parameters.bias)
         )
-        lengths = batch.cu_seqlens[order + 1] - batch.cu_seqlens[order]
-        longest = int(lengths.max(initial=0))
-        workspaces = [self._workspace(me, longest) for me in range(self.threads)]
+        work = int(plan.token_offsets[-1]) * self.channels
+        threads = max(1, min(self.threads, work // _MIN_WORK_PER_THREAD))
+        workspace = self._workspace_for(documents, tokens)
         losses = np.empty(len(order), dtype=np.float64)
-        arrivals = np.zeros(1, dtype=np.int64)
-
-        def work(me: int, threads: int, order: np.ndarray) -> None:
-            train_documents(
-                me, threads, arrivals, order, batch, self._parameters[me], workspaces[me],
-                reductions, lr_scale, class_weights, steps, self.harmonic, losses,
-            )  # fmt: skip
-
-        if self.threads > 1:
-            work(0, 1, order[:0])  # compiles before any thread waits for one that failed to compile
-        gate, opened = threading.Event(), False
-
-        def wait_and_work(me: int) -> None:
-            gate.wait()
-            if opened:
-                work(me, self.threads, order)
-
-        others = [
-            threading.Thread(target=wait_and_work, args=(me,)) for me in range(1, self.threads)
-        ]
-        # If the system refuses a thread, the others must not wait for it at a barrier.
-        try:
-            for other in others:
-                other.start()
-            opened = True
-        finally:
-            gate.set()
-        work(0, self.threads, order)
-        for other in others:
-            other.join()
+        counters = tasks.new_counters(2 * (len(plan.boundaries) - 1))
+        run(
+            train_documents, np.arange(threads + 1), counters, plan, batch, self._parameters,
+            workspace, class_weights, steps, self.harmonic, losses,
+        )  # fmt: skip
         return float(losses.sum())
 
-    def _workspace(self, me: int, longest: int) -> Workspace:
-        (blocks, width), classes = (
-            self._parameters[me].positions.shape,
-            len(self._parameters[me].bias),
-        )
-        first, last = (k * CHANNEL_GROUPS // self.threads for k in (me, me + 1))
+    def _workspace_for(self, documents: int, tokens: int) -> Workspace:
+        """Return arrays that suffice for such a block; fresh memory would cost page faults."""
+        found = self._workspace
+        if found is None or len(found.contexts) < documents or len(found.rows) < tokens:
+            if found is not None:
+                documents, tokens = (
+                    max(documents, len(found.contexts)), max(tokens, len(found.rows))
+                )  # fmt: skip
+            found = self._workspace = self._new_workspace(documents, tokens)
+        return found
+
+    def _new_workspace(self, documents: int, tokens: int) -> Workspace:
+        (blocks, width), classes = self._parameters.positions.shape, len(self._parameters.bias)
+        shares, threads = -(-documents // SHARE), self.threads
         return Workspace(
-            sums=aligned_empty(MICROBATCH * blocks, width),
-            row_gradients=aligned_empty(MICROBATCH * blocks, width),
-            contexts=aligned_empty(MICROBATCH, width),
-            scales=aligned_empty(MICROBATCH),
-            context_squares=aligned_empty(MICROBATCH),
-            logit_gradients=aligned_empty(MICROBATCH, classes),
-            context_gradient=aligned_empty(1, width),
-            logits=aligned_empty(classes),
-            row_steps=aligned_empty(longest),
+            contexts=aligned_empty(documents, width),
+            scales=aligned_empty(documents),
+            context_squares=aligned_empty(documents),
+            logit_gradients=aligned_empty(documents, classes),
+            context_gradients=aligned_empty(documents, width),
+            token_squares=aligned_empty(documents, blocks),
+            positions=aligned_empty(blocks, width),
+            position_gradients=aligned_empty(shares * blocks, width),
+            position_squares=aligned_empty(shares, blocks),
+            list_ends=np.empty((shares, OWNERS), dtype=np.int64),
+            rows=np.empty(tokens, dtype=np.int32),
+            sources=np.empty(tokens, dtype=np.int32),
+            weights=aligned_empty(tokens),
+            sums=aligned_empty(threads * blocks, width),
+            logits=aligned_empty(threads, classes),
             channels=self.channels,
-            first_group=first,
-            last_group=last,
-            boundaries=self._boundaries - self._boundaries[first],
         )
 
-    def _channels(self, me: int) -> slice:
-        first, last = (
-            VECTOR_WIDTH * self._boundaries[k * CHANNEL_GROUPS // self.threads]
-            for k in (me, me + 1)
-        )
-        return slice(first, min(last, self.channels))
+
+def _by_owner(array: np.ndarray) -> np.ndarray:
+    """Sort the entries of tokens by owner, with zeros after those of each owner."""
+    rows = -(-len(array) // (OWNERS * 16)) * 16  # no two owners write to a cache line of the state
+    padded = np.zeros((rows * OWNERS, *array.shape[1:]), dtype=np.float32)
+    padded[: len(array)] = array
+    return np.ascontiguousarray(
+        padded.reshape(rows, OWNERS, *array.shape[1:]).swapaxes(0, 1)
+    ).reshape(padded.shape)
+
+
+def _by_token(array: np.ndarray, tokens: int) -> np.ndarray:
+    """The inverse of `_by_owner`."""
+    by_owner = array.reshape(OWNERS, -1, *array.shape[1:])
+    return by_owner.swapaxes(0, 1).reshape(array.shape)[:tokens]
 
 
 def _aligned_copy(array: np.ndarray) -> np.ndarray:

@@ -80,7 +80,7 @@ class TrainStep:
         if lr_scale is None:
             lr_scale = np.ones(len(model.embedding))
         self.lr_scale = lr_scale.astype(np.float32)
-        self._trainer = FusedTrainer(model.kernel_arguments, threads)
+        self._trainer = FusedTrainer(model.kernel_arguments, self.lr_scale, threads)
         self._batch: tuple[LabeledDocuments, Batch] | None = None
 
     def step(self, data: LabeledDocuments, order: np.ndarray, begin: float, end: float) -> float:
@@ -101,7 +101,8 @@ class TrainStep:
             self.objective.multi_label,
         )
         batch, class_weights = self._batch[1], self.objective.class_weights
-        return self._trainer.train(batch, order, self.lr_scale, class_weights, steps)
+        documents_before = round(begin * self.config.epochs * len(data.rows))
+        return self._trainer.train(batch, order, documents_before, class_weights, steps)
 
     def sync_to_model(self) -> None:
         """Write the parameters to the model; until then it may lack the last steps."""

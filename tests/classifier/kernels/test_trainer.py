@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperagg._numba.barrier import wait
-from hyperagg._numba.cache import njit
+from hyperagg._numba import threads as thread_pool
 from hyperagg.classifier.config import TrainingConfig
+from hyperagg.classifier.kernels import trainer
+from hyperagg.classifier.kernels.train_step import divide_into_blocks
 from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.training.train_step import LabeledDocuments, Objective, TrainStep
 from hyperagg.text import Ragged, occurrence_weights
@@ -141,21 +142,79 @@ def test_a_step_is_adagrad_by_rows_on_the_gradient(n, smoothing, pooling, weight
         )
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
-def test_threads_change_no_bit(objective):
-    rows = make_rows(np.random.default_rng(2).integers(0, 60, 100))
+def train_late_in_a_run(threads=1, objective=OBJECTIVES["single-label"]):
+    """Train on blocks of about a hundred documents, which have several tasks per phase."""
+    rows = make_rows(np.random.default_rng(2).integers(0, 60, 250), 200)
     data = LabeledDocuments(rows, make_targets(rows, objective.multi_label))
-    order = np.random.default_rng(1).permutation(100)
-    models, losses = [], []
-    for threads in (1, 2, 2, 3, 4, 9):
-        models.append(make_model())
-        train_step = TrainStep(models[-1], CONFIG, objective, threads=threads)
-        losses.append(train_step.step(data, order, 0.0, 0.5))
-        train_step.sync_to_model()
-    assert len(set(losses)) == 1
-    for other in models[1:]:
-        for name, array in other.arrays.items():
-            np.testing.assert_array_equal(array, models[0].arrays[name])
+    order = np.random.default_rng(1).permutation(250)
+    model = make_model(vocab_size=200)
+    config = TrainingConfig(epochs=100, learning_rate=0.03, label_smoothing=0.1)
+    train_step = TrainStep(model, config, objective, threads=threads)
+    loss = train_step.step(data, order, 0.5, 0.51)
+    train_step.sync_to_model()
+    return {"loss": np.array(loss), **model.arrays}
+
+
+def assert_same_bits(found, expected):
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.fixture
+def threads_for_any_work(monkeypatch):
+    monkeypatch.setattr(trainer, "_MIN_WORK_PER_THREAD", 1)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_threads_change_no_bit(objective, threads_for_any_work):
+    expected = train_late_in_a_run(1, objective)
+    for threads in (2, 2, 3, 5, 8, 16):
+        assert_same_bits(train_late_in_a_run(threads, objective), expected)
+
+
+def test_a_single_thread_of_many_suffices(monkeypatch, threads_for_any_work):
+    expected = train_late_in_a_run()
+
+    def run_the_last(kernel, borders, *args):
+        kernel(borders[-2], borders[-1], *args)
+
+    monkeypatch.setattr(trainer, "run", run_the_last)
+    assert_same_bits(train_late_in_a_run(3), expected)
+
+
+def test_threads_that_cannot_start_are_not_missed(monkeypatch, threads_for_any_work):
+    expected = train_late_in_a_run()
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(thread_pool, "_team", lambda: None)
+    thread_pool._pool.cache_clear()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert_same_bits(train_late_in_a_run(3), expected)
+    thread_pool._pool.cache_clear()
+
+
+@given(
+    st.lists(st.integers(0, 40_000), max_size=200),
+    st.integers(0, 1_000_000),
+    st.sampled_from([2, 50_000]),
+)
+def test_blocks_hold_all_documents_and_are_bounded(lengths, before, classes):
+    boundaries = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    empty = np.empty(0, np.float32)
+    batch = trainer.Batch(empty, empty, boundaries, empty, empty, empty)
+    order = np.random.default_rng(0).permutation(len(lengths))
+    plan, documents, tokens = divide_into_blocks(batch, order, before, classes)
+    assert plan.boundaries[0] == 0 and plan.boundaries[-1] == len(lengths)
+    for first, last in zip(plan.boundaries, plan.boundaries[1:]):
+        number, size = last - first, sum(lengths[i] for i in order[first:last])
+        assert 0 < number <= documents and size <= tokens
+        assert size == plan.token_offsets[last] - plan.token_offsets[first]
+        # One share is never divided; more than one share is within all bounds.
+        if number > 16:
+            assert number <= (before + first) ** 0.5 and number * classes <= 2**22
+            assert size <= 32_768
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
@@ -179,59 +238,11 @@ def test_one_call_or_many_give_the_same_steps():
     whole, parts = make_model(), make_model()
     objective = OBJECTIVES["single-label"]
     train_step = TrainStep(whole, CONFIG, objective)
-    train_step.step(data, order, 0.0, 0.6)
+    train_step.step(data, order, 0.0, 1 / 3)
     train_step.sync_to_model()
     train_step = TrainStep(parts, CONFIG, objective)
-    train_step.step(data, order[:16], 0.0, 0.2)
-    train_step.step(data, order[16:], 0.2, 0.6)
+    train_step.step(data, order[:16], 0.0, 1 / 9)
+    train_step.step(data, order[16:], 1 / 9, 1 / 3)
     train_step.sync_to_model()
     for name, array in parts.arrays.items():
         np.testing.assert_allclose(array, whole.arrays[name], atol=1e-6, rtol=1e-5)
-
-
-def test_a_thread_that_cannot_start_raises_and_leaves_none_waiting(monkeypatch):
-    rows = make_rows([20] * 8)
-    data = LabeledDocuments(rows, make_targets(rows, multi_label=False))
-    train_step = TrainStep(make_model(), CONFIG, OBJECTIVES["single-label"], threads=3)
-    started, start = [], threading.Thread.start
-
-    def fail_the_second_time(thread):
-        if started:
-            raise RuntimeError("can't start new thread")
-        started.append(thread)
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", fail_the_second_time)
-    with pytest.raises(RuntimeError, match="start new thread"):
-        train_step.step(data, np.arange(8), 0.0, 0.5)
-    started[0].join(10)
-    assert not started[0].is_alive()
-
-
-@njit(nogil=True)
-def _meet(me, threads, arrivals, slots, rounds):
-    """Each thread writes the round into its slot; all must see all slots before the next round."""
-    wrong = 0
-    for i in range(rounds):
-        slots[me] = i
-        wait(arrivals, threads, 2 * i + 1)
-        for slot in slots:
-            wrong += slot != i
-        wait(arrivals, threads, 2 * i + 2)
-    return wrong
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_no_thread_leaves_a_barrier_before_all_have_arrived(threads):
-    arrivals, slots, wrong = np.zeros(1, np.int64), np.zeros(threads, np.int64), []
-    _meet(0, 1, np.zeros(1, np.int64), np.zeros(1, np.int64), 1)  # compiles
-    args = threads, arrivals, slots, 200
-    workers = [
-        threading.Thread(target=lambda me=me: wrong.append(_meet(me, *args)))
-        for me in range(threads)
-    ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert wrong == [0] * threads
