@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+from glob import has_magic
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hyperagg.cli.options import (
+    Delimiter,
     Format,
     Label,
     LabelSeparator,
+    NoHeader,
+    Quoting,
     Resume,
     Seeds,
     Text,
@@ -23,7 +28,10 @@ EXAMPLE = "Example: hyperagg compare reviews.csv --text review --label stars --b
 
 def compare(
     dataset: Annotated[
-        str, typer.Argument(help="A name from `hyperagg data list`, or a file of texts and labels.")
+        str,
+        typer.Argument(
+            help="A name from `hyperagg data list`, or a file or pattern of texts and labels."
+        ),
     ],
     baselines: Annotated[
         str | None,
@@ -50,6 +58,9 @@ def compare(
     resume: Resume = False,
     format: Format = None,
     label_separator: LabelSeparator = None,
+    delimiter: Delimiter = None,
+    no_header: NoHeader = False,
+    quoting: Quoting = None,
 ) -> None:
     """Train aggregation and baselines on the same rows, and print a table of accuracy and speed.
 
@@ -68,10 +79,18 @@ def compare(
         for name in names:  # before anything is downloaded
             check_choice("--baselines", name, BASELINES)
     path = Path(dataset)
-    columns = {"format": format, "label_separator": label_separator}
-    if path.suffix or path.is_file():
-        rows = read_file(dataset, text, label, **columns)
-        measured = None if test is None else read_file(test, text, label, **columns)
+    if path.suffix or path.is_file() or has_magic(dataset):
+        read = partial(
+            read_file,
+            text=text,
+            label=label,
+            format=format,
+            label_separator=label_separator,
+            delimiter=delimiter,
+            header=not no_header,
+            quoting=quoting,
+        )
+        rows, measured = read(dataset), None if test is None else read(test)
         source = dataset if test is None else f"{dataset}, {test}"
         data = dataset_from_rows(path.stem, rows, measured, source=source)
     else:

@@ -6,18 +6,34 @@ import json as json_module
 from pathlib import Path
 
 from hyperagg.cli._models import is_multimodal
-from hyperagg.cli.options import File, Format, Json, Label, LabelSeparator, Model, Text
+from hyperagg.cli.options import (
+    Delimiter,
+    Files,
+    Format,
+    Json,
+    Label,
+    LabelSeparator,
+    Model,
+    NoHeader,
+    Quoting,
+    Text,
+    logger,
+    single_file,
+)
 
 EXAMPLE = "Example: hyperagg evaluate model test.csv --text review --label stars"
 
 
 def evaluate(
     model: Model,
-    file: File,
+    files: Files,
     text: Text = None,
     label: Label = None,
     format: Format = None,
     label_separator: LabelSeparator = None,
+    delimiter: Delimiter = None,
+    no_header: NoHeader = False,
+    quoting: Quoting = None,
     json: Json = False,
 ) -> None:
     """Print the accuracy, macro-F1 and calibration error of a model on a file with labels."""
@@ -29,17 +45,19 @@ def evaluate(
                 raise ValueError(
                     f"{option}: the model knows the names of its columns; leave it out"
                 )
-        multimodal.evaluate(Path(model), file, label, format, json)
+        table = single_file(files, delimiter=delimiter, no_header=no_header, quoting=quoting)
+        multimodal.evaluate(Path(model), table, label, format, json)
         return
     from hyperagg.classifier import TextClassifier
-    from hyperagg.data.readers.columns import ColumnSpec, join_quoted
-    from hyperagg.data.readers.errors import quote
+    from hyperagg.data.readers.columns import ColumnSpec, join_quoted, pluralize
+    from hyperagg.data.readers.errors import DataError, quote
     from hyperagg.data.readers.files import display_name, read_columns
+    from hyperagg.data.readers.stream import ReadOptions
 
     classifier = TextClassifier.from_pretrained(model)
     # read_columns rather than read_file, because its result knows the names of the rows.
-    spec = ColumnSpec(display_name(file), text, label, label_separator=label_separator)
-    rows = read_columns(file, spec, format)
+    spec = ColumnSpec(display_name(files[0]), text, label, label_separator=label_separator)
+    rows = read_columns(files, spec, ReadOptions(format, delimiter, not no_header, quoting))
     labels = classifier.parse_labels(rows.labels or [])
     known = set(classifier.classes_)
     multi_label = bool(labels) and isinstance(labels[0], tuple)
@@ -49,11 +67,12 @@ def evaluate(
     for i, own in enumerate(labels):
         for one in own if isinstance(own, tuple) else (own,):
             if one not in known:
-                raise spec.error(
+                raise DataError(
                     f"{rows.row_name(i)}: label {quote(str(one))} did not occur in training; "
                     f"expected one of {join_quoted([str(name) for name in classifier.classes_])}"
                 )
     scores = classifier.evaluate(rows.texts, labels)
+    logger.info(f"read {rows}; answered {pluralize(len(rows.texts), 'row')}")
     if json:
         print(json_module.dumps({"rows": len(rows.texts), **scores}))
         return

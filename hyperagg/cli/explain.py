@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hyperagg.cli._models import is_multimodal
-from hyperagg.cli.options import Format, Json, Model, logger
+from hyperagg.cli.options import (
+    Delimiter,
+    Format,
+    Json,
+    Model,
+    NoHeader,
+    Quoting,
+    logger,
+    single_file,
+)
 from hyperagg.cli.options import Text as TextColumn
 
 if TYPE_CHECKING:
@@ -21,14 +30,17 @@ EXAMPLE = "Example: hyperagg explain model new.csv --text review --html why.html
 
 def explain(
     model: Model,
-    file: Annotated[
-        str | None,
+    files: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="FILE", help="A file as for predict; without it, the top features per class."
+            metavar="FILE...", help="Files as for predict; without one, the top features per class."
         ),
     ] = None,
     text: TextColumn = None,
     format: Format = None,
+    delimiter: Delimiter = None,
+    no_header: NoHeader = False,
+    quoting: Quoting = None,
     limit: Annotated[int, typer.Option(min=1, help="Number of texts to explain.")] = 10,
     html: Annotated[Path | None, typer.Option(help="HTML page to write as well.")] = None,
     json: Json = False,
@@ -43,15 +55,18 @@ def explain(
         for option, value in {"--text": text, "--html": html}.items():
             if value is not None:
                 raise ValueError(f"{option}: applies to a classifier of text alone; leave it out")
-        if file is None:
+        if not files:
             raise ValueError(f"{model}: a multimodal model explains rows; name a FILE as well")
-        multimodal.explain(Path(model), file, format, limit, json)
+        table = single_file(files, delimiter=delimiter, no_header=no_header, quoting=quoting)
+        multimodal.explain(Path(model), table, format, limit, json)
         return
     from hyperagg.classifier import TextClassifier
-    from hyperagg.data import read_texts
+    from hyperagg.data.readers.columns import pluralize
+    from hyperagg.data.readers.sources import display_name, expand_sources
+    from hyperagg.data.readers.stream import stream_rows
 
     classifier = TextClassifier.from_pretrained(model)
-    if file is None:
+    if not files:
         if html is not None:
             raise ValueError(f"--html {html}: a page explains texts; name a FILE as well")
         features = classifier.top_features()
@@ -63,25 +78,44 @@ def explain(
         return
     if html is not None and html.is_dir():
         raise ValueError(f"--html {html}: is a folder; expected the name of a file")
-    texts = read_texts(file, text, format=format)
-    explanations = [classifier.explain(each) for each in texts[:limit]]
+    texts: list[str] = []
+    total, problems = 0, Counter[str]()
+    for source in expand_sources(files, format=format):
+        for batch in stream_rows(
+            source,
+            text=text,
+            format=format,
+            delimiter=delimiter,
+            header=not no_header,
+            quoting=quoting,
+        ):
+            texts += batch.texts[: limit - len(texts)]
+            total += len(batch)
+            problems += batch.problems
+    if not total:
+        raise ValueError(f"{display_name(files[0])}: has no rows; expected one row per text")
+    explanations = [classifier.explain(each) for each in texts]
     for explanation in explanations:
         if json:
             print(_to_json(explanation))
         else:
             _print(explanation)
-    if len(texts) > limit:
-        logger.info(
-            f"explained {limit} of {len(texts)} texts; --limit {len(texts)} explains all of them"
-        )
+    odd = "".join(f", {problem}: {count:,}" for problem, count in problems.most_common())
+    logger.info(f"read {pluralize(total, 'row')}{odd}; explained {len(texts):,}")
+    if total > limit:
+        logger.info(f"--limit {total} explains all of them")
     if html is not None:
         from hyperagg._common.atomic import atomic_write
         from hyperagg.classifier.explanation_report import html_page
 
         with atomic_write(html) as draft:
-            page = html_page(explanations, f"{Path(file).name}, explained")
+            page = html_page(explanations, f"{', '.join(map(_file_name, files))}, explained")
             draft.write_text(page, "utf-8", errors="replace")
         logger.info(f"page in {html}")
+
+
+def _file_name(source: str) -> str:
+    return "standard input" if source == "-" else Path(source).name
 
 
 def _print(explanation: Explanation) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +12,15 @@ from typing import Annotated
 import typer
 
 __all__ = [
-    "File",
+    "Delimiter",
+    "Files",
     "Format",
     "Json",
     "Label",
     "LabelSeparator",
     "Model",
+    "NoHeader",
+    "Quoting",
     "Resume",
     "Seed",
     "Seeds",
@@ -29,11 +32,12 @@ __all__ = [
 # Messages for people; `run_app` shows them on standard error.
 logger = logging.getLogger("hyperagg")
 
-File = Annotated[
-    str,
+Files = Annotated[
+    list[str],
     typer.Argument(
-        metavar="FILE",
-        help="A CSV, TSV, JSON lines, Parquet or fastText file; - reads standard input.",
+        metavar="FILE...",
+        help="Files, folders and patterns of CSV, TSV, JSON lines, Parquet or fastText files, also "
+        "compressed (.gz, .zst, .bz2, .xz); - reads standard input.",
     ),
 ]
 Model = Annotated[
@@ -52,10 +56,44 @@ Format = Annotated[
         help="csv, tsv, jsonl, parquet, fasttext or lines (default: by the name of FILE).",
     ),
 ]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        help="Character between the fields of CSV or TSV (default: comma or tab).",
+    ),
+]
+NoHeader = Annotated[
+    bool,
+    typer.Option("--no-header", help="The columns of CSV or TSV are called 1, 2 and so on."),
+]
+Quoting = Annotated[
+    bool | None,
+    typer.Option(
+        "--quoting/--no-quoting",
+        help="Whether fields can be in quotes (default: in CSV, not in TSV).",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same weights.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds to train with.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted call.")]
+
+
+def single_file(files: Sequence[str], **table_options: object) -> str:
+    """Return the one file that a model of more than texts reads, as a table.
+
+    Raises:
+        ValueError: there are several files, or an option is given that such a table does not have.
+    """
+    for name, value in table_options.items():
+        if value not in (None, False):
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option}: applies to a classifier of text alone; leave it out")
+    if len(files) > 1:
+        raise ValueError(
+            f"{files[1]}: a model of more than texts reads one file; expected one FILE"
+        )
+    return files[0]
 
 
 def report_nothing_to_resume(out: Path, finished: str = "model.safetensors") -> None:

@@ -13,14 +13,20 @@ import typer
 
 from hyperagg._common.validation import check_real
 from hyperagg.cli._models import is_multimodal
-from hyperagg.cli.options import File, Format, Model, Text
+from hyperagg.cli.options import Format, Model, Text
 
 EXAMPLE = "Example: hyperagg predict model new.csv --text review > labels.txt"
 
 
 def predict(
     model: Model,
-    file: File,
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A CSV, TSV, JSON lines, Parquet or fastText file; - reads standard input.",
+        ),
+    ],
     text: Text = None,
     format: Format = None,
     probabilities: Annotated[

@@ -8,23 +8,27 @@ from typing import Annotated, Any
 import typer
 
 from hyperagg.cli.options import (
-    File,
+    Delimiter,
+    Files,
     Format,
     Label,
     LabelSeparator,
+    NoHeader,
+    Quoting,
     Resume,
     Seed,
     Text,
     logger,
     output_folder,
     report_nothing_to_resume,
+    single_file,
 )
 
 EXAMPLE = "Example: hyperagg train reviews.csv --text review --label stars --out model"
 
 
 def train(
-    file: File,
+    files: Files,
     text: Text = None,
     label: Label = None,
     number: Annotated[
@@ -82,12 +86,15 @@ def train(
     ] = None,
     format: Format = None,
     label_separator: LabelSeparator = None,
+    delimiter: Delimiter = None,
+    no_header: NoHeader = False,
+    quoting: Quoting = None,
     balanced: Annotated[
         bool, typer.Option("--balanced", help="Weigh classes in inverse proportion to their size.")
     ] = False,
     resume: Resume = False,
 ) -> None:
-    """Train a text classifier on the rows of a file, or a model of several columns.
+    """Train a text classifier on the rows of files, or a model of several columns.
 
     With columns of numbers, categories, images or audio, a model of all columns is trained; any of
     them may be missing in a row.
@@ -107,8 +114,9 @@ def train(
         for name in _given(given):
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option}: applies to a classifier of text alone; leave it out")
+        table = single_file(files, delimiter=delimiter, no_header=no_header, quoting=quoting)
         multimodal.train(
-            file,
+            table,
             {"text": [text] if text else [], **{kind: own or [] for kind, own in kinds.items()}},
             label,
             out,
@@ -121,16 +129,19 @@ def train(
         )
         return
     from hyperagg.classifier import TextClassifier
-    from hyperagg.data import read_file
-    from hyperagg.data.readers.columns import pluralize
-    from hyperagg.data.readers.files import display_name
+    from hyperagg.data.readers.columns import ColumnSpec, pluralize
+    from hyperagg.data.readers.files import display_name, read_columns
+    from hyperagg.data.readers.stream import ReadOptions
 
     classifier = TextClassifier(**_given({**shared, **text_only}))
-    rows = read_file(file, text, label, format=format, label_separator=label_separator)
+    options = ReadOptions(format, delimiter, not no_header, quoting)
+    spec = ColumnSpec("", text, label, label_separator=label_separator)
+    rows = read_columns(files, spec, options)
+    assert rows.labels is not None
     labels = {one for own in rows.labels for one in (own if isinstance(own, tuple) else (own,))}
     if len(labels) < 2:
         only = f"all labels are {labels.pop()!r}" if labels else "no row has a label"
-        raise ValueError(f"{display_name(file)}: {only}; expected at least two classes")
+        raise ValueError(f"{display_name(files[0])}: {only}; expected at least two classes")
     checkpoint = out / "checkpoint.safetensors"
     if resume and not checkpoint.exists():
         report_nothing_to_resume(out)
@@ -155,7 +166,8 @@ def train(
         classifier.save_pretrained(out)
     history = classifier.history_
     logger.info(
-        f"{pluralize(len(rows.texts), 'row')}, {len(classifier.classes_):,} classes -> {out}"
+        f"read {rows}; trained on {pluralize(len(rows.texts), 'row')}, "
+        f"{len(classifier.classes_):,} classes -> {out}"
     )
     if history.validation_score:
         best = history.validation_score[history.best_epoch]

@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from hyperagg.cli.options import File, Format, Label, LabelSeparator, Text, logger, output_folder
+from hyperagg.cli.options import (
+    Delimiter,
+    Files,
+    Format,
+    Label,
+    LabelSeparator,
+    NoHeader,
+    Quoting,
+    Text,
+    logger,
+    output_folder,
+)
 
 EXAMPLE = (
     "Example: hyperagg tune reviews.csv --text review --label stars --time-limit 300 --out model"
@@ -16,7 +27,7 @@ EXAMPLE = (
 
 
 def tune(
-    file: File,
+    files: Files,
     time_limit: Annotated[
         float, typer.Option(help="Seconds for the search and the final training.")
     ],
@@ -40,15 +51,22 @@ def tune(
     ] = 0,
     format: Format = None,
     label_separator: LabelSeparator = None,
+    delimiter: Delimiter = None,
+    no_header: NoHeader = False,
+    quoting: Quoting = None,
 ) -> None:
-    """Search the hyperparameters that suit a file, within a time limit, and train with the best."""
+    """Search hyperparameters within a time limit, and train on the files with the best."""
     from rich.console import Console
 
     from hyperagg._common.report import make_table
     from hyperagg.classifier.tuning.search import tune as run
-    from hyperagg.data import read_file
+    from hyperagg.data.readers.columns import ColumnSpec, pluralize
+    from hyperagg.data.readers.files import read_columns
+    from hyperagg.data.readers.stream import ReadOptions
 
-    rows = read_file(file, text, label, format=format, label_separator=label_separator)
+    spec = ColumnSpec("", text, label, label_separator=label_separator)
+    rows = read_columns(files, spec, ReadOptions(format, delimiter, not no_header, quoting))
+    assert rows.labels is not None
     with output_folder(out):
         result = run(
             rows.texts,
@@ -78,4 +96,7 @@ def tune(
         for i, trial in enumerate(result.trials)
     ]
     Console().print(make_table("trials, scored on validation rows (*: the best)", columns, cells))
-    logger.info(f"{len(rows.texts):,} rows, {len(result.classifier.classes_):,} classes -> {out}")
+    logger.info(
+        f"read {rows}; trained on {pluralize(len(rows.texts), 'row')}, "
+        f"{len(result.classifier.classes_):,} classes -> {out}"
+    )

@@ -9,6 +9,8 @@ from hyperagg.data.datasets.corpora import Corpus, load_corpus, read_corpus
 from hyperagg.data.datasets.lookup import Listing, list_datasets, load_dataset
 from hyperagg.data.readers.errors import DataError
 from hyperagg.data.readers.files import FORMATS, read_chunks, read_file, read_texts
+from hyperagg.data.readers.sources import expand_sources
+from hyperagg.data.readers.stream import RowBatch, stream_rows
 from hyperagg.data.readers.table import Table, read_table
 
 if TYPE_CHECKING:
@@ -26,8 +28,10 @@ __all__ = [
     "ImageFolder",
     "Images",
     "Listing",
+    "RowBatch",
     "Split",
     "Table",
+    "expand_sources",
     "list_datasets",
     "load_corpus",
     "load_dataset",
@@ -41,6 +45,7 @@ __all__ = [
     "read_image_folder",
     "read_table",
     "read_texts",
+    "stream_rows",
 ]
 
 # Imported on first use: these modules need NumPy, which the command line does not wait for.

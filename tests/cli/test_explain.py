@@ -16,7 +16,7 @@ def test_texts_classes_and_a_page(fresh, table, rows, tmp_path):
     answer = fresh("explain", model, table, "--limit", 2, "--html", page)
     assert answer.code == 0, answer.err
     assert answer.out.startswith(str(classifier.predict(texts[:1])[0]))
-    assert f"explained 2 of {len(rows)} texts" in answer.err
+    assert f"read {len(rows):,} rows; explained 2" in answer.err
     assert page.read_text("utf-8").count("<section>") == 2
 
     answer = fresh("explain", model, table, "--limit", 1, "--json")

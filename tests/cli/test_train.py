@@ -70,6 +70,11 @@ def write_csv(path, rows, separator=","):
     path.write_text("\n".join([separator.join(("text", "label")), *lines]), "utf-8")
 
 
+def write_tsv(path, rows):
+    lines = [f"{text}\t{label}" for text, label in rows]
+    path.write_text("\n".join(["text\tlabel", *lines]))
+
+
 def write_json_lines(path, rows):
     lines = [json.dumps({"label": label, "text": text}) for text, label in rows]
     path.write_text("\n".join(lines), "utf-8")
@@ -87,7 +92,7 @@ def write_fasttext(path, rows):
 
 FORMATS = {
     "csv": write_csv,
-    "tsv": lambda path, rows: write_csv(path, rows, "\t"),
+    "tsv": write_tsv,
     "jsonl": write_json_lines,
     "parquet": write_parquet,
     "txt": write_fasttext,
@@ -376,6 +381,6 @@ def test_one_document_through_standard_input(fresh, cli, whole, rows, tmp_path):
     torn = tmp_path / "torn.txt"
     torn.write_bytes(b"oil " * 400_000 + b"\xe9 rose")
     answer = cli("predict", whole, torn, "--stream")
-    assert answer.code == 2 and "not UTF-8 (byte 1,600,001 is 0xe9)" in answer.err
+    assert answer.code == 2 and "line 1: invalid UTF-8 (byte 0xe9)" in answer.err
     answer = cli("predict", whole, torn, "--stream", "--text", "review")
     assert answer.code == 2 and "--stream" in answer.err

@@ -14,7 +14,8 @@ from hyperagg.data.dataset import Split
 from hyperagg.data.directories import is_complete
 from hyperagg.data.readers.columns import ColumnSpec
 from hyperagg.data.readers.errors import DataError
-from hyperagg.data.readers.formats import parse_parquet
+from hyperagg.data.readers.files import read_unchecked
+from hyperagg.data.readers.stream import ReadOptions
 
 ORIGIN_KEY = b"hyperagg.origin"
 
@@ -73,16 +74,11 @@ def read_folder(folder: Path) -> Stored:
 
 def read_split(path: Path) -> tuple[Split, str | None]:
     """Read one split and the origin that its file states, if any."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    columns = parse_parquet(content, ColumnSpec(str(path)))
+    columns = read_unchecked(path, ColumnSpec(str(path)), ReadOptions("parquet"))
     assert columns.labels is not None
-    metadata = pq.read_schema(pa.BufferReader(content)).metadata or {}
+    metadata = pq.read_schema(path).metadata or {}
     origin = metadata.get(ORIGIN_KEY)
     return Split(columns.texts, columns.labels), None if origin is None else origin.decode()
 

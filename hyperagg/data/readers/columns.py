@@ -47,12 +47,22 @@ class Columns:
     Args:
         texts: one per row.
         labels: one per row, either all strings or all tuples; None if they were not requested.
-        row_name: maps the index of a row to its name in error messages, such as "line 7".
+        row_name: maps the index of a row to its name in error messages, such as "a.csv: line 7".
+        blank_lines: the number of lines without characters, which are not rows.
+        files: the number of files that were read.
     """
 
     texts: list[str]
     labels: Labels | None
     row_name: Callable[[int], str]
+    blank_lines: int = 0
+    files: int = 1
+
+    def __str__(self) -> str:
+        """Return how much was read, such as "7 rows from 2 files, and 1 blank line"."""
+        files = f" from {self.files:,} files" if self.files > 1 else ""
+        blank = f", and {pluralize(self.blank_lines, 'blank line')}" if self.blank_lines else ""
+        return f"{pluralize(len(self.texts), 'row')}{files}{blank}"
 
 
 def find_columns(
@@ -118,6 +128,12 @@ def parse_label(label: Any, row: str, column: str, spec: ColumnSpec) -> Label:
                 "for a text without labels"
             )
     return tuple(dict.fromkeys(labels))
+
+
+def split_labels(cell: str, separator: str) -> tuple[str, ...]:
+    """Return the distinct labels of a cell without the white space around them."""
+    parts = (part.strip() for part in cell.split(separator))
+    return tuple(dict.fromkeys(part for part in parts if part))
 
 
 def unify_labels(

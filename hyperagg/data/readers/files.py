@@ -1,58 +1,54 @@
-"""Read texts and labels from the user's own files.
+"""Read texts and labels from the user's own files as a whole.
 
-The formats are CSV and TSV with a header, JSON lines, Parquet and fastText's `__label__` lines.
-Texts without labels can also be plain lines. A text has one label or, in the formats that allow it,
-any number of labels. Files are UTF-8, with or without a byte order mark, with LF or CRLF line ends.
-A file is read as a whole.
+The formats are CSV and TSV with a header, JSON lines, JSON arrays, Parquet and fastText's
+`__label__` lines. Texts without labels can also be plain lines. A text has one label or, in the
+formats that allow it, any number of labels. `hyperagg.data.readers.stream` says what a row is.
 """
 
 from __future__ import annotations
 
-import codecs
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import accumulate, chain
 
-from hyperagg.data.dataset import Split
-from hyperagg.data.readers import formats
-from hyperagg.data.readers.columns import Columns, ColumnSpec, is_blank, pluralize
-from hyperagg.data.readers.errors import DataError, quote
-from hyperagg.data.readers.formats import LABEL_PREFIX
-from hyperagg.data.readers.sources import EXTENSIONS, FORMATS, dataset_hint, display_name
-
-PARQUET_MAGIC = b"PAR1"
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
-# The first bytes of files that are not text, what they are, and what to do about it.
-BINARY_MAGIC = (
-    (b"\x1f\x8b", "gzip-compressed: decompress it first"),
-    (b"BZh", "bzip2-compressed: decompress it first"),
-    (b"\xfd7zXZ\x00", "xz-compressed: decompress it first"),
-    (b"\x28\xb5\x2f\xfd", "zstd-compressed: decompress it first"),
-    (b"PK\x03\x04", "a ZIP archive or an Excel file: unpack it or save it as CSV"),
-    (b"\xd0\xcf\x11\xe0", "an old Office file: save it as CSV"),
-    (b"%PDF-", "a PDF, not a table: export its text as CSV"),
-    (b"\x89PNG", "a PNG image, not text"),
-    (b"\xff\xd8\xff", "a JPEG image, not text"),
-    (b"\xff\xfe", "UTF-16: save it as UTF-8"),
-    (b"\xfe\xff", "UTF-16: save it as UTF-8"),
+from hyperagg.data.dataset import Labels, Split
+from hyperagg.data.readers.columns import (
+    Columns,
+    ColumnSpec,
+    Label,
+    is_blank,
+    parse_label,
+    pluralize,
+    split_labels,
+    unify_labels,
 )
+from hyperagg.data.readers.errors import DataError
+from hyperagg.data.readers.row_formats import BLANK_LINE, INVALID, LABEL_PREFIX, ParsedRows
+from hyperagg.data.readers.sources import FORMATS, display_name, expand_sources, open_stream
+from hyperagg.data.readers.stream import EMPTY, ReadOptions, find_problem, parse_source, remedy
+from hyperagg.data.readers.text_lines import BAD_BYTE, UNPAIRED, decode_blocks, has_bad_bytes
+
+__all__ = ["FORMATS", "read_chunks", "read_columns", "read_file", "read_texts"]
+
+Source = str | os.PathLike[str]
 
 
 def read_file(
-    path: str | os.PathLike[str],
+    path: Source | Sequence[Source],
     text: str | None = None,
     label: str | None = None,
     *,
     format: str | None = None,
     label_separator: str | None = None,
+    delimiter: str | None = None,
+    header: bool = True,
+    quoting: bool | None = None,
 ) -> Split:
-    """Read texts and their labels from a file.
+    """Read texts and their labels from one or several files.
 
-    Numbers as labels become strings. The rows keep their order, and none is dropped.
+    Numbers as labels become strings. The rows keep their order, and none is dropped; blank lines
+    are not rows here. Files may be compressed with gzip, bzip2, xz or zstd.
 
     The labels of all texts are tuples of distinct labels, instead of single labels, if
 
@@ -62,14 +58,17 @@ def read_file(
     - a CSV or TSV file is read with a `label_separator`.
 
     Args:
-        path: a file, or "-" for standard input.
-        text: the column of the texts (default: "text").
+        path: a file, "-" for standard input, or several files. A folder stands for the files in
+            it, and a pattern such as "shards/*.csv" for those that match.
+        text: the column of the texts (default: "text"), in JSON and Parquet also a nested one, such
+            as "meta.text".
         label: the column of the labels (default: "label" or, where a row can have several labels
             and that column does not exist, "labels").
         format: one of `FORMATS`; by default it follows from the file name extension or, without
             one, from the content.
         label_separator: the separator of the labels in a cell of a CSV or TSV file, such as "|".
             White space around labels is removed, and an empty cell has no labels.
+        delimiter, header, quoting: how CSV and TSV files are written, as for `stream_rows`.
 
     Returns:
         the texts and labels of at least one row.
@@ -84,19 +83,26 @@ def read_file(
         >>> read_file("films.csv").labels
         ['good']
     """
-    spec = ColumnSpec(display_name(path), text, label, label_separator=label_separator)
-    columns = read_columns(path, spec, format)
+    spec = ColumnSpec("", text, label, label_separator=label_separator)
+    columns = read_columns(path, spec, ReadOptions(format, delimiter, header, quoting))
     assert columns.labels is not None
     return Split(columns.texts, columns.labels)
 
 
 def read_texts(
-    path: str | os.PathLike[str], text: str | None = None, *, format: str | None = None
+    path: Source | Sequence[Source],
+    text: str | None = None,
+    *,
+    format: str | None = None,
+    delimiter: str | None = None,
+    header: bool = True,
+    quoting: bool | None = None,
 ) -> list[str]:
     """Read texts without labels, for example to predict them; labels in the file are ignored.
 
     A .txt file is read as fastText lines if its first line has a label, and otherwise as one text
-    per line. The arguments and errors are those of `read_file`.
+    per line. The arguments and errors are those of `read_file`, but a blank line is an error like
+    any other empty text. `stream_rows` reads files with empty texts, and files of any size.
 
     Example:
         >>> from pathlib import Path
@@ -104,181 +110,135 @@ def read_texts(
         >>> read_texts("films.txt")
         ['a fine film', 'a dull film']
     """
-    return read_columns(path, ColumnSpec(display_name(path), text, labeled=False), format).texts
+    spec = ColumnSpec("", text, labeled=False)
+    return read_columns(path, spec, ReadOptions(format, delimiter, header, quoting)).texts
 
 
-def read_columns(path: str | os.PathLike[str], spec: ColumnSpec, format: str | None) -> Columns:
-    """Read the columns of `spec` from a file, and check that every row has a text and a label."""
-    if format is not None and format not in FORMATS:
-        raise DataError(f"format={quote(format)}: expected one of {', '.join(FORMATS)}")
-    if spec.label_separator == "":
-        raise spec.error("label_separator='': expected a non-empty string such as '|', or None")
-    content = read_bytes(path)
-    format = format or find_format(Path(path).suffix.lower(), content, spec)
-    if spec.label_separator is not None and format not in ("csv", "tsv"):
-        raise spec.error(
-            f"label_separator={quote(spec.label_separator)}: only CSV and TSV have one, and this "
-            f"file is read as {format}"
-        )
-    if format == "parquet":
-        columns = formats.parse_parquet(content, spec)
-    else:
-        columns = parse_text(decode(content, spec), format, spec)
-    check_rows(columns, spec)
-    return columns
-
-
-def parse_text(content: str, format: str, spec: ColumnSpec) -> Columns:
-    """Parse the content of a file in one of the text formats."""
-    if not content or content.isspace():
-        raise spec.error("the file is empty: expected one row per text")
-    if format == "lines":
-        if spec.labeled:
-            raise spec.error("is read as plain lines, which have no labels: use another format")
-        return formats.parse_lines(content, spec)
-    if format == "fasttext":
-        first = content.lstrip().partition("\n")[0].split()
-        if not spec.labeled and not any(word.startswith(LABEL_PREFIX) for word in first):
-            return formats.parse_lines(content, spec)
-        return formats.parse_fasttext(content, spec)
-    parse = {
-        "csv": formats.parse_csv,
-        "tsv": formats.parse_tsv,
-        "jsonl": formats.parse_json_lines,
-    }[format]
-    return parse(content, spec)
-
-
-@contextmanager
-def open_bytes(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file or, for "-", standard input."""
-    if str(path) == "-":
-        if sys.stdin is None:
-            raise DataError("standard input: is closed")
-        yield sys.stdin.buffer
-        return
-    try:
-        with Path(path).open("rb") as file:
-            yield file
-    except FileNotFoundError as error:
-        hint = dataset_hint(str(path))
-        raise DataError(f"{display_name(path)}: the file does not exist{hint}") from error
-    except IsADirectoryError as error:
-        raise DataError(f"{display_name(path)}: expected a file, got a directory") from error
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(f"{display_name(path)}: cannot be read ({reason})") from error
-
-
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Return the content of a file or, for "-", of standard input."""
-    with open_bytes(path) as file:
-        return file.read()
-
-
-def read_chunks(path: str | os.PathLike[str], size: int = 1 << 20) -> Iterator[str]:
-    """Yield the text of a file of any size in chunks of about `size` bytes.
+def read_columns(
+    source: Source | Sequence[Source], spec: ColumnSpec, options: ReadOptions
+) -> Columns:
+    """Read the columns of `spec` from files, and check that every row has a text and a label.
 
     Args:
-        path: a UTF-8 file, or "-" for standard input.
-        size: the number of bytes per chunk.
+        source: one or several files, folders or globs.
+        spec: the columns; its name is replaced by that of each file.
+        options: how to parse the files.
 
     Raises:
-        DataError: the file cannot be read, or a chunk is not UTF-8 text.
-
-    Example:
-        >>> from pathlib import Path
-        >>> _ = Path("films.txt").write_text("a fine film")
-        >>> list(read_chunks("films.txt", size=6))
-        ['a fine', ' film', '']
+        DataError: as `read_file`.
     """
-    spec = ColumnSpec(display_name(path), labeled=False)
-    decoder, offset = codecs.getincrementaldecoder("utf-8-sig")(), 0
-    with open_bytes(path) as file:
-        while True:
-            chunk = file.read(size)
-            check_is_text(chunk, spec, offset)
-            try:
-                yield decoder.decode(chunk, final=not chunk)
-            except UnicodeDecodeError as error:
-                position = offset + len(chunk) - len(error.object) + error.start
-                raise spec.error(
-                    f"is not UTF-8 (byte {position + 1:,} is 0x{error.object[error.start]:02x}): "
-                    "save it as UTF-8"
-                ) from error
-            if not chunk:
-                return
-            offset += len(chunk)
+    given = [source] if isinstance(source, str | os.PathLike) else source
+    sources = expand_sources(given, format=options.format)
+    parts = []
+    for one in sources:
+        own = replace(spec, name=display_name(one))
+        if spec.label_separator == "":
+            raise own.error("label_separator='': expected a non-empty string such as '|', or None")
+        parts.append(read_unchecked(one, own, options))
+        check_rows(parts[-1], own)
+    return parts[0] if len(parts) == 1 else _join(parts, spec)
 
 
-def decode(content: bytes, spec: ColumnSpec) -> str:
-    """Decode the content of a text file.
+def _join(parts: Sequence[Columns], spec: ColumnSpec) -> Columns:
+    """Return the rows of several files as those of one."""
+    ends = list(accumulate(len(part.texts) for part in parts))
+
+    def row_name(index: int) -> str:
+        part = next(i for i, end in enumerate(ends) if index < end)
+        start = ends[part] - len(parts[part].texts)
+        return parts[part].row_name(index - start)
+
+    labels = None
+    if spec.labeled:
+        every = [label for part in parts for label in part.labels or ()]
+        labels = unify_labels(every, False, row_name, spec)
+    return Columns(
+        list(chain.from_iterable(part.texts for part in parts)),
+        labels,
+        row_name,
+        blank_lines=sum(part.blank_lines for part in parts),
+        files=len(parts),
+    )
+
+
+def read_unchecked(source: Source, spec: ColumnSpec, options: ReadOptions) -> Columns:
+    """Read the columns of a file, in which texts and labels may be missing.
 
     Raises:
-        DataError: the file is of another type, or not UTF-8; the first invalid byte is named.
+        DataError: as `read_file`; the file is empty.
     """
-    check_is_text(content, spec)
-    body = content.removeprefix(BYTE_ORDER_MARK)
-    try:
-        return body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = body.count(b"\n", 0, error.start) + 1
-        position = len(content) - len(body) + error.start
-        raise spec.error(
-            f"line {line:,} is not UTF-8 (byte {position + 1:,} of the file is "
-            f"0x{content[position]:02x}): save the file as UTF-8"
-        ) from error
+    texts: list[str] = []
+    labels: list[Label] = []
+    places: list[str] = []
+    blank_lines = 0
+    rows = None
+    for rows, first, _ in parse_source(source, spec, options):
+        for index, text in enumerate(rows.texts):
+            place = rows.place(index, first + index)
+            problem = rows.problems.get(index) or find_problem(text)
+            if problem == BLANK_LINE or (problem == EMPTY and rows.kind == "lines"):
+                blank_lines += 1
+                if spec.labeled:
+                    continue
+            if rows.kind == "separated":
+                place = f"row {len(texts) + 1} ({place})"
+            if problem not in ("", BLANK_LINE, EMPTY):
+                raise spec.error(f"{place}: {_describe(problem, text)}{remedy(problem)}")
+            texts.append(text)
+            places.append(place)
+            if spec.labeled:
+                labels.append(_to_label(rows.labels[index], place, rows, spec))
+    read = len(texts) - (0 if spec.labeled else blank_lines)
+    if rows is None or (not read and blank_lines and rows.kind != "separated"):
+        raise spec.error("the file is empty: expected one row per text")
+
+    def row_name(index: int) -> str:
+        return f"{spec.name}: {places[index]}"
+
+    if not spec.labeled:
+        return Columns(texts, None, row_name, blank_lines=blank_lines)
+    if rows.kind == "fasttext":
+        unified = _fasttext_labels(labels, places, spec)
+    else:
+        unified = unify_labels(labels, rows.multi_label, places.__getitem__, spec)
+    return Columns(texts, unified, row_name, blank_lines=blank_lines)
 
 
-def check_is_text(content: bytes, spec: ColumnSpec, offset: int = 0) -> None:
-    """Raise DataError if bytes that start at an offset of a file do not belong to a text file."""
-    if not offset and content.startswith(PARQUET_MAGIC):
-        raise spec.error("is a Parquet file: rename it to .parquet or give the format parquet")
-    for magic, description in BINARY_MAGIC:
-        if not offset and content.startswith(magic):
-            raise spec.error(f"is {description}")
-    nul = content.find(b"\0")
-    if nul >= 0:
+def _describe(problem: str, text: str) -> str:
+    """Return a problem with the first bad byte of the text, if it has one."""
+    bad = BAD_BYTE.search(text)
+    return f"{problem} (byte 0x{ord(bad[0]) - 0xDC00:02x})" if bad else problem
+
+
+def _to_label(label: object, place: str, rows: ParsedRows, spec: ColumnSpec) -> Label:
+    if isinstance(label, tuple):  # of a fastText line
+        bad = next((one for one in label if has_bad_bytes(one)), None)
+        if bad is not None:
+            raise spec.error(f"{place}: {_describe(INVALID, bad)}{remedy(INVALID)}")
+        return label
+    if isinstance(label, str) and (bad_byte := BAD_BYTE.search(label)):
+        raise spec.error(f"{place}: {_describe(INVALID, bad_byte[0])}{remedy(INVALID)}")
+    if isinstance(label, str) and spec.label_separator is not None:
+        return split_labels(label, spec.label_separator)
+    return parse_label(label, place, rows.label_column, spec)
+
+
+def _fasttext_labels(labels: list[Label], places: list[str], spec: ColumnSpec) -> Labels:
+    """Return the labels of fastText lines: tuples if any line has several, else strings."""
+    found = [label for label in labels if isinstance(label, tuple)]
+    if not any(found):
         raise spec.error(
-            f"is a binary file or UTF-16 (byte {offset + nul + 1:,} is zero): save it as UTF-8 text"
+            f"no line has a label: begin every line with {LABEL_PREFIX}NAME and a space, or use CSV"
         )
-
-
-def find_format(extension: str, content: bytes, spec: ColumnSpec) -> str:
-    """Return the format that follows from the extension or, without one, from the first line.
-
-    Raises:
-        DataError: the extension is not known, or the first line does not tell the format.
-    """
-    if extension in EXTENSIONS:
-        return EXTENSIONS[extension]
-    if content.startswith(PARQUET_MAGIC):
-        return "parquet"
-    text = decode(content, spec).lstrip()
-    if extension:
+    if all(len(names) == 1 for names in found):
+        return [name for (name,) in found]
+    if all(len(names) <= 1 for names in found):
         raise spec.error(
-            f"extension {quote(extension)}: expected one of {', '.join(EXTENSIONS)}; rename the "
-            f"file or give its format ({', '.join(FORMATS)})"
+            f"{places[found.index(())]} has no label ({pluralize(found.count(()), 'row')} of "
+            f"{len(found):,}), and no line has several: begin it with {LABEL_PREFIX}NAME or "
+            "remove it"
         )
-    first = text.partition("\n")[0].rstrip("\r")
-    if first.startswith("{"):
-        return "jsonl"
-    if first.startswith(LABEL_PREFIX):
-        return "fasttext"
-    for format, separator in (("tsv", "\t"), ("csv", ",")):
-        names = [name.strip('"') for name in first.split(separator)]
-        # If only texts are read, the first line may be a text with commas in it. It counts as a
-        # header if it names the text column.
-        if (spec.text or "text") in names or (separator in first and requires_header(spec)):
-            return format
-    if text and requires_header(spec):
-        raise spec.error(f"the format is not recognizable: give it ({', '.join(FORMATS)})")
-    return "lines"
-
-
-def requires_header(spec: ColumnSpec) -> bool:
-    """Return whether the columns can only be found in a file that names them."""
-    return spec.labeled or spec.text is not None
+    return found
 
 
 def check_rows(columns: Columns, spec: ColumnSpec) -> None:
@@ -288,14 +248,43 @@ def check_rows(columns: Columns, spec: ColumnSpec) -> None:
         raise spec.error("has no rows: expected one row per text")
     empty = [i for i, one in enumerate(columns.texts) if is_blank(one)]
     if empty:
-        raise spec.error(
+        raise DataError(
             f"{columns.row_name(empty[0])} has an empty text ({pluralize(len(empty), 'row')} of "
             f"{total:,}): fill or remove them"
         )
     labels = columns.labels or ()
     missing = [i for i, one in enumerate(labels) if isinstance(one, str) and is_blank(one)]
     if missing:
-        raise spec.error(
+        raise DataError(
             f"{columns.row_name(missing[0])} has no label ({pluralize(len(missing), 'row')} of "
             f"{total:,}): add the labels or remove the rows"
         )
+
+
+def read_chunks(path: Source) -> Iterator[str]:
+    """Yield the text of a file of any size in chunks of about a megabyte.
+
+    Args:
+        path: a text file, which may be compressed, or "-" for standard input.
+
+    Raises:
+        DataError: the file cannot be read, or is not UTF-8 text.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("films.txt").write_text("a fine film")
+        >>> list(read_chunks("films.txt"))
+        ['a fine film']
+    """
+    line = 1
+    with open_stream(path) as stream:
+        for chunk in decode_blocks(stream):
+            problem = find_problem(chunk)
+            if problem not in ("", EMPTY):
+                at = BAD_BYTE.search(chunk) or UNPAIRED.search(chunk)
+                line += chunk.count("\n", 0, at.start() if at else chunk.find("\0"))
+                raise DataError(
+                    f"{stream.name}: line {line:,}: {_describe(problem, chunk)}{remedy(problem)}"
+                )
+            yield chunk
+            line += chunk.count("\n")

@@ -40,6 +40,8 @@ def parquet_rows(
         schema = parquet.schema_arrow
     paths = _find_paths(schema, spec)
     _check_text_type(_type_at(schema, paths[0]), ".".join(paths[0]), spec)
+    if spec.labeled:
+        _check_label_type(_type_at(schema, paths[1]), ".".join(paths[1]), spec)
     skip = start_row
     groups: list[int] = []
     with damage_reported(spec):
@@ -49,6 +51,7 @@ def parquet_rows(
                 skip -= rows
             else:
                 groups.append(group)
+    yield ParsedRows("parquet")  # a file without rows is not an empty file
     columns = list(dict.fromkeys(".".join(path) for path in paths))
     batches = parquet.iter_batches(batch_rows, row_groups=groups, columns=columns)
     while True:
@@ -65,7 +68,11 @@ def parquet_rows(
                 if spec.labeled
                 else [[], *[_values(pa, one) for one in arrays[1:]]]
             )
-        yield ParsedRows(texts, kept, [], {}, labels)
+        rows = ParsedRows("parquet", texts, kept, labels=labels)
+        if spec.labeled:
+            rows.label_column = ".".join(paths[1])
+            rows.multi_label = element_type(_type_at(schema, paths[1])) is not None
+        yield rows
 
 
 @contextmanager
@@ -155,6 +162,42 @@ def _check_text_type(kind: Any, name: str, spec: ColumnSpec) -> None:
     )
     if not any(is_one(kind) for is_one in accepted):
         raise spec.error(f"column {quote(name)} has type {kind}: expected strings")
+
+
+def _check_label_type(kind: Any, name: str, spec: ColumnSpec) -> None:
+    import pyarrow.types as types
+
+    own = element_type(kind) or kind
+    if types.is_dictionary(own):
+        own = own.value_type
+    accepted = (
+        types.is_string,
+        types.is_large_string,
+        types.is_string_view,
+        types.is_null,  # reported as missing labels, which is clearer
+        types.is_integer,
+        types.is_floating,
+        types.is_boolean,
+    )
+    if not any(is_one(own) for is_one in accepted):
+        raise spec.error(
+            f"column {quote(name)} has type {kind}, not labels: expected strings or integers, or "
+            "lists of them"
+        )
+
+
+def element_type(kind: Any) -> Any:
+    """Return the element type of an Arrow list type; None for any other type."""
+    import pyarrow.types as types
+
+    lists = (
+        types.is_list,
+        types.is_large_list,
+        types.is_fixed_size_list,
+        types.is_list_view,
+        types.is_large_list_view,
+    )
+    return kind.value_type if any(is_one(kind) for is_one in lists) else None
 
 
 def _strings(pa: Any, array: Any) -> list[str]:

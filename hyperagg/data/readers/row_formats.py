@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from hyperagg.data.readers.columns import (
     ColumnSpec,
@@ -43,6 +43,9 @@ INVALID = "invalid UTF-8"
 DIALECTS = (";", "|", "\t", ",", ":")
 
 
+Kind = Literal["lines", "fasttext", "separated", "json", "parquet"]
+
+
 @dataclass
 class ParsedRows:
     """Hold rows as they come out of a format.
@@ -52,14 +55,25 @@ class ParsedRows:
         kept: for each kept column one value per row; None where there is none.
         lines: the number of the line that each row begins on, counted from 1; empty for Parquet.
         problems: the index of a row -> what is wrong with it.
-        labels: one value per row if labels are read.
+        labels: one value per row if labels are read: strings for separated values, tuples for
+            fastText, and any value for JSON and Parquet.
+        kind: the format.
+        label_column: the name of the column of the labels, if they are read from one.
+        multi_label: whether the type of that column is a list.
     """
 
+    kind: Kind
     texts: list[str] = field(default_factory=list)
     kept: list[list[Any]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     problems: dict[int, str] = field(default_factory=dict)
     labels: list[Any] = field(default_factory=list)
+    label_column: str = ""
+    multi_label: bool = False
+
+    def place(self, index: int, row: int) -> str:
+        """Return where a row is in its file; `row` is its number, counted from 0."""
+        return f"line {self.lines[index]}" if self.lines else f"row {row + 1}"
 
 
 def plain_rows(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[ParsedRows]:
@@ -72,7 +86,7 @@ def plain_rows(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[ParsedRows]:
         )
     number = 1
     for lines in blocks.lines():
-        yield ParsedRows(lines, [], list(range(number, number + len(lines))))
+        yield ParsedRows("lines", lines, [], list(range(number, number + len(lines))))
         number += len(lines)
 
 
@@ -86,7 +100,7 @@ def fasttext_rows(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[ParsedRows]:
             raise spec.error(f"is read as fastText lines, which have no column {quote(name)}")
     number = 0
     for lines in blocks.lines():
-        rows = ParsedRows()
+        rows = ParsedRows("fasttext")
         for line in lines:
             number += 1
             text, found = _split_fasttext(line)
@@ -112,7 +126,7 @@ def _split_fasttext(line: str) -> tuple[str, list[str]]:
     return " ".join(word for word in words if not word.startswith(LABEL_PREFIX)), found
 
 
-class _Feed:
+class LineFeed:
     """Hand lines to a csv.reader one by one, and know when a block is used up."""
 
     def __init__(self, blocks: TextBlocks, spec: ColumnSpec) -> None:
@@ -124,7 +138,7 @@ class _Feed:
         self.line = ""
         self._row_chars = 0
 
-    def __iter__(self) -> _Feed:
+    def __iter__(self) -> LineFeed:
         return self
 
     def __next__(self) -> str:
@@ -179,9 +193,9 @@ def separated_rows(
         DataError: a column is missing or not unique, a quote is not closed, or a quoted field spans
             lines where it must not.
     """
-    feed = _Feed(blocks, spec)
-    parsed = _quoted(feed, spec, delimiter, multi_line) if quoting else _split(feed, delimiter)
-    rows = ParsedRows()
+    feed = LineFeed(blocks, spec)
+    parsed = separated_cells(feed, spec, delimiter, quoting, multi_line)
+    rows = ParsedRows("separated")
     text_at = label_at = -1
     kept_at: list[int] = []
     width = 0
@@ -195,8 +209,8 @@ def separated_rows(
             text_at, label_at, kept_at = _find_separated(names, spec, delimiter, header, quoting)
             width = len(names)
             if header:
+                yield rows  # none, which shows that there is a header
                 continue
-            rows.kept = [[] for _ in kept_at]
         if not rows.texts:
             rows.kept = [[] for _ in kept_at]
         if not problem and len(cells) <= 1 and is_blank("".join(cells)):
@@ -214,7 +228,7 @@ def separated_rows(
             own.append(None if problem else cells[at])
         if feed.used_up:
             yield rows
-            rows = ParsedRows()
+            rows = ParsedRows("separated")
     if rows.texts:
         yield rows
 
@@ -222,14 +236,21 @@ def separated_rows(
 Cells = tuple[int, list[str], str]  # the first line, the fields, and what is wrong with them
 
 
-def _split(feed: _Feed, delimiter: str) -> Iterator[Cells]:
+def separated_cells(
+    feed: LineFeed, spec: ColumnSpec, delimiter: str, quoting: bool, multi_line: bool
+) -> Iterator[Cells]:
+    """Return the fields of every row, the header and blank lines included."""
+    return _quoted(feed, spec, delimiter, multi_line) if quoting else _split(feed, delimiter)
+
+
+def _split(feed: LineFeed, delimiter: str) -> Iterator[Cells]:
     begin = feed.begin_row()
     for _ in feed:
         yield begin, feed.line.split(delimiter), ""
         begin = feed.begin_row()
 
 
-def _quoted(feed: _Feed, spec: ColumnSpec, delimiter: str, multi_line: bool) -> Iterator[Cells]:
+def _quoted(feed: LineFeed, spec: ColumnSpec, delimiter: str, multi_line: bool) -> Iterator[Cells]:
     # Without strict, an unclosed quote would silently swallow the rest of the file.
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     while True:
@@ -417,7 +438,9 @@ def _follow(value: Any, path: tuple[str, ...]) -> Any:
 def _json_values(
     values: Sequence[Any], numbers: Sequence[int], fields: _JsonFields | None, spec: ColumnSpec
 ) -> ParsedRows:
-    rows = ParsedRows(lines=list(numbers), kept=[[] for _ in spec.keep])
+    rows = ParsedRows("json", lines=list(numbers), kept=[[] for _ in spec.keep])
+    if fields is not None and fields.label is not None:
+        rows.label_column = ".".join(fields.label)
     for index, value in enumerate(values):
         problem, text, label = "", "", None
         kept: list[Any] = [None] * len(spec.keep)
@@ -449,15 +472,15 @@ def json_array_rows(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[ParsedRows
     """Parse a file that is one JSON array of objects, one row per object.
 
     Raises:
-        DataError: the array is malformed, so that its further rows cannot be told apart.
+        DataError: the array is malformed, so that its further rows cannot be separated.
     """
     fields: _JsonFields | None = None
-    for values, numbers in _array_values(blocks, spec):
+    for values, numbers in array_values(blocks, spec):
         fields = fields or _JsonFields.find(values, spec)
         yield _json_values(values, numbers, fields, spec)
 
 
-def _array_values(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[tuple[list[Any], list[int]]]:
+def array_values(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[tuple[list[Any], list[int]]]:
     """Yield the values of an array that each block completes, and their lines."""
     decode = json.JSONDecoder().raw_decode
     source = iter(blocks)

@@ -271,7 +271,7 @@ def expand_sources(
         format: the format of all files; by default it follows from the extension.
 
     Raises:
-        DataError: a source does not exist, or there is no file in it.
+        DataError: a source does not exist, or contains no files.
 
     Example:
         >>> from pathlib import Path

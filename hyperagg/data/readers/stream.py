@@ -23,6 +23,7 @@ from hyperagg.data.readers.columns import ColumnSpec, is_blank
 from hyperagg.data.readers.errors import DataError, quote
 from hyperagg.data.readers.parquet_rows import parquet_rows
 from hyperagg.data.readers.row_formats import (
+    BLANK_LINE,
     INVALID,
     LABEL_PREFIX,
     ParsedRows,
@@ -141,7 +142,7 @@ def stream_rows(
     Raises:
         DataError: a ValueError of one line that names the file, the row or column, and what is
             expected. Also with "empty" and "skip" if the file cannot be read, a column is missing,
-            or a quote is not closed, so that further rows cannot be told apart.
+            or a quote is not closed, so that further rows cannot be separated.
 
     Cost: the memory of a batch and of one row, whatever the size of the file. One row may have
         67 million characters.
@@ -214,6 +215,11 @@ def parse_source(
                 f"is read as {format}: a delimiter, a missing header and quoting apply to CSV and "
                 "TSV only"
             )
+        if spec.label_separator is not None and format not in (None, "csv", "tsv"):
+            raise spec.error(
+                f"label_separator={quote(spec.label_separator)}: only CSV and TSV have one, and "
+                f"this file is read as {format}"
+            )
         if format == "parquet":
             with stream.seekable() as file:
                 yield from _numbered_parquet(file, spec, batch_rows, start_row)
@@ -243,12 +249,10 @@ def _text_rows(
     if format is None and options.separated:
         format = "csv"
     if format is None:
-        format = recognize_format(extension, blocks.peek(), spec)
-    if spec.label_separator is not None and format not in ("csv", "tsv"):
-        raise spec.error(
-            f"label_separator={quote(spec.label_separator)}: only CSV and TSV have one, and this "
-            f"file is read as {format}"
-        )
+        head = blocks.peek()
+        if spec.labeled and is_blank(head):
+            return iter(())
+        format = recognize_format(extension, head, spec)
     if format == "lines":
         return plain_rows(blocks, spec)
     if format == "fasttext":
@@ -318,18 +322,22 @@ class _Pending:
         self.end_row += 1
         text = parsed.texts[index]
         problem = parsed.problems.get(index) or find_problem(text)
+        kept = [values[index] for values in parsed.kept]
+        repaired = [repair_value(value) for value in kept]
+        if not problem and repaired != kept:
+            problem = INVALID
         if problem:
-            place = place_of(parsed, index, row)
+            place = parsed.place(index, row)
             if self._on_error == "stop":
-                raise self._spec.error(f"{place}: {problem}")
+                raise self._spec.error(f"{place}: {problem}{remedy(problem)}")
             self._notes[row] = Note(problem, place)
             if self._on_error == "skip":
                 return
             text = repair(text)
         self._rows.append(row)
         self._texts.append(text)
-        for own, values in zip(self._kept, parsed.kept):
-            own.append(values[index])
+        for own, value in zip(self._kept, repaired):
+            own.append(value)
         self.chars += len(text)
 
     def __len__(self) -> int:
@@ -375,6 +383,30 @@ def find_problem(text: str) -> str:
     return NUL if "\0" in text else ""
 
 
-def place_of(parsed: ParsedRows, index: int, row: int) -> str:
-    """Return where a row is in its file."""
-    return f"line {parsed.lines[index]}" if parsed.lines else f"row {row + 1}"
+def repair_value(value: Any) -> Any:
+    """Return a value of JSON whose strings can be encoded as UTF-8; others stay as they are."""
+    if isinstance(value, str):
+        return repair(value) if has_bad_bytes(value) else value
+    if isinstance(value, list):
+        return [repair_value(one) for one in value]
+    if isinstance(value, dict):
+        return {repair_value(name): repair_value(one) for name, one in value.items()}
+    return value
+
+
+REMEDIES = {
+    EMPTY: "fill or remove it",
+    BLANK_LINE: "remove it",
+    INVALID: "save the file as UTF-8",
+    NUL: "remove it",
+    SURROGATE: "remove it (\\ud800 to \\udfff are not characters)",
+    "not JSON": "expected one object per line",
+    "malformed quotes": 'write a quote inside a quoted field as ""',
+}
+
+
+def remedy(problem: str) -> str:
+    """Return what to do about a problem, after a colon."""
+    if problem[:1].isdigit():  # a number of fields
+        return ": put quotes around fields that contain the delimiter"
+    return f": {REMEDIES[problem]}" if problem in REMEDIES else ""

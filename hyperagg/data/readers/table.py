@@ -5,15 +5,26 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from hyperagg.data.readers.columns import ColumnSpec, find_column, json_type, label_to_string
+from hyperagg.data.readers.columns import (
+    ColumnSpec,
+    find_column,
+    is_blank,
+    json_type,
+    label_to_string,
+    pluralize,
+)
 from hyperagg.data.readers.errors import DataError, quote
-from hyperagg.data.readers.files import decode, display_name, find_format, read_bytes
-from hyperagg.data.readers.formats import read_rows
+from hyperagg.data.readers.parquet_rows import damage_reported
+from hyperagg.data.readers.row_formats import LineFeed, array_values, separated_cells
+from hyperagg.data.readers.sources import EXTENSIONS, display_name, format_extension, open_stream
+from hyperagg.data.readers.stream import EMPTY, find_problem, recognize_format, remedy
+from hyperagg.data.readers.text_lines import PARQUET_MAGIC, TextBlocks
 
 __all__ = ["Table", "read_table"]
 
@@ -111,7 +122,9 @@ class Table:
 
 
 def read_table(path: str | os.PathLike[str], format: str | None = None) -> Table:
-    """Read a table from a CSV or TSV file with a header, JSON lines, or Parquet.
+    """Read a table from a CSV or TSV file with a header, JSON lines, a JSON array, or Parquet.
+
+    The file may be compressed. A blank line between rows is an error, because it may be a row.
 
     Args:
         path: a file, or "-" for standard input, from which paths are relative to the current
@@ -130,16 +143,24 @@ def read_table(path: str | os.PathLike[str], format: str | None = None) -> Table
         [119.0]
     """
     spec = ColumnSpec(display_name(path))
-    content = read_bytes(path)
-    format = format or find_format(Path(path).suffix.lower(), content, spec)
-    if format == "parquet":
-        columns, cells, row_name = _parquet(content, spec)
-    elif format in _PARSERS:
-        columns, cells, row_name = _PARSERS[format](decode(content, spec), spec)
-    else:
-        raise spec.error(
-            f"is read as {format}, which has no columns: expected csv, tsv, jsonl or parquet"
-        )
+    with open_stream(path) as stream:
+        extension = format_extension(path)
+        format = format or EXTENSIONS.get(extension)
+        if format is None and stream.peek().startswith(PARQUET_MAGIC):
+            format = "parquet"
+        if format == "parquet":
+            with stream.seekable() as file:
+                columns, cells, row_name = _parquet(file, spec)
+        else:
+            blocks = TextBlocks(stream)
+            format = format or recognize_format(extension, blocks.peek(), spec)
+            if format not in ("csv", "tsv", "jsonl"):
+                raise spec.error(
+                    f"is read as {format}, which has no columns: expected csv, tsv, jsonl or "
+                    "parquet"
+                )
+            parse = _json if format == "jsonl" else _csv if format == "csv" else _tsv
+            columns, cells, row_name = parse(blocks, spec)
     if not columns or not cells[columns[0]]:
         raise spec.error("has no rows: expected a header and one row per example")
     folder = Path() if str(path) == "-" else Path(path).parent
@@ -149,23 +170,51 @@ def read_table(path: str | os.PathLike[str], format: str | None = None) -> Table
 Parsed = tuple[list[str], dict[str, list[Any]], Callable[[int], str]]
 
 
-def _csv(content: str, spec: ColumnSpec, delimiter: str = ",") -> Parsed:
-    header, rows, row_name = read_rows(content, spec, delimiter)
-    _check_names(header, spec)
+def _csv(blocks: TextBlocks, spec: ColumnSpec) -> Parsed:
+    return _separated(blocks, spec, ",", quoting=True)
+
+
+def _tsv(blocks: TextBlocks, spec: ColumnSpec) -> Parsed:
+    return _separated(blocks, spec, "\t", quoting=False)
+
+
+def _separated(blocks: TextBlocks, spec: ColumnSpec, delimiter: str, quoting: bool) -> Parsed:
+    header: list[str] = []
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    blank = 0
+
+    def row_name(index: int) -> str:
+        return f"row {index + 1} (line {lines[index]})"
+
+    feed = LineFeed(blocks, spec)
+    for begin, row, problem in separated_cells(feed, spec, delimiter, quoting, quoting):
+        if not problem and len(row) <= 1 and is_blank("".join(row)):
+            blank = blank or (begin if header else 0)
+            continue
+        _check_line(begin, problem, blank, row, spec)
+        if not header:
+            header = row
+            _check_names(header, spec)
+            continue
+        rows.append(row)
+        lines.append(begin)
+        if len(row) != len(header):
+            raise spec.error(
+                f"{row_name(len(rows) - 1)} has {pluralize(len(row), 'field')} where the header "
+                f"has {len(header)}: put quotes around fields that contain the separator "
+                f"{delimiter!r} or a line break"
+            )
+    if not header:
+        raise spec.error("the file is empty: expected a header and one row per example")
     return header, {name: [row[c] for row in rows] for c, name in enumerate(header)}, row_name
 
 
-def _json_lines(content: str, spec: ColumnSpec) -> Parsed:
-    records, lines = [], []
-    for number, line in enumerate(content.split("\n"), start=1):
-        if not line or line.isspace():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise spec.error(
-                f"line {number} is not JSON ({error}): expected one object per line"
-            ) from error
+def _json(blocks: TextBlocks, spec: ColumnSpec) -> Parsed:
+    records: list[dict[str, Any]] = []
+    lines: list[int] = []
+    array = blocks.peek().lstrip().startswith("[")
+    for number, record in _array_items(blocks, spec) if array else _json_lines(blocks, spec):
         if not isinstance(record, dict):
             raise spec.error(f"line {number}: expected a JSON object, got {json_type(record)}")
         records.append(record)
@@ -175,26 +224,45 @@ def _json_lines(content: str, spec: ColumnSpec) -> Parsed:
     return columns, cells, lambda index: f"line {lines[index]}"
 
 
-def _parquet(content: bytes, spec: ColumnSpec) -> Parsed:
-    import pyarrow as pa
+def _array_items(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[tuple[int, Any]]:
+    for values, numbers in array_values(blocks, spec):
+        yield from zip(numbers, values)
+
+
+def _json_lines(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[tuple[int, Any]]:
+    blank = 0
+    for number, line in enumerate(chain.from_iterable(blocks.lines()), start=1):
+        if is_blank(line):
+            blank = blank or number
+            continue
+        _check_line(number, "", blank, [line], spec)
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise spec.error(
+                f"line {number} is not JSON ({error}): expected one object per line"
+            ) from error
+        yield number, record
+
+
+def _check_line(
+    number: int, problem: str, blank: int, cells: Sequence[str], spec: ColumnSpec
+) -> None:
+    """Raise DataError for a malformed line, and for blank lines before it."""
+    if blank:
+        raise spec.error(f"line {blank} is blank: remove it")
+    problem = problem or next((p for p in map(find_problem, cells) if p not in ("", EMPTY)), "")
+    if problem:
+        raise spec.error(f"line {number}: {problem}{remedy(problem)}")
+
+
+def _parquet(file: Any, spec: ColumnSpec) -> Parsed:
     import pyarrow.parquet as pq
 
-    try:
-        table = pq.read_table(pa.BufferReader(content))
+    with damage_reported(spec):
+        table = pq.read_table(file)
         cells = {name: table[name].to_pylist() for name in dict.fromkeys(table.column_names)}
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise spec.error(
-            f"is not a Parquet file, or a damaged one ({reason}): write or copy it again"
-        ) from error
     return list(table.column_names), cells, lambda index: f"row {index + 1}"
-
-
-_PARSERS: dict[str, Callable[[str, ColumnSpec], Parsed]] = {
-    "csv": _csv,
-    "tsv": lambda content, spec: _csv(content, spec, "\t"),
-    "jsonl": _json_lines,
-}
 
 
 def _check_names(names: list[str], spec: ColumnSpec) -> None:

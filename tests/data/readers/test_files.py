@@ -8,6 +8,7 @@ import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,7 +33,7 @@ def parquet(**columns: object) -> bytes:
     return sink.getvalue()
 
 
-def refusal(path: object, *args: str, **options: str) -> str:
+def refusal(path: Any, *args: str, **options: str) -> str:
     """The error message of reading `path`, which must be one line."""
     with pytest.raises(ValueError) as caught:
         read_file(path, *args, **options)  # type: ignore[arg-type]
@@ -46,13 +47,12 @@ CONTENTS: dict[str, str | bytes] = {
     "bom.csv": "\ufefftext,label\noil rose,crude\ngold fell,gold\n",
     "crlf.csv": "text,label\r\noil rose,crude\r\ngold fell,gold\r\n",
     "open-end.csv": "id,label,text\n1,crude,oil rose\n2,gold,gold fell",
-    "blank-lines.csv": "text,label\n\noil rose,crude\n\ngold fell,gold\n\n",
     "quoted.csv": '"text","label"\n"oil rose","crude"\n"gold fell","gold"\n',
     "a.tsv": "label\ttext\ncrude\toil rose\ngold\tgold fell\n",
-    "a.jsonl": '{"text": "oil rose", "label": "crude"}\n\n{"label": "gold", "text": "gold fell"}\n',
+    "a.jsonl": '{"text": "oil rose", "label": "crude"}\n{"label": "gold", "text": "gold fell"}\n',
     "crlf.ndjson": '{"text":"oil rose","label":"crude"}\r\n{"text":"gold fell","label":"gold"}\r\n',
     "a.txt": "__label__crude oil rose\n__label__gold gold fell\n",
-    "crlf.ft": "__label__crude oil rose\r\n\r\n__label__gold\tgold fell\r\n",
+    "crlf.ft": "__label__crude oil rose\r\n__label__gold\tgold fell\r\n",
     "label-last.ft": "oil rose __label__crude\n__label__gold gold fell\n",
     "a.parquet": parquet(text=GOOD[0], label=GOOD[1]),
     "dictionary.pq": parquet(
@@ -128,18 +128,17 @@ BAD = [
     ("column.csv", "body,label\na,b\n", ["'text'", "'body', 'label'"]),
     ("column.jsonl", '{"text": "a", "topic": "b"}\n', ["'label'", "'text', 'topic'"]),
     ("twice.csv", "text,text,label\na,b,c\n", ["2 columns called 'text'"]),
-    ("few.csv", 'text,label\n"a\nb",x\noops\n', ["row 2 (line 4)", "1 field", "has 2"]),
+    ("few.csv", 'text,label\n"a\nb",x\noops\n', ["row 2 (line 4)", "1 field instead of 2"]),
     ("many.csv", "text,label\na,b,c\n", ["row 1 (line 2)", "3 fields"]),
     ("many.tsv", "text\tlabel\na\tb\tc\n", ["row 1 (line 2)", "3 fields"]),
     ("quote.csv", 'text,label\na,b\n"never closed,c\nd,e\n', ["line 3", "quotes"]),
     ("empty.csv", "text,label\na,b\n  ,c\n,d\n", ["row 2 (line 3)", "empty text", "2 rows of 3"]),
     ("label.csv", "text,label\na,\n", ["row 1 (line 2)", "no label"]),
-    ("latin.csv", "text,label\ncaf\u00e9,b\n".encode("latin-1"), ["line 2", "byte 15", "0xe9"]),
-    ("bom-latin.csv", b"\xef\xbb\xbftext,label\n\xe9,b\n", ["line 2", "byte 15", "UTF-8"]),
-    ("utf16.csv", "text,label\na,b\n".encode("utf-16"), ["UTF-16"]),
+    ("latin.csv", "text,label\ncaf\u00e9,b\n".encode("latin-1"), ["line 2", "0xe9"]),
+    ("bom-latin.csv", b"\xef\xbb\xbftext,label\n\xe9,b\n", ["line 2", "0xe9", "UTF-8"]),
     ("utf16-le.csv", "text,label\na,b\n".encode("utf-16-le"), ["UTF-16"]),
-    ("nul.csv", b"text,label\na\0,b\n", ["binary", "byte 13"]),
-    ("gzip.csv", b"\x1f\x8b\x08rest", ["gzip", "decompress"]),
+    ("nul.csv", b"text,label\na\0,b\n", ["line 2", "NUL"]),
+    ("gzip.csv", b"\x1f\x8b\x08rest", ["cannot be read"]),
     ("sheet.xlsx", b"PK\x03\x04rest", ["Excel", "CSV"]),
     ("image.txt", b"\x89PNG\r\n\x1a\nrest", ["PNG"]),
     ("actually.csv", parquet(text=["a"], label=["b"]), ["Parquet"]),
@@ -152,8 +151,9 @@ BAD = [
     ("rows.parquet", parquet(text=pa.array([], pa.string()), label=pa.array([], pa.string())),
      ["no rows"]),
     ("bad.jsonl", '{"text": "a", "label": "b"}\n{"text": \n', ["line 2", "not JSON"]),
-    ("array.json", '[{"text": "a", "label": "b"}]', ["line 1", "a list"]),
-    ("deep.jsonl", "[" * 100_000, ["line 1", "not JSON"]),
+    ("array.json", '[{"text": "a", "label": "b"},\n]', ["line 2", "object 2", "malformed"]),
+    ("deep.json", "[" * 100_000, ["line 1", "nested too deeply"]),
+    ("deep.jsonl", '{"text": ' + "[" * 100_000, ["line 1", "not JSON"]),
     ("number.jsonl", '{"text": 7, "label": "b"}\n', ["line 1", "a number", "string"]),
     ("missing.jsonl", '{"text": "a", "label": "b"}\n{"label": "b"}\n', ["line 2", "'text'"]),
     ("unlabelled.jsonl", '{"text": "a", "label": null}\n', ["line 1", "no label"]),
@@ -180,7 +180,7 @@ def test_bad_files_get_one_line(
 
 def test_paths_that_are_not_files(tmp_path: Path) -> None:
     assert "does not exist" in refusal(tmp_path / "absent.csv")
-    assert "directory" in refusal(tmp_path)
+    assert "no file with a known extension" in refusal(tmp_path)
     assert "expected one of csv" in refusal(tmp_path / "absent.csv", format="xml")
 
 
@@ -214,13 +214,40 @@ anything = settings(
 
 @anything
 @given(texts)
-def test_any_text_survives_csv_and_tsv(tmp_path: Path, texts: list[str]) -> None:
-    for name, delimiter in (("a.csv", ","), ("a.tsv", "\t")):
+def test_any_text_survives_csv(tmp_path: Path, texts: list[str]) -> None:
+    for name, delimiter in (("a.csv", ","), ("semicolons.csv", ";")):
         path = tmp_path / name
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, delimiter=delimiter)
             writer.writerows([("label", "text"), *(("x", text) for text in texts)])
-        assert read_file(path).texts == texts
+        assert read_file(path, delimiter=delimiter).texts == texts
+
+
+def test_blank_lines_are_not_rows_to_learn_from_and_are_texts_to_answer(tmp_path: Path) -> None:
+    contents = {
+        "a.csv": "text,label\n\noil rose,crude\n\ngold fell,gold\n\n",
+        "a.jsonl": '{"text": "oil rose", "label": "crude"}\n\n'
+        '{"label": "gold", "text": "gold fell"}',
+        "a.ft": "__label__crude oil rose\r\n\r\n__label__gold gold fell\r\n",
+    }
+    for name, content in contents.items():
+        path = write(tmp_path, name, content)
+        split = read_file(path)
+        assert (split.texts, split.labels) == GOOD
+        with pytest.raises(ValueError, match="empty text"):
+            read_texts(path)
+
+
+def test_several_files_are_read_as_one(tmp_path: Path) -> None:
+    names = ["a.csv", "a.tsv", "a.jsonl", "a.txt", "a.parquet"]
+    paths = [write(tmp_path, name, CONTENTS[name]) for name in names]
+    split = read_file(paths)
+    assert (split.texts, split.labels) == (GOOD[0] * 5, GOOD[1] * 5)
+    assert read_file(tmp_path) == read_file(str(tmp_path / "a.*")) == read_file(sorted(paths))
+    several = write(tmp_path, "several.ft", "__label__x __label__y a b\n__label__x c d\n")
+    assert read_file([several, paths[0]]).labels == [("x", "y"), ("x",), ("crude",), ("gold",)]
+    bad = write(tmp_path, "bad.csv", "text,label\na,\n")
+    assert "bad.csv: row 1 (line 2) has no label" in refusal([paths[0], bad])
 
 
 @anything

@@ -58,7 +58,7 @@ CONTENTS: dict[str, Content] = {
         )
     ),
     "a.txt": "__label__crude __label__trade oil rose\n__label__gold gold fell\nrain\n",
-    "anywhere.ft": "oil __label__crude rose __label__trade\r\n\r\n__label__gold\tgold fell\r\nrain",
+    "anywhere.ft": "oil __label__crude rose __label__trade\r\n__label__gold\tgold fell\r\nrain",
 }
 
 
@@ -222,7 +222,7 @@ def test_any_labels_survive_every_format(
         with (tmp_path / name).open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, delimiter=delimiter)
             writer.writerows([("text", "label"), *((t, "|".join(ls)) for t, ls in rows)])
-        split = read_file(tmp_path / name, label_separator="|")
+        split = read_file(tmp_path / name, label_separator="|", quoting=True)
         assert (split.texts, split.labels) == (texts, expected)
 
 
