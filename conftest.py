@@ -26,6 +26,7 @@ SLOW = [
             "_common/test_torch_trainer.py",
             "_numba/test_cache.py",
             "classifier/baselines",
+            "classifier/batch_prediction/test_job.py",
             "classifier/interop/test_fasttext.py",
             "classifier/interop/test_fasttext_tokenizer.py",
             "classifier/test_compare.py",

@@ -8,12 +8,14 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hyperagg.cli._predictions import print_predictions
 from hyperagg.cli.options import logger, output_folder, report_nothing_to_resume
 from hyperagg.data.readers.columns import pluralize
 from hyperagg.data.readers.errors import quote
 from hyperagg.data.readers.table import Table, read_table
 
 if TYPE_CHECKING:
+    from hyperagg.classifier.batch_prediction.predictions import PredictionOptions
     from hyperagg.multimodal import Explanation, MultimodalClassifier, MultimodalRegressor
 
 NUM_STRONGEST_TOKENS = 5
@@ -88,24 +90,19 @@ def train(
         logger.info(f"{score} (epoch {history.best_epoch + 1} of {len(history.score)})")
 
 
-def predict(folder: Path, file: str, format: str | None, probabilities: bool) -> None:
-    """Print one label or value per row, or JSON lines with the probabilities of all classes."""
+def predict(folder: Path, file: str, format: str | None, answer: PredictionOptions) -> None:
+    """Print one label or value per row, or JSON lines with what `answer` asks for."""
     model, table = _load(folder, file, format)
     if not _is_classifier(model):
-        if probabilities:
-            raise ValueError(f"--probabilities: {folder} predicts a continuous target")
+        for option in ("top_k", "threshold", "probabilities"):
+            if getattr(answer, option) not in (None, False):
+                name = option.replace("_", "-")
+                raise ValueError(f"--{name}: {folder} predicts a continuous target")
         for value in model.predict(table):
             print(f"{value:.6g}")
-        return
-    logits = model.logits(table)
-    rows = zip(model.decoder.labels(logits), model.decoder.probabilities(logits))
-    for label, row in rows:
-        if probabilities:
-            named = {str(c): round(float(p), 6) for c, p in zip(model.classes_, row)}
-            print(dumps({"label": label, "probabilities": named}, ensure_ascii=False))
-        else:
-            # A label with a line break would look like two answers.
-            print(" ".join(str(label).splitlines()))
+    else:
+        print_predictions(model.decoder, model.logits(table), answer)
+    logger.info(f"read {pluralize(len(table), 'row')}, answered {len(table):,}")
 
 
 def evaluate(folder: Path, file: str, label: str | None, format: str | None, as_json: bool) -> None:

@@ -1,106 +1,264 @@
-"""hyperagg predict: labels for the texts of a file."""
+"""hyperagg predict: labels for the texts of files."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hyperagg._common.validation import check_real
 from hyperagg.cli._models import is_multimodal
-from hyperagg.cli.options import Format, Model, Text
+from hyperagg.cli.options import (
+    Delimiter,
+    Files,
+    Format,
+    Model,
+    NoHeader,
+    Quoting,
+    Text,
+    logger,
+    single_file,
+)
+
+if TYPE_CHECKING:
+    from hyperagg.classifier.batch_prediction.predictions import PredictionOptions
 
 EXAMPLE = "Example: hyperagg predict model new.csv --text review > labels.txt"
 
 
 def predict(
     model: Model,
-    file: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE",
-            help="A CSV, TSV, JSON lines, Parquet or fastText file; - reads standard input.",
-        ),
-    ],
+    files: Files,
     text: Text = None,
     format: Format = None,
-    probabilities: Annotated[
-        bool,
-        typer.Option("--probabilities", help="Print JSON lines with the probability per class."),
-    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Output file (.jsonl, .parquet, .csv, or .txt for plain labels), or a folder for "
+            "one output per file (default: standard output)."
+        ),
+    ] = None,
+    output_format: Annotated[
+        str | None,
+        typer.Option(
+            help="labels, jsonl, csv or parquet (default: by the name of --out; a folder gets "
+            "jsonl; standard output gets labels, or jsonl with --keep, --probabilities, --top-k "
+            "or --threshold)."
+        ),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN[=NAME]",
+            help="Column of the input to repeat in the output, under another name if one is "
+            "given; once per column.",
+        ),
+    ] = None,
     top_k: Annotated[
-        int | None,
-        typer.Option(min=1, help="Print JSON lines with the K most probable labels per text."),
+        int | None, typer.Option(min=1, help="Answer with the K most probable labels.")
     ] = None,
     threshold: Annotated[
-        float | None,
-        typer.Option(help="Print JSON lines with the labels above this probability."),
+        float | None, typer.Option(help="Answer with the labels above this probability.")
     ] = None,
+    probabilities: Annotated[
+        bool,
+        typer.Option(
+            "--probabilities",
+            help="Add the probability of every class; with many classes, --top-k is smaller.",
+        ),
+    ] = False,
     label_separator: Annotated[
         str, typer.Option(help="Separator of the labels of a text that has several.")
     ] = "|",
+    on_error: Annotated[
+        str,
+        typer.Option(
+            help="What becomes of a row that is empty or malformed: empty answers it as a text "
+            "without words, skip leaves it out, stop ends the command."
+        ),
+    ] = "empty",
+    delimiter: Delimiter = None,
+    no_header: NoHeader = False,
+    quoting: Quoting = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue an interrupted call; complete outputs stay."),
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Answer part I of N, from 0 to N - 1: every Nth file, or every Nth block of rows "
+            "of a single file.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Number of processes, with one thread each.")
+    ] = 1,
     stream: Annotated[
         bool,
         typer.Option("--stream", help="Read FILE as one plain text of any size."),
     ] = False,
 ) -> None:
-    """Print one label per text, one per line, in the order of the file."""
-    if is_multimodal(model):
-        from hyperagg.cli import multimodal
+    """Answer every row of the files with its label, in order and in bounded memory.
 
-        given = {"--text": text, "--top-k": top_k, "--threshold": threshold, "--stream": stream}
-        for option, value in given.items():
-            if value not in (None, False):
-                raise ValueError(f"{option}: applies to a classifier of text alone; leave it out")
-        multimodal.predict(Path(model), file, format, probabilities)
-        return
-    if stream and (text is not None or format is not None):
-        raise ValueError("--stream: reads plain text, so --text and --format do not apply")
-    if stream and (top_k is not None or threshold is not None):
-        raise ValueError("--stream: gives one answer, so --top-k and --threshold do not apply")
+    The counts of rows read and answered are printed on standard error. For a Slurm array of 8:
+    `--array=0-7` and `--shard $SLURM_ARRAY_TASK_ID/8`.
+    """
+    given = {
+        "--out": out,
+        "--output-format": output_format,
+        "--keep": keep,
+        "--delimiter": delimiter,
+        "--no-header": no_header,
+        "--quoting": quoting,
+        "--resume": resume,
+        "--force": force,
+        "--shard": shard,
+    }
     if threshold is not None:
         check_real("--threshold", threshold, 0, 1)
-    from hyperagg.data import read_chunks, read_texts
+    from hyperagg.classifier.batch_prediction.predictions import PredictionOptions
+
+    answer = PredictionOptions(top_k, threshold, probabilities)
+    if is_multimodal(model):
+        _refuse(
+            given | {"--text": text, "--stream": stream}, "applies to a classifier of text alone"
+        )
+        from hyperagg.cli import multimodal
+
+        multimodal.predict(Path(model), single_file(files), format, answer)
+        return
+    if stream:
+        given |= {"--text": text, "--format": format}
+        _refuse(given, "does not apply to --stream, which reads one plain text")
+        if len(files) > 1:
+            raise ValueError(f"{files[1]}: --stream reads one text; expected one FILE")
+        _predict_stream(model, files[0], answer, label_separator)
+        return
+    if resume and force:
+        raise ValueError("--force: begins again, and --resume continues; expected one of them")
+    if on_error not in ("empty", "stop", "skip"):
+        raise ValueError(f"--on-error {on_error}: expected one of empty, stop, skip")
+    from hyperagg.classifier.batch_prediction.encoding import OutputFormat
+    from hyperagg.classifier.batch_prediction.job import ReadOptions, predict_files
+    from hyperagg.classifier.batch_prediction.plan import (
+        Shard,
+        digest_of,
+        is_folder,
+        output_format_of,
+        plan_tasks,
+    )
+    from hyperagg.data.readers.sources import expand_sources
+
+    name = output_format_of(out, output_format)
+    if name is None:
+        lists = keep or probabilities or answer.ranked or (out is not None and is_folder(out))
+        name = "jsonl" if lists else "labels"
+    if name == "labels" and (keep or probabilities):
+        option = "--keep" if keep else "--probabilities"
+        raise ValueError(f"{option}: plain labels have no columns; use --output-format jsonl")
+    part = None if shard is None else Shard.parse(shard)
+    sources = expand_sources(files, format=format)
+    with _no_garbage_collection():
+        from hyperagg._common.hub import locate_model
+        from hyperagg.classifier import load_predictor
+
+        # Processes of one machine share what they map.
+        try:
+            predictor = load_predictor(model, mmap=workers > 1 or part is not None)
+        except ValueError:  # a quantized embedding cannot be mapped; other errors come again
+            predictor = load_predictor(model)
+    output = OutputFormat(
+        name,
+        predictor.classes_,
+        several=predictor.multi_label_ or answer.ranked,
+        keep=_parse_keep(keep or []),
+        with_file=len(sources) > 1 and not (out is not None and is_folder(out)),
+        probabilities=probabilities,
+        label_separator=label_separator,
+    )
+    _check_names(output.columns)
+    read = ReadOptions(text, format, delimiter, not no_header, quoting, on_error)  # type: ignore[arg-type]
+    job = {
+        "model": digest_of(locate_model(model)) if out is not None else "",
+        "reading": vars(read),
+        "answers": vars(answer),
+        "output": [name, output.columns, label_separator],
+    }
+    tasks = plan_tasks(
+        files,
+        out,
+        format=name,
+        input_format=format,
+        shard=part,
+        job=job,
+        resume=resume,
+        force=force,
+    )
+    complete = sum(task.output.complete for task in tasks)
+    if complete:
+        logger.info(f"{complete:,} of {len(tasks):,} outputs were complete")
+    if part is not None and not tasks:
+        logger.info(f"--shard {shard}: has none of the {len(sources):,} files")
+    try:
+        counts = predict_files(
+            predictor, tasks, read=read, answer=answer, output=output, workers=workers
+        )
+    except KeyboardInterrupt:
+        if out is not None:
+            logger.info("interrupted; repeat the command with --resume to continue")
+        raise
+    logger.info(counts.summary())
+
+
+def _predict_stream(model: str, file: str, answer: PredictionOptions, label_separator: str) -> None:
+    """Print the answer to a file that is one text."""
+    from hyperagg.cli._predictions import print_predictions
+    from hyperagg.data import read_chunks
 
     with _no_garbage_collection():
         from hyperagg.classifier import load_predictor
 
         predictor = load_predictor(model)
-    if stream:
-        document = predictor.stream()
-        for chunk in read_chunks(file):
-            document.append(chunk)
-        if not len(document):
-            raise ValueError(f"{file}: has no words")
-        logits = document.logits()[None]
-    else:
-        texts = read_texts(file, text, format=format)
-        if top_k is not None or threshold is not None:
-            for own in predictor.predict(texts, top_k=top_k or len(predictor.classes_)):
-                ranked = [
-                    {"label": label, "probability": round(float(p), 6)}
-                    for label, p in own
-                    if threshold is None or p > threshold
-                ]
-                print(dumps(ranked, ensure_ascii=False))
-            return
-        logits = predictor.logits(texts)
-    decoder = predictor.decoder
-    names = [str(label) for label in predictor.classes_]
-    key = "labels" if decoder.multi_label else "label"
-    for label, row in zip(decoder.labels(logits), decoder.probabilities(logits)):
-        if probabilities:
-            named = {name: round(float(p), 6) for name, p in zip(names, row)}
-            print(dumps({key: label, "probabilities": named}, ensure_ascii=False))
-        else:
-            each = label if isinstance(label, tuple) else (label,)
-            # A label with a line break would look like two answers.
-            print(label_separator.join(" ".join(str(one).splitlines()) for one in each))
+    document = predictor.stream()
+    for chunk in read_chunks(file):
+        document.append(chunk)
+    if not len(document):
+        raise ValueError(f"{file}: has no words")
+    print_predictions(predictor.decoder, document.logits()[None], answer, label_separator)
+
+
+def _refuse(options: dict[str, Any], reason: str) -> None:
+    for option, value in options.items():
+        if value not in (None, False, []):
+            raise ValueError(f"{option}: {reason}; leave it out")
+
+
+def _parse_keep(keep: Sequence[str]) -> dict[str, str]:
+    columns: dict[str, str] = {}
+    for one in keep:
+        column, separator, name = one.rpartition("=")
+        if not separator:
+            column = name
+        if not column or not name or column in columns:
+            raise ValueError(f"--keep {one}: expected COLUMN or COLUMN=NAME, once per column")
+        columns[column] = name
+    return columns
+
+
+def _check_names(columns: Sequence[str]) -> None:
+    for column in columns:
+        if columns.count(column) > 1:
+            raise ValueError(
+                f"--keep {column}: the output has a column of that name; rename the one that is "
+                f"kept, as in --keep {column}=given_{column}"
+            )
 
 
 @contextmanager

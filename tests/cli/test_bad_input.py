@@ -38,6 +38,7 @@ def zipped(name, content):
 WHOLE_PARQUET = parquet(text=["a", "b"] * 50, label=["x", "y"] * 50)
 FILES = {
     "good.csv": table(*FILMS),
+    "good.jsonl": b'{"text": "a fine film"}\n',
     "empty.csv": b"",
     "blank.csv": b"\n \n\n",
     "header.csv": table(),
@@ -129,8 +130,56 @@ FILE_CASES = {
     "evaluate: wrong column": ("evaluate model good.csv --text x", ["good.csv", "'x'", "'label'"]),
     "evaluate: absent file": ("evaluate model nothing.csv", ["nothing.csv"]),
     "predict: wrong column": ("predict model good.csv --text x", ["good.csv", "'x'", "'label'"]),
-    "predict: empty text": ("predict model empty-text.csv", ["row 2 (line 3)"]),
-    "predict: Latin-1": ("predict model latin.csv", ["latin.csv", "line 2"]),
+    "predict: empty text": (
+        "predict model empty-text.csv --on-error stop",
+        ["empty-text.csv: line 3: empty text"],
+    ),
+    "predict: Latin-1": (
+        "predict model latin.csv --on-error stop",
+        ["latin.csv: line 2: invalid UTF-8"],
+    ),
+    "predict: on error": (
+        "predict model good.csv --on-error x",
+        ["--on-error x", "empty, stop, skip"],
+    ),
+    "predict: absent folder": ("predict model nothing", ["nothing: the file does not exist"]),
+    "predict: glob": ("predict model *.nothing", ["*.nothing: matches no file"]),
+    "predict: output": ("predict model good.csv --out x.xyz", ["--out x.xyz", ".jsonl"]),
+    "predict: output format": ("predict model good.csv --output-format xls", ["xls", "parquet"]),
+    "predict: Parquet to a pipe": (
+        "predict model good.csv --output-format parquet",
+        ["--output-format parquet", "--out"],
+    ),
+    "predict: output is the input": (
+        "predict model good.jsonl --out good.jsonl --force",
+        ["--out good.jsonl: is the input"],
+    ),
+    "predict: output exists": (
+        "predict model good.csv --out good.jsonl",
+        ["good.jsonl", "--force"],
+    ),
+    "predict: absent column to keep": ("predict model good.csv --keep x", ["good.csv", "'x'"]),
+    "predict: kept name": ("predict model good.csv --keep label", ["--keep label=given_label"]),
+    "predict: kept twice": ("predict model good.csv --keep text --keep text", ["--keep text"]),
+    "predict: plain labels with columns": (
+        "predict model good.csv --keep text --output-format labels",
+        ["--keep", "--output-format jsonl"],
+    ),
+    "predict: shard": ("predict model good.csv --shard 2/2", ["--shard 2/2", "0 to N - 1"]),
+    "predict: resume standard output": ("predict model good.csv --resume", ["--resume", "--out"]),
+    "predict: resume and force": (
+        "predict model good.csv --out o.jsonl --resume --force",
+        ["--force", "--resume"],
+    ),
+    "predict: two outputs of one name": (
+        "predict model good.csv good.jsonl --out new",
+        ["--out new: good.csv and good.jsonl"],
+    ),
+    "predict: workers": ("predict model good.csv --workers 0", ["--workers"]),
+    "predict: one document with columns": (
+        "predict model good.csv --stream --text review",
+        ["--text: does not apply to --stream"],
+    ),
     "predict: binary": ("predict model png.csv", ["png.csv: is a PNG"]),
     "predict: threshold": (
         "predict model good.csv --threshold 2",
@@ -138,7 +187,6 @@ FILE_CASES = {
     ),
     "predict: negative threshold": ("predict model good.csv --threshold -1", ["--threshold=-1.0"]),
     "predict: threshold of NaN": ("predict model good.csv --threshold nan", ["--threshold=nan"]),
-    "predict: empty": ("predict model -", ["standard input: the file is empty"]),
 }
 ARGUMENT_CASES = {
     "--out is a file": ("train good.csv --out empty.csv", ["--out empty.csv"]),

@@ -58,7 +58,7 @@ def test_predict_in_a_fresh_process_gives_the_labels_of_memory(fresh, table, row
     answer = fresh("predict", whole, table)
     assert answer.code == 0
     assert answer.out.splitlines() == classifier.predict(texts)
-    assert answer.err == ""
+    assert answer.err == "read 1,000 rows, answered 1,000\n"
     # It has learned something; the most frequent topic has half of the wires.
     right = sum(a == b for a, b in zip(answer.out.splitlines(), labels, strict=True))
     assert right > 0.9 * len(rows)
@@ -152,10 +152,10 @@ def test_the_most_probable_labels_above_a_threshold_are_json_lines(cli, table, w
     labels = cli("predict", whole, table).out.splitlines()
     answer = cli("predict", whole, table, "--top-k", 2, "--threshold", 0.3)
     for line, label in zip(answer.out.splitlines(), labels, strict=True):
-        ranked = json.loads(line)
-        assert len(ranked) <= 2
-        assert all(row["probability"] > 0.3 for row in ranked)
-        assert not ranked or ranked[0]["label"] == label
+        row = json.loads(line)
+        assert len(row["labels"]) == len(row["scores"]) <= 2
+        assert all(score > 0.3 for score in row["scores"])
+        assert not row["labels"] or row["labels"][0] == label
 
 
 def test_help_states_the_defaults_of_the_estimator(cli, monkeypatch):
@@ -351,7 +351,7 @@ def test_resume_of_what_was_finished_gives_the_same_model(cli, table, whole, tmp
 def test_a_closed_pipe_gives_no_traceback(table, whole):
     command = f"{sys.executable} -c 'from hyperagg.cli import main; main()'"
     done = subprocess.run(
-        f"{command} predict {whole} {table} --probabilities | head -n 1",
+        f"{command} predict {whole} {table} --keep text | head -n 1",
         shell=True,
         capture_output=True,
         text=True,
@@ -367,7 +367,7 @@ def test_labels_of_any_language_are_piped_as_utf_8(cli, fresh, tmp_path):
     table.write_text("\n".join(["text,label", *films]), "utf-8")
     assert cli("train", table, "--out", tmp_path / "m", "--d-model", 4).code == 0
     answer = fresh("predict", tmp_path / "m", table, PYTHONIOENCODING="latin-1")
-    assert answer.err == ""
+    assert answer.err == "read 40 rows, answered 40\n"
     assert answer.out.splitlines() == ["плохо", "хорошо"] * 20
 
 

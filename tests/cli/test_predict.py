@@ -1,0 +1,127 @@
+"""hyperagg predict: many files, formats of output, pipes, and Ctrl-C."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import select
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+
+COMMAND = [sys.executable, "-c", "from hyperagg.cli import main; main()", "predict"]
+FILMS = ["a fine film", "a dull film"]
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """A folder of two files of two rows each, in two formats."""
+    folder = tmp_path / "shards"
+    (folder / "b").mkdir(parents=True)
+    with gzip.open(folder / "a.csv.gz", "wt") as file:
+        file.write("id,text\n1,a fine film\n2,a dull film\n")
+    rows = [{"id": i, "text": text} for i, text in enumerate(FILMS)]
+    (folder / "b/c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_labels_of_all_files_of_a_folder_and_their_counts(cli, model, shards):
+    answer = cli("predict", model, shards)
+    assert answer.code == 0
+    assert answer.out == "good\nbad\ngood\nbad\n"
+    assert answer.err == "read 4 rows, answered 4\n"
+    assert cli("predict", model, f"{shards}/**/*.jsonl").out == "good\nbad\n"
+
+
+def test_one_output_per_file_of_a_folder(cli, model, shards, tmp_path):
+    out = tmp_path / "out"
+    answer = cli("predict", model, shards, "--out", out, "--keep", "id=number")
+    assert (answer.code, answer.out) == (0, "")
+    rows = [json.loads(line) for line in (out / "a.jsonl").read_text().splitlines()]
+    assert [(row["row"], row["number"], row["label"]) for row in rows] == [
+        (0, "1", "good"),
+        (1, "2", "bad"),
+    ]
+    assert (out / "b/c.jsonl").exists()
+    again = cli("predict", model, shards, "--out", out, "--keep", "id=number", "--resume")
+    assert again.err == "2 of 2 outputs were complete\nread 0 rows, answered 0\n"
+
+
+def test_parquet_next_to_the_input(cli, model, shards, tmp_path):
+    out = tmp_path / "out.parquet"
+    options = ("--keep", "id", "--top-k", 1, "--probabilities")
+    assert cli("predict", model, shards, "--out", out, *options).code == 0
+    table = pq.read_table(out)
+    assert table.column_names == ["file", "row", "id", "labels", "scores", "probabilities"]
+    assert table["labels"].to_pylist() == [["good"], ["bad"]] * 2
+    assert json.loads(table.schema.metadata[b"classes"]) == ["bad", "good"]
+
+
+def test_a_threshold_leaves_rows_without_labels(cli, model):
+    answer = cli("predict", model, "-", "--threshold", 1, stdin=b"a fine film\n")
+    assert json.loads(answer.out) == {"row": 0, "labels": [], "scores": []}
+    answer = cli("predict", model, "-", "--threshold", 1, "--output-format", "labels", stdin=b"a\n")
+    assert answer.out == "\n"
+
+
+def test_no_rows_no_answers(cli, model):
+    answer = cli("predict", model, "-")
+    assert (answer.code, answer.out, answer.err) == (0, "", "read 0 rows, answered 0\n")
+
+
+def test_rows_that_cannot_be_read_are_answered_and_named(cli, model, tmp_path):
+    file = tmp_path / "films.txt"
+    file.write_bytes(b"a fine film\n\ncaf\xe9\na dull film\n")
+    answer = cli("predict", model, file)
+    assert len(answer.out.splitlines()) == 4
+    assert answer.err.startswith("read 4 rows, answered 4, 1 with ")
+    assert f"(first: line 2 of {file})" in answer.err
+    assert f"(first: line 3 of {file})" in answer.err
+
+
+def test_a_line_is_answered_before_the_next_one_arrives(model):
+    process = subprocess.Popen(
+        [*COMMAND, model, "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        for text, label in zip(FILMS * 2, [b"good\n", b"bad\n"] * 2):
+            process.stdin.write(f"{text}\n".encode())
+            process.stdin.flush()
+            assert select.select([process.stdout], [], [], 60)[0]
+            assert process.stdout.readline() == label
+        process.stdin.close()
+        assert process.stdout.read() == b""
+        assert process.stderr.read() == b"read 4 rows, answered 4\n"
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly(model):
+    """With workers, of which none may stay behind."""
+    lines = "".join(f"{text}\n" for text in FILMS * 20_000)
+    with subprocess.Popen(
+        [*COMMAND, model, "-", "--workers", "2"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.close()
+        try:
+            process.stdin.write(lines.encode())
+            process.stdin.close()
+        except BrokenPipeError:
+            pass
+        assert process.stderr.read() == b""  # at its end all processes have ended
+        assert process.wait() == 1
+
+
+def test_multimodal_options_are_refused_by_name(cli, model, tmp_path):
+    config = json.loads((model / "config.json").read_text())
+    (tmp_path / "config.json").write_text(
+        json.dumps({**config, "format": "hyperagg.MultimodalClassifier"})
+    )
+    answer = cli("predict", tmp_path, "a.csv", "--keep", "x")
+    assert answer.code == 2 and "--keep: applies to a classifier of text alone" in answer.err
