@@ -265,6 +265,13 @@ def evaluate(
             min=1, help="Number of tokens by which a window moves (default: half of --window)."
         ),
     ] = None,
+    convention: Annotated[
+        str,
+        typer.Option(
+            help="end-of-text predicts and counts the token that ends each text; lm-eval neither "
+            "predicts nor counts it, as lm-evaluation-harness."
+        ),
+    ] = "end-of-text",
     text: Text = None,
     format: Format = None,
 ) -> None:
@@ -280,7 +287,9 @@ def evaluate(
     language_model, tokenizer = load_model(model)
     corpus = _load_corpus(data, text, format)
     texts = corpus.test or corpus.train + corpus.validation
-    metrics = compute_metrics(language_model, tokenizer, texts, window=window, stride=stride)
+    metrics = compute_metrics(
+        language_model, tokenizer, texts, window=window, stride=stride, convention=convention
+    )
     assert metrics is not None
     _print_metrics(metrics, len(texts))
     print(json.dumps(metrics))

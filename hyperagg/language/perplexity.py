@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hyperagg._common.progress import progress_bar
 
-__all__ = ["Perplexity", "measure_perplexity"]
+__all__ = ["CONVENTIONS", "Convention", "Perplexity", "measure_perplexity"]
+
+Convention = Literal["end-of-text", "lm-eval"]
+CONVENTIONS = ("end-of-text", "lm-eval")
 
 # Positions whose logits are computed at once: 160 MB with a vocabulary of 10,000 words.
 POSITIONS_PER_CHUNK = 4096
@@ -25,10 +30,10 @@ class Perplexity:
 
     Args:
         nats: -sum log P(token | the preceding tokens of its document), including the token that
-            ends each document.
+            ends each document in the convention "end-of-text".
         num_tokens: number of predicted tokens.
         num_words: number of words that are separated by white space, plus one per document for
-            its end.
+            its end in the convention "end-of-text".
         num_bytes: number of bytes of the texts in UTF-8.
 
     Example:
@@ -70,6 +75,7 @@ def measure_perplexity(
     *,
     window: int | None = None,
     stride: int | None = None,
+    convention: Convention = "end-of-text",
     progress: bool | None = None,
 ) -> Perplexity:
     """Measure the perplexity of a causal language model on texts, each a document of its own.
@@ -83,6 +89,12 @@ def measure_perplexity(
             that many tokens.
         stride: number of tokens by which a window moves, 1 to window - 1 (default: window // 2).
             The tokens that the previous window contained are context only.
+        convention: "end-of-text" (default) predicts and counts the token that ends each text, as
+            a model has to in order to generate texts. "lm-eval" neither predicts nor counts it, as
+            the rolling log-likelihood of lm-evaluation-harness: the words of a text are the parts
+            between white space, a text begins with `bos_token` if the tokenizer has one, and the
+            last window of a text is as long as the others. With window = M + 1 and stride = M the
+            windows are those of lm-eval with max_length = M.
         progress: whether to show a progress bar on standard error; None (default) shows it in a
             terminal and in a notebook.
 
@@ -90,7 +102,8 @@ def measure_perplexity(
         A `Perplexity`.
 
     Raises:
-        ValueError: if there are no texts, or if `window` or `stride` is out of range.
+        ValueError: if there are no tokens to predict, if `window` or `stride` is out of range, or
+            if `convention` is unknown.
 
     Numerics: the logits are converted to float32 before the softmax.
     Cost: one pass over the tokens; window / stride passes with windows.
@@ -109,14 +122,21 @@ def measure_perplexity(
         raise ValueError(f"window={window}: expected an integer >= 2")
     if window is not None and stride is not None and not 0 < stride < window:
         raise ValueError(f"stride={stride}: expected 1 to {window - 1}, less than the window")
+    if convention not in CONVENTIONS:
+        raise ValueError(f"convention={convention!r}: expected one of {', '.join(CONVENTIONS)}")
     stride = stride or max(1, (window or 2) // 2)
-    end = tokenizer.eos_token_id
-    documents = [
-        [end, *ids, end] for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    ]
+    ends = convention == "end-of-text"
+    documents = _make_documents(tokenizer, texts, ends)
+    num_tokens = sum(len(document) - 1 for document in documents)
+    if not num_tokens:
+        raise ValueError("texts: expected at least one token, and all texts are empty")
     was_training = model.training
     model.eval()
-    batches = list(_by_length(documents) if window is None else _windows(documents, window, stride))
+    batches = list(
+        _by_length(documents)
+        if window is None
+        else _windows(documents, window, stride, fill_last=not ends)
+    )
     nats = 0.0
     with progress_bar("measuring perplexity", progress) as update:
         for index, (rows, first_predicted) in enumerate(batches, 1):
@@ -125,10 +145,24 @@ def measure_perplexity(
     model.train(was_training)
     return Perplexity(
         nats,
-        num_tokens=sum(len(document) - 1 for document in documents),
-        num_words=sum(len(text.split()) + 1 for text in texts),
+        num_tokens,
+        num_words=sum(
+            len(text.split()) + 1 if ends else len(re.split(r"\s+", text)) for text in texts
+        ),
         num_bytes=sum(len(text.encode()) for text in texts),
     )
+
+
+def _make_documents(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], ends: bool
+) -> list[list[int]]:
+    """The token ids of each text between the tokens that begin and, with `ends`, end it."""
+    ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    end = tokenizer.eos_token_id
+    if ends:
+        return [[end, *row, end] for row in ids]
+    start = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    return [[start, *row] for row in ids]
 
 
 # Rows of token ids, and the index of the first token to predict in each.
@@ -147,14 +181,20 @@ def _by_length(documents: list[list[int]]) -> Iterator[Batch]:
     yield rows, [1] * len(rows)
 
 
-def _windows(documents: list[list[int]], window: int, stride: int) -> Iterator[Batch]:
-    """Batches of windows; each predicts the tokens that the previous window did not."""
+def _windows(
+    documents: list[list[int]], window: int, stride: int, fill_last: bool
+) -> Iterator[Batch]:
+    """Batches of windows; each predicts the tokens that the previous window did not.
+
+    With `fill_last`, the last window of a document begins early enough to be as long as the others.
+    """
     rows: list[list[int]] = []
     first_predicted: list[int] = []
     for document in documents:
         predicted = 1
         for start in range(0, max(1, len(document) - 1), stride):
             end = min(start + window, len(document))
+            start = max(0, end - window) if fill_last else start
             rows.append(document[start:end])
             first_predicted.append(predicted - start)
             predicted = end

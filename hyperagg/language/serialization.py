@@ -28,7 +28,7 @@ def compute_metrics(
 
     Args:
         model, tokenizer, texts: see `measure_perplexity`.
-        options: `window`, `stride` and `progress` of `measure_perplexity`.
+        options: `window`, `stride`, `convention` and `progress` of `measure_perplexity`.
 
     Returns:
         {"perplexity", "perplexity_per_word", "bits_per_byte", "num_tokens"}, or None if there are

@@ -75,6 +75,33 @@ def test_windows_predict_every_token_once(model, tokenizer):
     assert shortest.nats == pytest.approx(bigram, rel=1e-5)
 
 
+@pytest.mark.parametrize("max_length", [1, 3, 4, 50])
+def test_the_convention_of_lm_eval_is_its_rolling_log_likelihood(model, tokenizer, max_length):
+    """Chunks of `max_length` tokens, each predicted from the newest `max_length` tokens before its
+    own; the end of a text is not predicted."""
+    texts = [*TEXTS, " gold rose "]
+    nats = 0.0
+    for text in texts:
+        ids = tokenizer(END_OF_TEXT + text)["input_ids"]
+        for begin in range(1, len(ids), max_length):
+            end = min(begin + max_length, len(ids))
+            context = torch.tensor([ids[max(0, end - 1 - max_length) : end - 1]])
+            with torch.no_grad():
+                log_probs = model(context).logits[0].log_softmax(-1)[begin - end :]
+            nats -= log_probs.gather(1, torch.tensor(ids[begin:end])[:, None]).sum().item()
+    result = measure_perplexity(
+        model, tokenizer, texts, window=max_length + 1, stride=max_length, convention="lm-eval"
+    )
+    assert result.nats == pytest.approx(nats, rel=1e-5)
+    assert result.num_tokens == 4 + 2 + 0 + 9 + 2
+    # White space at either end of a text separates an empty word from the others.
+    assert result.num_words == 4 + 2 + 1 + 9 + 4
+    assert result.num_bytes == sum(map(len, texts))
+    if max_length == 50:
+        whole = measure_perplexity(model, tokenizer, texts, convention="lm-eval")
+        assert whole.nats == pytest.approx(nats, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("texts", "options", "message"),
     [
@@ -82,6 +109,8 @@ def test_windows_predict_every_token_once(model, tokenizer):
         (TEXTS, dict(window=1), "window=1: expected an integer >= 2"),
         (TEXTS, dict(window=9, stride=9), "stride=9: expected 1 to 8"),
         (TEXTS, dict(window=9, stride=0), "stride=0: expected 1 to 8"),
+        (TEXTS, dict(convention="lm"), "convention='lm': expected one of end-of-text, lm-eval"),
+        (["", ""], dict(convention="lm-eval"), "texts: .* all texts are empty"),
     ],
 )
 def test_invalid_arguments_are_refused(model, tokenizer, texts, options, message):
