@@ -1,4 +1,4 @@
-"""hyperagg lm: train, sample from and evaluate language models."""
+"""hyperagg lm: train, sample from, evaluate and export language models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hyperagg.cli.options import (
 )
 
 app = typer.Typer(
-    no_args_is_help=True, help="Train, sample from and evaluate causal language models."
+    no_args_is_help=True, help="Train, sample from, evaluate and export causal language models."
 )
 
 Data = Annotated[
@@ -293,6 +293,26 @@ def evaluate(
     assert metrics is not None
     _print_metrics(metrics, len(texts))
     print(json.dumps(metrics))
+
+
+@app.command(epilog="Example: hyperagg lm export headlines headlines.onnx")
+def export(
+    model: Model,
+    file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="The file to write.")],
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Store the weights in 8 bits: a quarter of the size.")
+    ] = False,
+) -> None:
+    """Write an ONNX graph from token ids and a state to logits and the next state."""
+    quiet()
+    from hyperagg.language.onnx_export import export_onnx
+    from hyperagg.language.serialization import load_model
+
+    if file.suffix != ".onnx":
+        raise ValueError(f"{file}: expected a file name that ends in .onnx")
+    language_model, _ = load_model(model)
+    export_onnx(language_model, file, int8=int8)
+    logger.info(f"{file.stat().st_size:,} bytes -> {file}")
 
 
 def _load_corpus(data: str, text: str | None, format: str | None) -> Any:

@@ -165,6 +165,20 @@ def test_a_pipeline_generates_text(model):
 
 
 @pytest.mark.slow
+def test_the_exported_graph_runs(model, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    file = tmp_path / "model.onnx"
+    ran = run(HYPERAGG, "lm", "export", model, file, "--int8")
+    assert ran.returncode == 0, ran.stderr
+    (line,) = ran.stderr.strip().splitlines()
+    assert line.endswith(f"bytes -> {file}")
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].name == "input_ids"
+    ran = run(HYPERAGG, "lm", "export", model, tmp_path / "model.pt")
+    assert ran.returncode == 2 and "expected a file name that ends in .onnx" in ran.stderr
+
+
+@pytest.mark.slow
 def test_streaming_and_windows_evaluate_the_same_tokens(model, texts):
     streamed = json.loads(run(HYPERAGG, "lm", "evaluate", model, texts).stdout)
     windows = json.loads(run(HYPERAGG, "lm", "evaluate", model, texts, "--window", "64").stdout)

@@ -33,27 +33,17 @@ the order of the columns; "multi_label", "true" or "false".
 
 from __future__ import annotations
 
-import itertools
 import json
-from copy import copy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.label_decoder import LabelDecoder
+from hyperagg._common.onnx_graph import Graph, TensorProto, helper, onnx
 from hyperagg.classifier import quantization
 from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.pooling import position_blocks
-
-try:
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-except ImportError as error:
-    raise ImportError(
-        "export_onnx needs the package onnx: pip install 'hyperagg[onnx]'", name="onnx"
-    ) from error
 
 __all__ = ["build", "write"]
 
@@ -114,7 +104,7 @@ def build(
             f"export_onnx: the parameters are {size / 1e9:.2f} GB; expected at most 2.1 GB, the "
             "limit of an .onnx file; call quantize() first, with max_tokens if necessary"
         )
-    g = _Graph()
+    g = Graph()
     named = {name: g.tensor(array, name) for name, array in arrays.items()}
     context = _pool(g, named, arrays, model.pooling == "harmonic", max_tokens)
     g("Gemm", context, named["weight"], named["bias"], transB=1, out="logits")
@@ -154,51 +144,8 @@ def build(
     return built
 
 
-class _Graph:
-    """The nodes of a graph in order; a call adds one and returns the name of its result.
-
-    An int among the inputs is a constant scalar, a list a constant of one dimension.
-    """
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.tensors: list[onnx.TensorProto] = []
-        self._known: dict[str, str] = {}
-        self._numbers = itertools.count()
-
-    def __call__(
-        self, op: str, *inputs: str | int | list[int], out: str = "", **attributes: Any
-    ) -> str:
-        return self.many(op, *inputs, outs=[out or self.name(op)], **attributes)[0]
-
-    def many(
-        self, op: str, *inputs: str | int | list[int], outs: list[str], **attributes: Any
-    ) -> list[str]:
-        names = [x if isinstance(x, str) else self._constant(x) for x in inputs]
-        self.nodes.append(helper.make_node(op, names, outs, **attributes))
-        return outs
-
-    def name(self, kind: str) -> str:
-        return f"{kind}_{next(self._numbers)}"
-
-    def tensor(self, array: np.ndarray, name: str) -> str:
-        self.tensors.append(numpy_helper.from_array(array, name))
-        return name
-
-    def inner(self) -> _Graph:
-        """A subgraph that shares the constants and the counter of names of this graph."""
-        inner = copy(self)
-        inner.nodes = []
-        return inner
-
-    def _constant(self, value: int | list[int]) -> str:
-        if (key := str(value)) not in self._known:
-            self._known[key] = self.tensor(np.array(value, np.int64), self.name("constant"))
-        return self._known[key]
-
-
 def _pool(
-    g: _Graph,
+    g: Graph,
     named: dict[str, str],
     arrays: dict[str, np.ndarray],
     harmonic: bool,
@@ -264,7 +211,7 @@ def _group_blocks(blocks: int) -> list[int]:
     return position_blocks(last, blocks)[[f for f in firsts if f < last]].tolist()
 
 
-def _spread(g: _Graph, counts: str) -> tuple[str, str]:
+def _spread(g: Graph, counts: str) -> tuple[str, str]:
     """The row of each item and its index in the row, where row b has counts[b] items."""
     starts = g("Sub", g("CumSum", counts, 0), counts)
     total = g("ReduceSum", counts, keepdims=1)
@@ -282,7 +229,7 @@ def _filled(value: int) -> onnx.TensorProto:
     return helper.make_tensor("value", TensorProto.INT64, [1], [value])
 
 
-def _occurrence_weights(g: _Graph, ids: str, rows: str, total: str, vocab_size: int) -> str:
+def _occurrence_weights(g: Graph, ids: str, rows: str, total: str, vocab_size: int) -> str:
     """(T,) float32, 1/c for the c-th occurrence of an id in its row."""
     number = g("Squeeze", total)
     positions = g("Range", 0, number, 1)
@@ -300,7 +247,7 @@ def _occurrence_weights(g: _Graph, ids: str, rows: str, total: str, vocab_size: 
     return g("ScatterElements", weights, order, weights, axis=0)
 
 
-def _slots(g: _Graph, first: str, count: str, otherwise: str) -> tuple[str, str]:
+def _slots(g: Graph, first: str, count: str, otherwise: str) -> tuple[str, str]:
     """(groups, 16) indices first, first + 1, ..., and which of them are valid, `count` per group;
     the others are `otherwise`."""
     offsets = list(range(_GROUP_SIZE))
@@ -308,12 +255,12 @@ def _slots(g: _Graph, first: str, count: str, otherwise: str) -> tuple[str, str]
     return g("Where", valid, g("Add", g("Unsqueeze", first, [1]), offsets), otherwise), valid
 
 
-def _add(g: _Graph, weights: str, vectors: str) -> str:
+def _add(g: Graph, weights: str, vectors: str) -> str:
     """(groups, D) sums of (groups, 16, D) with weights (groups, 16)."""
     return g("Squeeze", g("MatMul", g("Unsqueeze", weights, [1]), vectors), [1])
 
 
-def _add_groups(g: _Graph, x: str, counts: str) -> str:
+def _add_groups(g: Graph, x: str, counts: str) -> str:
     """(B, D) sums of x (groups, D); row b has counts[b] >= 1 groups."""
     body = g.inner()
     fewer = body("Div", body("Add", "counts", _GROUP_SIZE - 1), _GROUP_SIZE)
@@ -345,6 +292,6 @@ def _add_groups(g: _Graph, x: str, counts: str) -> str:
     return g.many("Loop", "", _any_above_one(g, counts), x, counts, outs=outs, body=inner)[0]
 
 
-def _any_above_one(g: _Graph, counts: str) -> str:
+def _any_above_one(g: Graph, counts: str) -> str:
     # An additional 1, because the maximum of an empty list is undefined.
     return g("Greater", g("ReduceMax", g("Concat", counts, [1], axis=0), keepdims=0), 1)

@@ -206,6 +206,7 @@ def test_too_large_for_one_file(harmonic, tmp_path, monkeypatch):
 def test_without_the_package(harmonic, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.delitem(sys.modules, "hyperagg.classifier.interop.onnx")
+    monkeypatch.delitem(sys.modules, "hyperagg._common.onnx_graph")
     monkeypatch.delattr(hyperagg.classifier.interop, "onnx")
     with pytest.raises(ImportError, match=r"pip install 'hyperagg\[onnx\]'$"):
         harmonic.export_onnx(tmp_path / "model.onnx")
