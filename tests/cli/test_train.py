@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import inspect
 import json
 import os
@@ -384,3 +385,27 @@ def test_one_document_through_standard_input(fresh, cli, whole, rows, tmp_path):
     assert answer.code == 2 and "line 1: invalid UTF-8 (byte 0xe9)" in answer.err
     answer = cli("predict", whole, torn, "--stream", "--text", "review")
     assert answer.code == 2 and "--stream" in answer.err
+
+
+def test_files_of_all_kinds_are_counted(cli, model, tmp_path):
+    films = ["a dull film\tbad", '"a fine film\tgood'] * 10
+    (tmp_path / "1.tsv").write_text("\n".join(["text\tlabel", *films]))
+    lines = "".join(
+        f"__label__{label} {text}\n\n" for text, label in (f.split("\t") for f in films)
+    )
+    (tmp_path / "2.txt.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "3.csv").write_text("dull;bad\nfine;good\n")
+    out = tmp_path / "out"
+    answer = cli("train", tmp_path / "[12].*", "--out", out, "--d-model", 4, "--epochs", 1)
+    assert answer.code == 0, answer.err
+    assert "read 40 rows from 2 files, and 20 blank lines; trained on 40 rows" in answer.err
+    headless = ("--no-header", "--delimiter", ";", "--text", 1, "--label", 2)
+    answer = cli("evaluate", out, tmp_path / "3.csv", *headless)
+    assert answer.code == 0, answer.err
+    assert "read 2 rows; answered 2 rows" in answer.err
+    answer = cli("explain", out, tmp_path / "2.txt.gz", "--json", "--limit", 2)
+    assert answer.code == 0, answer.err
+    assert len(answer.out.splitlines()) == 2
+    assert "read 40 rows, blank line: 20; explained 2" in answer.err
+    answer = cli("evaluate", out, tmp_path / "1.tsv", "--quoting")
+    assert answer.code == 2 and "line 3" in answer.err and "spans lines" in answer.err

@@ -142,7 +142,7 @@ class LineFeed:
         return self
 
     def __next__(self) -> str:
-        while self.used_up:
+        while self._at == len(self._lines):
             self._lines, self._at = next(self._blocks), 0
         self.line = self._lines[self._at]
         self._at += 1
@@ -240,7 +240,11 @@ def separated_cells(
     feed: LineFeed, spec: ColumnSpec, delimiter: str, quoting: bool, multi_line: bool
 ) -> Iterator[Cells]:
     """Return the fields of every row, the header and blank lines included."""
-    return _quoted(feed, spec, delimiter, multi_line) if quoting else _split(feed, delimiter)
+    if not quoting:
+        yield from _split(feed, delimiter)
+        return
+    with _long_fields():
+        yield from _quoted(feed, spec, delimiter, multi_line)
 
 
 def _split(feed: LineFeed, delimiter: str) -> Iterator[Cells]:
@@ -257,8 +261,7 @@ def _quoted(feed: LineFeed, spec: ColumnSpec, delimiter: str, multi_line: bool) 
         begin = feed.begin_row()
         problem = ""
         try:
-            with _long_fields():
-                cells = next(reader)
+            cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
@@ -267,7 +270,7 @@ def _quoted(feed: LineFeed, spec: ColumnSpec, delimiter: str, multi_line: bool) 
                 cells = feed.line.split(delimiter)
             elif one_line and "end of data" not in str(error):
                 cells, problem = [], "malformed quotes"
-            else:
+            elif multi_line or one_line:
                 raise spec.error(
                     f"the row that begins on line {begin} is not well-formed ({error}): close its "
                     'quotes, write a quote inside a quoted field as "", or read the file without '

@@ -322,10 +322,13 @@ class _Pending:
         self.end_row += 1
         text = parsed.texts[index]
         problem = parsed.problems.get(index) or find_problem(text)
-        kept = [values[index] for values in parsed.kept]
-        repaired = [repair_value(value) for value in kept]
-        if not problem and repaired != kept:
-            problem = INVALID
+        repaired = []
+        for values in parsed.kept:
+            value = values[index]
+            repaired.append(repair_value(value))
+            # NaN differs from itself.
+            if not problem and isinstance(value, str | list | dict) and repaired[-1] != value:
+                problem = INVALID
         if problem:
             place = parsed.place(index, row)
             if self._on_error == "stop":

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import bz2
+import csv
 import gzip
 import io
-import lzma
+import json
 import os
 import sys
 from pathlib import Path
@@ -15,18 +15,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hyperagg.data.readers.errors import DataError
 from hyperagg.data.readers.sources import expand_sources
 from hyperagg.data.readers.stream import stream_rows
-
-COMPRESS = {
-    "": bytes,
-    ".gz": gzip.compress,
-    ".bz2": bz2.compress,
-    ".xz": lzma.compress,
-    ".zst": lambda content: pa.compress(content, codec="zstd", asbytes=True),
-}
+from tests.data.readers.mutated_files import COMPRESS, check_file
 
 
 def write(folder: Path, name: str, content: str | bytes) -> Path:
@@ -198,6 +193,7 @@ def test_columns_are_kept_as_they_are(tmp_path: Path) -> None:
         ("a.tsv", "text\tid\na\t07\n\n", {}, {"id": ["07", None]}),
         ("a.jsonl", '{"text": "a", "id": {"x": 7}}\n{"text": "b"}', {}, {"id": [{"x": 7}, None]}),
         ("b.jsonl", '{"text": "a", "id": {"x": 7}}\n{"text": "b"}', {}, {"id.x": [7, None]}),
+        ("nan.jsonl", '{"text": "a", "id": NaN}', {}, {"id": [float("nan")]}),
         ("dots.jsonl", '{"text": "a", "id.x": 1, "id": {"x": 7}}', {}, {"id.x": [1]}),
         ("a.parquet", parquet(m=nested, id=[7, 8]), {"text": "m.text"},
          {"id": [7, 8], "m.tags": [[1, 2], None]}),
@@ -208,7 +204,8 @@ def test_columns_are_kept_as_they_are(tmp_path: Path) -> None:
     for name, content, options, kept in cases:
         path = write(tmp_path, name, content)
         [batch] = stream_rows(path, keep=list(kept), **options)
-        assert batch.kept == kept, name
+        assert str(batch.kept) == str(kept), name
+        assert not batch.notes or batch.texts[-1] == "", name
         assert batch.texts[0] == "a", name
 
 
@@ -232,14 +229,14 @@ def test_row_groups_before_the_start_are_not_read(tmp_path: Path) -> None:
     assert (batch.texts, list(batch.rows)) == (["d", "e"], [3, 4])
 
 
-@pytest.mark.parametrize("extension", COMPRESS)
+@pytest.mark.parametrize("extension", ["", *COMPRESS])
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a"])
 def test_compressed_files(
     tmp_path: Path, name: str, extension: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = [f"text {i}" for i in range(20_000)]
     content = parquet(text=texts) if name == "a.parquet" else "\n".join(["text", *texts]).encode()
-    data = COMPRESS[extension](content)
+    data = COMPRESS[extension](content) if extension else content
     assert read(write(tmp_path, name + extension, data)) == (texts, {})
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
     assert read("-") == (texts, {})
@@ -300,3 +297,52 @@ def test_folders_and_globs(tmp_path: Path) -> None:
     for sources in ([], ["-", str(tmp_path / "b.csv")]):
         with pytest.raises(DataError, match="expected"):
             expand_sources(sources)
+
+
+def test_damaged_files_keep_their_rows_or_are_refused(tmp_path: Path) -> None:
+    ends = {check_file(seed, tmp_path) for seed in range(300)}
+    assert ends == {"rows", "refused"}
+
+
+line_texts = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\x1a\0\ufeff")
+)
+encodings = st.sampled_from(["utf-8", "utf-8-sig", "utf-16"])
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(line_texts, min_size=1),
+    st.sampled_from(["lines", "tsv", "csv", "jsonl", "array", "parquet"]),
+    st.sampled_from(["", *COMPRESS]),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    encodings,
+)
+def test_any_texts_survive_every_format(
+    tmp_path: Path, texts: list[str], format: str, compression: str, end: str, encoding: str
+) -> None:
+    if format == "tsv":
+        texts = [text.replace("\t", " ") for text in texts]
+    if format == "parquet":
+        content = parquet(text=texts)
+    elif format == "csv":
+        file = io.StringIO(newline="")
+        writer = csv.writer(file, lineterminator=end, quoting=csv.QUOTE_ALL)
+        writer.writerows([["text"], *([text] for text in texts)])
+        content = file.getvalue().encode(encoding)
+    elif format == "array":
+        content = json.dumps([{"text": text} for text in texts]).encode(encoding)
+    elif format == "jsonl":
+        lines = [json.dumps({"text": text}, ensure_ascii=False) + end for text in texts]
+        content = "".join(lines).encode(encoding)
+    else:
+        head = ["text"] if format == "tsv" else []
+        content = "".join(line + end for line in [*head, *texts]).encode(encoding)
+    path = write(
+        tmp_path, f"a{compression}", COMPRESS[compression](content) if compression else content
+    )
+    name = "jsonl" if format == "array" else format
+    found, notes = read(path, format=name)
+    assert found == texts
+    odd = {row for row, text in enumerate(texts) if not text or text.isspace()}
+    assert set(notes) == odd
