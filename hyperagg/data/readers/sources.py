@@ -93,8 +93,11 @@ class ByteStream:
         if self._head:
             head, self._head = self._head, b""
             return head
+        # What arrives through a pipe is not waited for; other blocks are filled, so that they do
+        # not depend on the compression.
+        read = self._file.read1 if self.live else self._file.read
         try:
-            return bytes(self._file.read1(BLOCK_BYTES))
+            return bytes(read(BLOCK_BYTES))
         # ValueError: an Arrow error about a damaged zstd stream
         except (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -208,8 +211,10 @@ class _ArrowStream:
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
-    def read1(self, size: int) -> bytes:
+    def read(self, size: int) -> bytes:
         return self._stream.read(size)
+
+    read1 = read
 
 
 @contextmanager

@@ -230,6 +230,15 @@ def test_row_groups_before_the_start_are_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("extension", ["", *COMPRESS])
+def test_a_kept_field_may_be_rare(tmp_path: Path, extension: str) -> None:
+    content = b'{"text": "a"}\n' * 10_000 + b'{"text": "a", "id": 7}\n'
+    data = COMPRESS[extension](content) if extension else content
+    path = write(tmp_path, f"a.jsonl{extension}", data)
+    kept = [value for batch in stream_rows(path, keep=["id"]) for value in batch.kept["id"]]
+    assert kept == [None] * 10_000 + [7]
+
+
+@pytest.mark.parametrize("extension", ["", *COMPRESS])
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a"])
 def test_compressed_files(
     tmp_path: Path, name: str, extension: str, monkeypatch: pytest.MonkeyPatch
