@@ -8,7 +8,7 @@ import numpy as np
 
 from hyperagg._numba import tasks
 from hyperagg._numba.simd import aligned_empty, pad_to_vector
-from hyperagg._numba.threads import run
+from hyperagg._numba.threads import limit_threads, run
 from hyperagg.classifier.kernels.scoring import ModelArrays
 from hyperagg.classifier.kernels.train_step import (
     OWNERS,
@@ -105,10 +105,11 @@ class FusedTrainer:
         workspace = self._workspace_for(documents, tokens)
         losses = np.empty(len(order), dtype=np.float64)
         counters = tasks.new_counters(2 * (len(plan.boundaries) - 1))
-        run(
-            train_documents, np.arange(threads + 1), counters, plan, batch, self._parameters,
-            workspace, class_weights, steps, self.harmonic, losses,
-        )  # fmt: skip
+        with limit_threads(threads):
+            run(
+                train_documents, np.arange(threads + 1), counters, plan, batch, self._parameters,
+                workspace, class_weights, steps, self.harmonic, losses,
+            )  # fmt: skip
         return float(losses.sum())
 
     def _workspace_for(self, documents: int, tokens: int) -> Workspace:

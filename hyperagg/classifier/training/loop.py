@@ -26,7 +26,7 @@ from hyperagg.classifier.training.train_step import LabeledDocuments, TrainStep
 
 __all__ = ["Callback", "Progress", "checksums", "read_note", "train"]
 
-TOKENS_PER_CHUNK = 200_000
+TOKENS_PER_CHUNK = 500_000
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
 _DOCUMENTS_PER_GROUP = 32  # chunks consist of whole groups of documents
 _MAX_CHECKED_DOCUMENTS = 32  # whose logits are computed to see whether training diverged

@@ -188,7 +188,6 @@ def test_threads_that_cannot_start_are_not_missed(monkeypatch, threads_for_any_w
     def refuse(thread):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(thread_pool, "_team", lambda: None)
     thread_pool._pool.cache_clear()
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert_same_bits(train_late_in_a_run(3), expected)
