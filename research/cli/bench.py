@@ -67,6 +67,34 @@ def text(
     print(f"Wrote README.md, table.md, results.json and ratios.png to {out}")
 
 
+@app.command(epilog="Example: python -m research bench scaling --datasets r8,ag-news")
+def scaling(
+    datasets: Annotated[
+        str, typer.Option(help="Names listed by `hyperagg data list`, separated by commas.")
+    ] = "r8,ag-news",
+    threads: Annotated[
+        str, typer.Option(help="Numbers of threads to measure, separated by commas.")
+    ] = "1,2,4,8,16",
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/bench-scaling"),
+    quick: Quick = False,
+) -> None:
+    """Measure training by number of threads, on idle and on busy cores (Linux)."""
+    from hyperagg.data import load_dataset
+    from research.benchmarks.scaling import (
+        FULL_SCALING,
+        QUICK_SCALING,
+        bench_scaling,
+        write_scaling_page,
+    )
+
+    numbers = split_integers("--threads", threads)
+    loaded = [load_dataset(name) for name in split_names("--datasets", datasets)]
+    with output_folder(out, resumable=False):
+        results = bench_scaling(loaded, numbers, QUICK_SCALING if quick else FULL_SCALING)
+        write_scaling_page(out, results)
+    print(f"Wrote README.md and results.json to {out}")
+
+
 @app.command(epilog="Example: python -m research bench lm --threads 2 --out runs/bench-lm")
 def lm(
     threads: Annotated[

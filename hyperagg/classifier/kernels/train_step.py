@@ -47,7 +47,9 @@ from hyperagg.classifier.kernels.scoring import (
 )
 
 __all__ = [
+    "MIN_TOKENS_PER_TASK",
     "OWNERS",
+    "SHARE",
     "Batch",
     "Parameters",
     "Plan",
@@ -65,7 +67,7 @@ _OWNER_BITS = 6
 _MAX_TOKENS_PER_BLOCK = 32_768
 _MAX_LOGITS_PER_BLOCK = 2**22  # which bounds the memory
 # A phase has at most one task per so many tokens, since less work does not pay for a thread.
-_MIN_TOKENS_PER_TASK = 1024
+MIN_TOKENS_PER_TASK = 1024
 
 
 class StepConfig(NamedTuple):
@@ -233,7 +235,7 @@ def train_documents(
             first, last = plan.boundaries[block], plan.boundaries[block + 1]
             shares = -(-(last - first) // SHARE)
             worthwhile = plan.token_offsets[last] - plan.token_offsets[first]
-            worthwhile = 1 + worthwhile // _MIN_TOKENS_PER_TASK
+            worthwhile = 1 + worthwhile // MIN_TOKENS_PER_TASK
             total = min(shares, worthwhile)
             task = tasks.claim(counters, 2 * block)
             while task < total:
