@@ -154,7 +154,7 @@ def check_file(seed: int, folder: Path) -> str:
         return "refused"
     whole = rows(batches)
     assert [row for row, *_ in whole] == list(range(len(whole)))
-    json.dumps([str(one) for one in whole], ensure_ascii=False).encode()  # no surrogate is left
+    json.dumps(whole, ensure_ascii=False).encode()  # no unpaired surrogate is left
     notes = {row: note for batch in batches for row, note in batch.notes.items()}
     if format in LINE_FORMATS and "plain" in locals():
         count = count_lines(plain)
