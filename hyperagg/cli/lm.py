@@ -1,9 +1,10 @@
-"""hyperagg lm: train, sample from, evaluate and export language models."""
+"""hyperagg lm: train, sample from, evaluate, export and upload language models."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +22,8 @@ from hyperagg.cli.options import (
 )
 
 app = typer.Typer(
-    no_args_is_help=True, help="Train, sample from, evaluate and export causal language models."
+    no_args_is_help=True,
+    help="Train, sample from, evaluate, export and upload causal language models.",
 )
 
 Data = Annotated[
@@ -174,6 +176,7 @@ def train(
                 saved, text_tokenizer, corpus.validation, progress=progress
             )
             results = {
+                "command": shlex.join(["hyperagg", *sys.argv[1:]]),
                 "data": corpus.source,
                 "config": config.to_diff_dict(),
                 "training_config": asdict(training_config),
@@ -300,7 +303,7 @@ def export(
     model: Model,
     file: Annotated[Path, typer.Argument(metavar="FILE.onnx", help="The file to write.")],
     int8: Annotated[
-        bool, typer.Option("--int8", help="Store the weights in 8 bits: a quarter of the size.")
+        bool, typer.Option("--int8", help="Store the weights in 8 bits: about a third of the size.")
     ] = False,
 ) -> None:
     """Write an ONNX graph from token ids and a state to logits and the next state."""
@@ -313,6 +316,30 @@ def export(
     language_model, _ = load_model(model)
     export_onnx(language_model, file, int8=int8)
     logger.info(f"{file.stat().st_size:,} bytes -> {file}")
+
+
+@app.command(epilog="Example: hyperagg lm push headlines me/headlines")
+def push(
+    model: Model,
+    repo_id: Annotated[
+        str, typer.Argument(metavar="REPO_ID", help="Repository on the Hugging Face Hub.")
+    ],
+    private: Annotated[
+        bool | None,
+        typer.Option(
+            "--private/--public",
+            help="Visibility of a new repository (default: the owner's setting).",
+        ),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch to commit to (default: the main branch).")
+    ] = None,
+) -> None:
+    """Upload a model to the Hugging Face Hub with a model card: its perplexity and its command."""
+    quiet()
+    from hyperagg.language.serialization import push_to_hub
+
+    print(push_to_hub(model, repo_id, private=private, revision=revision))
 
 
 def _load_corpus(data: str, text: str | None, format: str | None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,17 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from hyperagg._common.atomic import atomic_write
+from hyperagg._common.hub import push_folder
 from hyperagg._common.model_card import model_card
 from hyperagg.language.perplexity import measure_perplexity
 from hyperagg.language.tokenizer import load_tokenizer
 
-__all__ = ["compute_metrics", "load_model", "write_metadata"]
+__all__ = ["compute_metrics", "load_model", "push_to_hub", "write_metadata"]
+
+_RESULTS = "results.json"
+# What belongs to a model: weights, whole or in shards; configurations, tokenizer and results; the
+# code that `save_pretrained` copies.
+_MODEL_FILES = ("*.safetensors", "*.json", "*.py", "*.jinja")
 
 
 def compute_metrics(
@@ -51,13 +58,69 @@ def write_metadata(folder: Path, model: PreTrainedModel, results: Mapping[str, A
     Args:
         folder: the folder of the model.
         model: the model.
-        results: what to write as JSON; "data" is the source of the texts, and "validation" the
-            metrics on held-out texts or None.
+        results: what to write as JSON; "data" is the source of the texts, "validation" the
+            metrics on held-out texts or None, and "command" the command that trained the model, if
+            it is known.
     """
     with atomic_write(folder / "README.md") as draft:
         draft.write_text(_model_card(folder.resolve().name, model, results), "utf-8")
-    with atomic_write(folder / "results.json") as draft:
+    with atomic_write(folder / _RESULTS) as draft:
         draft.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+
+
+def push_to_hub(
+    folder: Path,
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    private: bool | None = None,
+    commit_message: str = "Upload model",
+) -> str:
+    """Upload the folder of a language model to the Hugging Face Hub, with a model card.
+
+    The card has the perplexity on held-out texts and the command that trained the model, if
+    `hyperagg lm train` wrote the folder. Files that do not belong to the model stay where they are.
+
+    Args:
+        folder: a folder that `hyperagg lm train`, or `save_pretrained`, wrote.
+        repo_id: the repository "owner/name"; it is created if it does not exist.
+        revision: the branch to commit to (default: the main branch).
+        token: the access token (default: the one that `hf auth login` saved).
+        private: whether a new repository is private (default: the owner's setting).
+        commit_message: the message of the commit.
+
+    Returns:
+        The URL of the commit.
+
+    Raises:
+        ValueError: if the folder does not hold a language model.
+    """
+    model, _ = load_model(folder)
+    results: dict[str, Any] = {}
+    if (folder / _RESULTS).is_file():
+        try:
+            results = dict(json.loads((folder / _RESULTS).read_text("utf-8")))
+        except ValueError as error:
+            raise ValueError(
+                f"{folder / _RESULTS}: cannot be read ({error}); copy the folder again"
+            ) from error
+
+    def save(target: Path) -> None:
+        target.mkdir()
+        for pattern in _MODEL_FILES:
+            for file in folder.glob(pattern):
+                shutil.copyfile(file, target / file.name)
+        (target / "README.md").write_text(_model_card(repo_id, model, results), "utf-8")
+
+    return push_folder(
+        save,
+        repo_id,
+        revision=revision,
+        token=token,
+        private=private,
+        commit_message=commit_message,
+    )
 
 
 def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -110,12 +173,16 @@ def _model_card(title: str, model: PreTrainedModel, results: Mapping[str, Any]) 
     ]
     if validation := results.get("validation"):
         facts += [
-            f"perplexity on held-out texts: {validation['perplexity']:.2f}",
+            f"perplexity on held-out texts: {validation['perplexity']:.2f}, of "
+            f"{validation['num_tokens']:,} tokens with those that end a text",
             f"bits per byte on held-out texts: {validation['bits_per_byte']:.3f}",
         ]
+    if command := results.get("command"):
+        facts.append(f"trained by: `{command}`")
+    data = results.get("data")
     return model_card(
         title,
-        f"A causal language model that hyperagg trained on {results['data']}.",
+        f"A causal language model of hyperagg{f', trained on {data}' if data else ''}.",
         {"library_name": "transformers", "pipeline_tag": "text-generation"},
         facts,
         "import hyperagg.language  # registers the model with transformers\n"

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from hyperagg.language import HyperAggConfig, HyperAggForCausalLM
-from hyperagg.language.serialization import compute_metrics, load_model, write_metadata
+from hyperagg.language.serialization import (
+    compute_metrics,
+    load_model,
+    push_to_hub,
+    write_metadata,
+)
 from hyperagg.language.tokenizer import train_tokenizer
 
 TEXTS = ["oil rose", "gold fell"]
@@ -33,10 +39,49 @@ def test_the_model_card_and_the_results_describe_the_model(folder, tokenizer):
     write_metadata(folder, model, {"data": "two texts", "validation": metrics})
     card = (folder / "README.md").read_text("utf-8")
     assert '\nlibrary_name: "transformers"\npipeline_tag: "text-generation"\n' in card
-    assert f"- perplexity on held-out texts: {metrics['perplexity']:.2f}\n" in card
+    assert f"- perplexity on held-out texts: {metrics['perplexity']:.2f}, of 6 tokens" in card
     assert json.loads((folder / "results.json").read_text("utf-8"))["validation"] == metrics
     write_metadata(folder, model, {"data": "two texts", "validation": None})
     assert "perplexity" not in (folder / "README.md").read_text("utf-8")
+
+
+def test_a_folder_is_pushed_with_its_perplexity_and_its_command(folder, tokenizer, monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+    pushed = {}
+
+    class Api:
+        def __init__(self, token):
+            pushed["token"] = token
+
+        def create_repo(self, repo_id, **options):
+            pushed["repo_id"] = repo_id
+
+        def upload_folder(self, *, folder_path, **options):
+            pushed.update({path.name: path.read_bytes() for path in folder_path.iterdir()})
+            return SimpleNamespace(commit_url="https://example.org/commit")
+
+    monkeypatch.setattr(hub, "HfApi", Api)
+    (folder / "checkpoint-1").mkdir()
+    (folder / "optimizer.pt").write_bytes(b"")
+    model, _ = load_model(folder)
+    metrics = compute_metrics(model, tokenizer, TEXTS, progress=False)
+    results = {"data": "two texts", "validation": metrics, "command": "hyperagg lm train texts"}
+    write_metadata(folder, model, results)
+    assert push_to_hub(folder, "me/model", token="t") == "https://example.org/commit"
+    assert (pushed["token"], pushed["repo_id"]) == ("t", "me/model")
+    assert pushed["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+    assert {"config.json", "tokenizer.json", "results.json"} <= pushed.keys()
+    assert not pushed.keys() & {"checkpoint-1", "optimizer.pt"}
+    card = pushed["README.md"].decode()
+    assert f"- perplexity on held-out texts: {metrics['perplexity']:.2f}" in card
+    assert "- trained by: `hyperagg lm train texts`\n" in card
+    assert "pipeline(\"text-generation\", 'me/model')" in card
+    # A folder of save_pretrained has neither.
+    (folder / "results.json").unlink()
+    push_to_hub(folder, "me/model")
+    assert "A causal language model of hyperagg.\n" in pushed["README.md"].decode()
+    with pytest.raises(ValueError, match="nowhere: folder not found"):
+        push_to_hub(folder / "nowhere", "me/model")
 
 
 def test_no_texts_have_no_metrics(folder, tokenizer):
