@@ -148,6 +148,7 @@ class TextClassifier:
         self._tokenizer: Tokenizer | None = None
         self._result = TrainingResult()
         self._scales: np.ndarray | None = None  # (V,) of a quantized embedding
+        self._predictor: Predictor | None = None  # the last one
 
     def __repr__(self) -> str:
         given = self._given_tokenizer
@@ -183,7 +184,22 @@ class TextClassifier:
     @property
     def predictor(self) -> Predictor:
         """The part of the classifier that predicts, as `load_predictor` returns it."""
-        return Predictor(self.model_, self.tokenizer_, self.decoder, self.config.max_tokens)
+        known, result = self._predictor, self._result
+        if (
+            known is None
+            or known.model is not result.model
+            or known.tokenizer is not self._tokenizer
+            or known.decoder.classes is not self.classes_
+            or known.decoder.multi_label != self.multi_label_
+            or known.decoder.threshold != result.history.threshold
+            or known.max_tokens != self.config.max_tokens
+        ):
+            known = Predictor(self.model_, self.tokenizer_, self.decoder, self.config.max_tokens)
+            self._predictor = known
+        return known
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_predictor": None}
 
     @property
     def _problem(self) -> Problem:

@@ -8,7 +8,7 @@ the weight of the token's occurrence.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class ClassifierModel:
     weight: np.ndarray
     bias: np.ndarray
     pooling: Pooling = "harmonic"
+    _scorer: scoring.TextScorer | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def initialize(
@@ -104,6 +105,24 @@ class ClassifierModel:
         """
         _check_rows(rows, len(self.embedding))
         return scoring.logits(self.kernel_arguments, rows)
+
+    def text_scorer(self) -> scoring.TextScorer | None:
+        """Return what computes the logits of single texts; None if the layout of the arrays in
+        memory does not allow it."""
+        scorer = self._scorer
+        # Every text that is predicted comes here, so nothing is built unless an array was replaced.
+        if (
+            scorer is None
+            or scorer.arrays.embedding is not self.embedding
+            or scorer.arrays.positions is not self.positions
+            or scorer.arrays.weight is not self.weight
+            or scorer.arrays.bias is not self.bias
+            or scorer.arrays.harmonic != (self.pooling == "harmonic")
+        ):
+            arrays = self.kernel_arguments
+            supported = scoring.TextScorer.supports(arrays)
+            self._scorer = scorer = scoring.TextScorer(arrays) if supported else None
+        return scorer
 
     def num_parameters(self) -> int:
         """Return the number of trained numbers."""

@@ -17,7 +17,6 @@ from hyperagg._common.label_decoder import Label, LabelDecoder
 from hyperagg._common.validation import check_bool, check_integer
 from hyperagg._numba.threads import limit_threads
 from hyperagg.classifier import serialization
-from hyperagg.classifier.kernels import scoring
 from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.streaming import StreamingDocument
 from hyperagg.classifier.training.labels import check_texts
@@ -92,8 +91,15 @@ class Predictor:
     ) -> Any:
         """Return the predicted label of each text; see `TextClassifier.predict`."""
         if isinstance(X, str):
-            return self.decoder.labels(self.logits([X]), top_k, threshold)[0]
-        return self.decoder.labels(self.logits(X), top_k, threshold)
+            return self.predict([X], top_k, threshold)[0]
+        texts = check_texts(X)
+        if len(texts) == 1 and (scored := self._score(texts[0])) is not None:
+            logits, best = scored
+            if top_k is None and threshold is None and not self.decoder.multi_label:
+                return [self.decoder.classes[best]]
+        else:
+            logits = self.logits(texts)
+        return self.decoder.labels(logits, top_k, threshold)
 
     def predict_proba(self, X: str | Iterable[str]) -> np.ndarray:
         """Return the probabilities (B, C), columns as in `classes_`; (C,) for a single string."""
@@ -103,14 +109,23 @@ class Predictor:
         """Return the logits (B, C) float32, columns as in `classes_`; (C,) for a single string."""
         if isinstance(X, str):
             return self.logits([X])[0]
-        texts, tokenizer = check_texts(X), self.tokenizer
-        if len(texts) == 1 and isinstance(tokenizer, WordTokenizer) and self.max_tokens is None:
-            data = scan.text_to_bytes(texts[0])
-            parameters = self.model.kernel_arguments
-            return scoring.logits_of_text(parameters, data, tokenizer.table, tokenizer.has_ngrams)
+        texts = check_texts(X)
+        if len(texts) == 1 and (scored := self._score(texts[0])) is not None:
+            return scored[0]
         in_worker = self._process != os.getpid()
         with limit_threads(1 if self.threads is None and in_worker else self.threads):
-            return self.model.logits(encode(tokenizer, texts, self.max_tokens))
+            return self.model.logits(encode(self.tokenizer, texts, self.max_tokens))
+
+    def _score(self, text: str) -> tuple[np.ndarray, int] | None:
+        """The logits (1, C) of a text and its most probable class, without the overhead of a batch;
+        None if this predictor has no such way."""
+        tokenizer = self.tokenizer
+        if not isinstance(tokenizer, WordTokenizer) or self.max_tokens is not None:
+            return None
+        scorer = self.model.text_scorer()
+        if scorer is None:
+            return None
+        return scorer(scan.text_to_bytes(text), tokenizer.table, tokenizer.has_ngrams)
 
     def stream(self) -> StreamingDocument:
         """Return an empty document; see `TextClassifier.stream`."""

@@ -49,13 +49,13 @@ def _new_counts(slots: int) -> np.ndarray:
     return np.zeros((slots, 3), dtype=np.uint64)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
 def find(table, key):
     """Return the id of a hash; 0 if the table does not hold it."""
     return np.int32(table[_slot(table, key), 1])
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
 def _slot(table, key):
     """The slot of a hash, or the empty slot where it would be inserted."""
     last = np.uint64(len(table) - 1)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -38,8 +39,7 @@ __all__ = [
     "texts_to_bytes",
 ]
 
-_NON_ASCII_MARK = re.compile(r"[^\w\s\x00-\x7f]")
-_NON_ASCII_SPACE = re.compile(r"[^\S\x00-\x7f]")
+_NON_ASCII, _WORD_CHARACTER = re.compile(r"[^\x00-\x7f]+"), re.compile(r"\w")
 _SPACE, _WORD, _MARK = 0, 1, 2
 
 # The n-grams that a word can have: the bigram that it ends, its prefix, its suffix.
@@ -94,8 +94,20 @@ def _lowered(text: str) -> bytes:
     text = text.lower()
     if text.isascii():
         return text.encode()
-    text = _NON_ASCII_SPACE.sub(" ", _NON_ASCII_MARK.sub(r" \g<0> ", text))
+    # A text has few distinct characters that are not ASCII, and most of them are letters.
+    for character in set("".join(_NON_ASCII.findall(text))):
+        separated = _separated(character)
+        if separated != character:
+            text = text.replace(character, separated)
     return text.encode("utf-8", "replace")
+
+
+@lru_cache(maxsize=1 << 16)
+def _separated(character: str) -> str:
+    """A space for any kind of space, and a mark between spaces."""
+    if character.isspace():
+        return " "
+    return character if _WORD_CHARACTER.match(character) else f" {character} "
 
 
 def scan(

@@ -10,25 +10,27 @@ which trains these parameters.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numba import carray, types
+from numba.extending import intrinsic
 
 from hyperagg._numba.cache import njit
 from hyperagg._numba.prefetch import prefetch
 from hyperagg._numba.threads import even_borders, parts, run
 from hyperagg.text import Ragged
 from hyperagg.text.scan import find_ids
-from hyperagg.text.term_frequency import count_occurrence, table_size
+from hyperagg.text.term_frequency import clear_counts, count_occurrence, table_size
 
 __all__ = [
     "PREFETCH_DISTANCE",
     "ModelArrays",
+    "TextScorer",
     "add_tokens",
     "block_end",
     "block_of",
     "logits",
-    "logits_of_text",
     "mix",
     "num_blocks_of",
     "scale_of",
@@ -127,21 +129,74 @@ def logits(arrays: ModelArrays, rows: Ragged) -> np.ndarray:
     return out
 
 
-def logits_of_text(
-    arrays: ModelArrays, data: np.ndarray, table: np.ndarray, has_ngrams: bool
-) -> np.ndarray:
-    """Return the logits (1, C) float32 of one text, given as the bytes of `scan.text_to_bytes`.
+class TextScorer:
+    """Computes the logits of single texts, in one call of a kernel.
 
-    They have the same bits as those from token ids. A short text takes less time than the two
-    calls of kernels that this replaces by one.
+    Taking an array costs a kernel about as much time as a word of the text. This one takes the
+    addresses of the parameters, so it is for arrays of one memory layout and keeps them alive.
+
+    Args:
+        arrays: the parameters; `supports(arrays)` must be true.
     """
-    out = np.empty((1, len(arrays.bias)), dtype=np.float32)
-    _score_text(data, table, has_ngrams, *arrays, out)
-    return out
+
+    def __init__(self, arrays: ModelArrays) -> None:
+        self.arrays = arrays
+        pointers = (array.ctypes.data for array in arrays[:4])
+        self._num_classes = len(arrays.bias)
+        self._parameters = np.array(
+            [
+                *pointers,
+                *arrays.embedding.shape,
+                len(arrays.positions),
+                self._num_classes,
+                arrays.harmonic,
+            ],
+            dtype=np.int64,
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TextScorer, (self.arrays,)  # a copy has arrays at other addresses
+
+    @staticmethod
+    def supports(arrays: ModelArrays) -> bool:
+        """Return whether the arrays have the types and the memory layout that the kernel reads."""
+        return all(
+            array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned
+            for array in arrays[:4]
+        )
+
+    def __call__(
+        self, data: np.ndarray, table: np.ndarray, has_ngrams: bool
+    ) -> tuple[np.ndarray, int]:
+        """Return the logits (1, C) float32 of a text, and the class with the greatest one.
+
+        They have the same bits as those from token ids.
+
+        Args:
+            data: the bytes of the text, from `scan.text_to_bytes`.
+            table, has_ngrams: the vocabulary, as in `scan.look_up`.
+        """
+        out = np.empty((1, self._num_classes), dtype=np.float32)
+        return out, _score_text(data, table, has_ngrams, self._parameters, out)
+
+
+@intrinsic
+def _pointer(_: Any, address: Any) -> Any:
+    """The pointer to an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(types.voidptr))
+
+    return types.voidptr(address), generate
 
 
 @njit(nogil=True, cache=True)
-def _score_text(data, table, has_ngrams, embedding, positions, weight, bias, harmonic, out):
+def _score_text(data, table, has_ngrams, parameters, out):
+    vocab_size, d, blocks, classes = parameters[4], parameters[5], parameters[6], parameters[7]
+    embedding = carray(_pointer(parameters[0]), (vocab_size, d), _F)
+    positions = carray(_pointer(parameters[1]), (blocks, d), _F)
+    weight = carray(_pointer(parameters[2]), (classes, d), _F)
+    bias = carray(_pointer(parameters[3]), (classes,), _F)
     # Constants would have types of their own, and the kernels would be compiled once more.
     first, last, with_owners = np.int64(0), np.int64(1), np.bool_(False)
     boundaries = np.zeros(2, dtype=np.int64)
@@ -149,9 +204,16 @@ def _score_text(data, table, has_ngrams, embedding, positions, weight, bias, har
     ids, boundaries, _, _ = find_ids(
         first, last, data, boundaries, table, has_ngrams, np.uint64(0), with_owners
     )
+    harmonic = np.bool_(parameters[8] != 0)
     _score_documents(
         first, last, ids, boundaries, embedding, positions, weight, bias, harmonic, out
     )
+    # As np.argmax: the first of the greatest, where NaN is greater than any number.
+    best = 0
+    for c in range(1, classes):
+        if out[0, c] > out[0, best] or (np.isnan(out[0, c]) and not np.isnan(out[0, best])):
+            best = c
+    return best
 
 
 @njit(nogil=True, cache=True)
@@ -162,16 +224,17 @@ def _score_documents(
     for document in range(first, last):
         longest = max(longest, cu_seqlens[document + 1] - cu_seqlens[document])
     size = table_size(min(longest, len(embedding)))
-    keys, counts = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int64)
+    keys, counts = np.empty(size, dtype=np.int32), np.empty(size, dtype=np.int32)
     # float64 keeps the error small for documents of any length.
     sums, squares = np.empty(positions.shape, dtype=np.float64), np.empty(1, dtype=np.float64)
     for document in range(first, last):
         ids = token_ids[cu_seqlens[document] : cu_seqlens[document + 1]]
         size = table_size(min(len(ids), len(embedding)))
-        keys[:size] = -1
+        own_keys, own_counts = keys[:size], counts[:size]
+        clear_counts(own_keys, own_counts)
         sums[:] = 0.0
         squares[:] = 0.0
-        add_tokens(ids, np.int64(0), embedding, harmonic, sums, squares, keys[:size], counts)
+        add_tokens(ids, np.int64(0), embedding, harmonic, sums, squares, own_keys, own_counts)
         score_sums(sums, squares, len(ids), harmonic, positions, weight, bias, out[document])
 
 
