@@ -8,17 +8,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedConfig
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
+from transformers import DynamicCache, PreTrainedConfig, StaticCache
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, StaticLayer
 
 from hyperagg.layers import MixerState, StateHistory
 from hyperagg.ops import State
 
-__all__ = ["AggregationCacheLayer", "HyperAggCache", "prepare_cache"]
+__all__ = ["AggregationCacheLayer", "HyperAggCache", "StaticHyperAggCache", "prepare_cache"]
 
 
 class AggregationCacheLayer(CacheLayerMixin):
     """Hold the state of one aggregation layer: its sums and K - 1 inputs per row, for any length.
+
+    Its tensors are plain attributes, so that whatever walks over a cache (`torch.export`, moves to
+    another device or type) finds them.
 
     `crop` restores an earlier state exactly. It needs the states after each of the removed tokens,
     which are recorded from `activate_past_recording` until the next `crop`.
@@ -31,34 +34,55 @@ class AggregationCacheLayer(CacheLayerMixin):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__()
-        self.state: MixerState | None = None
-        self.seq_length = 0
+        self.sums: Tensor | None = None
+        self.num_tokens: Tensor | None = None
+        self.conv_state: Tensor | None = None
+        self.past_sums: Tensor | None = None
+        self.past_conv_inputs: Tensor | None = None
+        self.seq_length: int | Tensor = 0
         self.device = torch.device("cpu")
         self.record_past = False
 
-    def update_state(self, state: MixerState | None, num_tokens: int) -> None:
+    @property
+    def state(self) -> MixerState | None:
+        """The state after the cached tokens; None before the first, and without a mixer."""
+        if self.sums is None or self.num_tokens is None:
+            return None
+        history = None
+        if self.past_sums is not None:
+            history = StateHistory(self.past_sums, self.past_conv_inputs)
+        return MixerState(State(self.sums, self.num_tokens), self.conv_state, history)
+
+    def update_state(
+        self, state: MixerState | None, num_tokens: int, num_latest: int | None = None
+    ) -> None:
         """Replace the state after `num_tokens` more positions of the batch, padding included.
 
         Args:
             state: the new state; None for a layer without a mixer.
             num_tokens: N of the batch that was processed.
+            num_latest: how many of the last positions hold a token in every row, and can be
+                cropped; None is all.
         """
-        if state is not None and self.state is not None and self.state.history and state.history:
-            state = state._replace(history=_joined_history(self.state, state.history))
-        self.state = state
-        if state is not None:
-            self.device = state.sums.sums.device
+        before, history = self.state, None if state is None else state.history
+        if state is not None and history is not None:
+            if num_latest is not None and num_latest < num_tokens:
+                history = _latest(history, num_latest, num_tokens)
+            elif before is not None and before.history is not None:
+                history = _joined_history(before, history)
+            state = state._replace(history=history)
+        self._store(state)
         self.seq_length += num_tokens
         self.is_initialized = True
 
-    def get_seq_length(self) -> int:
+    def get_seq_length(self) -> Any:
         return self.seq_length
 
     def get_max_length(self) -> int:
         return -1
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.seq_length + query_length, 0
+        return int(self.seq_length) + query_length, 0
 
     def activate_past_recording(self) -> None:
         self.record_past = True
@@ -76,15 +100,17 @@ class AggregationCacheLayer(CacheLayerMixin):
             raise ValueError(f"tokens_to_remove={tokens_to_remove}: expected an integer <= 0")
         if not self.is_initialized:
             return  # The layer was skipped: an early exit.
-        if self.state is not None:
+        state = self.state
+        if state is not None:
             if tokens_to_remove:
-                self.state = self.state.rollback(-tokens_to_remove)
+                self._store(state.rollback(-tokens_to_remove))
             else:
-                self.state = self.state._replace(history=None)
+                self._store(state._replace(history=None))
         self.seq_length += tokens_to_remove
 
     def reset(self) -> None:
-        self.state, self.seq_length, self.is_initialized = None, 0, False
+        self._store(None)
+        self.seq_length, self.is_initialized = 0, False
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         self._apply(lambda tensor: tensor.index_select(0, beam_idx.to(tensor.device)))
@@ -109,17 +135,78 @@ class AggregationCacheLayer(CacheLayerMixin):
             "an aggregation layer has a state and not keys and values; use update_state"
         )
 
+    def _store(self, state: MixerState | None) -> None:
+        """Replace the tensors by those of a state."""
+        for name in _TENSORS:
+            setattr(self, name, None)
+        if state is None:
+            return
+        (self.sums, self.num_tokens), self.conv_state, history = state
+        self.device = self.sums.device
+        if history is not None:
+            self.past_sums, self.past_conv_inputs = history
+
     def _apply(self, function: Callable[[Tensor], Tensor]) -> None:
         """Replace every tensor of the state by `function` of it."""
-        if self.state is None:
-            return
-        (sums, num_tokens), conv_state, history = self.state
-        if history is not None:
-            inputs = history.conv_inputs
-            inputs = None if inputs is None else function(inputs)
-            history = StateHistory(function(history.sums), inputs)
-        conv_state = None if conv_state is None else function(conv_state)
-        self.state = MixerState(State(function(sums), function(num_tokens)), conv_state, history)
+        for name in _TENSORS:
+            tensor = getattr(self, name)
+            if tensor is not None:
+                setattr(self, name, function(tensor))
+
+
+# All have one row per sequence.
+_TENSORS = ("sums", "num_tokens", "conv_state", "past_sums", "past_conv_inputs")
+
+
+class StaticAggregationCacheLayer(AggregationCacheLayer):
+    """Hold the state of an aggregation layer in tensors that are written in place.
+
+    A compiled decoding step that reads and writes the same tensors is neither compiled anew nor
+    kept from CUDA graphs. Earlier states cannot be restored.
+
+    Args:
+        max_cache_len: number of positions of the attention layers of the same cache.
+    """
+
+    is_compileable = True
+    is_croppable = False
+
+    def __init__(self, max_cache_len: int, **kwargs: Any) -> None:
+        super().__init__()
+        self.max_cache_len = max_cache_len
+        # A tensor, since a number in a compiled graph is a constant.
+        self.seq_length = torch.tensor(0)
+
+    def update_state(
+        self, state: MixerState | None, num_tokens: int, num_latest: int | None = None
+    ) -> None:
+        if not self.is_initialized:
+            self._initialize(state)
+        if state is not None:
+            for name, tensor in zip(_TENSORS, (*state.sums, state.conv_state)):
+                if tensor is not None:
+                    getattr(self, name).copy_(tensor)
+        self.seq_length.add_(num_tokens)  # type: ignore[union-attr]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.max_cache_len, 0
+
+    def reset(self) -> None:
+        # Zeros are the state before the first token.
+        self._apply(torch.Tensor.zero_)
+        self.seq_length.zero_()  # type: ignore[union-attr]
+
+    def _initialize(self, state: MixerState | None) -> None:
+        self._store(None if state is None else state._replace(history=None))
+        self._apply(torch.clone)
+        assert isinstance(self.seq_length, Tensor)
+        self.seq_length = self.seq_length.to(self.device)
+        if not torch.compiler.is_compiling():
+            for name in _TENSORS:
+                if getattr(self, name) is not None:
+                    torch._dynamo.mark_static_address(getattr(self, name))
+            torch._dynamo.mark_static_address(self.seq_length)
+        self.is_initialized = True
 
 
 class HyperAggCache(DynamicCache):
@@ -171,6 +258,29 @@ class HyperAggCache(DynamicCache):
             self.prefetch_stream = torch.Stream()
 
 
+class StaticHyperAggCache(StaticCache):
+    """Hold the states, keys and values in tensors of a fixed size, for a compiled decoding step.
+
+    `generate(cache_implementation="static")` creates one.
+
+    Args:
+        config: the `HyperAggConfig` of the model.
+        max_cache_len: largest number of tokens, prompt included, that attention layers hold.
+    """
+
+    def __init__(self, config: PreTrainedConfig, max_cache_len: int) -> None:
+        # StaticCache would look the layer types up in a table that all models share.
+        Cache.__init__(
+            self,
+            layers=[
+                StaticLayer(max_cache_len)
+                if layer_type == "full_attention"
+                else StaticAggregationCacheLayer(max_cache_len)
+                for layer_type in config.layer_types
+            ],
+        )
+
+
 def prepare_cache(cache: Cache, config: PreTrainedConfig) -> None:
     """Fill an empty cache with the layers of a model, or check the layers of one that is not empty.
 
@@ -200,6 +310,13 @@ def _make_layers(config: PreTrainedConfig) -> list[Any]:
         DynamicLayer() if layer_type == "full_attention" else AggregationCacheLayer()
         for layer_type in config.layer_types
     ]
+
+
+def _latest(history: StateHistory, num_latest: int, num_tokens: int) -> StateHistory:
+    """The history of the last of `num_tokens` tokens."""
+    start = num_tokens - num_latest
+    inputs = history.conv_inputs
+    return StateHistory(history.sums[:, start:], None if inputs is None else inputs[:, start:])
 
 
 def _joined_history(before: MixerState, history: StateHistory) -> StateHistory:

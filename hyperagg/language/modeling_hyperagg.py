@@ -45,7 +45,7 @@ from hyperagg.layers.recurrences import (
     InputGate,
 )
 
-from .cache import HyperAggCache, prepare_cache
+from .cache import HyperAggCache, StaticHyperAggCache, prepare_cache
 from .configuration_hyperagg import HyperAggConfig
 from .loss import causal_lm_loss, chunked_causal_lm_loss, has_chunked_loss
 from .token_layout import TokenLayout, find_position_ids, make_token_layout
@@ -143,21 +143,17 @@ class HyperAggDecoderLayer(GradientCheckpointingLayer):
                 )[0]
                 x = x + (tokens.scatter(y) if tokens.is_packed else y)
         else:
-            record_past = cache_layer is not None and cache_layer.record_past
-            if record_past and tokens.order is not None:
-                raise ValueError(
-                    "attention_mask: padding lies between or behind tokens; expected it on the "
-                    "left with a cache that records states, as in assisted generation"
-                )
             y, state = self.mixer(
                 tokens.gather(self.mixer_norm(x)),
                 tokens.layout,
                 None if cache_layer is None else cache_layer.state,
-                return_history=record_past,
+                return_history=cache_layer is not None and cache_layer.record_past,
             )
             x = x + tokens.scatter(y)
         if cache_layer is not None:
-            cache_layer.update_state(state, x.shape[1])
+            n = x.shape[1]
+            latest = tokens.count_latest(n) if cache_layer.record_past else n
+            cache_layer.update_state(state, n, latest)
         return x + self.down(F.gelu(self.up(self.mlp_norm(x))))
 
 
@@ -177,6 +173,7 @@ class HyperAggPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
+    _can_compile_fullgraph = True
     _can_record_outputs = {  # noqa: RUF012
         "hidden_states": HyperAggDecoderLayer,
         "attentions": Qwen3Attention,
@@ -314,9 +311,10 @@ class HyperAggModel(HyperAggPreTrainedModel):
             prepare_cache(past_key_values, self.config)
         past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
         prepared_mask = None
-        if isinstance(attention_mask, dict):  # `generate` with a static cache
-            attention_mask = attention_mask["full_attention"]
-        if attention_mask is not None and attention_mask.ndim == 4 and self.has_only_attention:
+        if isinstance(attention_mask, dict):  # from `create_masks_for_generate`
+            prepared_mask = attention_mask.get("full_attention")
+            attention_mask = attention_mask["tokens"]
+        elif attention_mask is not None and attention_mask.ndim == 4 and self.has_only_attention:
             attention_mask, prepared_mask = None, attention_mask
         tokens = make_token_layout(
             x,
@@ -387,26 +385,66 @@ class HyperAggForCausalLM(HyperAggPreTrainedModel, GenerationMixin):
         self.post_init()
 
     def _prepare_cache_for_generation(
-        self, generation_config: GenerationConfig, model_kwargs: dict, *args: Any, **kwargs: Any
+        self,
+        generation_config: GenerationConfig,
+        model_kwargs: dict,
+        generation_mode: Any,
+        batch_size: int,
+        max_cache_length: int,
     ) -> Any:
-        """Create a `HyperAggCache` where `generate` would create a `DynamicCache`."""
+        """Create a cache of this model where `generate` would create one of transformers."""
         implementation = generation_config.cache_implementation
-        dynamic = implementation in (None, "dynamic", "offloaded")
-        if not dynamic and set(self.config.layer_types or ()) != {"full_attention"}:
-            raise ValueError(
-                f"cache_implementation={implementation!r}: expected None, 'dynamic' or "
-                "'offloaded'; the state of an aggregation layer has the same size for any length"
+        if implementation not in (None, "dynamic", "offloaded", "static"):
+            if not self.model.has_only_attention:
+                raise ValueError(
+                    f"cache_implementation={implementation!r}: expected None, 'dynamic', "
+                    "'offloaded' or 'static'"
+                )
+        elif (
+            model_kwargs.get("past_key_values") is None and generation_config.use_cache is not False
+        ):
+            cache: Cache
+            if implementation == "static":
+                # The length of the latest cache again, since another one is compiled anew.
+                self._static_cache_length = max(
+                    max_cache_length,
+                    generation_config.max_cache_len or 0,
+                    getattr(self, "_static_cache_length", 0),
+                )
+                cache = StaticHyperAggCache(self.config, self._static_cache_length)
+            else:
+                cache = HyperAggCache(self.config, offloading=implementation == "offloaded")
+            if generation_config.is_assistant:
+                cache.activate_past_recording()
+            model_kwargs["past_key_values"] = cache
+            return None
+        return super()._prepare_cache_for_generation(  # type: ignore[misc]
+            generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
+        )
+
+    @staticmethod
+    def create_masks_for_generate(
+        config: HyperAggConfig,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor | None,
+        past_key_values: Cache | None = None,
+        position_ids: Tensor | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Return what a compiled decoding step needs of the mask, whose length grows with each.
+
+        Sums need it only for the prompt: a token that was generated is never padding.
+        """
+        masks: dict[str, Any] = {"tokens": attention_mask if inputs_embeds.shape[1] > 1 else None}
+        if "full_attention" in (config.layer_types or ()):
+            masks["full_attention"] = create_causal_mask(
+                config=config,
+                inputs_embeds=inputs_embeds,
+                attention_mask=attention_mask,
+                past_key_values=past_key_values,
+                position_ids=position_ids,
             )
-        given = model_kwargs.get("past_key_values") is not None
-        if given or not dynamic or generation_config.use_cache is False:
-            return super()._prepare_cache_for_generation(  # type: ignore[misc]
-                generation_config, model_kwargs, *args, **kwargs
-            )
-        cache = HyperAggCache(self.config, offloading=implementation == "offloaded")
-        if generation_config.is_assistant:
-            cache.activate_past_recording()
-        model_kwargs["past_key_values"] = cache
-        return None
+        return masks
 
     @can_return_tuple
     def forward(

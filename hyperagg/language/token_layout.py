@@ -17,7 +17,8 @@ class TokenLayout(NamedTuple):
     """Hold where a mixer finds the tokens of a (B, N) batch.
 
     Where padding lies on one side only, a mixer takes the batch as it is. Otherwise the tokens of
-    each row are gathered to its start, so that the padding follows them.
+    each row are gathered to its end, so that the latest are the last, or to its start if there are
+    packed documents.
 
     Args:
         layout: the sequences, after `gather`.
@@ -36,12 +37,23 @@ class TokenLayout(NamedTuple):
         return self.position_ids is not None
 
     def gather(self, x: Tensor) -> Tensor:
-        """Return x (B, N, D) with the tokens of each row before its padding."""
+        """Return x (B, N, D) with the tokens of each row side by side."""
         return x if self.order is None else _take(x, self.order)
 
     def scatter(self, x: Tensor) -> Tensor:
         """Return gathered x (B, N, D) in the columns of the batch."""
         return x if self.order is None else _take(x, self.order.argsort(1))
+
+    def count_latest(self, n: int) -> int:
+        """Return how many of the last of n columns hold a token in every row."""
+        lengths, padding = self.layout.lengths, self.layout.padding
+        if lengths is None or not len(lengths):
+            return n
+        if self.order is None:
+            return int(lengths.min()) if padding == "left" else 0
+        in_place = self.order == torch.arange(n, device=self.order.device)
+        run = in_place.flip(1).cumprod(1).sum(1)
+        return int(torch.minimum(run, lengths).min())
 
 
 def make_token_layout(
@@ -99,7 +111,7 @@ def make_token_layout(
     rises = keep[:, 1:] >= keep[:, :-1]
     if not tracing and (rises.all() or (keep[:, 1:] <= keep[:, :-1]).all()):
         return TokenLayout(Layout.from_attention_mask(keep))
-    return TokenLayout(Layout(keep.sum(1)), order)
+    return TokenLayout(Layout(keep.sum(1), "left"), keep.to(torch.int8).argsort(dim=1, stable=True))
 
 
 def find_position_ids(attention_mask: Tensor | None, x: Tensor, past_length: int) -> Tensor:
@@ -128,10 +140,12 @@ def _find_starts(
     starts = torch.zeros_like(is_token[:, 1:])
     if position_ids is not None:
         positions = _expanded("position_ids", position_ids, batch, n).gather(1, index)
-        step = positions.diff(dim=1)
+        step, gap = positions.diff(dim=1), index.diff(dim=1)
         # Positions may count the padding between two tokens, or not.
-        restarts = (step != 1) & (step != index.diff(dim=1))
-        if not is_tracing(x) and (restarts & is_token[:, 1:] & (positions[:, 1:] != 0)).any():
+        jumps = (step != 1) & (step != gap)
+        restarts = jumps & (positions[:, 1:] == 0)
+        # Behind padding on the right, `generate` counts on from the position of the padding.
+        if not is_tracing(x) and (jumps & ~restarts & (gap == 1) & is_token[:, 1:]).any():
             raise ValueError(
                 "position_ids: expected ids that increase by 1, or start at 0 with a new document"
             )

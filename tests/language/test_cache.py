@@ -11,6 +11,7 @@ import torch
 from transformers import DynamicCache, StaticCache
 
 from hyperagg.language import HyperAggCache, HyperAggConfig
+from hyperagg.language.cache import StaticHyperAggCache
 
 LAYER_TYPES = [["gated", "gated"], ["gated", "full_attention"], ["full_attention", "identity"]]
 
@@ -88,21 +89,60 @@ def test_an_early_exit_skips_the_last_layers_and_generates_the_same(model, make_
     assert len(ran) < len(calls)
 
 
+@pytest.mark.parametrize("form", ["gated", "decay", "complex_decay", "prefix_sum"])
 @torch.no_grad()
-def test_a_static_cache_serves_attention_only(make_model, ids):
-    model = make_model("full_attention")
-    options = dict(max_new_tokens=4, do_sample=False, disable_compile=True)
+def test_a_static_cache_generates_the_same(make_model, ids, form):
+    model = make_model([form, "full_attention"])
+    mask = torch.ones_like(ids)
+    mask[0, :3] = 0
+    options = dict(attention_mask=mask, max_new_tokens=4, do_sample=False, disable_compile=True)
     expected = model.generate(ids, **options)
     assert torch.equal(model.generate(ids, cache_implementation="static", **options), expected)
+    with pytest.raises(ValueError, match="cache_implementation='offloaded_static': expected None"):
+        model.generate(ids, cache_implementation="offloaded_static", **options)
+
+
+@torch.no_grad()
+def test_a_static_cache_that_is_reset_is_empty(model, ids):
+    cache = StaticHyperAggCache(model.config, max_cache_len=12)
+    model(ids[:, 4:], past_key_values=cache)
+    cache.reset()
+    assert cache.get_seq_length() == 0
+    y = model(ids, past_key_values=cache).logits
+    torch.testing.assert_close(y, model(ids).logits, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_static_cache_of_another_model_is_refused(make_model, ids):
     model = make_model(["gated", "full_attention"])
-    with pytest.raises(ValueError, match="cache_implementation='static': expected None"):
-        model.generate(ids, cache_implementation="static", **options)
     attention = HyperAggConfig(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, layer_types="full_attention"
     )
     cache = StaticCache(config=attention, max_cache_len=20)
     with pytest.raises(TypeError, match="layer for 'gated' is a StaticLayer; expected a HyperAgg"):
-        model.generate(ids, past_key_values=cache, **options)
+        model.generate(ids, past_key_values=cache, max_new_tokens=4)
+
+
+@torch.no_grad()
+def test_a_decoding_step_with_mask_and_cache_is_exported(make_model, ids):
+    exporters = pytest.importorskip("transformers.exporters.exporter_dynamo")
+    model = make_model(["gated", "full_attention"])
+    cache = HyperAggCache(model.config)
+    model(ids[:, :8], past_key_values=cache)
+    inputs = dict(input_ids=ids[:, 8:], attention_mask=torch.ones_like(ids), past_key_values=cache)
+    exporter = exporters.DynamoExporter()
+    exported = exporter.export(model, copy.deepcopy(inputs), config=exporters.DynamoConfig())
+    y = exported.program.module()(**inputs).logits
+    torch.testing.assert_close(y, model(ids).logits[:, -1:], rtol=0, atol=1e-5)
+
+
+def test_a_cache_layer_has_only_tensors_and_numbers(model, ids):
+    for cache in (HyperAggCache(model.config), StaticHyperAggCache(model.config, 12)):
+        model(ids, past_key_values=cache)
+        for layer in cache.layers:
+            for name, value in vars(layer).items():
+                plain = (torch.Tensor, int, torch.device, torch.dtype, type(None))
+                assert isinstance(value, plain), name
 
 
 def test_a_cache_of_another_model_is_refused(make_model, ids):

@@ -402,8 +402,8 @@ def test_invalid_calls_are_refused():
     ids = texts(3)[0][None]
     with pytest.raises(ValueError, match="expected exactly one of the two"):
         model()
-    with pytest.raises(ValueError, match="cache_implementation='static': expected None"):
-        make("gated").generate(ids, cache_implementation="static", max_new_tokens=2)
+    with pytest.raises(ValueError, match="cache_implementation='offloaded_static': expected"):
+        make("gated").generate(ids, cache_implementation="offloaded_static", max_new_tokens=2)
     with pytest.raises(ValueError, match="sequence of 9 tokens: expected at most 8"):
         make("prefix_sum", max_position_embeddings=8)(texts(9)[0][None])
     attention = make("full_attention")

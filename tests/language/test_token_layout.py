@@ -74,6 +74,16 @@ def test_generation_skips_padding_between_tokens(model, ids):
         assert torch.equal(row[-4:], single[0, -4:])
 
 
+@torch.no_grad()
+def test_generation_without_a_cache_continues_behind_padding(model, ids):
+    """`generate` counts on from the position of the padding, which is 0."""
+    mask = torch.ones_like(ids)
+    mask[0, 4:] = 0
+    options = dict(attention_mask=mask, max_new_tokens=4, do_sample=False)
+    expected = model.generate(ids, **options)
+    assert torch.equal(model.generate(ids, use_cache=False, **options), expected)
+
+
 def test_padding_has_neither_an_influence_nor_a_gradient(make_model):
     model = make_model("gated", HyperAggModel)
     mask = MASK[:2]
@@ -188,7 +198,7 @@ def test_nothing_is_gathered_where_padding_is_on_one_side():
     for mask in ([[1, 1, 1], [1, 1, 1]], [[0, 1, 1], [1, 1, 1]], [[1, 1, 0], [1, 0, 0]]):
         assert make_token_layout(x, torch.tensor(mask)).order is None
     tokens = make_token_layout(x, torch.tensor([[0, 1, 1], [1, 1, 0]]))
-    assert tokens.order.tolist() == [[1, 2, 0], [0, 1, 2]]
+    assert tokens.order.tolist() == [[0, 1, 2], [2, 0, 1]]
     assert tokens.layout.lengths.tolist() == [2, 2]
     y = torch.arange(6.0).view(2, 3, 1)
     assert torch.equal(tokens.scatter(tokens.gather(y)), y)
@@ -197,6 +207,7 @@ def test_nothing_is_gathered_where_padding_is_on_one_side():
 COMPILED = """
 import torch
 from hyperagg.language import HyperAggConfig, HyperAggForCausalLM
+from hyperagg.language.cache import StaticHyperAggCache
 config = HyperAggConfig(
     vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, conv_kernel_size=3,
     layer_types=["gated", "full_attention"],
@@ -215,13 +226,19 @@ with torch.no_grad():
         y = compiled(ids, position_ids=position_ids, use_cache=False).logits
         expected = model(ids, position_ids=position_ids).logits
         torch.testing.assert_close(y, expected, rtol=0, atol=1e-5)
+    cache = StaticHyperAggCache(config, max_cache_len=8)
+    model(ids[:, :3], past_key_values=cache)
+    step = torch.compile(model, fullgraph=True, dynamic=False, backend="eager")
+    for i in range(3, 6):
+        y = step(ids[:, [i]], position_ids=torch.full((2, 1), i), past_key_values=cache).logits
+    torch.testing.assert_close(y, model(ids).logits[:, -1:], rtol=0, atol=1e-5)
 counters = torch._dynamo.utils.counters
 print(counters["stats"]["unique_graphs"])
 """
 
 
-def test_a_compiled_graph_takes_any_mask_and_any_documents():
+def test_a_compiled_graph_takes_any_mask_any_documents_and_any_step_of_decoding():
     """In a process of its own: torch.compile cannot trace the checks of shapes in these tests."""
     ran = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
-    # One graph with a mask, and one with positions.
-    assert ran.stdout.strip() == "2", ran.stderr[-2000:]
+    # One graph with a mask, one with positions, and one that decodes.
+    assert ran.stdout.strip() == "3", ran.stderr[-2000:]
