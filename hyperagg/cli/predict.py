@@ -25,6 +25,7 @@ from hyperagg.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from hyperagg.classifier.batch_prediction.job import OrderedMap
     from hyperagg.classifier.batch_prediction.predictions import PredictionOptions
 
 EXAMPLE = "Example: hyperagg predict model new.csv --text review > labels.txt"
@@ -100,6 +101,12 @@ def predict(
     workers: Annotated[
         int, typer.Option(min=1, help="Number of processes, with one thread each.")
     ] = 1,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="Where the workers run: local, or ray for the machines of a Ray cluster."
+        ),
+    ] = "local",
     stream: Annotated[
         bool,
         typer.Option("--stream", help="Read FILE as one plain text of any size."),
@@ -145,6 +152,8 @@ def predict(
         raise ValueError("--force: begins again, and --resume continues; expected one of them")
     if on_error not in ("empty", "stop", "skip"):
         raise ValueError(f"--on-error {on_error}: expected one of empty, stop, skip")
+    if engine not in ("local", "ray"):
+        raise ValueError(f"--engine {engine}: expected one of local, ray")
     from hyperagg.classifier.batch_prediction.encoding import OutputFormat
     from hyperagg.classifier.batch_prediction.job import ReadOptions, predict_files
     from hyperagg.classifier.batch_prediction.plan import (
@@ -154,7 +163,14 @@ def predict(
         output_format_of,
         plan_tasks,
     )
+    from hyperagg.classifier.batch_prediction.workers import ordered_map
     from hyperagg.data.readers.sources import expand_sources
+
+    apply_in_order: OrderedMap = ordered_map
+    if engine == "ray":
+        from hyperagg.integrations import ray
+
+        apply_in_order = ray.ordered_map
 
     name = output_format_of(out, output_format)
     if name is None:
@@ -208,7 +224,13 @@ def predict(
         logger.info(f"--shard {shard}: has none of the {len(sources):,} files")
     try:
         counts = predict_files(
-            predictor, tasks, read=read, answer=answer, output=output, workers=workers
+            predictor,
+            tasks,
+            read=read,
+            answer=answer,
+            output=output,
+            workers=workers,
+            engine=apply_in_order,
         )
     except KeyboardInterrupt:
         if out is not None:

@@ -175,6 +175,7 @@ FILE_CASES = {
         "predict model good.csv good.jsonl --out new",
         ["--out new: good.csv and good.jsonl"],
     ),
+    "predict: engine": ("predict model good.csv --engine x", ["--engine x", "local, ray"]),
     "predict: workers": ("predict model good.csv --workers 0", ["--workers"]),
     "predict: one document with columns": (
         "predict model good.csv --stream --text review",

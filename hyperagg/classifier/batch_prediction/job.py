@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -29,6 +29,9 @@ BATCH_ROWS = 4096
 BATCH_BYTES = 1 << 20
 SECONDS_BEFORE_PROGRESS = 2.0
 SECONDS_BETWEEN_UPDATES = 0.2
+
+
+OrderedMap = Callable[[Callable[[Any], bytes], Iterable[Any], int], Iterator[tuple[Any, bytes]]]
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ def predict_files(
     answer: PredictionOptions,
     output: OutputFormat,
     workers: int = 1,
+    engine: OrderedMap = ordered_map,
     progress: bool | None = None,
 ) -> RowCounts:
     """Answer every row of some files, in bounded memory.
@@ -107,6 +111,7 @@ def predict_files(
         answer: what to answer.
         output: the format of the outputs.
         workers: the number of processes; each uses one thread. With 1, this process uses all.
+        engine: starts the workers and gives them the rows, as `ordered_map` of `workers`.
         progress: whether to show a progress bar after two seconds; None: in a terminal.
 
     Returns:
@@ -122,7 +127,7 @@ def predict_files(
         show = _Progress(stack, progress, tasks)
         current: Task | None = None
         try:
-            for item, data in ordered_map(function, _items(tasks, read, output), workers):
+            for item, data in engine(function, _items(tasks, read, output), workers):
                 if current is None:
                     current = tasks[item.task]
                     current.output.open(function.encoder(item.types).header())
@@ -230,7 +235,6 @@ class _Progress:
         self._update: Callable[[float, str], None] | None = None
         self._start = self._last = time.monotonic()
         self._rows = 0
-        self._outputs = sum(not task.output.complete for task in tasks)
 
     def __call__(self, item: _Item) -> None:
         """Count the rows of an item that was written."""
