@@ -121,3 +121,41 @@ def lm(
     print(training_table(results))
     print(decoding_table(results))
     print(f"Wrote README.md, tables, results.json and speed.png to {out}")
+
+
+@app.command(epilog="Example: python -m research bench predict --documents 1000000")
+def predict(
+    dataset: Annotated[
+        str, typer.Option(help="Name listed by `hyperagg data list`: the source of words.")
+    ] = "ag-news",
+    documents: Annotated[int, typer.Option(min=8, help="Number of synthetic documents.")] = 400_000,
+    words: Annotated[int, typer.Option(min=1, help="Words per document.")] = 200,
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/bench-predict"),
+    quick: Quick = False,
+) -> None:
+    """Measure `hyperagg predict`: documents/s, memory, kill and resume, answers to a pipe."""
+    from dataclasses import replace
+
+    from hyperagg.data import load_dataset
+    from research.benchmarks.predict import FULL_PREDICT, QUICK_PREDICT, bench_predict
+
+    effort = QUICK_PREDICT if quick else replace(FULL_PREDICT, documents=documents, words=words)
+    with output_folder(out, resumable=False):
+        results = bench_predict(load_dataset(dataset), effort, out)
+    for way, run in results["runs"].items():
+        print(
+            f"{way}: {run['documents_per_second']:,.0f} documents/s, "
+            f"{run['peak_memory_bytes']['all'] / 1e6:,.0f} MB at most; ten million documents: "
+            f"{run['hours_for_ten_million']:.2f} h (extrapolated)"
+        )
+    for extension, kills in results["kills"].items():
+        print(
+            f"{extension}: killed {kills['kills']} times, {kills['within_the_job']} within the "
+            f"job, and resumed to equal bytes {kills['equal_outputs']} times"
+        )
+    for way, latency in results["latency"].items():
+        print(
+            f"a line through a pipe, {way}: median {latency['median_ms']:.2f} ms, at most "
+            f"{latency['max_ms']:.2f} ms"
+        )
+    print(f"Wrote results.json to {out}")
