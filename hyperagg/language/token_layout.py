@@ -108,9 +108,10 @@ def make_token_layout(
         return TokenLayout(Layout.from_position_ids(column - first), order, column - first)
     if keep is None:
         return TokenLayout(Layout())
-    rises = keep[:, 1:] >= keep[:, :-1]
-    if not tracing and (rises.all() or (keep[:, 1:] <= keep[:, :-1]).all()):
-        return TokenLayout(Layout.from_attention_mask(keep))
+    if not tracing:
+        before, after = keep[:, :-1], keep[:, 1:]
+        if (before <= after).all() or (before >= after).all():
+            return TokenLayout(Layout.from_attention_mask(keep))
     return TokenLayout(Layout(keep.sum(1), "left"), keep.to(torch.int8).argsort(dim=1, stable=True))
 
 
@@ -136,35 +137,36 @@ def _find_starts(
     batch, n, _ = x.shape
     column = torch.arange(n, device=x.device).expand(batch, n)
     index = column if order is None else order
-    is_token = column < (n if keep is None else keep.sum(1, keepdim=True))
-    starts = torch.zeros_like(is_token[:, 1:])
+    lengths = n if keep is None else keep.sum(1, keepdim=True)
+    starts = column == 0
     if position_ids is not None:
         positions = _expanded("position_ids", position_ids, batch, n).gather(1, index)
-        step, gap = positions.diff(dim=1), index.diff(dim=1)
+        step, gap = _steps(positions), _steps(index)
         # Positions may count the padding between two tokens, or not.
-        jumps = (step != 1) & (step != gap)
-        restarts = jumps & (positions[:, 1:] == 0)
+        jumps = (step != 1) & (step != gap) & (column < lengths)
+        restarts = jumps & (positions == 0)
         # Behind padding on the right, `generate` counts on from the position of the padding.
-        if not is_tracing(x) and (jumps & ~restarts & (gap == 1) & is_token[:, 1:]).any():
+        if not is_tracing(x) and (jumps & ~restarts & (gap == 1)).any():
             raise ValueError(
                 "position_ids: expected ids that increase by 1, or start at 0 with a new document"
             )
         starts = starts | restarts
     if seq_idx is not None:
-        starts = starts | (
-            _expanded("seq_idx", seq_idx, batch, n).gather(1, index).diff(dim=1) != 0
-        )
+        starts = starts | (_steps(_expanded("seq_idx", seq_idx, batch, n).gather(1, index)) != 0)
     if cu_seqlens is not None:
         _check_cu_seqlens(cu_seqlens, batch, n, is_tracing(x))
         token = torch.arange(batch * n, device=x.device)
         document = torch.searchsorted(cu_seqlens.to(x.device).long(), token, right=True)
-        starts = starts | (document.view(batch, n).gather(1, index).diff(dim=1) != 0)
-    starts = starts & is_token[:, 1:]
-    if not is_tracing(x) and not starts.any():
+        starts = starts | (_steps(document.view(batch, n).gather(1, index)) != 0)
+    if not is_tracing(x) and not (starts & (column > 0) & (column < lengths)).any():
         return None
     # The padding at the end of a row is a document of its own.
-    starts = starts | (is_token[:, :-1] & ~is_token[:, 1:])
-    return torch.cat([torch.ones_like(is_token[:, :1]), starts], 1)
+    return starts | (column == lengths)
+
+
+def _steps(index: Tensor) -> Tensor:
+    """The difference of each column to the one before it, and 0 in the first; (B, N)."""
+    return index.diff(dim=1, prepend=index[:, :1])
 
 
 def _check_mask(

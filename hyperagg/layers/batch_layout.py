@@ -133,8 +133,7 @@ class Layout:
                 Under torch.compile, where their values are unknown, the latter is not checked.
         """
         _check_integers("position_ids", position_ids, "(B, N)", 2)
-        starts = torch.ones_like(position_ids, dtype=torch.bool)
-        starts[:, 1:] = position_ids[:, 1:] != position_ids[:, :-1] + 1
+        starts = position_ids.diff(dim=1, prepend=position_ids[:, :1] - 2) != 1
         n = position_ids.numel()
         if torch.compiler.is_compiling():
             # The number of documents must not depend on values: empty ones follow the others.
