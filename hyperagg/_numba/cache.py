@@ -29,7 +29,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cache, cached_property, wraps
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +58,32 @@ def njit(function: Callable[..., Any] | None = None, *, cache: bool = False, **o
         function: the function; None where the decorator is written with options.
         cache: whether to keep the machine code between processes.
         options: the other options of `numba.njit`.
+
+    Raises:
+        ValueError: when the function is called and `NUMBA_DISABLE_JIT` is set.
     """
     if function is None:
         return lambda one: njit(one, cache=cache, **options)
+    if numba.config.DISABLE_JIT:
+        return _refusal(function)
     # The wrapper for C callers, which there are none of, would be a tenth of the compile time.
     dispatcher = numba.njit(no_cfunc_wrapper=True, **options)(function)
-    if cache and hasattr(dispatcher, "_cache"):  # it has none if NUMBA_DISABLE_JIT is set
+    if cache:
         dispatcher._cache = _KernelCache(function)
     return dispatcher
+
+
+def _refusal(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What a kernel is without a compiler: its intrinsics exist as machine code alone."""
+
+    @wraps(function)
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise ValueError(
+            f"NUMBA_DISABLE_JIT={numba.config.DISABLE_JIT}: expected it to be 0 or unset, since "
+            "the kernels are compiled by Numba"
+        )
+
+    return refuse
 
 
 def source_digest(path: Path) -> str | None:

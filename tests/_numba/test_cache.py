@@ -206,3 +206,24 @@ def test_no_home_directory(monkeypatch):
     assert cache._user_directory() is None
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # no entry for the user
     assert cache._user_directory() is None
+
+
+def test_kernels_without_a_compiler_are_refused_in_one_line():
+    code = """
+from hyperagg import TextClassifier
+try:
+    TextClassifier().fit(["a b", "c d"] * 9, ["x", "y"] * 9)
+except ValueError as error:
+    print(error)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.stdout == (
+        "NUMBA_DISABLE_JIT=1: expected it to be 0 or unset, since the kernels are compiled by "
+        "Numba\n"
+    ), ran.stderr
