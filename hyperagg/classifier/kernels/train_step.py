@@ -266,7 +266,8 @@ def _differentiate(
     blocks, width = len(parameters.positions), parameters.positions.shape[1] // VECTOR_WIDTH
     per_channel = _F(1) / _F(workspace.channels)
     begin_share, end_share = SHARE * share, min(SHARE * (share + 1), last - first)
-    logits, order = workspace.logits[me], plan.order
+    logits, order, counts = workspace.logits[me], plan.order, workspace.list_ends[share]
+    counts[:] = 0
     for k in range(blocks):
         if share == 0:
             workspace.positions[k] = parameters.positions[k]
@@ -303,6 +304,7 @@ def _differentiate(
             position = stop
         for t in range(begin, end):
             squares += batch.occurrence_weights[t] * batch.occurrence_weights[t]
+            counts[batch.token_ids[t] & (OWNERS - 1)] += 1
         scale = _F(scale_of(n, squares, harmonic))
         workspace.scales[i] = scale
         square = simd.dot(workspace.contexts, i, workspace.contexts, i, 0, width)
@@ -368,16 +370,11 @@ def _add_rows(total, i, table, batch, t, stop, end):
         t += 1
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True, no_cpython_wrapper=True)
 def _list_tokens(share, begin_share, end_share, first, plan, batch, parameters, workspace):
     """List the tokens of a share for each owner, in their order."""
     blocks, each = len(parameters.positions), len(parameters.embedding) // OWNERS
-    ends = workspace.list_ends[share]
-    ends[:] = 0
-    for i in range(begin_share, end_share):
-        document = plan.order[first + i]
-        for t in range(batch.cu_seqlens[document], batch.cu_seqlens[document + 1]):
-            ends[batch.token_ids[t] & (OWNERS - 1)] += 1
+    ends = workspace.list_ends[share]  # still the number of tokens of each owner
     start = plan.token_offsets[first + begin_share] - plan.token_offsets[first]
     for owner in range(OWNERS):
         count = ends[owner]
