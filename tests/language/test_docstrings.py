@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import doctest
+from importlib.util import find_spec
 
 import pytest
 
@@ -23,6 +24,12 @@ MODULES = [
     tokenizer,
     trainer,
 ]
+
+
+if find_spec("onnx"):
+    from hyperagg.language import onnx_export
+
+    MODULES.append(onnx_export)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
