@@ -4,7 +4,8 @@ Ray Data takes `BatchPredictor` as it is:
 
     ray.data.read_parquet("in").map_batches(
         BatchPredictor, fn_constructor_kwargs={"model": "model"}, batch_format="pyarrow",
-        batch_size=4096, zero_copy_batch=True, concurrency=(1, 8), num_cpus=1)
+        batch_size=4096, zero_copy_batch=True,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=8))
 """
 
 from __future__ import annotations

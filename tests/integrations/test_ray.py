@@ -12,7 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of Ray's own
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
@@ -25,7 +25,7 @@ def test_ray_data_gives_the_plain_answers(folder, texts, answers):
         batch_format="pyarrow",
         batch_size=5,
         zero_copy_batch=True,
-        concurrency=1,
+        compute=ray.data.ActorPoolStrategy(size=1),
     )
     rows = sorted(out.take_all(), key=lambda row: row["row"])
     assert [(row["label"], row["score"]) for row in rows] == answers
