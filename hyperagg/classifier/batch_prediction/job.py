@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 from hyperagg._common.progress import progress_bar
@@ -226,12 +228,23 @@ def _finish(task: Task, item: _Item, output: OutputFormat) -> RowCounts:
     return counts
 
 
+def _size(source: str) -> int:
+    return 0 if source == "-" else Path(source).stat().st_size
+
+
 class _Progress:
-    """Show a bar with documents/s once the job has taken some time."""
+    """Show a bar with documents/s once the job has taken some time.
+
+    The bar counts the bytes of the files that are done, since how much of a file has been read is
+    not known when it is compressed.
+    """
 
     def __init__(self, stack: ExitStack, enabled: bool | None, tasks: Sequence[Task]) -> None:
         self._stack, self._enabled = stack, enabled
-        self._tasks = tasks
+        # The size of all files before each file, and the first file of each task.
+        sizes = [_size(source) for task in tasks for source in task.sources]
+        self._before = list(accumulate(sizes, initial=0))
+        self._first = list(accumulate((len(task.sources) for task in tasks), initial=0))
         self._update: Callable[[float, str], None] | None = None
         self._start = self._last = time.monotonic()
         self._rows = 0
@@ -249,6 +262,8 @@ class _Progress:
         if self._update is None:
             self._update = self._stack.enter_context(progress_bar("predicting", self._enabled))
         rate = self._rows / (now - self._start)
+        done = self._before[self._first[item.task] + item.state["source"]]
         self._update(
-            item.task / len(self._tasks), f"{self._rows:,} documents, {rate:,.0f} documents/s"
+            done / max(1, self._before[-1]),
+            f"{self._rows:,} documents, {rate:,.0f} documents/s",
         )

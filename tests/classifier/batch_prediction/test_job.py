@@ -45,7 +45,7 @@ def run(
     predictor, sources, out=None, name="jsonl", *, shard=None, resume=False, force=False, **more
 ):
     """Answer files with the columns "id" and "text"."""
-    workers = more.pop("workers", 1)
+    workers, progress = more.pop("workers", 1), more.pop("progress", None)
     with_file = out is not None and out.suffix != "" and len(sources) > 1
     output = OutputFormat(name, predictor.classes_, keep={"id": "id"}, with_file=with_file)
     tasks = plan_tasks(
@@ -58,6 +58,7 @@ def run(
         answer=PredictionOptions(),
         output=output,
         workers=workers,
+        progress=progress,
     )
 
 
@@ -100,6 +101,13 @@ def test_several_files_in_one_output_name_their_file(predictor, folder):
     assert [(row["file"], row["row"]) for row in rows] == [
         (str(source), i) for source in sources for i in range(len(TEXTS))
     ]
+
+
+def test_a_long_job_shows_its_speed(predictor, folder, monkeypatch, capsys):
+    for name in ("SECONDS_BEFORE_PROGRESS", "SECONDS_BETWEEN_UPDATES"):
+        monkeypatch.setattr(job_module, name, 0.0)
+    run(predictor, [folder / "in"], folder / "out", progress=True)
+    assert "90 documents," in capsys.readouterr().err
 
 
 def test_rows_that_are_skipped_are_counted(predictor, folder):
