@@ -191,17 +191,17 @@ loop.SECONDS_BETWEEN_CHECKPOINTS = 0.0
 # A run that is killed with its third checkpoint half written.
 KILLED_WRITING = """
 import os, signal
-from hyperagg._common import tensors
+from hyperagg._common import checkpoint
 from hyperagg.classifier.training import loop
 
-save, calls = tensors.save_file, []
-def save_half(arrays, path, metadata):
-    save(arrays, path, metadata)
+write, calls = checkpoint.write_tensors, []
+def write_half(path, arrays, metadata):
+    write(path, arrays, metadata)
     calls.append(path)
     if len(calls) == 3:
         os.truncate(path, path.stat().st_size // 2)
         os.kill(os.getpid(), signal.SIGKILL)
-tensors.save_file = save_half
+checkpoint.write_tensors = write_half
 loop.SECONDS_BETWEEN_CHECKPOINTS = 0.0
 """
 # A run that is killed in its third epoch, when nothing was kept so far.
