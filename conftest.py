@@ -36,6 +36,7 @@ SLOW = [
             "cli",
             "diffusion",
             "integrations/test_datatrove.py",
+            "integrations/test_docs.py",
             "integrations/test_ray.py",
             "integrations/test_spark.py",
             "language",
