@@ -39,6 +39,7 @@ class AggregationCacheLayer(CacheLayerMixin):
         self.conv_state: Tensor | None = None
         self.past_sums: Tensor | None = None
         self.past_conv_inputs: Tensor | None = None
+        self.past_is_token: Tensor | None = None
         self.seq_length: int | Tensor = 0
         self.device = torch.device("cpu")
         self.record_past = False
@@ -54,24 +55,30 @@ class AggregationCacheLayer(CacheLayerMixin):
         return MixerState(State(self.sums, self.num_tokens), self.conv_state, history)
 
     def update_state(
-        self, state: MixerState | None, num_tokens: int, num_latest: int | None = None
+        self, state: MixerState | None, num_tokens: int, latest: Tensor | None = None
     ) -> None:
         """Replace the state after `num_tokens` more positions of the batch, padding included.
 
         Args:
             state: the new state; None for a layer without a mixer.
             num_tokens: N of the batch that was processed.
-            num_latest: how many of the last positions hold a token in every row, and can be
-                cropped; None is all.
+            latest: (M,) whether each of the last M positions holds a token in every row, or
+                padding in every row. These positions can be cropped. None: all N hold tokens.
         """
-        before, history = self.state, None if state is None else state.history
-        if state is not None and history is not None:
-            if num_latest is not None and num_latest < num_tokens:
-                history = _latest(history, num_latest, num_tokens)
-            elif before is not None and before.history is not None:
+        before, before_is_token = self.state, self.past_is_token
+        if state is None or state.history is None:
+            latest = None
+        else:
+            if latest is None:
+                latest = torch.ones(num_tokens, dtype=torch.bool)
+            history = _shortened(state.history, int(latest.sum()))
+            if len(latest) == num_tokens and before is not None and before.history is not None:
+                assert before_is_token is not None
                 history = _joined_history(before, history)
+                latest = torch.cat([before_is_token, latest])
             state = state._replace(history=history)
         self._store(state)
+        self.past_is_token = latest
         self.seq_length += num_tokens
         self.is_initialized = True
 
@@ -88,7 +95,7 @@ class AggregationCacheLayer(CacheLayerMixin):
         self.record_past = True
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Remove the last |tokens_to_remove| tokens.
+        """Remove the last |tokens_to_remove| positions, padding included.
 
         Args:
             tokens_to_remove: an integer <= 0, as in the other cache layers of transformers.
@@ -103,7 +110,7 @@ class AggregationCacheLayer(CacheLayerMixin):
         state = self.state
         if state is not None:
             if tokens_to_remove:
-                self._store(state.rollback(-tokens_to_remove))
+                self._store(state.rollback(self._count_tokens(-tokens_to_remove)))
             else:
                 self._store(state._replace(history=None))
         self.seq_length += tokens_to_remove
@@ -135,10 +142,22 @@ class AggregationCacheLayer(CacheLayerMixin):
             "an aggregation layer has a state and not keys and values; use update_state"
         )
 
+    def _count_tokens(self, num_positions: int) -> int:
+        """The number of tokens of each row in the last positions."""
+        recorded = () if self.past_is_token is None else self.past_is_token
+        if num_positions > len(recorded):
+            raise ValueError(
+                f"tokens_to_remove={-num_positions}: expected {-len(recorded)} to 0, the positions "
+                "recorded since activate_past_recording() and the latest crop, without those where "
+                "some rows hold a token and others padding"
+            )
+        return int(sum(recorded[-num_positions:]))
+
     def _store(self, state: MixerState | None) -> None:
         """Replace the tensors by those of a state."""
         for name in _TENSORS:
             setattr(self, name, None)
+        self.past_is_token = None
         if state is None:
             return
         (self.sums, self.num_tokens), self.conv_state, history = state
@@ -178,7 +197,7 @@ class StaticAggregationCacheLayer(AggregationCacheLayer):
         self.seq_length = torch.tensor(0)
 
     def update_state(
-        self, state: MixerState | None, num_tokens: int, num_latest: int | None = None
+        self, state: MixerState | None, num_tokens: int, latest: Tensor | None = None
     ) -> None:
         if not self.is_initialized:
             self._initialize(state)
@@ -312,9 +331,9 @@ def _make_layers(config: PreTrainedConfig) -> list[Any]:
     ]
 
 
-def _latest(history: StateHistory, num_latest: int, num_tokens: int) -> StateHistory:
-    """The history of the last of `num_tokens` tokens."""
-    start = num_tokens - num_latest
+def _shortened(history: StateHistory, num_latest: int) -> StateHistory:
+    """The history of the last tokens."""
+    start = history.sums.shape[1] - 1 - num_latest
     inputs = history.conv_inputs
     return StateHistory(history.sums[:, start:], None if inputs is None else inputs[:, start:])
 

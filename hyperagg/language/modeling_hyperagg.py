@@ -151,9 +151,8 @@ class HyperAggDecoderLayer(GradientCheckpointingLayer):
             )
             x = x + tokens.scatter(y)
         if cache_layer is not None:
-            n = x.shape[1]
-            latest = tokens.count_latest(n) if cache_layer.record_past else n
-            cache_layer.update_state(state, n, latest)
+            latest = tokens.find_latest() if cache_layer.record_past else None
+            cache_layer.update_state(state, x.shape[1], latest)
         return x + self.down(F.gelu(self.up(self.mlp_norm(x))))
 
 

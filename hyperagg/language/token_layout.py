@@ -25,11 +25,13 @@ class TokenLayout(NamedTuple):
         order: (B, N) the column of each gathered token; None if nothing has to be gathered.
         position_ids: (B, N) the position of each gathered token in its document; None without
             packed documents.
+        is_token: (B, N) whether each column of the batch holds a token; None if all do.
     """
 
     layout: Layout
     order: Tensor | None = None
     position_ids: Tensor | None = None
+    is_token: Tensor | None = None
 
     @property
     def is_packed(self) -> bool:
@@ -44,16 +46,18 @@ class TokenLayout(NamedTuple):
         """Return gathered x (B, N, D) in the columns of the batch."""
         return x if self.order is None else _take(x, self.order.argsort(1))
 
-    def count_latest(self, n: int) -> int:
-        """Return how many of the last of n columns hold a token in every row."""
-        lengths, padding = self.layout.lengths, self.layout.padding
-        if lengths is None or not len(lengths):
-            return n
-        if self.order is None:
-            return int(lengths.min()) if padding == "left" else 0
-        in_place = self.order == torch.arange(n, device=self.order.device)
-        run = in_place.flip(1).cumprod(1).sum(1)
-        return int(torch.minimum(run, lengths).min())
+    def find_latest(self) -> Tensor | None:
+        """Return which of the last columns hold a token, (M,) on the CPU; None if all N do.
+
+        M is the length of the longest end of the batch in whose columns all rows hold a token or
+        none does.
+        """
+        if self.is_token is None:
+            return None
+        is_token = self.is_token.cpu()
+        agree = (is_token == is_token[:1]).all(0)
+        num_latest = int(agree.flip(0).long().cumprod(0).sum())
+        return is_token[0, is_token.shape[1] - num_latest :]
 
 
 def make_token_layout(
@@ -105,14 +109,16 @@ def make_token_layout(
     if starts is not None:
         column = torch.arange(n, device=x.device).expand(batch, n)
         first = torch.where(starts, column, 0).cummax(1).values
-        return TokenLayout(Layout.from_position_ids(column - first), order, column - first)
+        layout = Layout.from_position_ids(column - first)
+        return TokenLayout(layout, order, column - first, keep)
     if keep is None:
         return TokenLayout(Layout())
     if not tracing:
         before, after = keep[:, :-1], keep[:, 1:]
         if (before <= after).all() or (before >= after).all():
-            return TokenLayout(Layout.from_attention_mask(keep))
-    return TokenLayout(Layout(keep.sum(1), "left"), keep.to(torch.int8).argsort(dim=1, stable=True))
+            return TokenLayout(Layout.from_attention_mask(keep), is_token=keep)
+    order = keep.to(torch.int8).argsort(dim=1, stable=True)
+    return TokenLayout(Layout(keep.sum(1), "left"), order, is_token=keep)
 
 
 def find_position_ids(attention_mask: Tensor | None, x: Tensor, past_length: int) -> Tensor:

@@ -19,11 +19,11 @@ __all__ = ["CausalAggregation", "MixerState", "ShortConvolution", "StateHistory"
 
 
 class StateHistory(NamedTuple):
-    """Hold the states after each of the latest N tokens, for `MixerState.rollback`.
+    """Hold the states after each of the latest M tokens, for `MixerState.rollback`.
 
     Args:
-        sums: (B, 1 + N, E), in float32 or better: the sums before the first token and after each.
-        conv_inputs: (B, K - 1 + N, D) inputs of the convolution over K tokens, or None without a
+        sums: (B, 1 + M, E), in float32 or better: the sums before the first token and after each.
+        conv_inputs: (B, K - 1 + M, D) inputs of the convolution over K tokens, or None without a
             convolution.
     """
 
@@ -153,7 +153,7 @@ class CausalAggregation(nn.Module):
                 that they return is not meaningful.
             state: the state that the call for the preceding tokens returned, or None.
             return_history: whether to keep the state after each of these tokens, for
-                `MixerState.rollback`.
+                `MixerState.rollback`: as many as the row with the fewest tokens has.
 
         Returns:
             y, (B, N, D), and the state after the last token of each row.
@@ -175,8 +175,7 @@ class CausalAggregation(nn.Module):
         history = None
         if return_history:
             first = torch.zeros_like(after.sums) if state is None else state.sums.sums
-            all_sums = torch.cat([first[:, None], sums.to(first.dtype)], 1)
-            history = StateHistory(all_sums, conv_inputs)
+            history = _make_history(first, sums, conv_inputs, layout)
         y = self.norm(sums.to(u.dtype))
         if self.output_gate is not None:
             y = y * F.silu(self.output_gate(u))
@@ -240,15 +239,44 @@ class ShortConvolution(nn.Module):
     ) -> Float[Tensor, "B kept D"]:
         """Return the last K - 1 inputs of every row, (B, K - 1, D), without padding."""
         preceding = len(self.weight) - 1
-        n = inputs.shape[1] - preceding
-        if layout.lengths is None:
-            # A view would keep all of the inputs in memory.
-            return inputs[:, n:].clone()
-        lengths = layout.lengths[:, None]
-        position = lengths + torch.arange(-preceding, 0, device=inputs.device)
-        first = n - lengths if layout.padding == "left" else 0
-        index = preceding + torch.where(position >= 0, first + position, position)
-        return _take(inputs, index)
+        state = _latest(inputs, inputs.shape[1] - preceding, 0, layout)
+        # A view would keep all of the inputs in memory.
+        return state.clone() if layout.lengths is None else state
+
+
+def _make_history(
+    first: Tensor, sums: Tensor, conv_inputs: Tensor | None, layout: Layout
+) -> StateHistory:
+    """The states before and after each of the latest tokens, as many as every row has."""
+    n, num_latest = sums.shape[1], sums.shape[1]
+    if layout.lengths is not None and len(layout.lengths):
+        num_latest = int(layout.lengths.min())
+    all_sums = torch.cat([first[:, None], sums.to(first.dtype)], 1)
+    return StateHistory(
+        _latest(all_sums, n, num_latest, layout),
+        None if conv_inputs is None else _latest(conv_inputs, n, num_latest, layout),
+    )
+
+
+def _latest(joined: Tensor, n: int, num_latest: int, layout: Layout) -> Tensor:
+    """What precedes the end of each row, without padding.
+
+    Args:
+        joined: (B, S + N, D), S vectors of the state and then the batch of N columns.
+        n: N.
+        num_latest: M, at most the number of tokens of the shortest row.
+
+    Returns:
+        (B, S + M, D), the last vectors of each row: its own in the batch, and before them those of
+        the state.
+    """
+    if layout.lengths is None:
+        return joined[:, n - num_latest :]
+    kept = joined.shape[1] - n
+    lengths = layout.lengths[:, None]
+    start = n - lengths if layout.padding == "left" else 0
+    column = start + lengths + torch.arange(-num_latest, kept, device=joined.device)
+    return _take(joined, torch.where(column < kept + start, column - start, column))
 
 
 def _running_sums(

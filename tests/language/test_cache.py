@@ -64,6 +64,57 @@ def test_a_copy_of_recorded_states_can_be_cropped(model, ids):
             torch.testing.assert_close(y, model(ids).logits[:, 5:], rtol=0, atol=1e-5)
 
 
+# Three chunks: rows that agree, rows of which some hold padding, a padding position in every row.
+CROPPED_MASK = torch.tensor([[1, 1, 0, 1, 1, 1, 1, 0, 1], [1, 1, 0, 0, 1, 1, 1, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    "layer_types", ["gated", "prefix_sum", ["decay", "full_attention"]], ids=str
+)
+@pytest.mark.parametrize("num_removed", [1, 2, 4])
+@torch.no_grad()
+def test_a_crop_removes_padding_with_the_tokens(make_model, ids, layer_types, num_removed):
+    model, mask = make_model(layer_types), CROPPED_MASK
+    cache = HyperAggCache(model.config)
+    cache.activate_past_recording()
+    for start, end in ((0, 3), (3, 7), (7, 8)):
+        model(ids[:, start:end], attention_mask=mask[:, :end], past_key_values=cache)
+    cache.crop(-num_removed)
+    kept = 8 - num_removed
+    assert cache.get_seq_length() == kept
+    y = model(ids[:, kept:], attention_mask=mask, past_key_values=cache).logits
+    for row, text, keep in zip(y, ids, mask.bool()):
+        num_tokens = int(keep[kept:].sum())
+        expected = model(text[keep][None]).logits[0, -num_tokens:]
+        torch.testing.assert_close(row[keep[kept:]], expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_crop_to_before_the_recorded_positions_is_refused(make_model, ids):
+    model, mask = make_model(), CROPPED_MASK
+    cache = HyperAggCache(model.config)
+    with pytest.raises(ValueError, match="tokens_to_remove=1: expected an integer <= 0"):
+        cache.layers[0].crop(1)
+    model(ids[:, :3], past_key_values=cache)
+    with pytest.raises(ValueError, match="tokens_to_remove=-1: expected 0 to 0"):
+        cache.crop(-1)
+    cache.activate_past_recording()
+    model(ids[:, 3:8], attention_mask=mask[:, :8], past_key_values=cache)
+    with pytest.raises(ValueError, match="tokens_to_remove=-5: expected -4 to 0"):
+        cache.crop(-5)
+
+
+@torch.no_grad()
+def test_an_assistant_continues_a_prompt_that_ends_in_padding(model):
+    """Its cache is cropped to before the last position of the prompt once tokens are rejected."""
+    ids = torch.tensor([[3, 5, 7, 2, 9, 0]])
+    options = dict(attention_mask=(ids != 0).long(), max_new_tokens=6, do_sample=False)
+    assistant = copy.deepcopy(model)
+    assistant.model.norm.weight.neg_()  # proposes what the model finds least probable
+    expected = model.generate(ids, **options)
+    assert torch.equal(model.generate(ids, assistant_model=assistant, **options), expected)
+
+
 def test_a_cache_that_is_reset_is_empty(model, ids):
     cache = HyperAggCache(model.config)
     with torch.no_grad():

@@ -151,6 +151,31 @@ def test_rollback_restores_the_earlier_state(mixer, num_tokens):
         assert torch.equal(restored.conv_state, expected.conv_state)
 
 
+@pytest.mark.parametrize("padding", ["left", "right"])
+@pytest.mark.parametrize("num_tokens", [0, 1, 2])
+def test_rollback_restores_the_earlier_state_of_padded_rows(mixer, padding, num_tokens):
+    """Also to before the first token of a row, where padding follows the tokens of the state."""
+    u = torch.randn(3, 9, D, dtype=torch.float64)
+    lengths = torch.tensor([2, 3, 4])
+    _, start = mixer(u[:, :5])
+    _, state = mixer(u[:, 5:], Layout(lengths, padding), start, return_history=True)
+    restored = state.rollback(num_tokens)
+    assert restored.sums.num_tokens.tolist() == (5 + lengths - num_tokens).tolist()
+    for row, length in enumerate(lengths.tolist()):
+        first = 9 - length if padding == "left" else 5
+        kept = torch.cat([u[row, :5], u[row, first : first + length - num_tokens]])
+        _, expected = mixer(kept[None])
+        torch.testing.assert_close(
+            restored.sums.sums[row], expected.sums.sums[0], rtol=0, atol=1e-12
+        )
+        if restored.conv_state is not None:
+            torch.testing.assert_close(
+                restored.conv_state[row], expected.conv_state[0], rtol=0, atol=1e-12
+            )
+    with pytest.raises(ValueError, match="num_tokens=3: expected 0 to 2"):
+        state.rollback(3)
+
+
 def test_rollback_beyond_the_history_is_refused():
     mixer = CausalAggregation(D)
     _, state = mixer(torch.randn(1, 4, D), return_history=True)
