@@ -5,6 +5,9 @@ line with its length and with the rows that are in it is appended to OUT.journal
 the last whole line of the journal describes bytes that are on the disk; to resume is to cut the
 partial file there and to go on. A complete output is renamed to OUT, and the journal is removed
 after that.
+
+What determined a complete output is kept in the hidden file .OUT.job, so that --resume with another
+model, other options or changed input does not take it for its own.
 """
 
 from __future__ import annotations
@@ -94,6 +97,7 @@ class OutputFile:
         self.partial = path.with_name(f"{path.name}.partial")
         self.journal = path.with_name(f"{path.name}.journal")
         self.draft = path.with_name(f"{path.name}.draft")
+        self.record = path.with_name(f".{path.name}.job")
         self.job = json.loads(json.dumps(job))
         self.state: State | None = None
         self.complete = False
@@ -103,12 +107,21 @@ class OutputFile:
         self._last = time.monotonic()
         if path.is_dir():
             raise ValueError(f"--out {path}: is a folder; expected a file")
+        # Another process may write between now and `open`; what is replaced anyway does not matter.
+        self._found = None if force else self._identities()
         if resume:
-            self._find_state()
-            # A process that is killed between the two leaves the output and its journal.
-            self.complete = path.exists() and not self.partial.exists()
+            records, length = _records(self.journal)
+            # One that has just been begun stands beside the output that it will replace.
+            begun = self.journal.exists() and len(records) < 2
+            self.complete = path.exists() and not self.partial.exists() and not begun
             if self.complete:
+                self._check_job(path, _records(self.record)[0])
+                # A process that is killed between the two leaves the output and its journal.
                 self.journal.unlink(missing_ok=True)
+            else:
+                self._check_job(self.partial, records)
+                self._journal_length = length
+                self._find_state(records)
         elif not force:
             if self.partial.exists() or self.journal.exists():
                 raise ValueError(
@@ -122,15 +135,15 @@ class OutputFile:
         """Open the partial file, at its last checkpoint or with the beginning of the output.
 
         Raises:
-            ValueError: another process writes to it.
+            ValueError: another process writes to it, or wrote to it since this object was made.
         """
         with _disk_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # The partial file first: without one, an older output would count as complete.
-            self._file = _open(self.partial)
             self._log = _open(self.journal)
         _lock(self._log, self.path)
+        self._check_unchanged(self._log)
         with _disk_errors(self.path):
+            self._file = _open(self.partial)
             self._log.truncate(self._journal_length)
             self._log.seek(self._journal_length)
             if self._journal_length == 0:
@@ -170,6 +183,7 @@ class OutputFile:
         with _disk_errors(self.path):
             os.fsync(self._file.fileno())
             self._file.close()
+            self.record.write_text(json.dumps({"job": self.job}) + "\n")
             if convert is None:
                 self.partial.replace(self.path)
             else:
@@ -180,7 +194,7 @@ class OutputFile:
                 self.draft.replace(self.path)
                 self.partial.unlink()
             _sync_folder(self.path.parent)
-            self.journal.unlink()
+            self.journal.unlink(missing_ok=True)
         self.close()
         return rows
 
@@ -200,22 +214,26 @@ class OutputFile:
         write_all(self._log, json.dumps(record).encode() + b"\n")
         os.fsync(self._log.fileno())
 
-    def _find_state(self) -> None:
-        """Find the last whole line of the journal; a line may be cut short where it was killed."""
-        try:
-            content = self.journal.read_bytes()
-        except FileNotFoundError:
+    def _identities(self) -> list[tuple[int, int, int] | None]:
+        """Return what differs once another process has written."""
+        return [_identity(path) for path in (self.path, self.partial, self.journal)]
+
+    def _check_unchanged(self, log: BinaryIO) -> None:
+        """Refuse to go on from what was found if another process has written since."""
+        own = os.fstat(log.fileno())
+        locked = self.journal.exists() and self.journal.stat().st_ino == own.st_ino
+        if locked and (self._found is None or self._identities() == self._found):
             return
-        records = []
-        for line in content.splitlines(keepends=True):
-            record = _parse(line)
-            if record is None:
-                break
-            records.append(record)
-            self._journal_length += len(line)
-        if not records:
-            return
-        job = records[0].get("job")
+        log.close()
+        if locked and own.st_size == 0:
+            self.journal.unlink()
+        raise ValueError(
+            f"{self.path}: another process has written to it in the meantime; repeat the command"
+        )
+
+    def _check_job(self, path: Path, records: list[dict[str, Any]]) -> None:
+        """Raise ValueError if the first record is that of another job."""
+        job = records[0].get("job") if records else self.job
         if job != self.job:
             differing = [
                 key
@@ -223,11 +241,14 @@ class OutputFile:
                 if not isinstance(job, dict) or job.get(key) != self.job[key]
             ]
             raise ValueError(
-                f"{self.partial}: belongs to a job of other {', '.join(differing) or 'options'}; "
+                f"{path}: belongs to a job of other {', '.join(differing) or 'options'}; "
                 "--force begins again"
             )
-        last = records[-1]
+
+    def _find_state(self, records: list[dict[str, Any]]) -> None:
+        """Find the last checkpoint."""
         if len(records) > 1 and self.partial.exists():
+            last = records[-1]
             if self.partial.stat().st_size < last["offset"]:
                 raise ValueError(
                     f"{self.partial}: is shorter than its journal says; --force begins again"
@@ -251,6 +272,32 @@ def _open(path: Path) -> BinaryIO:
     """Open a file to read and write, without cutting it, and create it if it does not exist."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
     return os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file is written or replaced; None if it is absent or empty."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return (found.st_ino, found.st_size, found.st_mtime_ns) if found.st_size else None
+
+
+def _records(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return the whole lines of a journal and their bytes; a job that is killed cuts the last."""
+    records: list[dict[str, Any]] = []
+    length = 0
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return records, length
+    for line in content.splitlines(keepends=True):
+        record = _parse(line)
+        if record is None:
+            break
+        records.append(record)
+        length += len(line)
+    return records, length
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

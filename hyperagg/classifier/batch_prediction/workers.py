@@ -59,7 +59,8 @@ def ordered_map(
             ) from error
         finally:
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            # Without waiting, the exit of this process may find the pipes of the pool closed.
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _feed(

@@ -68,6 +68,10 @@ def read_rows(path):
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
+def visible(folder):
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "b.csv", "c.parquet"])
 @pytest.mark.parametrize("extension", ["jsonl", "parquet"])
 def test_every_row_gets_one_answer_next_to_its_columns(predictor, folder, name, extension):
@@ -82,16 +86,12 @@ def test_every_row_gets_one_answer_next_to_its_columns(predictor, folder, name, 
     assert (counts.read, counts.answered) == (len(TEXTS), len(TEXTS))
     [(number, place)] = counts.notes.values()
     assert number == 5 and place.endswith(f"of {folder / 'in' / name}")
-    assert sorted(path.name for path in folder.iterdir()) == ["in", out.name]
+    assert visible(folder) == ["in", out.name]
 
 
 def test_a_folder_gets_one_output_per_file(predictor, folder):
     run(predictor, [folder / "in"], folder / "out")
-    assert sorted(path.name for path in (folder / "out").iterdir()) == [
-        "a.jsonl",
-        "b.jsonl",
-        "c.jsonl",
-    ]
+    assert visible(folder / "out") == ["a.jsonl", "b.jsonl", "c.jsonl"]
 
 
 def test_several_files_in_one_output_name_their_file(predictor, folder):
@@ -152,9 +152,9 @@ def test_shards_answer_every_file_once(predictor, folder):
     for index in range(4):  # one more than there are files
         run(predictor, [folder / "in"], folder / "out", shard=Shard(index, 4))
     run(predictor, [folder / "in"], folder / "whole")
-    for path in (folder / "whole").iterdir():
-        assert path.read_bytes() == (folder / "out" / path.name).read_bytes()
-    assert len(list((folder / "out").iterdir())) == 3
+    for name in visible(folder / "whole"):
+        assert (folder / "whole" / name).read_bytes() == (folder / "out" / name).read_bytes()
+    assert len(visible(folder / "out")) == 3
 
 
 def test_an_output_that_exists_is_refused_unless_it_is_replaced(predictor, folder):
@@ -188,7 +188,21 @@ def test_what_is_left_of_another_job_is_not_continued(predictor, folder):
     with pytest.raises(ValueError, match=r"belongs to a job of other input; --force"):
         run(predictor, [source], out, resume=True)
     run(predictor, [source], out, force=True)
-    assert sorted(path.name for path in folder.iterdir()) == ["in", "out.jsonl"]
+    assert visible(folder) == ["in", "out.jsonl"]
+
+
+def test_a_complete_output_of_another_job_is_not_taken_for_this_one(predictor, folder):
+    source, out = folder / "in/a.jsonl", folder / "out.jsonl"
+    run(predictor, [source], out)
+    assert run(predictor, [source], out, resume=True).read == 0
+    before = out.read_bytes()
+    source.write_text('{"id": 1, "text": "a film"}\n')
+    with pytest.raises(ValueError, match=r"out.jsonl: belongs to a job of other input; --force"):
+        run(predictor, [source], out, resume=True)
+    assert out.read_bytes() == before
+    run(predictor, [source], out, force=True)
+    assert run(predictor, [source], out, resume=True).read == 0
+    assert len(read_rows(out)) == 1
 
 
 def test_a_full_disk_is_one_line_and_can_be_resumed(predictor, folder, monkeypatch):
@@ -220,6 +234,25 @@ def test_two_processes_do_not_write_to_one_output(predictor, folder):
     with pytest.raises(ValueError, match="another process writes to it"):
         run(predictor, [source], out, resume=True)
     first.output.close()
+
+
+def test_an_output_that_another_process_completed_meanwhile_is_left_alone(
+    predictor, folder, monkeypatch
+):
+    """The offset that was found no longer fits: zeros would fill the file up to it."""
+    monkeypatch.setattr(
+        "hyperagg.classifier.batch_prediction.output.SECONDS_BETWEEN_CHECKPOINTS", 0
+    )
+    source, out = folder / "in/a.jsonl", folder / "out.jsonl"
+    source.write_text('{"id": 1, "text": "a film"}\n' * 10 + "{\n")
+    with pytest.raises(ValueError, match="line 11"):
+        run(predictor, [source], out, on_error="stop")
+    [late] = plan_tasks([str(source)], out, format="jsonl", job={}, resume=True, force=False)
+    run(predictor, [source], out, resume=True)
+    with pytest.raises(ValueError, match="another process has written to it in the meantime"):
+        late.output.open(b"")
+    assert visible(folder) == ["in", "out.jsonl"]
+    assert len(read_rows(out)) == 11
 
 
 def test_killed_anywhere_and_resumed_it_writes_the_same_bytes(model, folder):
