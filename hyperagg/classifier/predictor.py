@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,12 +27,12 @@ __all__ = ["Predictor", "encode", "load_predictor"]
 
 
 class _Source(NamedTuple):
-    """What a predictor is pickled as: where its model is, and what the model was."""
+    """Where the model of a loaded predictor is, and the digest of its texts."""
 
     folder: str
     revision: str | None
     mmap: bool
-    fingerprint: str
+    text_digest: str
 
 
 class Predictor:
@@ -68,10 +69,18 @@ class Predictor:
     def __reduce_ex__(self, protocol: Any) -> str | tuple[Any, ...]:
         if self._source is None:
             return super().__reduce_ex__(protocol)
-        return _load_again, (self._source, self.threads)
+        return _load_again, (self._source, self.threads, self.fingerprint)
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_process": None}
+
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """What identifies the model of a loaded predictor, in any copy of its folder: a digest of
+        config.json and tokenizer.json, and a checksum of all parameters. None for one that was not
+        loaded. Cost: the first use reads the parameters once, at about 2 GB/s."""
+        source = self._source
+        return None if source is None else f"{source.text_digest}-{self.model.checksum():08x}"
 
     @property
     def classes_(self) -> list[Label]:
@@ -155,9 +164,9 @@ def load_predictor(
 ) -> Predictor:
     """Load the part of a saved classifier that predicts.
 
-    The predictor is pickled as the path of the folder, or as the repository id, with a fingerprint
-    of the model: it costs a worker process nothing to be sent one, and a worker that finds another
-    model at the path raises an error.
+    The predictor is pickled as the path of the folder, or as the repository id, with its
+    `fingerprint`: little is sent to a worker process, and a worker that finds another model at the
+    path raises an error.
 
     Args:
         folder: a folder that `TextClassifier.save_pretrained` wrote, or a repository id
@@ -192,15 +201,15 @@ def load_predictor(
     )
     # A folder's path must not depend on the working directory of the process that unpickles it.
     where = str(Path(folder).absolute()) if Path(folder).is_dir() else str(folder)
-    predictor._source = _Source(where, revision, mmap, saved.fingerprint(model))
+    predictor._source = _Source(where, revision, mmap, saved.text_digest)
     return predictor
 
 
-def _load_again(source: _Source, threads: int | None) -> Predictor:
+def _load_again(source: _Source, threads: int | None, fingerprint: str) -> Predictor:
     predictor = load_predictor(
         source.folder, mmap=source.mmap, threads=threads, revision=source.revision
     )
-    if predictor._source != source:
+    if predictor.fingerprint != fingerprint:
         raise ValueError(
             f"{source.folder}: holds another model than when the predictor was pickled; load it "
             "again with load_predictor"

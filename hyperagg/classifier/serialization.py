@@ -99,7 +99,11 @@ def write(
 
 @dataclass(frozen=True)
 class SavedClassifier:
-    """The content of a model folder; its arrays are read on demand."""
+    """The content of a model folder; its arrays are read on demand.
+
+    Attributes:
+        text_digest: of config.json and tokenizer.json, in hexadecimal.
+    """
 
     path: Path
     config: ClassifierConfig
@@ -107,6 +111,7 @@ class SavedClassifier:
     class_weight: ClassWeight
     history: History
     tokenizer: Tokenizer
+    text_digest: str
 
     def model(self, mmap: bool = False) -> tuple[ClassifierModel, np.ndarray | None]:
         """Read model.safetensors: the parameters, and the scales (V,) of a quantized embedding.
@@ -128,18 +133,6 @@ class SavedClassifier:
                 "converted in memory; pass mmap=False"
             )
         return ClassifierModel(**arrays, pooling=self.config.pooling), scales
-
-    def fingerprint(self, model: ClassifierModel) -> str:
-        """Return a digest that differs between any two trainings, in any copy of the folder.
-
-        It covers config.json, all parameters but the embedding, and the size of the latter, so that
-        it takes no longer than reading the vocabulary.
-        """
-        digest = hashlib.blake2b((self.path / "config.json").read_bytes(), digest_size=16)
-        for array in (model.positions, model.weight, model.bias):
-            digest.update(array.tobytes())
-        digest.update(str(model.embedding.shape).encode())
-        return digest.hexdigest()
 
     def training_state(self, lengths: Mapping[str, int]) -> dict[str, np.ndarray]:
         """Read the arrays of training.safetensors, of these lengths; {} if it does not exist."""
@@ -170,12 +163,16 @@ def read(
             of this library and version; the methods of the result raise it as well.
     """
     path = locate_model(folder, revision=revision, token=token)
-    content = _read_config(path)
+    digest = hashlib.blake2b(digest_size=16)
+    content = _read_config(path, digest)
     with raise_as_corrupt(path, "config.json"):
         config, decoder, class_weight, history = _parse_config(content)
     with raise_as_corrupt(path, "tokenizer.json"):
-        tokenizer = read_tokenizer((path / "tokenizer.json").read_text(encoding="utf-8"))
-    return SavedClassifier(path, config, decoder, class_weight, history, tokenizer)
+        encoded = (path / "tokenizer.json").read_bytes()
+        tokenizer = read_tokenizer(encoded.decode("utf-8"))
+        digest.update(encoded)
+    text_digest = digest.hexdigest()
+    return SavedClassifier(path, config, decoder, class_weight, history, tokenizer, text_digest)
 
 
 def _read_fasttext_tokenizer(text: str) -> Tokenizer:
@@ -204,12 +201,14 @@ def raise_as_corrupt(path: Path, name: str) -> Iterator[None]:
         ) from error
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path, digest: hashlib.blake2b) -> dict[str, Any]:
     file = path / "config.json"
     try:
         if file.stat().st_size > _MAX_CONFIG_BYTES:
             raise ValueError("larger than any configuration")
-        content = json.loads(file.read_text(encoding="utf-8"))
+        encoded = file.read_bytes()
+        content = json.loads(encoded.decode("utf-8"))
+        digest.update(encoded)
     except FileNotFoundError as error:
         raise ValueError(f"{path}: not a model folder; it has no config.json") from error
     except (ValueError, RecursionError) as error:

@@ -158,7 +158,6 @@ def predict(
     from hyperagg.classifier.batch_prediction.job import ReadOptions, predict_files
     from hyperagg.classifier.batch_prediction.plan import (
         Shard,
-        digest_of,
         is_folder,
         output_format_of,
         plan_tasks,
@@ -182,7 +181,6 @@ def predict(
     part = None if shard is None else Shard.parse(shard)
     sources = expand_sources(files, format=format)
     with _no_garbage_collection():
-        from hyperagg._common.hub import locate_model
         from hyperagg.classifier import load_predictor
 
         # Processes of one machine share what they map.
@@ -202,7 +200,7 @@ def predict(
     _check_names(output.columns)
     read = ReadOptions(text, format, delimiter, not no_header, quoting, on_error)  # type: ignore[arg-type]
     job = {
-        "model": digest_of(locate_model(model)) if out is not None else "",
+        "model": predictor.fingerprint if out is not None else None,
         "reading": vars(read),
         "answers": vars(answer),
         "output": [name, output.columns, label_separator],

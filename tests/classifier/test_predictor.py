@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -176,6 +177,48 @@ def test_a_pickled_predictor_notices_that_its_model_was_replaced(tmp_path):
     ).save_pretrained(folder)
     with pytest.raises(ValueError, match="holds another model than when the predictor was"):
         pickle.loads(content)
+
+
+def swap_two_words(folder):
+    file = folder / "tokenizer.json"
+    text = file.read_text("utf-8")
+    for old, new in ('"up"', '"?"'), ('"down"', '"up"'), ('"?"', '"down"'):
+        text = text.replace(old, new)
+    file.write_text(text, "utf-8")
+
+
+def change_a_parameter(name):
+    def change(folder):
+        arrays = load_file(folder / "model.safetensors")
+        arrays[name][..., -1] += 1
+        save_file(arrays, folder / "model.safetensors")
+
+    return change
+
+
+CHANGES = {
+    "vocabulary": swap_two_words,
+    **{name: change_a_parameter(name) for name in ("embedding", "positions", "weight", "bias")},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_pickled_predictor_notices_a_change_of_any_part(tmp_path, change):
+    folder = saved(tmp_path)
+    predictor = load_predictor(folder)
+    content = pickle.dumps(predictor)
+    change(folder)
+    assert load_predictor(folder).fingerprint != predictor.fingerprint
+    with pytest.raises(ValueError, match="holds another model than when the predictor was"):
+        pickle.loads(content)
+
+
+def test_a_copy_of_a_folder_has_the_same_fingerprint_whether_mapped_or_not(tmp_path):
+    folder = saved(tmp_path)
+    shutil.copytree(folder, tmp_path / "copy")
+    fingerprint = load_predictor(folder).fingerprint
+    assert fingerprint == load_predictor(tmp_path / "copy", mmap=True).fingerprint
+    assert trained().predictor.fingerprint is None
 
 
 def threads_of(predictor):

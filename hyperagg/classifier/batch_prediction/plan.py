@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ __all__ = [
     "OUTPUT_EXTENSIONS",
     "Shard",
     "Task",
-    "digest_of",
     "is_folder",
     "output_format_of",
     "plan_tasks",
@@ -170,15 +168,6 @@ def plan_tasks(
         output = OutputFile(path, described, resume=resume, force=force)
         tasks.append(Task(files, output, rows))
     return tasks
-
-
-def digest_of(model: Path) -> str:
-    """Return a digest of the content of a model folder."""
-    digests = []
-    for name in ("config.json", "tokenizer.json", "model.safetensors"):
-        with (model / name).open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return hashlib.sha256("".join(digests).encode()).hexdigest()[:32]
 
 
 def _identity(file: str) -> list[Any]:
