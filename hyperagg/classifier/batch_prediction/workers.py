@@ -70,6 +70,10 @@ def _feed(
     stop: threading.Event,
 ) -> None:
     """Submit the items; the end is (None, None), and an error (error, None)."""
+    # `submit` starts the processes, and they inherit the signals that its thread blocks: Ctrl-C is
+    # for the parent, which ends the pool, from their first moment.
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     end: BaseException | None = None
     try:
         for item in items:
@@ -94,7 +98,7 @@ def _initialize(function: Callable[[Any], bytes]) -> None:
     global _function
     _function = function
     os.environ["OMP_NUM_THREADS"] = "1"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends the pool
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where a process does not inherit what is blocked
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
