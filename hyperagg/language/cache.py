@@ -9,9 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedConfig, StaticCache
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, StaticLayer
+from transformers.cache_utils import (
+    DYNAMIC_LAYER_TYPE_MAPPING,
+    STATIC_LAYER_TYPE_MAPPING,
+    Cache,
+    CacheLayerMixin,
+    DynamicLayer,
+    StaticLayer,
+)
 
-from hyperagg.layers import MixerState, StateHistory
+from hyperagg.layers import FORMS, MixerState, StateHistory
 from hyperagg.ops import State
 
 __all__ = ["AggregationCacheLayer", "HyperAggCache", "StaticHyperAggCache", "prepare_cache"]
@@ -250,7 +257,7 @@ class HyperAggCache(DynamicCache):
     """
 
     def __init__(self, config: PreTrainedConfig, offloading: bool = False) -> None:
-        # DynamicCache would look the layer types up in a table that all models share.
+        # Not by the table below, where a name may belong to another model.
         Cache.__init__(
             self,
             layers=_make_layers(config),
@@ -288,7 +295,7 @@ class StaticHyperAggCache(StaticCache):
     """
 
     def __init__(self, config: PreTrainedConfig, max_cache_len: int) -> None:
-        # StaticCache would look the layer types up in a table that all models share.
+        # Not by the table below, where a name may belong to another model.
         Cache.__init__(
             self,
             layers=[
@@ -347,3 +354,10 @@ def _joined_history(before: MixerState, history: StateHistory) -> StateHistory:
         return StateHistory(sums, None)
     new = history.conv_inputs[:, before.conv_state.shape[1] :]
     return StateHistory(sums, torch.cat([inputs, new], 1))
+
+
+# DynamicCache(config=...) and StaticCache(config, ...) look the layer types up in these tables.
+# Models of all kinds share them, so that no entry is replaced.
+for _layer_type in (*FORMS, "identity"):
+    DYNAMIC_LAYER_TYPE_MAPPING.setdefault(_layer_type, AggregationCacheLayer)
+    STATIC_LAYER_TYPE_MAPPING.setdefault(_layer_type, StaticAggregationCacheLayer)

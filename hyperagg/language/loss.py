@@ -1,4 +1,4 @@
-"""The loss of causal language models, from logits or by chunks without storing them."""
+"""The losses of the heads. Without any target a loss is 0, where transformers divides 0 by 0."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
+from transformers.loss.loss_utils import ForSequenceClassificationLoss
 
-__all__ = ["causal_lm_loss", "chunked_causal_lm_loss", "has_chunked_loss"]
+__all__ = [
+    "LOSSES",
+    "causal_lm_loss",
+    "check_label_shape",
+    "chunked_causal_lm_loss",
+    "has_chunked_loss",
+]
 
 # Target of the positions without a loss, as everywhere in transformers.
 IGNORE_INDEX = -100
@@ -83,6 +91,81 @@ def has_chunked_loss(head: nn.Module, num_targets: int) -> bool:
         and not any(getattr(head, name) for name in hooks)
         and num_targets > 0
     )
+
+
+def token_classification_loss(
+    logits: Tensor, labels: Tensor, config: PreTrainedConfig, **kwargs: Any
+) -> Tensor:
+    """Return the mean of -log p(label) over the labels that are not -100.
+
+    Args:
+        logits: (B, N, C).
+        labels: (B, N).
+        config, kwargs: not used; the losses of transformers receive them.
+
+    Raises:
+        ValueError: if the labels are not of shape (B, N).
+    """
+    check_label_shape("labels", labels, logits)
+    return causal_lm_loss(logits, None, logits.shape[-1], shift_labels=labels, **kwargs)
+
+
+def question_answering_loss(
+    start_logits: Tensor,
+    end_logits: Tensor,
+    start_positions: Tensor,
+    end_positions: Tensor,
+    **kwargs: Any,
+) -> Tensor:
+    """Return the mean of -log p(first token) and -log p(last token) over the rows.
+
+    Args:
+        start_logits, end_logits: (B, N).
+        start_positions, end_positions: (B,) or (B, 1). Positions >= N are without a target, and
+            negative ones are 0, as in the loss of transformers.
+        kwargs: as the losses of transformers receive them.
+    """
+    n = start_logits.shape[1]
+    losses = []
+    for logits, positions in ((start_logits, start_positions), (end_logits, end_positions)):
+        targets = positions.flatten().clamp(min=0)
+        targets = targets.masked_fill(targets >= n, IGNORE_INDEX)
+        losses.append(causal_lm_loss(logits, None, n, shift_labels=targets, **kwargs))
+    return (losses[0] + losses[1]) / 2
+
+
+def sequence_classification_loss(
+    labels: Tensor, pooled_logits: Tensor, config: PreTrainedConfig, **kwargs: Any
+) -> Tensor:
+    """Return the loss of transformers, which `config.problem_type` selects, or 0 for no class.
+
+    Args:
+        labels: (B,) class ids and -100 for rows without one, or float targets.
+        pooled_logits: (B, C).
+        config, kwargs: as the losses of transformers receive them.
+    """
+    num_targets = (labels != IGNORE_INDEX).sum().clamp(min=1)
+    return ForSequenceClassificationLoss(
+        labels, pooled_logits, config, num_items_in_batch=num_targets
+    )
+
+
+# By the `loss_type` of a model.
+LOSSES = {
+    "ForCausalLM": causal_lm_loss,
+    "ForQuestionAnswering": question_answering_loss,
+    "ForSequenceClassification": sequence_classification_loss,
+    "ForTokenClassification": token_classification_loss,
+}
+
+
+def check_label_shape(name: str, labels: Tensor, x: Tensor) -> None:
+    """Raise ValueError unless the labels are of shape (B, N) for x (B, N, D)."""
+    if labels.shape != x.shape[:2]:
+        raise ValueError(
+            f"{name}: shape {tuple(labels.shape)}; expected {tuple(x.shape[:2])}, one label per "
+            "position"
+        )
 
 
 def _with_targets(

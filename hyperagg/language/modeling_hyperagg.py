@@ -47,7 +47,13 @@ from hyperagg.layers.recurrences import (
 
 from .cache import HyperAggCache, StaticHyperAggCache, prepare_cache
 from .configuration_hyperagg import HyperAggConfig
-from .loss import causal_lm_loss, chunked_causal_lm_loss, has_chunked_loss
+from .loss import (
+    LOSSES,
+    causal_lm_loss,
+    check_label_shape,
+    chunked_causal_lm_loss,
+    has_chunked_loss,
+)
 from .token_layout import TokenLayout, find_position_ids, make_token_layout
 
 __all__ = [
@@ -181,6 +187,8 @@ class HyperAggPreTrainedModel(PreTrainedModel):
     def __init__(self, config: HyperAggConfig, *args: Any, **kwargs: Any) -> None:
         config.check()
         super().__init__(config, *args, **kwargs)
+        if self.loss_type in LOSSES:
+            self.loss_function = LOSSES[self.loss_type]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -291,9 +299,9 @@ class HyperAggModel(HyperAggPreTrainedModel):
             use_cache: whether to create a cache if none is given; None (default): as the
                 configuration says in evaluation mode, and False in training mode. Packed documents
                 leave no cache.
-            kwargs: `seq_idx`, (B, N) the document of each token, and `cu_seq_lens_q`, the
-                cumulative lengths of the documents in the flattened batch, are other ways to give
-                packed documents; further arguments of attention layers.
+            kwargs: `seq_idx`, (B, N) the document of each token, and `cu_seq_lens_q` or
+                `cu_seq_lens_k`, the cumulative lengths of the documents in the flattened batch, are
+                other ways to give packed documents; further arguments of attention layers.
 
         Returns:
             `last_hidden_state`, (B, N, D), and `past_key_values`.
@@ -320,7 +328,7 @@ class HyperAggModel(HyperAggPreTrainedModel):
             attention_mask,
             position_ids=position_ids,
             seq_idx=kwargs.get("seq_idx"),
-            cu_seqlens=kwargs.get("cu_seq_lens_q"),
+            cu_seqlens=_cu_seqlens(kwargs),
             past_length=past_length,
             has_cache=past_key_values is not None,
         )
@@ -379,8 +387,6 @@ class HyperAggForCausalLM(HyperAggPreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.model = HyperAggModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        if self.loss_type == "ForCausalLM":
-            self.loss_function = causal_lm_loss
         self.post_init()
 
     def _prepare_cache_for_generation(
@@ -540,6 +546,10 @@ class HyperAggForSequenceClassification(HyperAggPreTrainedModel):
         torch.Size([1, 3])
     """
 
+    # The loss is a mean over the batch that it is given: the Trainer has to divide the losses of
+    # accumulated batches by their number.
+    accepts_loss_kwargs = False
+
     def __init__(self, config: HyperAggConfig) -> None:
         super().__init__(config)
         self.num_labels = int(config.num_labels or 2)
@@ -592,7 +602,7 @@ class HyperAggForSequenceClassification(HyperAggPreTrainedModel):
             attention_mask,
             position_ids=position_ids,
             seq_idx=kwargs.get("seq_idx"),
-            cu_seqlens=kwargs.get("cu_seq_lens_q"),
+            cu_seqlens=_cu_seqlens(kwargs),
             has_cache=True,  # refuses packed documents
         )
         layout = tokens.layout
@@ -629,6 +639,10 @@ class HyperAggForTokenClassification(GenericForTokenClassification, HyperAggPreT
         torch.Size([1, 3, 3])
     """
 
+    # The loss is a mean over the batch that it is given: the Trainer has to divide the losses of
+    # accumulated batches by their number.
+    accepts_loss_kwargs = False
+
     def __init__(self, config: HyperAggConfig) -> None:
         # The constructor of the first base class needs a registered configuration.
         HyperAggPreTrainedModel.__init__(self, config)
@@ -663,15 +677,18 @@ class HyperAggForQuestionAnswering(GenericForQuestionAnswering, HyperAggPreTrain
         self.post_init()
 
 
+def _cu_seqlens(kwargs: dict[str, Any]) -> Tensor | None:
+    """The cumulative lengths of the documents, which are the same for queries and keys."""
+    queries = kwargs.get("cu_seq_lens_q")
+    return kwargs.get("cu_seq_lens_k") if queries is None else queries
+
+
 def _check_labels(
     x: Tensor, labels: Tensor | None, shift_labels: Tensor | None, logits_to_keep: int | Tensor
 ) -> None:
     for name, given in (("labels", labels), ("shift_labels", shift_labels)):
-        if given is not None and given.shape != x.shape[:2]:
-            raise ValueError(
-                f"{name}: shape {tuple(given.shape)}; expected {tuple(x.shape[:2])}, one label per "
-                "position"
-            )
+        if given is not None:
+            check_label_shape(name, given, x)
     if isinstance(logits_to_keep, Tensor) or logits_to_keep != 0:
         raise ValueError(f"logits_to_keep={logits_to_keep}: expected 0 with labels")
 

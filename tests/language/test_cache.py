@@ -187,6 +187,16 @@ def test_a_decoding_step_with_mask_and_cache_is_exported(make_model, ids):
     torch.testing.assert_close(y, model(ids).logits[:, -1:], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["gated", "decay", "complex_decay", "prefix_sum", "identity"])
+@torch.no_grad()
+def test_caches_of_transformers_have_the_layers_of_the_configuration(make_model, ids, form):
+    model = make_model([form, "full_attention"])
+    options = dict(max_new_tokens=4, do_sample=False, disable_compile=True)
+    expected = model.generate(ids, **options)
+    for cache in (DynamicCache(config=model.config), StaticCache(model.config, max_cache_len=16)):
+        assert torch.equal(model.generate(ids, past_key_values=cache, **options), expected)
+
+
 def test_a_cache_layer_has_only_tensors_and_numbers(model, ids):
     for cache in (HyperAggCache(model.config), StaticHyperAggCache(model.config, 12)):
         model(ids, past_key_values=cache)

@@ -6,8 +6,13 @@ import pytest
 import torch
 from torch import nn
 from transformers import Trainer, TrainingArguments
+from transformers.loss.loss_utils import LOSS_MAPPING
 
-from hyperagg.language import HyperAggForSequenceClassification
+from hyperagg.language import (
+    HyperAggForQuestionAnswering,
+    HyperAggForSequenceClassification,
+    HyperAggForTokenClassification,
+)
 from hyperagg.language.loss import causal_lm_loss, has_chunked_loss
 
 
@@ -119,3 +124,78 @@ def test_the_labels_of_a_classifier_are_not_shifted(make_model, ids):
     output = model(ids, labels=torch.tensor([0, 2]))
     expected = nn.functional.cross_entropy(output.logits, torch.tensor([0, 2]))
     torch.testing.assert_close(output.loss, expected)
+
+
+NO_TARGETS = {
+    HyperAggForTokenClassification: dict(labels=torch.full((2, 9), -100)),
+    HyperAggForSequenceClassification: dict(labels=torch.full((2,), -100)),
+    HyperAggForQuestionAnswering: dict(
+        start_positions=torch.tensor([9, 12]), end_positions=torch.tensor([[10], [12]])
+    ),
+}
+
+
+@pytest.mark.parametrize("model_class", NO_TARGETS, ids=lambda each: each.__name__)
+def test_every_head_has_a_loss_and_gradients_of_zero_without_targets(make_model, ids, model_class):
+    model = make_model("gated", model_class, num_labels=3).train()
+    loss = model(ids, **NO_TARGETS[model_class]).loss
+    loss.backward()
+    assert loss.item() == 0
+    assert all(weight.grad is not None and not weight.grad.any() for weight in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("model_class", "targets"),
+    [
+        (HyperAggForTokenClassification, dict(labels=torch.tensor([[0, 1, 2] * 3, [-100] * 9]))),
+        (HyperAggForSequenceClassification, dict(labels=torch.tensor([2, -100]))),
+        (HyperAggForSequenceClassification, dict(labels=torch.tensor([[1.0, 0, 1]] * 2))),
+        (
+            HyperAggForQuestionAnswering,
+            dict(start_positions=torch.tensor([2, 9]), end_positions=torch.tensor([4, 12])),
+        ),
+    ],
+)
+def test_the_losses_of_the_other_heads_are_those_of_transformers(
+    make_model, ids, model_class, targets
+):
+    model = make_model("gated", model_class, num_labels=3)
+    loss = model(ids, **targets).loss
+    model.loss_function = LOSS_MAPPING[model.loss_type]
+    torch.testing.assert_close(loss, model(ids, **targets).loss)
+
+
+def test_labels_of_tokens_that_do_not_fit_are_refused(make_model, ids):
+    model = make_model("gated", HyperAggForTokenClassification, num_labels=3)
+    with pytest.raises(ValueError, match=r"labels: shape \(9, 2\); expected \(2, 9\), one label"):
+        model(ids, labels=torch.zeros(9, 2).long())
+
+
+@pytest.mark.parametrize(
+    ("model_class", "labels"),
+    [
+        (HyperAggForTokenClassification, torch.tensor([[0, 1, 2] * 3, [1] * 9])),
+        (HyperAggForSequenceClassification, torch.tensor([[1.0, 0, 1], [0, 0, 1]])),
+    ],
+)
+def test_accumulated_batches_train_as_one_batch(make_model, ids, tmp_path, model_class, labels):
+    trained = []
+    for size in (1, 2):
+        model = make_model("gated", model_class, num_labels=3, classifier_dropout=0.0)
+        arguments = TrainingArguments(
+            str(tmp_path),
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=2 // size,
+            max_steps=1,
+            max_grad_norm=0,
+            learning_rate=0.1,
+            optim="sgd",
+            use_cpu=True,
+            report_to="none",
+            save_strategy="no",
+        )
+        rows = [dict(input_ids=row, labels=label) for row, label in zip(ids, labels)]
+        Trainer(model=model, args=arguments, train_dataset=rows).train()
+        trained.append(model.state_dict())
+    for name, weight in trained[0].items():
+        torch.testing.assert_close(weight, trained[1][name], msg=name)

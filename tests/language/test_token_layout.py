@@ -141,7 +141,11 @@ def test_documents_may_be_given_by_their_numbers_or_cumulative_lengths(model, id
     numbers = torch.cat([DOCUMENTS[:, :6], DOCUMENTS[:, 6:] + torch.tensor([[0, 1, 2]] * 2)], 1)
     begins = torch.cat([torch.tensor([True]), (POSITIONS == 0).flatten()[1:]]).nonzero().flatten()
     cu_seqlens = torch.cat([begins, torch.tensor([18])]).to(torch.int32)
-    for given in (dict(seq_idx=numbers), dict(cu_seq_lens_q=cu_seqlens, cu_seq_lens_k=cu_seqlens)):
+    for given in (
+        dict(seq_idx=numbers),
+        dict(cu_seq_lens_q=cu_seqlens, cu_seq_lens_k=cu_seqlens),
+        dict(cu_seq_lens_k=cu_seqlens),
+    ):
         if "seq_idx" in given:
             given["seq_idx"][1, 6:] = torch.tensor([2, 2, 3])
         torch.testing.assert_close(model(ids, **given).logits, expected, **close)
