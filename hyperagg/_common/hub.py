@@ -38,7 +38,10 @@ def locate_model(
         raise ValueError(f"{path}: is a file; expected the folder of a model")
     name = str(folder)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ValueError(f"{path}: not found; expected a folder that save_pretrained wrote")
+        raise ValueError(
+            f"{path}: not found; expected a folder that save_pretrained or hyperagg train wrote, "
+            "or a repository id owner/name"
+        )
     hub = _import_hub(f"{path}: not found")
     try:
         found = hub.snapshot_download(name, revision=revision, token=token, allow_patterns=_FILES)

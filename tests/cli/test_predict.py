@@ -66,12 +66,6 @@ def test_a_threshold_leaves_rows_without_labels(cli, model):
     assert answer.out == "\n"
 
 
-def test_a_separator_of_labels_has_no_line_break(cli, model):
-    answer = cli("predict", model, "-", "--label-separator", "\n", stdin=b"a\n")
-    assert (answer.code, answer.out) == (2, "")
-    assert "--label-separator '\\n': has a line break" in answer.err
-
-
 def test_no_rows_no_answers(cli, model):
     answer = cli("predict", model, "-")
     assert (answer.code, answer.out, answer.err) == (0, "", "read 0 rows, answered 0\n")
@@ -129,5 +123,12 @@ def test_multimodal_options_are_refused_by_name(cli, model, tmp_path):
     (tmp_path / "config.json").write_text(
         json.dumps({**config, "format": "hyperagg.MultimodalClassifier"})
     )
-    answer = cli("predict", tmp_path, "a.csv", "--keep", "x")
-    assert answer.code == 2 and "--keep: applies to a classifier of text alone" in answer.err
+    for option, value in {
+        "--keep": "x",
+        "--workers": "2",
+        "--engine": "ray",
+        "--on-error": "skip",
+    }.items():
+        answer = cli("predict", tmp_path, "a.csv", option, value)
+        assert answer.code == 2
+        assert f"{option}: applies to a classifier of text alone" in answer.err

@@ -26,6 +26,15 @@ __all__ = ["OutputFile", "StandardOutput", "is_replaceable"]
 
 SECONDS_BETWEEN_CHECKPOINTS = 1.0
 
+# What a user can compare, by the key of the job.
+_PARTS = {
+    "model": "the model",
+    "reading": "--text, --format, --delimiter, --no-header, --quoting or --on-error",
+    "answers": "--top-k, --threshold or --probabilities",
+    "output": "the columns or the format of the output (--keep, --top-k, --label-separator ...)",
+    "input": "the input files",
+}
+
 _DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 State = Mapping[str, Any]
@@ -236,13 +245,13 @@ class OutputFile:
         job = records[0].get("job") if records else self.job
         if job != self.job:
             differing = [
-                key
+                _PARTS.get(key, key)
                 for key in self.job
                 if not isinstance(job, dict) or job.get(key) != self.job[key]
             ]
             raise ValueError(
-                f"{path}: belongs to a job of other {', '.join(differing) or 'options'}; "
-                "--force begins again"
+                f"{path}: was written by a job that differs in "
+                f"{' and '.join(differing) or 'its options'}; --force begins again"
             )
 
     def _find_state(self, records: list[dict[str, Any]]) -> None:

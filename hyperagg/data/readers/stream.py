@@ -298,7 +298,9 @@ def recognize_format(extension: str, head: str, spec: ColumnSpec) -> str:
         if (spec.text or "text") in names or (separator in first and needs_header):
             return format
     if text and needs_header:
-        raise spec.error(f"the format is not recognizable: give it ({', '.join(FORMATS)})")
+        raise spec.error(
+            f"the format is not recognizable by the first line; give it ({', '.join(FORMATS)})"
+        )
     return "lines"
 
 
