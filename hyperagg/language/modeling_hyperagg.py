@@ -292,8 +292,10 @@ class HyperAggModel(HyperAggPreTrainedModel):
         Args:
             input_ids: (B, N) int64; exactly one of `input_ids` and `inputs_embeds` is required.
             attention_mask: (B, N), or (B, S + N) after S cached tokens, nonzero for tokens and
-                zero for padding. None: every position holds a token.
-            position_ids: (B, N), for packed documents; see the class.
+                zero for padding. None: every position holds a token. With full attention in all
+                layers also (B, 1, N, S + N), what is added to the scores.
+            position_ids: (B, N), for packed documents; see the class. With a mask of four
+                dimensions, any positions.
             past_key_values: a `HyperAggCache` to read and update, or an empty `DynamicCache()`.
             inputs_embeds: (B, N, D), as `get_input_embeddings()` returns them.
             use_cache: whether to create a cache if none is given; None (default): as the
@@ -317,16 +319,17 @@ class HyperAggModel(HyperAggPreTrainedModel):
         if past_key_values is not None:
             prepare_cache(past_key_values, self.config)
         past_length = 0 if past_key_values is None else past_key_values.get_seq_length()
-        prepared_mask = None
+        prepared_mask, layout_ids = None, position_ids
         if isinstance(attention_mask, dict):  # from `create_masks_for_generate`
             prepared_mask = attention_mask.get("full_attention")
             attention_mask = attention_mask["tokens"]
         elif attention_mask is not None and attention_mask.ndim == 4 and self.has_only_attention:
-            attention_mask, prepared_mask = None, attention_mask
+            # The mask alone says what a token attends to: positions may branch, as in a tree.
+            attention_mask, prepared_mask, layout_ids = None, attention_mask, None
         tokens = make_token_layout(
             x,
             attention_mask,
-            position_ids=position_ids,
+            position_ids=layout_ids,
             seq_idx=kwargs.get("seq_idx"),
             cu_seqlens=_cu_seqlens(kwargs),
             past_length=past_length,

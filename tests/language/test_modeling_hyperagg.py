@@ -517,3 +517,21 @@ def test_parameters_that_a_checkpoint_lacks_have_the_values_of_a_new_model(
             else:
                 assert weight.std() == pytest.approx(fresh[name].std().item(), rel=0.5), name
                 assert weight.mean().item() == pytest.approx(fresh[name].mean().item(), abs=0.2)
+
+
+@torch.no_grad()
+def test_branches_of_a_tree_share_a_prefix_with_attention_alone(make_model, make_ids):
+    """Three continuations of three tokens, in one row with a mask of four dimensions."""
+    prefix, ends = make_ids(3), torch.tensor([[5], [6], [7]])
+    ids = torch.cat([prefix, ends[:, 0]])[None]
+    position_ids = torch.tensor([[0, 1, 2, 3, 3, 3]])
+    sees = torch.ones(6, 6, dtype=torch.bool).tril()
+    sees[3:, 3:] = torch.eye(3, dtype=torch.bool)
+    mask = torch.zeros(6, 6).masked_fill(~sees, torch.finfo(torch.float32).min)[None, None]
+    model = make_model("full_attention")
+    y = model(ids, attention_mask=mask, position_ids=position_ids).logits[0, 3:]
+    expected = model(torch.cat([prefix.expand(3, 3), ends], 1)).logits[:, -1]
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-5)
+    for layer_types in ("gated", ["gated", "full_attention"]):
+        with pytest.raises(ValueError, match=r"attention_mask: shape \(1, 1, 6, 6\); expected"):
+            make_model(layer_types)(ids, attention_mask=mask, position_ids=position_ids)
