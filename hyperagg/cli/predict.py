@@ -155,6 +155,11 @@ def predict(
         raise ValueError("--force: begins again, and --resume continues; expected one of them")
     if on_error not in ("empty", "stop", "skip"):
         raise ValueError(f"--on-error {on_error}: expected one of empty, stop, skip")
+    if "\n" in label_separator or "\r" in label_separator:
+        raise ValueError(
+            f"--label-separator {label_separator!r}: has a line break, which ends a row; expected "
+            "other characters"
+        )
     if engine not in ("local", "ray"):
         raise ValueError(f"--engine {engine}: expected one of local, ray")
     from hyperagg.classifier.batch_prediction.encoding import OutputFormat

@@ -51,7 +51,8 @@ class BatchPredictor:
         threads: the number of threads per batch. Pipelines run one worker per core.
 
     Raises:
-        ValueError: as `load_predictor`, or `score_of` is not a class of the model.
+        ValueError: as `load_predictor`, `score_of` is not a class of the model, or both new columns
+            have one name.
 
     Example:
         >>> from hyperagg import TextClassifier
@@ -72,6 +73,10 @@ class BatchPredictor:
         mmap: bool = True,
         threads: int | None = 1,
     ) -> None:
+        if label_column is not None and label_column == score_column:
+            raise ValueError(
+                f"score_column={score_column!r}: is the label_column too; expected another name"
+            )
         if not isinstance(model, Predictor):
             model = load_predictor(model, mmap=mmap, threads=threads)
         self.predictor = model
@@ -156,13 +161,20 @@ def class_index(predictor: Predictor, label: Label, argument: str) -> int:
 
 
 def _fill_missing(texts: Any) -> list[Any]:
-    """Return a column as a list, with the empty text for null, None and NaN."""
+    """Return a column as a list, with the empty text for null, None, NaN and NA."""
     for method in ("to_pylist", "to_list", "tolist"):
         if hasattr(texts, method):
             texts = getattr(texts, method)()
             break
-    # NaN is the only value that is not equal to itself.
-    return ["" if text is None or text != text else text for text in texts]
+    return ["" if _is_missing(text) else text for text in texts]
+
+
+def _is_missing(value: Any) -> bool:
+    try:
+        # NaN is the only value that is not equal to itself.
+        return value is None or bool(value != value)
+    except TypeError:  # pandas.NA is neither true nor false
+        return True
 
 
 def _to_numpy(values: Any) -> np.ndarray:

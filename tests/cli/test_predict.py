@@ -66,6 +66,12 @@ def test_a_threshold_leaves_rows_without_labels(cli, model):
     assert answer.out == "\n"
 
 
+def test_a_separator_of_labels_has_no_line_break(cli, model):
+    answer = cli("predict", model, "-", "--label-separator", "\n", stdin=b"a\n")
+    assert (answer.code, answer.out) == (2, "")
+    assert "--label-separator '\\n': has a line break" in answer.err
+
+
 def test_no_rows_no_answers(cli, model):
     answer = cli("predict", model, "-")
     assert (answer.code, answer.out, answer.err) == (0, "", "read 0 rows, answered 0\n")

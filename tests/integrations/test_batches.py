@@ -62,6 +62,7 @@ def test_a_missing_text_is_an_empty_text(folder):
         pa.array([None, "good"]),
         pd.Series([None, "good"]),
         pd.Series([np.nan, "good"], dtype=object),
+        pd.Series([None, "good"], dtype="string"),
         np.array([None, "good"], dtype=object),
     ):
         found = BatchPredictor(folder).score(column)
@@ -101,3 +102,8 @@ def test_errors_name_the_argument(folder):
         BatchPredictor(folder)({"text": ["a"], "label": [1]})
     with pytest.raises(ValueError, match="score_of: 'goood' is not a class; expected one of 'bad'"):
         BatchPredictor(folder, score_of="goood")
+
+
+def test_two_new_columns_have_two_names():
+    with pytest.raises(ValueError, match="score_column='x': is the label_column too"):
+        BatchPredictor("model", label_column="x", score_column="x")

@@ -128,7 +128,8 @@ def plan_tasks(
         resume, force: as those of `OutputFile`.
 
     Raises:
-        ValueError: no file is found, two outputs have one name, or an output exists.
+        ValueError: no file is found, two outputs have one name, or an output exists or is inside
+            a folder of the input.
     """
     sources = _relative_names(arguments, input_format)
     rows = shard if len(sources) == 1 else None
@@ -150,6 +151,8 @@ def plan_tasks(
         groups = [(chosen, out)] if chosen else []
     tasks = []
     for files, path in groups:
+        if path is not None and is_replaceable(path):
+            _check_outside(arguments, path)
         if path is None or not is_replaceable(path):
             if resume:
                 raise ValueError("--resume: expected --out with a file or a folder to continue")
@@ -168,6 +171,19 @@ def plan_tasks(
         output = OutputFile(path, described, resume=resume, force=force)
         tasks.append(Task(files, output, rows))
     return tasks
+
+
+def _check_outside(arguments: Sequence[str], out: Path) -> None:
+    """Refuse an output that the next call would read as input, such as one that resumes."""
+    for argument in arguments:
+        folder, path = Path(argument).resolve(), out.resolve()
+        if not folder.is_dir() or not path.is_relative_to(folder):
+            continue
+        if not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts):
+            raise ValueError(
+                f"--out {out}: is inside the input folder {argument}, and would be read as input "
+                "when the command is repeated; expected another folder"
+            )
 
 
 def _identity(file: str) -> list[Any]:

@@ -197,14 +197,48 @@ def _decompress(file: _Buffered, kind: str | None) -> Any:
     if kind == "gzip":
         return gzip.GzipFile(fileobj=cast(BinaryIO, file), mode="rb")
     if kind == "bzip2":
-        return bz2.BZ2File(cast(BinaryIO, file))
+        return io.BufferedReader(_ConcatenatedStreams(file, bz2.BZ2Decompressor))
     if kind == "xz":
-        return lzma.LZMAFile(cast(BinaryIO, file))
+        return io.BufferedReader(_ConcatenatedStreams(file, lzma.LZMADecompressor))
     if kind == "zstd":
         import pyarrow as pa
 
         return _ArrowStream(pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd"))
     return file
+
+
+class _ConcatenatedStreams(io.RawIOBase):
+    """The content of bzip2 or xz streams, one after the other.
+
+    `BZ2File` and `LZMAFile` end without an error where a further stream is damaged, which would
+    lose its rows and all rows after it.
+    """
+
+    def __init__(self, file: _Buffered, make_decompressor: Callable[[], Any]) -> None:
+        self._file, self._make_decompressor = file, make_decompressor
+        self._decompressor = make_decompressor()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            data = b""
+            if self._decompressor.eof:
+                data = self._decompressor.unused_data
+                while not (data := data.lstrip(b"\0")):  # zeros are padding
+                    data = self._file.read1()
+                    if not data:
+                        return 0
+                self._decompressor = self._make_decompressor()
+            elif self._decompressor.needs_input:
+                data = self._file.read1()
+                if not data:
+                    raise EOFError("the file ends before its compressed data do")
+            content = self._decompressor.decompress(data, len(buffer))
+            if content:
+                buffer[: len(content)] = content
+                return len(content)
 
 
 class _ArrowStream:

@@ -177,6 +177,17 @@ def test_the_input_is_never_replaced(predictor, folder):
     assert (folder / "in/a.jsonl").read_bytes() == before
 
 
+def test_an_output_that_the_next_call_would_read_is_refused(predictor, folder):
+    inside = folder / "in"
+    for out in (inside, inside / "out", inside / "out.jsonl"):
+        with pytest.raises(ValueError, match=f"--out {out}.*is inside the input folder {inside}"):
+            run(predictor, [inside], out)
+    assert visible(inside) == ["a.jsonl", "b.csv", "c.parquet"]
+    run(predictor, [inside], inside / "_out")
+    run(predictor, [inside], inside / "_out", resume=True)
+    assert visible(inside / "_out") == ["a.jsonl", "b.jsonl", "c.jsonl"]
+
+
 def test_what_is_left_of_another_job_is_not_continued(predictor, folder):
     source, out = folder / "in/a.jsonl", folder / "out.jsonl"
     source.write_text('{"id": 1, "text": "a film"}\n' * 10 + "{")

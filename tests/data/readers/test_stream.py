@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import os
 import sys
 from pathlib import Path
@@ -171,6 +173,22 @@ def test_refusals_name_the_place_and_the_remedy(
     message = refusal(write(tmp_path, name, content), **options)
     for part in [name, *parts]:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("extension", "compress"),
+    [("bz2", bz2.compress), ("xz", lzma.compress), ("gz", gzip.compress)],
+)
+def test_no_row_of_a_damaged_further_stream_is_lost(
+    tmp_path: Path, extension: str, compress: Any
+) -> None:
+    stream = compress(b"a fine film\n")
+    path = write(tmp_path, f"films.txt.{extension}", stream + bytes(8) + stream)
+    [batch] = stream_rows(path)
+    assert batch.texts == ["a fine film"] * 2
+    for damaged in (b"?" + stream[1:] + stream, stream[:-3]):
+        path.write_bytes(stream + damaged)
+        assert "cannot be read to its end" in refusal(path)
 
 
 def test_arguments_are_checked_at_the_call(tmp_path: Path) -> None:
