@@ -270,7 +270,9 @@ def _differentiate(
     counts[:] = 0
     for k in range(blocks):
         if share == 0:
-            workspace.positions[k] = parameters.positions[k]
+            # Assigning a whole row would make Numba compile an error message, which takes 3 s.
+            for j in range(width * VECTOR_WIDTH):
+                workspace.positions[k, j] = parameters.positions[k, j]
         simd.clear(workspace.position_gradients, share * blocks + k, 0, width)
         workspace.position_squares[share, k] = _F(0)
     for i in range(begin_share, end_share):
