@@ -81,9 +81,9 @@ class TextClassifier:
         validation_fraction: the fraction of the training texts that is held out to determine the
             best epoch and the temperature, if `fit` is not given validation data.
         refit: whether to train once more afterwards, on all texts and for as many epochs.
-        threads: the number of threads for training, at most 4 (default: the usable
-            processors, from the affinity mask and the quota of the container, or
-            `OMP_NUM_THREADS`). The weights do not depend on it.
+        threads: the maximum number of threads for training (default: the usable processors, from
+            the affinity mask and the quota of the container, or `OMP_NUM_THREADS`). The weights do
+            not depend on it.
 
     Attributes:
         classes_: the labels, in the order of the columns of `predict_proba`.

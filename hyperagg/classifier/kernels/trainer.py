@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from hyperagg._numba import tasks
-from hyperagg._numba.simd import aligned_empty, pad_to_vector
+from hyperagg._numba.simd import VECTOR_WIDTH, aligned_empty, pad_to_vector
 from hyperagg._numba.threads import limit_threads, run
 from hyperagg.classifier.kernels.scoring import ModelArrays
 from hyperagg.classifier.kernels.train_step import (
@@ -48,8 +48,8 @@ class FusedTrainer:
     def load(self, arrays: ModelArrays, state: Mapping[str, np.ndarray]) -> None:
         """Continue from these parameters and the accumulated mean squared gradients of each row."""
         self._parameters = Parameters(
-            pad_to_vector(_by_owner(arrays.embedding)),
-            _aligned_copy(_by_owner(state["embedding"])),
+            _by_owner(arrays.embedding),
+            _by_owner(state["embedding"]),
             pad_to_vector(arrays.positions),
             _aligned_copy(state["positions"]),
             pad_to_vector(arrays.weight),
@@ -64,7 +64,7 @@ class FusedTrainer:
         """The accumulated mean squared gradients of the rows of each array, by its name."""
         parameters = self._parameters
         return {
-            "embedding": _by_token(parameters.embedding_state, len(self._lr_scale)),
+            "embedding": _by_token(parameters.embedding_state, np.empty_like(self._lr_scale)),
             "positions": parameters.position_state,
             "weight": parameters.weight_state,
             "bias": parameters.bias_state,
@@ -73,7 +73,7 @@ class FusedTrainer:
     def write_to(self, arrays: ModelArrays) -> None:
         """Copy the trained parameters into these arrays."""
         parameters, d = self._parameters, self.channels
-        arrays.embedding[:] = _by_token(parameters.embedding[:, :d], len(self._lr_scale))
+        _by_token(parameters.embedding, arrays.embedding)
         arrays.positions[:] = parameters.positions[:, :d]
         arrays.weight[:] = parameters.weight[:, :d]
         arrays.bias[:] = parameters.bias
@@ -102,7 +102,7 @@ class FusedTrainer:
         )
         work = int(plan.token_offsets[-1]) * self.channels
         threads = max(1, min(self.threads, work // _MIN_WORK_PER_THREAD))
-        workspace = self._workspace_for(documents, tokens)
+        workspace = self._workspace_for(documents, tokens, threads)
         losses = np.empty(len(order), dtype=np.float64)
         counters = tasks.new_counters(2 * (len(plan.boundaries) - 1))
         with limit_threads(threads):
@@ -112,20 +112,20 @@ class FusedTrainer:
             )  # fmt: skip
         return float(losses.sum())
 
-    def _workspace_for(self, documents: int, tokens: int) -> Workspace:
+    def _workspace_for(self, documents: int, tokens: int, threads: int) -> Workspace:
         """Return arrays that suffice for such a block; fresh memory would cost page faults."""
         found = self._workspace
-        if found is None or len(found.contexts) < documents or len(found.rows) < tokens:
-            if found is not None:
-                documents, tokens = (
-                    max(documents, len(found.contexts)), max(tokens, len(found.rows))
-                )  # fmt: skip
-            found = self._workspace = self._new_workspace(documents, tokens)
+        needed = known = [documents, tokens, threads]
+        if found is not None:
+            known = [len(found.contexts), len(found.rows), len(found.logits)]
+            needed = list(map(max, needed, known))
+        if found is None or needed != known:
+            found = self._workspace = self._new_workspace(*needed)
         return found
 
-    def _new_workspace(self, documents: int, tokens: int) -> Workspace:
+    def _new_workspace(self, documents: int, tokens: int, threads: int) -> Workspace:
         (blocks, width), classes = self._parameters.positions.shape, len(self._parameters.bias)
-        shares, threads = -(-documents // SHARE), self.threads
+        shares = -(-documents // SHARE)
         return Workspace(
             contexts=aligned_empty(documents, width),
             scales=aligned_empty(documents),
@@ -147,19 +147,24 @@ class FusedTrainer:
 
 
 def _by_owner(array: np.ndarray) -> np.ndarray:
-    """Sort the entries of tokens by owner, with zeros after those of each owner."""
+    """Copy the rows of tokens sorted by owner, with zeros after those of each owner; channels are
+    padded to whole vectors."""
     rows = -(-len(array) // (OWNERS * 16)) * 16  # no two owners write to a cache line of the state
-    padded = np.zeros((rows * OWNERS, *array.shape[1:]), dtype=np.float32)
-    padded[: len(array)] = array
-    return np.ascontiguousarray(
-        padded.reshape(rows, OWNERS, *array.shape[1:]).swapaxes(0, 1)
-    ).reshape(padded.shape)
+    channels = [-(-d // VECTOR_WIDTH) * VECTOR_WIDTH for d in array.shape[1:]]
+    out = aligned_empty(OWNERS * rows, *channels)
+    out[:] = 0
+    for owner, own in enumerate(out.reshape(OWNERS, rows, *channels)):
+        tokens = array[owner::OWNERS]
+        own[tuple(map(slice, tokens.shape))] = tokens
+    return out
 
 
-def _by_token(array: np.ndarray, tokens: int) -> np.ndarray:
-    """The inverse of `_by_owner`."""
-    by_owner = array.reshape(OWNERS, -1, *array.shape[1:])
-    return by_owner.swapaxes(0, 1).reshape(array.shape)[:tokens]
+def _by_token(array: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Do the inverse of `_by_owner` and return `out`."""
+    for owner, own in enumerate(array.reshape(OWNERS, -1, *array.shape[1:])):
+        tokens = out[owner::OWNERS]
+        tokens[:] = own[tuple(map(slice, tokens.shape))]
+    return out
 
 
 def _aligned_copy(array: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -170,6 +171,27 @@ def test_threads_change_no_bit(objective, threads_for_any_work):
     expected = train_late_in_a_run(1, objective)
     for threads in (2, 2, 3, 5, 8, 16):
         assert_same_bits(train_late_in_a_run(threads, objective), expected)
+
+
+def test_any_number_of_threads_can_be_asked_for():
+    assert_same_bits(train_late_in_a_run(2**62), train_late_in_a_run(1))
+
+
+def test_training_holds_the_embedding_once_more_and_no_further_copies():
+    model = ClassifierModel.initialize(20_000, C, D, "mean", np.random.default_rng(0))
+    size = 20_000 * (-(-D // 16) * 16) * 4
+    tracemalloc.start()
+    try:
+        train_step = TrainStep(model, CONFIG, OBJECTIVES["single-label"])
+        created = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        train_step.sync_to_model()
+        written = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert size < created < 1.3 * size
+    assert written < 0.1 * size
 
 
 def test_a_single_thread_of_many_suffices(monkeypatch, threads_for_any_work):
