@@ -159,3 +159,60 @@ def predict(
             f"{latency['max_ms']:.2f} ms"
         )
     print(f"Wrote results.json to {out}")
+
+
+@app.command(epilog="Example: python -m research bench pipelines --documents 10000")
+def pipelines(
+    dataset: Annotated[
+        str, typer.Option(help="Name listed by `hyperagg data list`: the source of documents.")
+    ] = "imdb",
+    documents: Annotated[int, typer.Option(min=2, help="Number of documents.")] = 10_000,
+    ray_documents: Annotated[
+        int, typer.Option(min=0, help="Number of documents for Ray Data; 0 leaves it out.")
+    ] = 100_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of runs of each job.")] = 3,
+    memory: Annotated[
+        bool,
+        typer.Option(
+            "--memory", help="Measure the memory of eight workers with one model instead."
+        ),
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/bench-pipelines"),
+    quick: Quick = False,
+) -> None:
+    """Compare pipelines with fastText in the same engine, and measure memory that workers share."""
+    from dataclasses import replace
+
+    from hyperagg.data import load_dataset
+    from research.benchmarks.pipelines import FULL_PIPELINES, QUICK_PIPELINES, bench_pipelines
+    from research.benchmarks.shared_memory import FULL_MEMORY, QUICK_MEMORY, bench_shared_memory
+
+    if memory:
+        with output_folder(out, resumable=False):
+            results = bench_shared_memory(QUICK_MEMORY if quick else FULL_MEMORY, out)
+        for way in ("mapped", "read"):
+            size = results[way]
+            print(
+                f"{way}: {size['Pss'] / 1e6:,.0f} MB in all processes, of which "
+                f"{size['Pss_File'] / 1e6:,.0f} MB of files; the model has "
+                f"{results['model_bytes'] / 1e6:,.0f} MB"
+            )
+        print(f"Wrote results.json to {out}")
+        return
+    full = replace(FULL_PIPELINES, documents=documents, ray_documents=ray_documents, rounds=rounds)
+    with output_folder(out, resumable=False):
+        results = bench_pipelines(load_dataset(dataset), QUICK_PIPELINES if quick else full, out)
+    for name, own in results["engines"].items():
+        rate = own["documents_per_second"]
+        print(
+            f"{name}: {rate['median']:,.0f} documents/s, quartiles "
+            f"{rate['first_quartile']:,.0f} to {rate['third_quartile']:,.0f}"
+        )
+    for name, own in results.get("ray", {}).items():
+        if name != "documents":
+            print(
+                f"{name}, {results['ray']['documents']:,} documents: "
+                f"{own['documents_per_second']:,.0f} documents/s after a start of "
+                f"{own['start_seconds']:.1f} s"
+            )
+    print(f"Wrote results.json to {out}")

@@ -23,6 +23,7 @@ COMMANDS = [
     "bench ops",
     "bench text",
     "bench lm",
+    "bench pipelines",
     "analyze orthogonality",
 ]
 MISTAKES = {
