@@ -413,5 +413,8 @@ REMEDIES = {
 def remedy(problem: str) -> str:
     """Return what to do about a problem, after a colon."""
     if problem[:1].isdigit():  # a number of fields
-        return ": put quotes around fields that contain the delimiter"
+        return (
+            ": put quotes around fields that contain the delimiter; in TSV they need quoting "
+            "(--quoting)"
+        )
     return f": {REMEDIES[problem]}" if problem in REMEDIES else ""

@@ -191,6 +191,14 @@ def test_no_row_of_a_damaged_further_stream_is_lost(
         assert "cannot be read to its end" in refusal(path)
 
 
+def test_the_remedy_for_delimiters_in_a_tsv_works(tmp_path: Path) -> None:
+    path = write(tmp_path, "films.tsv", 'text\tid\n"a\tb"\t1\n')
+    assert "line 2: 3 fields instead of 2" in (message := refusal(path, on_error="stop"))
+    assert "--quoting" in message
+    [batch] = stream_rows(path, quoting=True, on_error="stop")
+    assert batch.texts == ["a\tb"]
+
+
 def test_arguments_are_checked_at_the_call(tmp_path: Path) -> None:
     options: list[tuple[dict[str, Any], str]] = [
         ({"delimiter": "::"}, "delimiter='::': expected one character"),
