@@ -78,7 +78,7 @@ def predict(
     on_error: Annotated[
         str,
         typer.Option(
-            help="What becomes of a row that is empty or malformed: empty answers it as a text "
+            help="How to treat a row that is empty or malformed: empty answers it as a text "
             "without words, skip leaves it out, stop ends the command."
         ),
     ] = "empty",
