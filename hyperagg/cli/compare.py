@@ -15,6 +15,7 @@ from hyperagg.cli.options import (
     Label,
     LabelSeparator,
     NoHeader,
+    OnError,
     Quoting,
     Resume,
     Seeds,
@@ -61,6 +62,7 @@ def compare(
     delimiter: Delimiter = None,
     no_header: NoHeader = False,
     quoting: Quoting = None,
+    on_error: OnError = "stop",
 ) -> None:
     """Train aggregation and baselines on the same rows, and print a table of accuracy and speed.
 
@@ -89,6 +91,7 @@ def compare(
             delimiter=delimiter,
             header=not no_header,
             quoting=quoting,
+            on_error=on_error,
         )
         rows, measured = read(dataset), None if test is None else read(test)
         source = dataset if test is None else f"{dataset}, {test}"

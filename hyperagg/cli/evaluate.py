@@ -15,6 +15,7 @@ from hyperagg.cli.options import (
     LabelSeparator,
     Model,
     NoHeader,
+    OnError,
     Quoting,
     Text,
     logger,
@@ -34,6 +35,7 @@ def evaluate(
     delimiter: Delimiter = None,
     no_header: NoHeader = False,
     quoting: Quoting = None,
+    on_error: OnError = "stop",
     json: Json = False,
 ) -> None:
     """Print the accuracy, macro-F1 and calibration error of a model on a file with labels."""
@@ -45,7 +47,13 @@ def evaluate(
                 raise ValueError(
                     f"{option}: the model knows the names of its columns; leave it out"
                 )
-        table = single_file(files, delimiter=delimiter, no_header=no_header, quoting=quoting)
+        table = single_file(
+            files,
+            delimiter=delimiter,
+            no_header=no_header,
+            quoting=quoting,
+            on_error=on_error,
+        )
         multimodal.evaluate(Path(model), table, label, format, json)
         return
     from hyperagg.classifier import TextClassifier
@@ -57,7 +65,9 @@ def evaluate(
     classifier = TextClassifier.from_pretrained(model)
     # read_columns rather than read_file, because its result knows the names of the rows.
     spec = ColumnSpec(display_name(files[0]), text, label, label_separator=label_separator)
-    rows = read_columns(files, spec, ReadOptions(format, delimiter, not no_header, quoting))
+    rows = read_columns(
+        files, spec, ReadOptions(format, delimiter, not no_header, quoting, on_error)
+    )
     labels = classifier.parse_labels(rows.labels or [])
     known = set(classifier.classes_)
     multi_label = bool(labels) and isinstance(labels[0], tuple)

@@ -20,6 +20,7 @@ __all__ = [
     "LabelSeparator",
     "Model",
     "NoHeader",
+    "OnError",
     "Quoting",
     "Resume",
     "Seed",
@@ -73,6 +74,13 @@ Quoting = Annotated[
         help="Whether fields can be in quotes (default: in CSV, not in TSV).",
     ),
 ]
+OnError = Annotated[
+    str,
+    typer.Option(
+        help="What to do about a row that is malformed or lacks a text or a label: stop ends the "
+        "command, skip leaves the row out.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same weights.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds to train with.")]
@@ -86,7 +94,7 @@ def single_file(files: Sequence[str], **table_options: object) -> str:
         ValueError: there are several files, or an option is given that such a table does not have.
     """
     for name, value in table_options.items():
-        if value not in (None, False):
+        if value not in (None, False, "stop"):
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option}: applies to a classifier of text alone; leave it out")
     if len(files) > 1:

@@ -14,6 +14,7 @@ from hyperagg.cli.options import (
     Label,
     LabelSeparator,
     NoHeader,
+    OnError,
     Quoting,
     Resume,
     Seed,
@@ -89,6 +90,7 @@ def train(
     delimiter: Delimiter = None,
     no_header: NoHeader = False,
     quoting: Quoting = None,
+    on_error: OnError = "stop",
     balanced: Annotated[
         bool, typer.Option("--balanced", help="Weigh classes in inverse proportion to their size.")
     ] = False,
@@ -114,7 +116,13 @@ def train(
         for name in _given(given):
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option}: applies to a classifier of text alone; leave it out")
-        table = single_file(files, delimiter=delimiter, no_header=no_header, quoting=quoting)
+        table = single_file(
+            files,
+            delimiter=delimiter,
+            no_header=no_header,
+            quoting=quoting,
+            on_error=on_error,
+        )
         multimodal.train(
             table,
             {"text": [text] if text else [], **{kind: own or [] for kind, own in kinds.items()}},
@@ -134,7 +142,7 @@ def train(
     from hyperagg.data.readers.stream import ReadOptions
 
     classifier = TextClassifier(**_given({**shared, **text_only}))
-    options = ReadOptions(format, delimiter, not no_header, quoting)
+    options = ReadOptions(format, delimiter, not no_header, quoting, on_error)
     spec = ColumnSpec("", text, label, label_separator=label_separator)
     rows = read_columns(files, spec, options)
     assert rows.labels is not None

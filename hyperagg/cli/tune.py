@@ -15,6 +15,7 @@ from hyperagg.cli.options import (
     Label,
     LabelSeparator,
     NoHeader,
+    OnError,
     Quoting,
     Text,
     logger,
@@ -54,6 +55,7 @@ def tune(
     delimiter: Delimiter = None,
     no_header: NoHeader = False,
     quoting: Quoting = None,
+    on_error: OnError = "stop",
 ) -> None:
     """Search hyperparameters within a time limit, and train on the files with the best."""
     from rich.console import Console
@@ -65,7 +67,9 @@ def tune(
     from hyperagg.data.readers.stream import ReadOptions
 
     spec = ColumnSpec("", text, label, label_separator=label_separator)
-    rows = read_columns(files, spec, ReadOptions(format, delimiter, not no_header, quoting))
+    rows = read_columns(
+        files, spec, ReadOptions(format, delimiter, not no_header, quoting, on_error)
+    )
     assert rows.labels is not None
     with output_folder(out):
         result = run(

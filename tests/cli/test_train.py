@@ -409,3 +409,24 @@ def test_files_of_all_kinds_are_counted(cli, model, tmp_path):
     assert "read 40 rows, blank line: 20; explained 2" in answer.err
     answer = cli("evaluate", out, tmp_path / "1.tsv", "--quoting")
     assert answer.code == 2 and "line 3" in answer.err and "spans lines" in answer.err
+
+
+def test_rows_that_cannot_be_used_are_left_out_on_request(cli, model, tmp_path):
+    films = [("a dull film", "bad"), ("a fine film", "good")] * 10
+    rows = [*films, ("", "bad"), ("a film", ""), ("too", "many", "fields")]
+    file = tmp_path / "films.csv"
+    file.write_text("\n".join(map(",".join, [("text", "label"), *rows])))
+    small = ("--out", tmp_path / "out", "--d-model", 4, "--epochs", 1)
+    assert cli("train", file, *small).code == 2
+    answer = cli("train", file, *small, "--on-error", "skip")
+    assert answer.code == 0, answer.err
+    first = f"{file}: row 21 (line 22): empty text"
+    assert f"read 23 rows, left out 3 of them (first: {first}); trained on 20 rows" in answer.err
+    answer = cli("evaluate", tmp_path / "out", file, "--on-error", "skip")
+    assert answer.code == 0, answer.err
+    assert "left out 3 of them" in answer.err and "answered 20 rows" in answer.err
+    file.write_text("text,label\n,good\nfilm,\n")
+    answer = cli("train", file, *small, "--on-error", "skip")
+    assert answer.code == 2 and "no row can be used" in answer.err
+    answer = cli("train", file, *small, "--on-error", "empty")
+    assert answer.code == 2 and "expected one of stop, skip" in answer.err

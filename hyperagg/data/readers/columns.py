@@ -50,6 +50,7 @@ class Columns:
         row_name: maps the index of a row to its name in error messages, such as "a.csv: line 7".
         blank_lines: the number of lines without characters, which are not rows.
         files: the number of files that were read.
+        left_out: the rows that could not be used, each with its name and the reason.
     """
 
     texts: list[str]
@@ -57,12 +58,15 @@ class Columns:
     row_name: Callable[[int], str]
     blank_lines: int = 0
     files: int = 1
+    left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return how much was read, such as "7 rows from 2 files, and 1 blank line"."""
         files = f" from {self.files:,} files" if self.files > 1 else ""
         blank = f", and {pluralize(self.blank_lines, 'blank line')}" if self.blank_lines else ""
-        return f"{pluralize(len(self.texts), 'row')}{files}{blank}"
+        out = len(self.left_out)
+        skipped = f", left out {out:,} of them (first: {self.left_out[0]})" if out else ""
+        return f"{pluralize(len(self.texts) + out, 'row')}{files}{blank}{skipped}"
 
 
 def find_columns(

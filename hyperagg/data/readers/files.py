@@ -44,11 +44,13 @@ def read_file(
     delimiter: str | None = None,
     header: bool = True,
     quoting: bool | None = None,
+    on_error: str = "stop",
 ) -> Split:
     """Read texts and their labels from one or several files.
 
-    Numbers as labels become strings. The rows keep their order, and none is dropped; blank lines
-    are not rows here. Files may be compressed with gzip, bzip2, xz or zstd.
+    Numbers as labels become strings. The rows keep their order, and none is dropped unless
+    `on_error` says so; blank lines are not rows here. Files may be compressed with gzip, bzip2, xz
+    or zstd.
 
     The labels of all texts are tuples of distinct labels, instead of single labels, if
 
@@ -69,6 +71,8 @@ def read_file(
         label_separator: the separator of the labels in a cell of a CSV or TSV file, such as "|".
             White space around labels is removed, and an empty cell has no labels.
         delimiter, header, quoting: how CSV and TSV files are written, as for `stream_rows`.
+        on_error: what becomes of a row that is malformed or lacks a text or a label: "stop" raises
+            an error, "skip" leaves it out.
 
     Returns:
         the texts and labels of at least one row.
@@ -84,7 +88,8 @@ def read_file(
         ['good']
     """
     spec = ColumnSpec("", text, label, label_separator=label_separator)
-    columns = read_columns(path, spec, ReadOptions(format, delimiter, header, quoting))
+    options = ReadOptions(format, delimiter, header, quoting, on_error)
+    columns = read_columns(path, spec, options)
     assert columns.labels is not None
     return Split(columns.texts, columns.labels)
 
@@ -158,6 +163,7 @@ def _join(parts: Sequence[Columns], spec: ColumnSpec) -> Columns:
         row_name,
         blank_lines=sum(part.blank_lines for part in parts),
         files=len(parts),
+        left_out=tuple(chain.from_iterable(part.left_out for part in parts)),
     )
 
 
@@ -170,6 +176,8 @@ def read_unchecked(source: Source, spec: ColumnSpec, options: ReadOptions) -> Co
     texts: list[str] = []
     labels: list[Label] = []
     places: list[str] = []
+    left_out: list[str] = []
+    skip = options.on_error == "skip"
     blank_lines = 0
     rows = None
     for rows, first, _ in parse_source(source, spec, options):
@@ -181,14 +189,28 @@ def read_unchecked(source: Source, spec: ColumnSpec, options: ReadOptions) -> Co
                 if spec.labeled:
                     continue
             if rows.kind == "separated":
-                place = f"row {len(texts) + 1} ({place})"
-            if problem not in ("", BLANK_LINE, EMPTY):
-                raise spec.error(f"{place}: {_describe(problem, text)}{remedy(problem)}")
+                place = f"row {len(texts) + len(left_out) + 1} ({place})"
+            label: Label = ""
+            try:
+                if problem not in ("", BLANK_LINE, EMPTY):
+                    raise spec.error(f"{place}: {_describe(problem, text)}{remedy(problem)}")
+                if spec.labeled:
+                    label = _to_label(rows.labels[index], place, rows, spec)
+                # Without "skip", `check_rows` reports these, with their number.
+                if skip and is_blank(text):
+                    raise spec.error(f"{place}: {EMPTY}")
+                if skip and spec.labeled and isinstance(label, str) and is_blank(label):
+                    raise spec.error(f"{place}: no label")
+            except DataError as error:
+                if not skip:
+                    raise
+                left_out.append(str(error))
+                continue
             texts.append(text)
             places.append(place)
             if spec.labeled:
-                labels.append(_to_label(rows.labels[index], place, rows, spec))
-    read = len(texts) - (0 if spec.labeled else blank_lines)
+                labels.append(label)
+    read = len(texts) + len(left_out) - (0 if spec.labeled else blank_lines)
     if rows is None or (not read and blank_lines and rows.kind != "separated"):
         raise spec.error("the file is empty: expected one row per text")
 
@@ -196,12 +218,14 @@ def read_unchecked(source: Source, spec: ColumnSpec, options: ReadOptions) -> Co
         return f"{spec.name}: {places[index]}"
 
     if not spec.labeled:
-        return Columns(texts, None, row_name, blank_lines=blank_lines)
+        return Columns(texts, None, row_name, blank_lines=blank_lines, left_out=tuple(left_out))
+    if left_out and not texts:
+        raise spec.error(f"no row can be used (first: {left_out[0]})")
     if rows.kind == "fasttext":
         unified = _fasttext_labels(labels, places, spec)
     else:
         unified = unify_labels(labels, rows.multi_label, places.__getitem__, spec)
-    return Columns(texts, unified, row_name, blank_lines=blank_lines)
+    return Columns(texts, unified, row_name, blank_lines=blank_lines, left_out=tuple(left_out))
 
 
 def _describe(problem: str, text: str) -> str:

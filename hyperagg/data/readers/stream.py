@@ -172,16 +172,19 @@ def stream_rows(
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How to parse a file; the fields are arguments of `stream_rows`."""
+    """How to parse a file; the fields are arguments of `stream_rows` and `read_file`."""
 
     format: str | None = None
     delimiter: str | None = None
     header: bool = True
     quoting: bool | None = None
+    on_error: str = "stop"  # where files are read whole
 
     def __post_init__(self) -> None:
         if self.format is not None and self.format not in FORMATS:
             raise DataError(f"format={quote(self.format)}: expected one of {', '.join(FORMATS)}")
+        if self.on_error not in ("stop", "skip"):
+            raise DataError(f"on_error={quote(self.on_error)}: expected one of stop, skip")
         delimiter = self.delimiter
         if delimiter is not None and (
             len(delimiter) != 1 or delimiter in '"\r\n\ufeff' or has_bad_bytes(delimiter)
