@@ -141,6 +141,11 @@ def _find_starts(
     if position_ids is None and seq_idx is None and cu_seqlens is None:
         return None
     batch, n, _ = x.shape
+    if n == 1 and cu_seqlens is None and not is_tracing(x):  # a step of decoding, which is frequent
+        for name, ids in (("position_ids", position_ids), ("seq_idx", seq_idx)):
+            if ids is not None:
+                _expanded(name, ids, batch, n)  # checks the shape
+        return None
     column = torch.arange(n, device=x.device).expand(batch, n)
     index = column if order is None else order
     lengths = n if keep is None else keep.sum(1, keepdim=True)
