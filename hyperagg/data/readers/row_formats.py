@@ -213,10 +213,9 @@ def separated_rows(
                 continue
         if not rows.texts:
             rows.kept = [[] for _ in kept_at]
-        if not problem and len(cells) <= 1 and is_blank("".join(cells)):
-            problem = BLANK_LINE
         if not problem and len(cells) != width:
-            problem = f"{pluralize(len(cells), 'field')} instead of {width}"
+            blank = len(cells) <= 1 and is_blank("".join(cells))
+            problem = BLANK_LINE if blank else f"{pluralize(len(cells), 'field')} instead of {width}"
         if problem:
             rows.problems[len(rows.texts)] = problem
             cells = [""] * width

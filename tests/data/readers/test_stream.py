@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from hyperagg.data.readers.errors import DataError
@@ -345,7 +345,7 @@ line_texts = st.text(
 encodings = st.sampled_from(["utf-8", "utf-8-sig", "utf-16"])
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(line_texts, min_size=1),
     st.sampled_from(["lines", "tsv", "csv", "jsonl", "array", "parquet"]),
@@ -353,6 +353,7 @@ encodings = st.sampled_from(["utf-8", "utf-8-sig", "utf-16"])
     st.sampled_from(["\n", "\r\n", "\r"]),
     encodings,
 )
+@example([" "], "tsv", "", "\n", "utf-8")  # in a file of one column a blank line is a blank text
 def test_any_texts_survive_every_format(
     tmp_path: Path, texts: list[str], format: str, compression: str, end: str, encoding: str
 ) -> None:
