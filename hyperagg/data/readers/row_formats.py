@@ -215,7 +215,8 @@ def separated_rows(
             rows.kept = [[] for _ in kept_at]
         if not problem and len(cells) != width:
             blank = len(cells) <= 1 and is_blank("".join(cells))
-            problem = BLANK_LINE if blank else f"{pluralize(len(cells), 'field')} instead of {width}"
+            fields = pluralize(len(cells), "field")
+            problem = BLANK_LINE if blank else f"{fields} instead of {width}"
         if problem:
             rows.problems[len(rows.texts)] = problem
             cells = [""] * width
