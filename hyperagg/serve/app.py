@@ -1,0 +1,155 @@
+"""The application: routes over models."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Route, request_response
+
+import hyperagg
+from hyperagg.serve.errors import RequestError, error_response
+from hyperagg.serve.guard import Guard
+from hyperagg.serve.models import ServedModel
+from hyperagg.serve.settings import Settings
+
+__all__ = ["PlainRoute", "create_app", "json_response", "select_model"]
+
+
+class PlainRoute(APIRoute):
+    """A route whose function takes the request and returns the response.
+
+    The OpenAPI page knows it as any other route. FastAPI's injection of dependencies, which takes
+    longer than the prediction for a text, is left out.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.app = request_response(self.endpoint)
+
+    matches = Route.matches
+    handle = Route.handle
+
+
+def create_app(models: Sequence[ServedModel], settings: Settings | None = None) -> FastAPI:
+    """Return an ASGI application that serves models.
+
+    The routes of the first model are at the root, and those of every model below `/models/NAME`.
+
+    Args:
+        models: what `load_models` returned.
+        settings: the limits (default: those of `Settings()`).
+
+    Example:
+        >>> from hyperagg import TextClassifier
+        >>> clf = TextClassifier().fit(["good film", "bad film"] * 20, ["yes", "no"] * 20)
+        >>> clf.save_pretrained("model")
+        >>> app = create_app(load_models(["model"]))  # for uvicorn, as module:app
+    """
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # A server accepts connections only afterwards, so one that answers is ready.
+        for model in models:
+            await anyio.to_thread.run_sync(model.warm_up)
+        yield
+
+    app = FastAPI(
+        title="hyperagg",
+        version=hyperagg.__version__,
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.router.route_class = PlainRoute
+    app.state.models = {model.name: model for model in models}
+    app.state.first = models[0]
+    app.state.settings = settings
+    app.add_middleware(Guard, settings=settings)
+    _add_error_handlers(app)
+    _add_common_routes(app)
+    return app
+
+
+def json_response(value: Any) -> Response:
+    """Return an answer of JSON values."""
+    return Response(orjson.dumps(value), media_type="application/json")
+
+
+def select_model(request: Request) -> Any:
+    """Return the model that the path of a request names, or the first one.
+
+    Raises:
+        RequestError: there is no model of this name.
+    """
+    name = request.path_params.get("model")
+    if name is None:
+        return request.app.state.first
+    models = request.app.state.models
+    if name not in models:
+        raise RequestError(
+            404, f"model {name!r}: expected one of {', '.join(map(repr, models))}", param="model"
+        )
+    return models[name]
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    async def on_request_error(request: Request, error: Any) -> Response:
+        return error_response(error, request.url.path)
+
+    async def on_http_error(request: Request, error: Any) -> Response:
+        own = RequestError(error.status_code, str(error.detail), headers=error.headers)
+        return error_response(own, request.url.path)
+
+    async def on_invalid(request: Request, error: Any) -> Response:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"][1:])) or "body"
+        status = 400 if request.url.path.startswith("/v1/") else 422
+        return error_response(
+            RequestError(status, f"{where}: {first['msg']}", param=where), request.url.path
+        )
+
+    app.add_exception_handler(RequestError, on_request_error)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+
+
+def _add_common_routes(app: FastAPI) -> None:
+    async def health(request: Request) -> Response:
+        """Say that the server is ready."""
+        return Response(b"")
+
+    async def info(request: Request) -> Response:
+        """Describe the first model, or the named one, and the limits of the server."""
+        model, settings = select_model(request), app.state.settings
+        return json_response(
+            {
+                **model.info(),
+                "name": model.name,
+                "max_concurrent_requests": settings.max_concurrent_requests,
+                "max_client_batch_size": settings.max_texts,
+                "max_characters": settings.max_characters,
+                "max_body_bytes": settings.max_body_bytes,
+                "feedback": settings.feedback_token is not None,
+                "version": hyperagg.__version__,
+            }
+        )
+
+    async def list_models(request: Request) -> Response:
+        """List the models."""
+        return json_response(
+            {"models": [{"name": m.name, "kind": m.kind} for m in app.state.models.values()]}
+        )
+
+    app.add_api_route("/health", health, methods=["GET"])
+    app.add_api_route("/info", info, methods=["GET"])
+    app.add_api_route("/models", list_models, methods=["GET"])
+    app.add_api_route("/models/{model}/info", info, methods=["GET"])

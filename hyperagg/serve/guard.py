@@ -1,0 +1,120 @@
+"""What every request passes before its route: the key, the limits, the time-out and the log."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hyperagg.serve.errors import RequestError, error_response
+from hyperagg.serve.settings import Settings
+
+__all__ = ["Guard", "has_secret"]
+
+# What may be read without a key: what load balancers and browsers ask for first, which says nothing
+# about a model.
+_OPEN = frozenset({"/", "/health", "/docs", "/openapi.json"})
+
+# What remains of a body is not read.
+_CLOSE = {"Connection": "close"}
+
+
+class Guard:
+    """ASGI middleware that admits requests.
+
+    Args:
+        app: the application behind it.
+        settings: the limits.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app, self.settings = app, settings
+        self._running = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        error = self._refuse(scope)
+        if error is not None:
+            await error_response(error, scope["path"])(scope, receive, send)
+            return
+        self._running += 1
+        try:
+            await self.app(scope, self._limited(receive), send)
+        finally:
+            self._running -= 1
+
+    def _refuse(self, scope: Scope) -> RequestError | None:
+        settings, path = self.settings, scope["path"]
+        key = settings.api_key
+        if not (key is None or _is_open(scope) or has_secret(scope, key)):
+            return RequestError(
+                401,
+                "the API key is missing or wrong; send it as Authorization: Bearer KEY",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        if self._running >= settings.max_concurrent_requests and path != "/health":
+            return RequestError(
+                429,
+                f"the server already handles {settings.max_concurrent_requests} requests; try "
+                "again later",
+                code="overloaded",
+                headers={"Retry-After": "1"},
+            )
+        if _declared_size(scope) > settings.max_body_bytes:
+            return _too_large(settings.max_body_bytes)
+        return None
+
+    def _limited(self, receive: Receive) -> Receive:
+        """Return a `receive` that raises an error if the body is too large or arrives too late."""
+        limit, timeout = self.settings.max_body_bytes, self.settings.request_timeout
+        complete, size = False, 0
+        deadline = time.monotonic() + timeout
+
+        async def receive_limited() -> Message:
+            nonlocal complete, size
+            if complete:
+                return await receive()  # waits for the end of the connection
+            try:
+                message = await asyncio.wait_for(receive(), deadline - time.monotonic())
+            except TimeoutError:
+                raise RequestError(
+                    408, f"the body did not arrive within {timeout:g} s", headers=_CLOSE
+                ) from None
+            size += len(message.get("body", b""))
+            if size > limit:
+                raise _too_large(limit)
+            complete = not message.get("more_body", False)
+            return message
+
+        return receive_limited
+
+
+def _is_open(scope: Scope) -> bool:
+    """Whether a route needs no API key."""
+    if scope["path"] in _OPEN:
+        return scope["method"] in ("GET", "HEAD")
+    return str(scope["path"]).endswith("/feedback")  # it requires a secret of its own
+
+
+def _declared_size(scope: Scope) -> int:
+    """The Content-Length of a request; 0 for one that is sent in chunks."""
+    value = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    return int(value) if value.isdigit() else 0
+
+
+def _too_large(limit: int) -> RequestError:
+    return RequestError(
+        413, f"the body is larger than {limit} bytes", code="too_large", headers=_CLOSE
+    )
+
+
+def has_secret(scope: Scope, secret: str) -> bool:
+    """Whether a request has a secret as its bearer token; takes as long for a wrong one."""
+    expected = b"Bearer " + secret.encode()
+    given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+    return secrets.compare_digest(given, expected)
