@@ -33,6 +33,7 @@ from hyperagg.classifier.training.labels import (
     Labels,
     check_class_weight,
     check_classes,
+    check_distinct,
     check_label,
     check_label_kind,
     check_labeled_texts,
@@ -226,9 +227,12 @@ class TextClassifier:
 
         Args:
             X: the texts: a list, a NumPy array, a column of pandas, polars or Arrow, or a generator
-                of str.
-            y: as many labels, str or int, at least two distinct ones. In a multi-label problem a
-                list of labels for each text, which may be empty.
+                of str. A table is refused, also one of a single column.
+            y: as many labels, str or int, at least two distinct ones; a member of a (str, Enum) is
+                its value. True and False, floats, None and tables of one column are refused, and
+                so are two labels that differ only in type or in the white space around them. In a
+                multi-label problem a list of labels for each text, which may be empty; a matrix of
+                indicators is refused.
             validation: texts and labels that determine the best epoch and the temperature (default:
                 a fraction of the training texts, `validation_fraction`).
             class_weight: the factor of the loss of each class, {label: weight}, where a class that
@@ -356,6 +360,7 @@ class TextClassifier:
         known, tokenizer = set(self.classes_), self.tokenizer_
         added = (check_label(c, "y") for c in unique_labels(labels) if c not in known)
         classes = [*self.classes_, *added]
+        check_distinct(classes)
         updated = self.class_weight_ if unchanged else check_class_weight(class_weight, classes)
         with limit_threads(options.threads):
             if isinstance(tokenizer, WordTokenizer):
@@ -526,7 +531,11 @@ class TextClassifier:
         return self
 
     def parse_labels(self, labels: Labels) -> Labels:
-        """Convert labels that are strings, as files have them, to the labels of this classifier."""
+        """Convert labels as files have them to the labels of this classifier that read the same.
+
+        The class 1 is found for "1", and if no other class reads so for "1.0" and " 1 "; "true" is
+        found for "True". A label without such a class stays as it is.
+        """
         return parse_labels(labels, self.classes_)
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hyperagg._common.columns import to_label
 from hyperagg._common.label_decoder import Label
 from hyperagg._common.validation import check_real
 from hyperagg.multimodal.columns.base import RowName, is_missing
@@ -207,14 +208,9 @@ def regression_metrics(predicted: np.ndarray, truth: np.ndarray) -> dict[str, fl
 def _checked_labels(y: Sequence[Any], name: str, row_name: RowName) -> list[Label]:
     labels: list[Label] = []
     for i, label in enumerate(y):
-        if isinstance(label, str):
-            labels.append(str(label))
-        elif isinstance(label, numbers.Integral) and not isinstance(label, bool):
-            labels.append(int(label))
-        elif is_missing(label):
+        if is_missing(label):
             raise ValueError(f"{name}: {row_name(i)}: the label is missing; expected str or int")
-        else:
-            raise TypeError(f"{name}: {row_name(i)}: {shorten(label)}: expected str or int")
+        labels.append(to_label(label, f"{name}: {row_name(i)}"))
     return labels
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import Enum
 
 import numpy as np
 import pytest
@@ -23,6 +24,11 @@ def classifier(**config):
 @pytest.fixture(scope="module")
 def trained():
     return classifier().fit(TEXTS, LABELS)
+
+
+class Verdict(str, Enum):  # noqa: UP042 (a StrEnum is not the same)
+    BAD = "bad"
+    GOOD = "good"
 
 
 class Column:
@@ -131,6 +137,83 @@ def test_a_column_of_lists_is_multi_label():
     pyarrow = pytest.importorskip("pyarrow")
     labels = pyarrow.array([[label] for label in LABELS])
     assert classifier().fit(TEXTS, labels).multi_label_
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow", "torch"])
+def test_columns_of_integers_give_plain_labels(library):
+    module = pytest.importorskip(library)
+    labels = [0, 1] * 10
+    make = {"pandas": "Series", "polars": "Series", "pyarrow": "array", "torch": "tensor"}[library]
+    column = getattr(module, make)(labels)
+    made = classifier().fit(TEXTS, column)
+    assert made.predict(TEXTS) == labels
+    assert made.evaluate(TEXTS, column)["accuracy"] == 1
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow", "torch", "numpy"])
+def test_rows_of_labels_of_any_library_are_multi_label(library):
+    module = pytest.importorskip(library)
+    rows = [[0, 2], [1, 2]] * 10
+    if library == "torch":
+        labels = [module.tensor(row) for row in rows]
+    elif library == "numpy":
+        labels = [np.array(row) for row in rows]
+    else:
+        labels = module.array(rows) if library == "pyarrow" else module.Series(rows)
+    made = classifier().fit(TEXTS, labels)
+    assert made.multi_label_ and made.classes_ == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", [list, np.array, tuple])
+def test_lists_of_indicators_are_refused_with_the_remedy(kind):
+    """They used to read as lists of the labels 0 and 1."""
+    rows = [kind([1, 0, 0]), kind([0, 1, 1])] * 10
+    if kind is tuple:
+        rows = list(map(list, rows))
+    with pytest.raises(TypeError, match=r"y: .* got rows of 3 indicators; use \[\[c for c, on"):
+        classifier().fit(TEXTS, rows)
+
+
+def test_a_member_of_an_enumeration_is_its_value(tmp_path):
+    """The class of a (str, Enum) used to be called "Verdict.GOOD"."""
+    labels = [Verdict(label) for label in LABELS]
+    made = classifier().fit(TEXTS, labels, class_weight={Verdict.GOOD: 2})
+    assert made.classes_ == ["bad", "good"] and made.class_weight_ == {"good": 2.0}
+    assert made.evaluate(TEXTS, labels)["accuracy"] == 1
+    made.save_pretrained(tmp_path)
+    assert TextClassifier.from_pretrained(tmp_path).predict(TEXTS) == LABELS
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(1, "1"), ("good", "good "), ("good", "\tgood"), ("1 ", 1)]
+)
+def test_two_labels_that_read_the_same_are_refused(trained, first, second):
+    with pytest.raises(ValueError, match=r"y: the labels .* and .* read the same"):
+        classifier().fit(TEXTS, [first, second] * 10)
+    with pytest.raises(ValueError, match="y: the labels 'good' and 'good ' read the same"):
+        trained.partial_fit(TEXTS, ["bad", "good "] * 10)
+
+
+@pytest.mark.parametrize(
+    ("classes", "written", "expected"),
+    [
+        ([0, 1], ["1", "1.0", " 0", "0.00"], [1, 1, 0, 0]),
+        (["0", "1"], [1, "1.0"], ["1", "1"]),
+        (["false", "true"], ["True", "FALSE", "true "], ["true", "false", "true"]),
+        (["False", "True"], ["true", "False"], ["True", "False"]),
+        (["earn", "acq"], ["earn ", "other"], ["earn", "other"]),
+        (["1", "1.0"], ["1", "1.0", "1.00"], ["1", "1.0", "1.00"]),
+    ],
+)
+def test_labels_of_files_are_those_that_read_the_same(classes, written, expected):
+    made = classifier().fit(TEXTS, classes * 10)
+    assert made.parse_labels(written) == expected
+
+
+def test_a_label_of_another_type_is_named_with_the_class_that_reads_the_same():
+    made = classifier().fit(TEXTS, ["0", "1"] * 10)
+    with pytest.raises(ValueError, match=r"y\[0\]: the label 1 did not .* converts it to '1'$"):
+        made.evaluate(["a film"], [1])
 
 
 @pytest.mark.parametrize("kind", OTHER_KINDS)

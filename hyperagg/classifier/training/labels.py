@@ -2,11 +2,13 @@
 
 A label is a str or an int. A text has one label; in a multi-label problem it has a list, tuple, set
 or array of any number of labels.
+
+Refused, since each of them would become another label than the user means: True and False, floats
+(also whole ones), None and NaN, tables of one column, and rows of 0 and 1 that indicate labels.
 """
 
 from __future__ import annotations
 
-import numbers
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import chain
@@ -15,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from hyperagg._common.columns import describe, to_label, to_list
 from hyperagg._common.label_decoder import Label
 from hyperagg._common.validation import check_real
 from hyperagg.text import Ragged
@@ -25,6 +28,7 @@ __all__ = [
     "Labels",
     "check_class_weight",
     "check_classes",
+    "check_distinct",
     "check_label",
     "check_label_kind",
     "check_labeled_texts",
@@ -44,6 +48,7 @@ Labels = Sequence[Label] | Sequence[tuple[Label, ...]]
 ClassWeight = str | Mapping[Label, float] | None
 
 _MAX_LABEL_LENGTH = 2**16
+_WHOLE_NUMBER = re.compile(r"^([+-]?\d+)\.0+$")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -53,12 +58,12 @@ def check_texts(X: Iterable[str], name: str = "X") -> list[str]:
     Raises:
         TypeError: an entry is not a str, or X is a table or another type.
     """
-    texts = _to_list(X, name)
+    texts = to_list(X, name)
     if _all_of(texts, str):
         return texts
     for i, text in enumerate(texts):
         if not isinstance(text, str):
-            raise TypeError(f"{name}[{i}]: expected str, got {_describe(text)}")
+            raise TypeError(f"{name}[{i}]: expected str, got {describe(text)}")
     return texts
 
 
@@ -73,7 +78,7 @@ def check_labeled_texts(
         TypeError: an entry of X is not a str, or one of y is not a label.
         ValueError: the lengths differ or are 0.
     """
-    texts, labels = check_texts(X, f"{prefix}X"), _to_list(y, f"{prefix}y")
+    texts, labels = check_texts(X, f"{prefix}X"), to_list(y, f"{prefix}y")
     if len(texts) != len(labels):
         raise ValueError(
             f"{prefix}y: expected one label per text in X, got {len(labels):,} for {len(texts):,}"
@@ -83,18 +88,21 @@ def check_labeled_texts(
     if _all_of(labels, str, int):
         return texts, labels
     multi_label = _is_collection(labels[0])
+    if multi_label:
+        labels = [_to_row(label) for label in labels]
+        _refuse_indicators(labels, f"{prefix}y")
     checked: list[Any] = []
     for i, label in enumerate(labels):
         name = f"{prefix}y[{i}]"
         if not multi_label:
-            checked.append(_check_label(label, name))
+            checked.append(to_label(label, name))
         elif _is_collection(label):
-            own = list(dict.fromkeys(_check_label(one, name) for one in label))
+            own = list(dict.fromkeys(to_label(one, name) for one in label))
             # The order of a set of strings differs between processes.
             checked.append(tuple(sorted(own, key=_sort_key) if isinstance(label, Set) else own))
         else:
             raise TypeError(
-                f"{name}: expected a list of labels, as in the rows before, got {_describe(label)}"
+                f"{name}: expected a list of labels, as in the rows before, got {describe(label)}"
             )
     return texts, checked
 
@@ -109,7 +117,7 @@ def check_sample_weight(sample_weight: Any, num_texts: int) -> np.ndarray | None
     if sample_weight is None:
         return None
     try:
-        values = np.asarray(_to_list(sample_weight, "sample_weight"), dtype=np.float64)
+        values = np.asarray(to_list(sample_weight, "sample_weight"), dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise TypeError("sample_weight: expected a list of numbers, one per text") from error
     if values.ndim != 1:
@@ -156,7 +164,7 @@ def check_label(label: object, name: str) -> Label:
         TypeError: it is not a str or an int.
         ValueError: it is too large, or is not Unicode.
     """
-    checked = _check_label(label, name)
+    checked = to_label(label, name)
     if isinstance(checked, int):
         if not -(2**63) <= checked < 2**64:
             raise ValueError(f"{name}: expected an int of at most 64 bits, got {shorten(checked)}")
@@ -173,13 +181,27 @@ def check_classes(labels: Labels) -> list[Label]:
     """Return the distinct labels, sorted as by `unique_labels`.
 
     Raises:
-        ValueError: there are fewer than two, or one of them cannot be saved.
+        ValueError: there are fewer than two, one of them cannot be saved, or two of them read the
+            same.
     """
     classes = [check_label(label, "y") for label in unique_labels(labels)]
+    check_distinct(classes)
     if len(classes) < 2:
         found = f"got only {classes[0]!r}" if classes else "got none"
         raise ValueError(f"y: expected at least two distinct labels, {found}")
     return classes
+
+
+def check_distinct(classes: Sequence[Label]) -> None:
+    """Raise ValueError if two classes differ only in type or in the white space around them."""
+    names: dict[str, Label] = {}
+    for label in classes:
+        other = names.setdefault(str(label).strip(), label)
+        if other != label:
+            raise ValueError(
+                f"y: the labels {shorten(other)} and {shorten(label)} read the same; expected "
+                "labels that differ in more than type and white space"
+            )
 
 
 def is_multi_label(labels: Labels) -> bool:
@@ -195,12 +217,22 @@ def unique_labels(labels: Labels) -> list[Label]:
 
 
 def parse_labels(labels: Labels, classes: Sequence[Label]) -> Labels:
-    """Convert labels that are strings, as files have them, to those of the classes that read so."""
+    """Convert labels that are strings, as files have them, to those of the classes that read so.
+
+    A label that is not one of the classes is converted to the one that is equal but for white space
+    around it, 1 written as 1.0, or true written as True.
+    """
     by_name = {str(label): label for label in classes}
+    normalized = {_normalize(label): label for label in classes}
+    if len(normalized) < len(classes):  # "1" and "1.0" may be two of the classes
+        normalized = {}
+
+    def parse(label: Any) -> Any:
+        name = str(label)
+        return by_name.get(name, normalized.get(_normalize(name), label))
+
     parsed: Any = [
-        tuple(by_name.get(str(one), one) for one in label)
-        if isinstance(label, tuple)
-        else by_name.get(str(label), label)
+        tuple(parse(one) for one in label) if isinstance(label, tuple) else parse(label)
         for label in labels
     ]
     return parsed
@@ -222,9 +254,11 @@ def encode_labels(labels: Labels, classes: Sequence[Label], name: str = "y") -> 
         i, unknown = next(
             (i, label) for i, own in enumerate(rows) for label in own if label not in ids_of
         )
+        [alike] = parse_labels([unknown], classes)
+        hint = "" if alike == unknown else f"; parse_labels(y) converts it to {alike!r}"
         raise ValueError(
             f"{name}[{i}]: the label {unknown!r} did not occur in training; expected one of "
-            f"{summarize_labels(classes)}"
+            f"{summarize_labels(classes)}{hint}"
         ) from None
     return Ragged(np.array(ids, dtype=np.int32), boundaries)
 
@@ -254,7 +288,7 @@ def check_class_weight(class_weight: Any, classes: Sequence[Label]) -> ClassWeig
         )
     checked: dict[Label, float] = {}
     for given, weight in class_weight.items():
-        label = _check_label(given, "class_weight")
+        label = to_label(given, "class_weight")
         if label not in classes:
             raise ValueError(
                 f"class_weight: the label {label!r} does not occur in y; expected labels out of "
@@ -290,7 +324,36 @@ def summarize_labels(labels: Sequence[Label], maximum: int = 10) -> str:
 
 
 def _is_collection(label: object) -> bool:
-    return isinstance(label, list | tuple | Set | np.ndarray)
+    """Whether this is a list of labels; polars and PyTorch have rows of their own types."""
+    one = isinstance(label, str) or getattr(label, "shape", None) == ()
+    return isinstance(label, list | tuple | Set) or (
+        not one and (hasattr(label, "tolist") or hasattr(label, "to_list"))
+    )
+
+
+def _to_row(label: Any) -> Any:
+    """Return a row of NumPy, polars or PyTorch as a list; other labels stay as they are."""
+    return label if isinstance(label, Set) or not _is_collection(label) else to_list(label, "y")
+
+
+def _refuse_indicators(labels: list[Any], name: str) -> None:
+    """Raise TypeError for rows of 0 and 1 of one length, which would read as two labels."""
+    width = len(labels[0])
+    if width > 1 and all(
+        isinstance(row, list) and len(row) == width and all(one in (0, 1) for one in row)
+        for row in labels
+    ):
+        raise TypeError(
+            f"{name}: expected the labels of each text as a list, got rows of {width} indicators; "
+            "use [[c for c, on in enumerate(row) if on] for row in y]"
+        )
+
+
+def _normalize(label: Label) -> str:
+    name = str(label).strip()
+    if name in ("True", "TRUE", "False", "FALSE"):
+        return name.lower()
+    return _WHOLE_NUMBER.sub(r"\1", name)
 
 
 def _sort_key(label: Label) -> tuple[bool, Label]:
@@ -301,38 +364,3 @@ def _all_of(values: list[Any], *types: type) -> bool:
     """Whether every value has one of the types. A set is used because a loop over a hundred
     thousand rows takes as long as an epoch."""
     return set(map(type, values)) <= set(types)
-
-
-def _check_label(label: object, name: str) -> Label:
-    if isinstance(label, str):
-        return str(label)
-    if isinstance(label, numbers.Integral) and not isinstance(label, bool):
-        return int(label)
-    raise TypeError(f"{name}: expected a label (str or int), got {_describe(label)}")
-
-
-def _describe(value: object) -> str:
-    return f"{type(value).__name__} ({shorten(value)})"
-
-
-def _to_list(values: Any, name: str) -> list[Any]:
-    if isinstance(values, list | tuple):
-        return list(values)
-    if isinstance(values, str):
-        raise TypeError(f"{name}: expected a list, got a single str")
-    shape = getattr(values, "shape", None)
-    if isinstance(shape, tuple) and len(shape) > 1:
-        remedy = 'name the column, as in table["text"]'
-        if name.endswith("y"):
-            # The rows of a 0/1 indicator matrix would read as lists of the labels 0 and 1.
-            remedy = "name the column, or give the labels of each text as a list"
-        raise TypeError(
-            f"{name}: expected one column, got a 2-D table of shape {tuple(shape)}; {remedy}"
-        )
-    if hasattr(values, "to_pylist"):  # Arrow's columns iterate over scalars of their own
-        return values.to_pylist()
-    if isinstance(values, Iterable) and shape == ():
-        raise TypeError(f"{name}: expected a list, got a 0-d array ({shorten(values)})")
-    if isinstance(values, bytes | Mapping | Set) or not isinstance(values, Iterable):
-        raise TypeError(f"{name}: expected a list, got {type(values).__name__}")
-    return list(values)

@@ -172,18 +172,21 @@ def is_blank(text: str) -> bool:
 
 
 def label_to_string(label: Any, row: str, column: str, spec: ColumnSpec) -> str:
-    """Return a label as a string; null and NaN become the empty string, a missing label."""
+    """Return a label as a string without white space around it; null and NaN become the empty
+    string, a missing label, and 1.0 becomes "1", since a column of integers with a gap is read as
+    floats."""
     if isinstance(label, str):
         if not is_well_formed(label):
             raise spec.error(f"{row}: {quote(column)} has an unpaired surrogate: remove it")
-        return label
+        return label.strip()
     if label is None or (isinstance(label, float) and math.isnan(label)):
         return ""
     if isinstance(label, bool):
         return "true" if label else "false"
     if isinstance(label, int | float):
         try:
-            return str(label)
+            whole = label == int(label) if abs(label) < 2**53 else False
+            return str(int(label) if whole else label)
         except ValueError as error:  # more than 4,300 digits
             raise spec.error(f"{row}: {quote(column)} has too many digits") from error
     raise spec.error(
