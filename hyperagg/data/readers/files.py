@@ -24,7 +24,8 @@ from hyperagg.data.readers.columns import (
     unify_labels,
 )
 from hyperagg.data.readers.errors import DataError
-from hyperagg.data.readers.row_formats import BLANK_LINE, INVALID, LABEL_PREFIX, ParsedRows
+from hyperagg.data.readers.line_rows import LABEL_PREFIX
+from hyperagg.data.readers.parsed_rows import BLANK_LINE, INVALID, ParsedRows
 from hyperagg.data.readers.sources import FORMATS, display_name, expand_sources, open_stream
 from hyperagg.data.readers.stream import EMPTY, ReadOptions, find_problem, parse_source, remedy
 from hyperagg.data.readers.text_lines import BAD_BYTE, UNPAIRED, decode_blocks, has_bad_bytes

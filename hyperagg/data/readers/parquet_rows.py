@@ -8,7 +8,7 @@ from typing import Any
 
 from hyperagg.data.readers.columns import ColumnSpec, find_column, find_columns
 from hyperagg.data.readers.errors import DataError, quote
-from hyperagg.data.readers.row_formats import ParsedRows
+from hyperagg.data.readers.parsed_rows import ParsedRows
 
 __all__ = ["parquet_rows"]
 

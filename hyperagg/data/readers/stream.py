@@ -21,18 +21,11 @@ from typing import Any, BinaryIO, Literal, NamedTuple, get_args
 
 from hyperagg.data.readers.columns import ColumnSpec, is_blank
 from hyperagg.data.readers.errors import DataError, quote
+from hyperagg.data.readers.json_rows import json_array_rows, json_rows
+from hyperagg.data.readers.line_rows import LABEL_PREFIX, fasttext_rows, plain_rows
 from hyperagg.data.readers.parquet_rows import parquet_rows
-from hyperagg.data.readers.row_formats import (
-    BLANK_LINE,
-    INVALID,
-    LABEL_PREFIX,
-    ParsedRows,
-    fasttext_rows,
-    json_array_rows,
-    json_rows,
-    plain_rows,
-    separated_rows,
-)
+from hyperagg.data.readers.parsed_rows import BLANK_LINE, INVALID, ParsedRows
+from hyperagg.data.readers.separated_rows import separated_rows
 from hyperagg.data.readers.sources import (
     EXTENSIONS,
     FORMATS,

@@ -20,8 +20,9 @@ from hyperagg.data.readers.columns import (
     pluralize,
 )
 from hyperagg.data.readers.errors import DataError, quote
+from hyperagg.data.readers.json_rows import array_values
 from hyperagg.data.readers.parquet_rows import damage_reported
-from hyperagg.data.readers.row_formats import LineFeed, array_values, separated_cells
+from hyperagg.data.readers.separated_rows import LineFeed, separated_cells
 from hyperagg.data.readers.sources import EXTENSIONS, display_name, format_extension, open_stream
 from hyperagg.data.readers.stream import EMPTY, find_problem, recognize_format, remedy
 from hyperagg.data.readers.text_lines import PARQUET_MAGIC, TextBlocks

@@ -1,0 +1,48 @@
+"""What every format of rows is parsed to.
+
+Every generator of a format yields the rows that one block of the file completes, so that a row that
+has arrived through a pipe is answered. A row that cannot be parsed has an empty text and a problem;
+what becomes of it is decided in `hyperagg.data.readers.stream`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = ["BLANK_LINE", "INVALID", "ParsedRows"]
+
+BLANK_LINE = "blank line"
+INVALID = "invalid UTF-8"
+
+Kind = Literal["lines", "fasttext", "separated", "json", "parquet"]
+
+
+@dataclass
+class ParsedRows:
+    """Hold rows as they come out of a format.
+
+    Args:
+        texts: one per row; empty where there is none.
+        kept: for each kept column one value per row; None where there is none.
+        lines: the number of the line that each row begins on, counted from 1; empty for Parquet.
+        problems: the index of a row -> what is wrong with it.
+        labels: one value per row if labels are read: strings for separated values, tuples for
+            fastText, and any value for JSON and Parquet.
+        kind: the format.
+        label_column: the name of the column of the labels, if they are read from one.
+        multi_label: whether the type of that column is a list.
+    """
+
+    kind: Kind
+    texts: list[str] = field(default_factory=list)
+    kept: list[list[Any]] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    problems: dict[int, str] = field(default_factory=dict)
+    labels: list[Any] = field(default_factory=list)
+    label_column: str = ""
+    multi_label: bool = False
+
+    def place(self, index: int, row: int) -> str:
+        """Return where a row is in its file; `row` is its number, counted from 0."""
+        return f"line {self.lines[index]}" if self.lines else f"row {row + 1}"
