@@ -47,6 +47,7 @@ SLOW = [
             "ops/test_gpu.py",
             "ops/test_registration.py",
             "ops/test_transforms.py",
+            "serve",
             "test_keras.py",
             "test_readme.py",
         )

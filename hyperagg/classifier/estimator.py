@@ -18,13 +18,13 @@ from hyperagg._common.validation import check_bool, check_choice, check_integer,
 from hyperagg._numba.threads import limit_threads
 from hyperagg.classifier import fitting, serialization
 from hyperagg.classifier.config import ClassifierConfig
-from hyperagg.classifier.explanation import Explanation, explain, top_features
+from hyperagg.classifier.explanation import Explanation, top_features
 from hyperagg.classifier.history import History
 from hyperagg.classifier.incremental import continue_training
 from hyperagg.classifier.interop.fasttext import read_fasttext
 from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.pooling import Pooling
-from hyperagg.classifier.predictor import Predictor, encode
+from hyperagg.classifier.predictor import Predictor
 from hyperagg.classifier.problem import Problem
 from hyperagg.classifier.quantization import prune, round_to_int8
 from hyperagg.classifier.streaming import StreamingDocument
@@ -456,12 +456,7 @@ class TextClassifier:
             >>> explanation.tokens[explanation.for_label("yes").argmax()]
             'good'
         """
-        if not isinstance(text, str):
-            raise TypeError(f"text: expected str, got {type(text).__name__}")
-        rows = encode(self.tokenizer_, [text], self.config.max_tokens)
-        logits = self.model_.logits(rows)[0]
-        alignment = self.tokenizer_.align(text)
-        return explain(self.model_, rows.token_ids, text, alignment, self.decoder, logits)
+        return self.predictor.explain(text)
 
     def stream(self) -> StreamingDocument:
         """Return an empty document that text is appended to and that can be classified at any time.

@@ -18,6 +18,7 @@ from hyperagg._common.label_decoder import Label, LabelDecoder
 from hyperagg._common.validation import check_bool, check_integer
 from hyperagg._numba.threads import limit_threads
 from hyperagg.classifier import serialization
+from hyperagg.classifier.explanation import Explanation, explain
 from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.streaming import StreamingDocument
 from hyperagg.classifier.training.labels import check_texts
@@ -135,6 +136,15 @@ class Predictor:
         if scorer is None:
             return None
         return scorer(scan.text_to_bytes(text), tokenizer.table, tokenizer.has_ngrams)
+
+    def explain(self, text: str) -> Explanation:
+        """Return what each word contributes to each logit; see `TextClassifier.explain`."""
+        if not isinstance(text, str):
+            raise TypeError(f"text: expected str, got {type(text).__name__}")
+        rows = encode(self.tokenizer, [text], self.max_tokens)
+        logits = self.model.logits(rows)[0]
+        alignment = self.tokenizer.align(text)
+        return explain(self.model, rows.token_ids, text, alignment, self.decoder, logits)
 
     def stream(self) -> StreamingDocument:
         """Return an empty document; see `TextClassifier.stream`."""

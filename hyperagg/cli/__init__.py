@@ -17,6 +17,7 @@ from hyperagg.cli import (
     lm,
     predict,
     quantize,
+    serve,
     train,
     tune,
 )
@@ -50,7 +51,7 @@ def options(
     """Linear-time sequence models by high-dimensional aggregation."""
 
 
-for command in (train, evaluate, predict, explain, tune, quantize, convert, compare):
+for command in (train, evaluate, predict, explain, tune, quantize, convert, compare, serve):
     app.command(epilog=command.EXAMPLE)(getattr(command, command.__name__.rpartition(".")[2]))
 app.add_typer(data.app, name="data")
 app.add_typer(lm.app, name="lm")

@@ -11,6 +11,7 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route, request_response
@@ -18,10 +19,14 @@ from starlette.routing import Route, request_response
 import hyperagg
 from hyperagg.serve.errors import RequestError, error_response
 from hyperagg.serve.guard import Guard
+from hyperagg.serve.metrics import metrics_text
 from hyperagg.serve.models import ServedModel
+from hyperagg.serve.prediction_routes import add_prediction_routes
+from hyperagg.serve.selection import select_model
 from hyperagg.serve.settings import Settings
+from hyperagg.serve.stream import add_stream_routes
 
-__all__ = ["PlainRoute", "create_app", "json_response", "select_model"]
+__all__ = ["PlainRoute", "create_app", "json_response"]
 
 
 class PlainRoute(APIRoute):
@@ -76,29 +81,15 @@ def create_app(models: Sequence[ServedModel], settings: Settings | None = None) 
     app.add_middleware(Guard, settings=settings)
     _add_error_handlers(app)
     _add_common_routes(app)
+    add_prediction_routes(app)
+    if any(model.kind == "classifier" for model in models):
+        add_stream_routes(app)
     return app
 
 
 def json_response(value: Any) -> Response:
     """Return an answer of JSON values."""
     return Response(orjson.dumps(value), media_type="application/json")
-
-
-def select_model(request: Request) -> Any:
-    """Return the model that the path of a request names, or the first one.
-
-    Raises:
-        RequestError: there is no model of this name.
-    """
-    name = request.path_params.get("model")
-    if name is None:
-        return request.app.state.first
-    models = request.app.state.models
-    if name not in models:
-        raise RequestError(
-            404, f"model {name!r}: expected one of {', '.join(map(repr, models))}", param="model"
-        )
-    return models[name]
 
 
 def _add_error_handlers(app: FastAPI) -> None:
@@ -117,6 +108,10 @@ def _add_error_handlers(app: FastAPI) -> None:
             RequestError(status, f"{where}: {first['msg']}", param=where), request.url.path
         )
 
+    async def on_bug(request: Request, error: Any) -> Response:
+        return error_response(RequestError(500, "internal error"), request.url.path)
+
+    app.add_exception_handler(Exception, on_bug)
     app.add_exception_handler(RequestError, on_request_error)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
@@ -143,6 +138,10 @@ def _add_common_routes(app: FastAPI) -> None:
             }
         )
 
+    async def metrics(request: Request) -> Response:
+        """Return the counts and durations of requests in the format of Prometheus."""
+        return Response(metrics_text(), media_type=CONTENT_TYPE_LATEST)
+
     async def list_models(request: Request) -> Response:
         """List the models."""
         return json_response(
@@ -151,5 +150,6 @@ def _add_common_routes(app: FastAPI) -> None:
 
     app.add_api_route("/health", health, methods=["GET"])
     app.add_api_route("/info", info, methods=["GET"])
+    app.add_api_route("/metrics", metrics, methods=["GET"])
     app.add_api_route("/models", list_models, methods=["GET"])
     app.add_api_route("/models/{model}/info", info, methods=["GET"])

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
+from datetime import UTC, datetime
 
+import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hyperagg.serve.errors import RequestError, error_response
+from hyperagg.serve.log import access_logger
+from hyperagg.serve.metrics import count_request
 from hyperagg.serve.settings import Settings
 
 __all__ = ["Guard", "has_secret"]
@@ -37,15 +42,32 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        begun = time.perf_counter()
+        status = 0
+
+        async def send_noting_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
         error = self._refuse(scope)
-        if error is not None:
-            await error_response(error, scope["path"])(scope, receive, send)
-            return
         self._running += 1
         try:
-            await self.app(scope, self._limited(receive), send)
+            if error is not None:
+                respond = error_response(error, scope["path"])
+                await respond(scope, receive, send_noting_status)
+            else:
+                await self.app(scope, self._limited(receive), send_noting_status)
+        except BaseException:
+            status = status or 500
+            raise
         finally:
             self._running -= 1
+            seconds = time.perf_counter() - begun
+            count_request(getattr(scope.get("endpoint"), "__name__", "none"), status, seconds)
+            if access_logger.isEnabledFor(logging.INFO):
+                access_logger.info(_access_line(scope, status, seconds))
 
     def _refuse(self, scope: Scope) -> RequestError | None:
         settings, path = self.settings, scope["path"]
@@ -92,6 +114,21 @@ class Guard:
             return message
 
         return receive_limited
+
+
+def _access_line(scope: Scope, status: int, seconds: float) -> str:
+    """What is logged of a request: nothing of its body, its query or its headers."""
+    client = scope.get("client")
+    return orjson.dumps(
+        {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "client": client[0] if client else None,
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": status,
+            "milliseconds": round(1000 * seconds, 3),
+        }
+    ).decode()
 
 
 def _is_open(scope: Scope) -> bool:

@@ -1,0 +1,59 @@
+"""Logs as lines of JSON, without the content of requests."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+__all__ = ["JsonFormatter", "access_logger", "log_config"]
+
+# Its messages are lines of JSON already. It has no handler unless `hyperagg serve` sets one.
+access_logger = logging.getLogger("hyperagg.serve.access")
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a log record as one line of JSON.
+
+    Of an exception it shows the type and where it was raised, not the message, which could quote
+    the text of a request.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        content: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "process": record.process,
+            "message": record.getMessage().strip(),
+        }
+        if record.exc_info and record.exc_info[0] is not None:
+            content["exception"] = record.exc_info[0].__name__
+            content["raised_at"] = [
+                f"{frame.filename}:{frame.lineno} in {frame.name}"
+                for frame in traceback.extract_tb(record.exc_info[2])
+            ]
+        return orjson.dumps(content).decode()
+
+
+def log_config(*, access_log: bool) -> dict[str, Any]:
+    """Return the configuration of `logging` for a server: lines of JSON on standard error."""
+
+    def logger(handler: str, level: str = "INFO") -> dict[str, Any]:
+        return {"handlers": [handler], "level": level, "propagate": False}
+
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"json": {"()": JsonFormatter}, "line": {"format": "%(message)s"}},
+        "handlers": {
+            name: {"class": "logging.StreamHandler", "formatter": name} for name in ("json", "line")
+        },
+        "loggers": {
+            "uvicorn": logger("json"),
+            "hyperagg.serve": logger("json"),
+            access_logger.name: logger("line", "INFO" if access_log else "WARNING"),
+        },
+    }

@@ -1,0 +1,167 @@
+"""Runs the application with uvicorn: one worker in this process, or several with a supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.supervisors import Multiprocess
+
+from hyperagg._numba.cpus import default_threads
+from hyperagg.serve.app import create_app
+from hyperagg.serve.log import log_config
+from hyperagg.serve.models import load_models, model_names
+from hyperagg.serve.settings import Settings
+
+__all__ = ["run"]
+
+logger = logging.getLogger(__name__)
+
+# The supervisor replaces a worker that is silent for so long. A worker that compiles its kernels on
+# a busy machine is silent for seconds.
+_WORKER_TIMEOUT = 30
+_SHUTDOWN_TIMEOUT = 30
+
+
+class _StrictHttp(HttpToolsProtocol):
+    """HTTP/1.1 whose clients must send the headers of a request in time.
+
+    uvicorn limits how long a connection may be idle between requests, but neither how long it may
+    be silent before the first one nor how long headers may take.
+    """
+
+    def __init__(self, *args: Any, request_timeout: float, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._request_timeout = request_timeout
+        self._header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_header_timer()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        self._expect_headers()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._stop_header_timer()
+        super().on_headers_complete()
+
+    def _expect_headers(self) -> None:
+        if self._header_timer is None:
+            self._header_timer = self.loop.call_later(
+                self._request_timeout, self.timeout_keep_alive_handler
+            )
+
+    def _stop_header_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+
+@dataclass(frozen=True)
+class _Factory:
+    """Makes the application in a worker; it is sent there by pickling."""
+
+    sources: Sequence[str]
+    settings: Settings
+    threads: int
+
+    def load(self) -> FastAPI:
+        return create_app(load_models(self.sources, threads=self.threads), self.settings)
+
+    def __call__(self) -> FastAPI:
+        try:
+            return self.load()
+        except (ValueError, OSError, ImportError) as error:
+            # The supervisor gives up on this exit code; it would replace a worker that raises.
+            print(f"hyperagg: {' '.join(str(error).splitlines())}", file=sys.stderr, flush=True)
+            sys.exit(STARTUP_FAILURE)
+
+
+def run(
+    sources: Sequence[str],
+    settings: Settings,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    workers: int = 1,
+) -> None:
+    """Serve models until SIGTERM or Ctrl-C; requests that run by then are finished.
+
+    Args:
+        sources: folders of saved models, or repository ids of the Hugging Face Hub.
+        settings: the limits.
+        host, port: the address to listen at; port 0 takes a free one.
+        workers: the number of processes. They share one copy of mapped parameters, and one that
+            dies is replaced.
+
+    Raises:
+        ValueError: a model cannot be loaded, or the address cannot be used.
+    """
+    if settings.feedback_token is not None and workers > 1:
+        raise ValueError(
+            f"--workers {workers}: feedback changes the model of one process; use --workers 1"
+        )
+    model_names(sources)  # an error of the command line, before anything starts
+    listener = _bind(host, port)
+    factory = _Factory(sources, settings, max(1, default_threads() // workers))
+    config = uvicorn.Config(
+        factory if workers > 1 else factory.load(),
+        factory=workers > 1,
+        host=host,
+        port=port,
+        workers=workers,
+        http=partial(_StrictHttp, request_timeout=settings.request_timeout),  # type: ignore[arg-type]
+        ws="websockets-sansio",
+        ws_max_size=settings.max_body_bytes,
+        timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type]
+        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
+        timeout_worker_healthcheck=_WORKER_TIMEOUT,
+        access_log=False,
+        server_header=False,
+        log_config=log_config(access_log=settings.access_log),
+    )
+    where = f"[{host}]" if ":" in host else host
+    names = ", ".join(model_names(sources))
+    logger.info(f"serving {names} at http://{where}:{listener.getsockname()[1]}")
+    if workers == 1:
+        uvicorn.Server(config).run(sockets=[listener])
+        return
+    with tempfile.TemporaryDirectory(prefix="hyperagg-metrics-") as folder:
+        # Workers read it when they import the metrics.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        supervisor = Multiprocess(config, sockets=[listener])
+        supervisor.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        raise ValueError("no worker could start; see the messages above")
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Reserve the address; a server listens to it as soon as it is ready."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"--host {host} --port {port}: cannot be used ({reason})") from error
+    listener.set_inheritable(True)
+    return listener
