@@ -19,11 +19,13 @@ except ImportError as error:
 
 from hyperagg.language.cache import HyperAggCache
 from hyperagg.language.configuration_hyperagg import LAYER_TYPES, HyperAggConfig
-from hyperagg.language.modeling_hyperagg import (
-    HyperAggForCausalLM,
+from hyperagg.language.heads import (
     HyperAggForQuestionAnswering,
     HyperAggForSequenceClassification,
     HyperAggForTokenClassification,
+)
+from hyperagg.language.modeling_hyperagg import (
+    HyperAggForCausalLM,
     HyperAggModel,
     HyperAggPreTrainedModel,
 )

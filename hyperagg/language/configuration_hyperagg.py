@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
-from transformers.modeling_rope_utils import RopeParameters
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, RopeParameters
 
 from hyperagg.layers import FORMS
 
@@ -13,6 +16,19 @@ __all__ = ["LAYER_TYPES", "HyperAggConfig"]
 LAYER_TYPES = (*FORMS, "full_attention", "identity")
 
 DEFAULT_MAX_POSITION_EMBEDDINGS = 1024
+
+# The smallest value of each integer.
+_MINIMA = {
+    "vocab_size": 1,
+    "hidden_size": 1,
+    "intermediate_size": 1,
+    "num_hidden_layers": 1,
+    "expand": 1,
+    "conv_kernel_size": 0,
+    "num_attention_heads": 1,
+}
+# Rotary embeddings whose angles do not depend on the length of the training texts.
+_ROPE_TYPES_OF_ANY_LENGTH = ("default", "linear")
 
 
 @strict
@@ -49,8 +65,9 @@ class HyperAggConfig(PreTrainedConfig):
             for the defaults of transformers.
 
     Raises:
-        ValueError: if a size is below 1, if a layer type is unknown, if the number of layer types
-            is not L, or if H does not divide D in a model with attention.
+        ValueError: if a value is of another type or out of range, if a layer type is unknown, if
+            the number of layer types is not L, or if, in a model with attention, D / H is not an
+            even integer or the rotary embedding is unknown.
 
     Example:
         >>> HyperAggConfig(num_hidden_layers=2, layer_types=["gated", "full_attention"]).layer_types
@@ -80,13 +97,17 @@ class HyperAggConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         self.layer_types = kwargs.pop("mixers", self.layer_types)
+        for name in ("hidden_size", "num_hidden_layers", "expand"):  # defaults depend on them
+            _check_integer(name, getattr(self, name), _MINIMA[name])
+        if "num_labels" in kwargs:
+            _check_integer("num_labels", kwargs["num_labels"], 1)
         if self.intermediate_size is None:
             self.intermediate_size = (4 if self.expand == 1 else 2) * self.hidden_size
         if self.layer_types is None:
             self.layer_types = "gated"
         if isinstance(self.layer_types, str):
             self.layer_types = [self.layer_types] * self.num_hidden_layers
-        if "prefix_sum" in self.layer_types and self.max_position_embeddings is None:
+        if self.max_position_embeddings is None and self._has_layer("prefix_sum"):
             self.max_position_embeddings = DEFAULT_MAX_POSITION_EMBEDDINGS
         self.check()
         super().__post_init__(**kwargs)
@@ -97,16 +118,25 @@ class HyperAggConfig(PreTrainedConfig):
         This is called at construction, and again when a model is built from the configuration or
         when it is saved, since its attributes can be assigned to.
         """
-        for name in (
-            "vocab_size",
-            "hidden_size",
-            "intermediate_size",
-            "num_hidden_layers",
-            "expand",
-            "num_attention_heads",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: expected an integer >= 1")
+        for name, minimum in _MINIMA.items():
+            _check_integer(name, getattr(self, name), minimum)
+        if self.max_position_embeddings is not None or self._has_layer("prefix_sum"):
+            _check_integer("max_position_embeddings", self.max_position_embeddings, 1)
+        if not _is_positive(self.rms_norm_eps):
+            raise ValueError(f"rms_norm_eps={self.rms_norm_eps!r}: expected a number > 0")
+        for name in ("output_gate", "tie_word_embeddings"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected True or False")
+        if self.id2label is not None and not self.id2label:
+            raise ValueError("num_labels=0: expected an integer >= 1")
+        self._check_layer_types()
+        if self._has_layer("full_attention"):
+            self._check_attention()
+
+    def _has_layer(self, layer_type: str) -> bool:
+        return isinstance(self.layer_types, list) and layer_type in self.layer_types
+
+    def _check_layer_types(self):
         if not isinstance(self.layer_types, list):
             raise ValueError(
                 f"layer_types={self.layer_types!r}: expected a list with one name per layer, once "
@@ -122,10 +152,36 @@ class HyperAggConfig(PreTrainedConfig):
                 f"layer_types: {len(self.layer_types)} names for "
                 f"num_hidden_layers={self.num_hidden_layers}; expected one name per layer"
             )
-        if "full_attention" in self.layer_types and self.hidden_size % self.num_attention_heads:
+
+    def _check_attention(self):
+        if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"num_attention_heads={self.num_attention_heads}: must divide "
                 f"hidden_size={self.hidden_size}"
+            )
+        if self.head_dim % 2:
+            raise ValueError(
+                f"num_attention_heads={self.num_attention_heads}: heads of {self.head_dim} "
+                f"dimensions with hidden_size={self.hidden_size}; expected an even number, which "
+                "the rotary embedding needs"
+            )
+        rope = self.rope_parameters
+        if rope is None:
+            return
+        if not isinstance(rope, dict):
+            raise ValueError(f"rope_parameters={rope!r}: expected a dictionary or None")
+        rope_type, theta = rope.get("rope_type", "default"), rope.get("rope_theta", 1.0)
+        if rope_type != "default" and rope_type not in ROPE_INIT_FUNCTIONS:
+            raise ValueError(
+                f"rope_parameters: rope_type={rope_type!r}; expected one of default, "
+                f"{', '.join(ROPE_INIT_FUNCTIONS)}"
+            )
+        if not _is_positive(theta):
+            raise ValueError(f"rope_parameters: rope_theta={theta!r}; expected a number > 0")
+        if rope_type not in _ROPE_TYPES_OF_ANY_LENGTH and self.max_position_embeddings is None:
+            raise ValueError(
+                f"max_position_embeddings=None: expected an integer >= 1 with the rotary embedding "
+                f"{rope_type!r}"
             )
 
     def save_pretrained(self, save_directory, push_to_hub=False, **kwargs):
@@ -161,3 +217,13 @@ class HyperAggConfig(PreTrainedConfig):
 
     def validate_layer_type(self):
         """Accept the names of `LAYER_TYPES`, which are checked at construction."""
+
+
+def _check_integer(name: str, value: Any, minimum: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise ValueError(f"{name}={value!r}: expected an integer >= {minimum}")
+
+
+def _is_positive(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and value > 0

@@ -1,4 +1,4 @@
-"""The language model: embeddings, blocks of a mixer and a feed-forward layer, and its heads.
+"""The language model: embeddings, blocks of a mixer and a feed-forward layer, and the next token.
 
 x  +=  mixer(RMSNorm(x)),     x  +=  W_2 GELU(W_1 RMSNorm(x))
 
@@ -18,16 +18,8 @@ from torch import Tensor, nn
 from transformers import Cache, GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.masking_utils import create_causal_mask
-from transformers.modeling_layers import (
-    GenericForQuestionAnswering,
-    GenericForTokenClassification,
-    GradientCheckpointingLayer,
-)
-from transformers.modeling_outputs import (
-    BaseModelOutputWithPast,
-    CausalLMOutputWithPast,
-    SequenceClassifierOutputWithPast,
-)
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.models.qwen3.modeling_qwen3 import Qwen3Attention, Qwen3RotaryEmbedding
@@ -35,7 +27,6 @@ from transformers.utils import can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from hyperagg import ops
 from hyperagg.layers import FORMS, CausalAggregation
 from hyperagg.layers.causal import ShortConvolution
 from hyperagg.layers.recurrences import (
@@ -54,16 +45,9 @@ from .loss import (
     chunked_causal_lm_loss,
     has_chunked_loss,
 )
-from .token_layout import TokenLayout, find_position_ids, make_token_layout
+from .token_layout import TokenLayout, find_cu_seqlens, find_position_ids, make_token_layout
 
-__all__ = [
-    "HyperAggForCausalLM",
-    "HyperAggForQuestionAnswering",
-    "HyperAggForSequenceClassification",
-    "HyperAggForTokenClassification",
-    "HyperAggModel",
-    "HyperAggPreTrainedModel",
-]
+__all__ = ["HyperAggForCausalLM", "HyperAggModel", "HyperAggPreTrainedModel"]
 
 
 class ScaledEmbedding(nn.Embedding):
@@ -226,6 +210,15 @@ class HyperAggPreTrainedModel(PreTrainedModel):
 _NUM_ARGUMENTS = 6
 
 
+# What other models call an argument of this one. transformers' models ignore arguments that they do
+# not know; these would be wrong without a word.
+_NAMES_ELSEWHERE = {
+    "cache_params": "past_key_values",
+    "past_key_value": "past_key_values",
+    "cu_seqlens": "cu_seq_lens_q",
+}
+
+
 def _no_cache_in_training(forward: Callable[..., Any]) -> Callable[..., Any]:
     """Let `use_cache` default to False in training mode: the states would only take memory."""
 
@@ -311,8 +304,14 @@ class HyperAggModel(HyperAggPreTrainedModel):
         Raises:
             ValueError: if both or neither of `input_ids` and `inputs_embeds` are given, if a shape
                 does not fit, or if packed documents are given a cache.
-            TypeError: if `past_key_values` is a cache of another kind of model.
+            TypeError: if `past_key_values` is a cache of another kind of model, or if an argument
+                has the name that it has in other models.
         """
+        for name in _NAMES_ELSEWHERE.keys() & kwargs.keys():
+            if kwargs[name] is not None:
+                raise TypeError(
+                    f"{name}: unknown argument; expected {_NAMES_ELSEWHERE[name]}, its name here"
+                )
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("input_ids, inputs_embeds: expected exactly one of the two")
         x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
@@ -331,7 +330,7 @@ class HyperAggModel(HyperAggPreTrainedModel):
             attention_mask,
             position_ids=layout_ids,
             seq_idx=kwargs.get("seq_idx"),
-            cu_seqlens=_cu_seqlens(kwargs),
+            cu_seqlens=find_cu_seqlens(kwargs),
             past_length=past_length,
             has_cache=past_key_values is not None,
         )
@@ -343,6 +342,9 @@ class HyperAggModel(HyperAggPreTrainedModel):
                 position_ids, attention_mask = tokens.position_ids, None
             elif position_ids is None:
                 position_ids = find_position_ids(attention_mask, x, past_length)
+            if tokens.is_token is not None:
+                # Attention weights of padding are zero, and 0 * NaN is NaN.
+                x = x.masked_fill(~tokens.is_token[..., None], 0)
             if prepared_mask is None and x.numel():
                 mask = create_causal_mask(
                     config=self.config,
@@ -533,157 +535,6 @@ class HyperAggForCausalLM(HyperAggPreTrainedModel, GenerationMixin):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-
-
-class HyperAggForSequenceClassification(HyperAggPreTrainedModel):
-    """Classify texts by a linear map on the mean vector of the tokens of each row.
-
-    Args:
-        config: a `HyperAggConfig` with `num_labels`.
-
-    Cost: that of `HyperAggModel`, and O(d C) per row.
-
-    Example:
-        >>> config = HyperAggConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1, num_labels=3)
-        >>> HyperAggForSequenceClassification(config)(torch.tensor([[1, 2, 3]])).logits.shape
-        torch.Size([1, 3])
-    """
-
-    # The loss is a mean over the batch that it is given: the Trainer has to divide the losses of
-    # accumulated batches by their number.
-    accepts_loss_kwargs = False
-
-    def __init__(self, config: HyperAggConfig) -> None:
-        super().__init__(config)
-        self.num_labels = int(config.num_labels or 2)
-        self.model = HyperAggModel(config)
-        self.score = nn.Linear(config.hidden_size, self.num_labels, bias=False)
-        self.post_init()
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
-        use_cache: bool | None = None,
-        **kwargs: Any,
-    ) -> SequenceClassifierOutputWithPast:
-        """Compute logits, (B, C), and the loss if there are labels.
-
-        Args:
-            input_ids, attention_mask, position_ids, inputs_embeds: see `HyperAggModel.forward`.
-                Without an `attention_mask`, every position counts in the mean.
-            labels: (B,) class ids, or float targets, as in the classifiers of transformers.
-            use_cache: whether to return `past_key_values` (default: False).
-            kwargs: those of `HyperAggModel.forward`, except for packed documents and a cache to
-                continue from.
-
-        Raises:
-            ValueError: if rows hold several documents, or if there is a cache to continue from.
-        """
-        cache = kwargs.get("past_key_values")
-        past_length = 0 if cache is None else cache.get_seq_length()
-        if past_length:
-            raise ValueError(
-                f"past_key_values: {past_length} tokens; expected a whole text, since its class "
-                "depends on the mean of all of its tokens"
-            )
-        outputs = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            use_cache=bool(use_cache),
-            **kwargs,
-        )
-        x = outputs.last_hidden_state
-        tokens = make_token_layout(
-            x,
-            attention_mask,
-            position_ids=position_ids,
-            seq_idx=kwargs.get("seq_idx"),
-            cu_seqlens=_cu_seqlens(kwargs),
-            has_cache=True,  # refuses packed documents
-        )
-        layout = tokens.layout
-        mean = ops.aggregate(
-            tokens.gather(x), lengths=layout.lengths, padding=layout.padding, normalize="mean"
-        )
-        logits = self.score(mean[:, 0])
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(
-                logits=logits, labels=labels, pooled_logits=logits, config=self.config, **kwargs
-            )
-        return SequenceClassifierOutputWithPast(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
-
-
-class HyperAggForTokenClassification(GenericForTokenClassification, HyperAggPreTrainedModel):
-    """Classify each token by a linear map on its vector, which depends on it and those before it.
-
-    Args:
-        config: a `HyperAggConfig` with `num_labels`. `classifier_dropout` (default: 0.1) is the
-            dropout before the map.
-
-    Cost: that of `HyperAggModel`, and O(n d C).
-
-    Example:
-        >>> config = HyperAggConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1, num_labels=3)
-        >>> HyperAggForTokenClassification(config)(torch.tensor([[1, 2, 3]])).logits.shape
-        torch.Size([1, 3, 3])
-    """
-
-    # The loss is a mean over the batch that it is given: the Trainer has to divide the losses of
-    # accumulated batches by their number.
-    accepts_loss_kwargs = False
-
-    def __init__(self, config: HyperAggConfig) -> None:
-        # The constructor of the first base class needs a registered configuration.
-        HyperAggPreTrainedModel.__init__(self, config)
-        self.num_labels = int(config.num_labels or 2)
-        self.model = HyperAggModel(config)
-        dropout = getattr(config, "classifier_dropout", None)
-        self.dropout = nn.Dropout(0.1 if dropout is None else dropout)
-        self.score = nn.Linear(config.hidden_size, self.num_labels)
-        self.post_init()
-
-
-class HyperAggForQuestionAnswering(GenericForQuestionAnswering, HyperAggPreTrainedModel):
-    """Find the first and last token of an answer by a linear map on the vector of each token.
-
-    A vector depends on its token and those before it, so the question has to precede the text.
-
-    Args:
-        config: a `HyperAggConfig`.
-
-    Cost: that of `HyperAggModel`, and O(n d).
-
-    Example:
-        >>> config = HyperAggConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1)
-        >>> HyperAggForQuestionAnswering(config)(torch.tensor([[1, 2, 3]])).start_logits.shape
-        torch.Size([1, 3])
-    """
-
-    def __init__(self, config: HyperAggConfig) -> None:
-        HyperAggPreTrainedModel.__init__(self, config)
-        self.model = HyperAggModel(config)
-        self.qa_outputs = nn.Linear(config.hidden_size, 2)
-        self.post_init()
-
-
-def _cu_seqlens(kwargs: dict[str, Any]) -> Tensor | None:
-    """The cumulative lengths of the documents, which are the same for queries and keys."""
-    queries = kwargs.get("cu_seq_lens_q")
-    return kwargs.get("cu_seq_lens_k") if queries is None else queries
 
 
 def _check_labels(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from transformers.utils.import_utils import is_tracing
 
 from hyperagg.layers import Layout
 
-__all__ = ["TokenLayout", "find_position_ids", "make_token_layout"]
+__all__ = ["TokenLayout", "find_cu_seqlens", "find_position_ids", "make_token_layout"]
 
 
 class TokenLayout(NamedTuple):
@@ -119,6 +119,12 @@ def make_token_layout(
             return TokenLayout(Layout.from_attention_mask(keep), is_token=keep)
     order = keep.to(torch.int8).argsort(dim=1, stable=True)
     return TokenLayout(Layout(keep.sum(1), "left"), order, is_token=keep)
+
+
+def find_cu_seqlens(kwargs: dict[str, Any]) -> Tensor | None:
+    """Return the cumulative lengths of the documents, the same for queries and keys, or None."""
+    queries = kwargs.get("cu_seq_lens_q")
+    return kwargs.get("cu_seq_lens_k") if queries is None else queries
 
 
 def find_position_ids(attention_mask: Tensor | None, x: Tensor, past_length: int) -> Tensor:

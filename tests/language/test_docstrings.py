@@ -8,6 +8,7 @@ import pytest
 from hyperagg.language import (
     cache,
     configuration_hyperagg,
+    heads,
     modeling_hyperagg,
     packing,
     perplexity,
@@ -18,6 +19,7 @@ from hyperagg.language import (
 MODULES = [
     cache,
     configuration_hyperagg,
+    heads,
     modeling_hyperagg,
     packing,
     perplexity,

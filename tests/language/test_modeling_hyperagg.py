@@ -196,10 +196,14 @@ def test_a_saved_and_loaded_model_generates_the_same(model, tmp_path):
 def test_a_process_without_our_import_loads_the_model(tmp_path):
     model = make(["gated", "full_attention"])
     model.save_pretrained(tmp_path / "m")
+    classifier = make("gated", HyperAggForSequenceClassification)
+    classifier.save_pretrained(tmp_path / "classifier")
     ids = texts(5)[0][None]
     code = f"""
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification as Auto
+classifier = Auto.from_pretrained({str(tmp_path / "classifier")!r}, trust_remote_code=True)
+print(classifier(torch.tensor({ids.tolist()})).logits.tolist())
 model = AutoModelForCausalLM.from_pretrained({str(tmp_path / "m")!r}, trust_remote_code=True)
 print(model.generate(torch.tensor({ids.tolist()}), max_new_tokens=6, do_sample=False).tolist())
 """
@@ -207,8 +211,11 @@ print(model.generate(torch.tensor({ids.tolist()}), max_new_tokens=6, do_sample=F
     ran = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment
     )
-    expected = model.generate(ids, max_new_tokens=6, do_sample=False).tolist()
-    assert ran.stdout.strip() == str(expected), ran.stderr
+    expected = [
+        classifier(ids).logits.tolist(),
+        model.generate(ids, max_new_tokens=6, do_sample=False).tolist(),
+    ]
+    assert ran.stdout.split("\n")[:-1] == [str(each) for each in expected], ran.stderr
 
 
 def test_activation_checkpointing_gives_the_same_gradients():
@@ -448,6 +455,33 @@ def test_tuned_prompts_of_token_embeddings_are_the_prompt_of_these_tokens(model)
         weight.copy_(model.get_input_embeddings()(prompt))
         logits = tuned(ids[None], attention_mask=torch.ones(1, 6, dtype=torch.int64)).logits
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_nan_in_padding_does_not_reach_a_token(model):
+    ids = torch.stack(texts(6, 6))
+    for mask in ([0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [1, 0, 1, 1, 0, 1]):
+        mask = torch.tensor([mask, [1] * 6])
+        embeddings = model.get_input_embeddings()(ids)
+        expected = model(inputs_embeds=embeddings, attention_mask=mask).logits
+        embeddings[mask == 0] = torch.nan
+        cache = HyperAggCache(model.config)
+        y = model(inputs_embeds=embeddings, attention_mask=mask, past_key_values=cache).logits
+        assert torch.equal(y[mask == 1], expected[mask == 1])
+        after = torch.cat([mask, torch.ones(2, 1, dtype=torch.long)], 1)
+        step = model(ids[:, :1], attention_mask=after, past_key_values=cache).logits
+        assert step.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("cache_params", "past_key_values"), ("cu_seqlens", "cu_seq_lens_q")],
+)
+def test_arguments_under_the_names_of_other_models_are_refused(name, expected):
+    ids = texts(5)[0][None]
+    for model_class in (HyperAggForCausalLM, *HEADS):
+        with pytest.raises(TypeError, match=f"{name}: unknown argument; expected {expected}"):
+            make("gated", model_class)(ids, **{name: torch.tensor([0, 2, 5])})
 
 
 HEADS = {
