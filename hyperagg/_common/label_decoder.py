@@ -24,6 +24,8 @@ class LabelDecoder:
         classes: the labels, in the order of the columns.
         multi_label: whether a row may have any number of labels instead of exactly one.
         threshold: the probability above which a row of a multi-label problem has a label.
+        stepped: whether the probability of every class is a sigmoid of its logit rounded down to a
+            multiple of 1/32, 0 below -8 and 1 above 8, as fastText computes it.
 
     Example:
         >>> LabelDecoder(["no", "yes"]).labels(np.array([[0.0, 2.0]]))
@@ -33,20 +35,29 @@ class LabelDecoder:
     classes: Sequence[Label]
     multi_label: bool = False
     threshold: float = 0.5
+    stepped: bool = False
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Return the probability of every class, in the shape of the logits (..., C).
 
-        They sum to 1 over the classes unless `multi_label`.
+        They sum to 1 over the classes unless `multi_label` or `stepped`.
         """
+        if self.stepped:
+            rounded = sigmoid(np.floor((logits + 8) * 32) / 32 - 8)
+            return np.where(np.abs(logits) > 8, logits > 0, rounded).astype(logits.dtype)
         return sigmoid(logits) if self.multi_label else softmax(logits)
+
+    def best(self, logits: np.ndarray) -> np.ndarray:
+        """Return the most probable class of each row of the logits (..., C), the first if several
+        are equally probable."""
+        return (self.probabilities(logits) if self.stepped else logits).argmax(-1)
 
     def decide(self, logits: np.ndarray) -> np.ndarray:
         """Return the predicted classes of each row, (B, C) bool."""
         if self.multi_label:
             return self.probabilities(logits) > self.threshold
         predicted = np.zeros(logits.shape, dtype=bool)
-        predicted[np.arange(len(logits)), logits.argmax(1)] = True
+        predicted[np.arange(len(logits)), self.best(logits)] = True
         return predicted
 
     def labels(
@@ -71,7 +82,7 @@ class LabelDecoder:
         if threshold is not None:
             threshold = check_real("threshold", threshold, 0, 1)
         if top_k is None and threshold is None and not self.multi_label:
-            return [self.classes[c] for c in logits.argmax(1).tolist()]
+            return [self.classes[c] for c in self.best(logits).tolist()]
         probabilities = self.probabilities(logits)
         if top_k is None and self.multi_label:
             rows = probabilities > (self.threshold if threshold is None else threshold)

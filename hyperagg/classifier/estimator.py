@@ -23,7 +23,7 @@ from hyperagg.classifier.history import History
 from hyperagg.classifier.incremental import continue_training
 from hyperagg.classifier.interop.fasttext import read_fasttext
 from hyperagg.classifier.model import ClassifierModel
-from hyperagg.classifier.pooling import Pooling
+from hyperagg.classifier.pooling import NUM_BLOCKS, Pooling
 from hyperagg.classifier.predictor import Predictor
 from hyperagg.classifier.problem import Problem
 from hyperagg.classifier.quantization import prune, round_to_int8
@@ -149,6 +149,7 @@ class TextClassifier:
         self._tokenizer: Tokenizer | None = None
         self._result = TrainingResult()
         self._scales: np.ndarray | None = None  # (V,) of a quantized embedding
+        self._stepped = False  # whether the probabilities are the sigmoids of fastText
         self._predictor: Predictor | None = None  # the last one
 
     def __repr__(self) -> str:
@@ -180,7 +181,9 @@ class TextClassifier:
     @property
     def decoder(self) -> LabelDecoder:
         """What converts logits to probabilities and labels."""
-        return LabelDecoder(self.classes_, self.multi_label_, self.history_.threshold)
+        return LabelDecoder(
+            self.classes_, self.multi_label_, self.history_.threshold, self._stepped
+        )
 
     @property
     def predictor(self) -> Predictor:
@@ -193,6 +196,7 @@ class TextClassifier:
             or known.decoder.classes is not self.classes_
             or known.decoder.multi_label != self.multi_label_
             or known.decoder.threshold != result.history.threshold
+            or known.decoder.stepped != self._stepped
             or known.max_tokens != self.config.max_tokens
         ):
             known = Predictor(self.model_, self.tokenizer_, self.decoder, self.config.max_tokens)
@@ -283,7 +287,7 @@ class TextClassifier:
             if result.model is not None:
                 self.__dict__.update(
                     classes_=classes, multi_label_=multi_label, class_weight_=factors,
-                    _tokenizer=tokenizer, _result=result, _scales=None,
+                    _tokenizer=tokenizer, _result=result, _scales=None, _stepped=False,
                 )  # fmt: skip
 
         try:
@@ -410,7 +414,8 @@ class TextClassifier:
     def predict_proba(self, X: str | Iterable[str]) -> np.ndarray:
         """Return the probabilities (B, C), columns as in `classes_`; (C,) for a single string.
 
-        A row sums to 1; in a multi-label problem every class has a probability of its own.
+        A row sums to 1; in a multi-label problem, and in a model that fastText trained with
+        negative sampling, every class has a probability of its own.
         """
         return self.predictor.predict_proba(X)
 
@@ -571,6 +576,7 @@ class TextClassifier:
         classifier = cls(**vars(saved.config))
         classifier.classes_ = list(saved.decoder.classes)
         classifier.multi_label_ = saved.decoder.multi_label
+        classifier._stepped = saved.decoder.stepped
         classifier.class_weight_ = saved.class_weight
         classifier._tokenizer = saved.tokenizer
         model, classifier._scales = saved.model()
@@ -623,6 +629,7 @@ class TextClassifier:
         """
         from hyperagg.classifier.interop.torch_module import ClassifierModule
 
+        self.model_.refuse_tree("to_torch")
         return ClassifierModule.from_model(self.model_)
 
     def export_onnx(self, path: str | Path) -> None:
@@ -640,11 +647,17 @@ class TextClassifier:
         """
         from hyperagg.classifier.interop import onnx
 
+        self.model_.refuse_tree("export_onnx")
         onnx.write(path, self.model_, self._scales, self.decoder, self.config.max_tokens)
 
     @classmethod
     def from_fasttext(cls, file: str | Path) -> TextClassifier:
-        """Load a supervised fastText model (.bin); the classifier predicts as fastText does.
+        """Load a supervised fastText model (.bin, .ftz); the classifier predicts as fastText does.
+
+        The probabilities are those of fastText without the 1e-5 that it adds to each, and with
+        hierarchical softmax to that of each decision. Classes are in the order of the file, which
+        is by frequency; with one-vs-all and negative sampling in the reverse order, so that of
+        equally probable classes the first is the one that fastText predicts.
 
         Raises:
             ValueError: the file cannot be read; see `hyperagg.classifier.interop.fasttext`.
@@ -653,13 +666,19 @@ class TextClassifier:
         if len(found.labels) < 2:
             raise ValueError(f"{file}: expected a model with at least two labels, got one")
         classifier = cls(d_model=found.dim, pooling="mean", max_ngrams=0)
-        classifier.classes_ = list(found.labels)
         classifier.multi_label_ = found.loss == "ova"
+        classifier._stepped = found.loss in ("ns", "ova")
+        order = slice(None, None, -1 if classifier._stepped else 1)
+        classifier.classes_ = [*found.labels[order]]
         classifier._tokenizer = found.tokenizer
-        model = classifier._result.model = classifier._problem.initialize(0)
-        model.embedding[:] = found.input
-        model.weight[:] = found.output
-        model.bias[:] = 0
+        classifier._result.model = ClassifierModel(
+            embedding=found.input,
+            positions=np.ones((NUM_BLOCKS, found.dim), dtype=np.float32),
+            weight=np.ascontiguousarray(found.output[order]),
+            bias=np.zeros(len(found.labels), dtype=np.float32),
+            pooling="mean",
+            tree=found.tree,
+        )
         return classifier
 
     def _entry_ids(self, ngrams: bool) -> np.ndarray:

@@ -59,7 +59,7 @@ class Explanation:
     @property
     def label(self) -> Label:
         """The most probable label."""
-        return self.classes_[int(self.logits.argmax())]
+        return self.classes_[int(self.decoder.best(self.logits))]
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -98,6 +98,7 @@ def explain(
 
     Numerics: float64. Cost: O(T D C).
     """
+    model.refuse_tree("explain")
     contributions = by_word(_token_contributions(model, token_ids), alignment)
     spans = alignment.spans[: len(contributions)]
     bias = model.bias.astype(np.float64)
@@ -121,6 +122,7 @@ def top_features(model: ClassifierModel, token_ids: np.ndarray, number: int) -> 
     The score of a token for a class is its mean contribution at the first 64 positions, minus the
     mean of the same over all classes.
     """
+    model.refuse_tree("top_features")
     vectors = model.embedding[token_ids].astype(np.float64)
     blocks = position_blocks(_NUM_POSITIONS, len(model.positions))
     positions = model.positions[blocks].astype(np.float64).mean(0)

@@ -3,7 +3,8 @@
     logits  =  W sum_t w_t e_t * p_b(t) / |w| + b
 
 e_t is the embedding of token t, p_b(t) the vector of the block of positions that t lies in, and w_t
-the weight of the token's occurrence.
+the weight of the token's occurrence. In a model with hierarchical softmax these are the logits of
+the nodes of a tree, from which those of the labels follow.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hyperagg.classifier.kernels import scoring
+from hyperagg.classifier.kernels.tree import label_scores
 from hyperagg.classifier.pooling import NUM_BLOCKS, Pooling
 from hyperagg.text import Ragged
 
@@ -35,6 +37,8 @@ class ClassifierModel:
         pooling: "harmonic": the c-th occurrence of a token in a text has the weight w_t = 1/c, and
             |w| is the square root of the sum of the squared weights; or "mean": all weights are 1,
             and |w| is their number.
+        tree: (C - 1, 2) int32, of a model with hierarchical softmax; see `kernels.tree`. The rows
+            of the head are those of its nodes, and the last row is not used.
 
     Example:
         >>> from hyperagg.text import Ragged
@@ -48,6 +52,7 @@ class ClassifierModel:
     weight: np.ndarray
     bias: np.ndarray
     pooling: Pooling = "harmonic"
+    tree: np.ndarray | None = None
     _scorer: scoring.TextScorer | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
@@ -83,21 +88,24 @@ class ClassifierModel:
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name; they share memory with the model."""
-        return {
+        arrays = {
             "embedding": self.embedding,
             "positions": self.positions,
             "weight": self.weight,
             "bias": self.bias,
         }
+        return arrays if self.tree is None else arrays | {"tree": self.tree}
 
     @property
     def kernel_arguments(self) -> scoring.ModelArrays:
-        """The parameters in the form that the kernels take."""
-        arrays = {name: _for_kernels(array) for name, array in self.arrays.items()}
+        """The parameters in the form that the kernels take, without the tree."""
+        arrays = {
+            name: _for_kernels(array) for name, array in self.arrays.items() if name != "tree"
+        }
         return scoring.ModelArrays(**arrays, harmonic=self.pooling == "harmonic")
 
     def logits(self, rows: Ragged) -> np.ndarray:
-        """Return the logits (B, C) float32 of rows of token ids.
+        """Return the logits (B, C) float32 of rows of token ids; with a tree the `label_scores`.
 
         Raises:
             TypeError, ValueError: `rows` are not rows of ids of this vocabulary.
@@ -105,11 +113,14 @@ class ClassifierModel:
         Numerics: sums over tokens in float64. Cost: O(n D + C D) per row of n tokens.
         """
         _check_rows(rows, len(self.embedding))
-        return scoring.logits(self.kernel_arguments, rows)
+        logits = scoring.logits(self.kernel_arguments, rows)
+        return logits if self.tree is None else label_scores(_for_kernels(self.tree), logits)
 
     def text_scorer(self) -> scoring.TextScorer | None:
         """Return what computes the logits of single texts; None if the layout of the arrays in
-        memory does not allow it."""
+        memory does not allow it, or the model has a tree."""
+        if self.tree is not None:
+            return None
         scorer = self._scorer
         # Every text that is predicted comes here, so nothing is built unless an array was replaced.
         if (
@@ -125,9 +136,18 @@ class ClassifierModel:
             self._scorer = scorer = scoring.TextScorer(arrays) if supported else None
         return scorer
 
+    def refuse_tree(self, method: str) -> None:
+        """Raise a ValueError if the logits of labels are not sums over tokens, which `method`
+        requires."""
+        if self.tree is not None:
+            raise ValueError(
+                f"{method}: this model was trained with hierarchical softmax (fastText's -loss "
+                "hs), so its logits are not sums over tokens; expected a model with another loss"
+            )
+
     def num_parameters(self) -> int:
         """Return the number of trained numbers."""
-        return sum(array.size for array in self.arrays.values())
+        return sum(array.size for name, array in self.arrays.items() if name != "tree")
 
     def checksum(self) -> int:
         """Return the CRC-32 of all parameters. Cost: one pass over them, at about 2 GB/s."""

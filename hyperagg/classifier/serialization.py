@@ -25,9 +25,10 @@ from hyperagg._common.atomic import atomic_write
 from hyperagg._common.hub import locate_model
 from hyperagg._common.label_decoder import Label, LabelDecoder
 from hyperagg._common.tensors import map_tensors, write_tensors
-from hyperagg._common.validation import check_bool, check_integer, check_real
+from hyperagg._common.validation import check_bool, check_choice, check_integer, check_real
 from hyperagg.classifier.config import ClassifierConfig
 from hyperagg.classifier.history import History
+from hyperagg.classifier.kernels.tree import check_tree
 from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.model_card import classifier_card
 from hyperagg.classifier.pooling import NUM_BLOCKS
@@ -71,6 +72,8 @@ def write(
         "history": vars(history),
         **vars(config),
     }
+    if (loss := _fasttext_loss(model, decoder)) is not None:
+        content["fasttext_loss"] = loss
     texts = {
         "config.json": json.dumps(content, indent=2, ensure_ascii=False) + "\n",
         "README.md": classifier_card(
@@ -97,12 +100,21 @@ def write(
             write_tensors(draft, named, {"format": "pt"})
 
 
+def _fasttext_loss(model: ClassifierModel, decoder: LabelDecoder) -> str | None:
+    """What the output layer of a converted model computes, other than a softmax of its logits or a
+    sigmoid of each."""
+    if decoder.stepped:
+        return "ova" if decoder.multi_label else "ns"
+    return None if model.tree is None else "hs"
+
+
 @dataclass(frozen=True)
 class SavedClassifier:
     """The content of a model folder; its arrays are read on demand.
 
     Attributes:
         text_digest: of config.json and tokenizer.json, in hexadecimal.
+        has_tree: whether the output layer is a hierarchical softmax.
     """
 
     path: Path
@@ -112,6 +124,7 @@ class SavedClassifier:
     history: History
     tokenizer: Tokenizer
     text_digest: str
+    has_tree: bool
 
     def model(self, mmap: bool = False) -> tuple[ClassifierModel, np.ndarray | None]:
         """Read model.safetensors: the parameters, and the scales (V,) of a quantized embedding.
@@ -125,6 +138,8 @@ class SavedClassifier:
             "weight": (num_classes, d_model),
             "bias": (num_classes,),
         }
+        if self.has_tree:
+            shapes["tree"] = (num_classes - 1, 2)
         with raise_as_corrupt(self.path, "model.safetensors"):
             arrays, scales = _read_arrays(self.path / "model.safetensors", shapes, mmap)
         if mmap and arrays["embedding"].flags.writeable:  # a conversion of what is mapped
@@ -166,13 +181,15 @@ def read(
     digest = hashlib.blake2b(digest_size=16)
     content = _read_config(path, digest)
     with raise_as_corrupt(path, "config.json"):
-        config, decoder, class_weight, history = _parse_config(content)
+        config, decoder, class_weight, history, has_tree = _parse_config(content)
     with raise_as_corrupt(path, "tokenizer.json"):
         encoded = (path / "tokenizer.json").read_bytes()
         tokenizer = read_tokenizer(encoded.decode("utf-8"))
         digest.update(encoded)
     text_digest = digest.hexdigest()
-    return SavedClassifier(path, config, decoder, class_weight, history, tokenizer, text_digest)
+    return SavedClassifier(
+        path, config, decoder, class_weight, history, tokenizer, text_digest, has_tree
+    )
 
 
 def _read_fasttext_tokenizer(text: str) -> Tokenizer:
@@ -226,9 +243,11 @@ def _read_config(path: Path, digest: hashlib.blake2b) -> dict[str, Any]:
 
 def _parse_config(
     content: Mapping[str, Any],
-) -> tuple[ClassifierConfig, LabelDecoder, ClassWeight, History]:
+) -> tuple[ClassifierConfig, LabelDecoder, ClassWeight, History, bool]:
     names = {f.name for f in fields(ClassifierConfig)}
-    _check_keys(content, names | _KEYS)
+    loss = content.get("fasttext_loss", "softmax")
+    _check_keys(content, names | _KEYS | ({"fasttext_loss"} & content.keys()))
+    check_choice("fasttext_loss", loss, ("softmax", "hs", "ns", "ova"))
     config = ClassifierConfig(**{name: content[name] for name in names})
     classes = _check_classes(content["classes"])
     multi_label = check_bool("multi_label", content["multi_label"])
@@ -237,7 +256,10 @@ def _parse_config(
         class_weight = dict(class_weight)
     class_weight = check_class_weight(class_weight, classes)
     history = _parse_history(content["history"])
-    return config, LabelDecoder(classes, multi_label, history.threshold), class_weight, history
+    if loss != "softmax" and multi_label != (loss == "ova"):
+        raise ValueError(f"fasttext_loss={loss!r}: does not fit multi_label={multi_label}")
+    decoder = LabelDecoder(classes, multi_label, history.threshold, loss in ("ns", "ova"))
+    return config, decoder, class_weight, history, loss == "hs"
 
 
 def _parse_history(content: object) -> History:
@@ -297,7 +319,16 @@ def _read_arrays(
     for name in shapes:
         if name not in arrays:
             raise ValueError(f"tensor {name} is missing")
-    return {name: _as_float32(name, arrays[name], shape) for name, shape in shapes.items()}, scales
+    if "tree" in shapes:
+        if arrays["tree"].shape != shapes["tree"]:
+            raise ValueError(f"tensor tree is {list(arrays['tree'].shape)}; config.json requires "
+                             f"{list(shapes['tree'])}")  # fmt: skip
+        arrays["tree"] = np.require(arrays["tree"], requirements="A")
+        check_tree(arrays["tree"])
+    return {
+        name: arrays[name] if name == "tree" else _as_float32(name, arrays[name], shape)
+        for name, shape in shapes.items()
+    }, scales
 
 
 def _as_float32(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

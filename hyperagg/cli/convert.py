@@ -14,7 +14,10 @@ EXAMPLE = "Example: hyperagg convert model.bin --out model"
 
 def convert(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The .bin file of a supervised fastText model.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="The .bin or .ftz file of a supervised fastText model."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the model.")] = Path("model"),
 ) -> None:

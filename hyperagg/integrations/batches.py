@@ -138,7 +138,7 @@ class BatchPredictor:
             labels: list[Any] = [list(own) for own in decoder.labels(logits)]
             scores: Any = [own[mask].tolist() for own, mask in zip(probabilities, found)]
         else:
-            best = logits.argmax(1)
+            best = decoder.best(logits)
             classes = decoder.classes
             labels = [classes[c] for c in best.tolist()]
             scores = probabilities[np.arange(len(best)), best]

@@ -48,7 +48,8 @@ class ServedClassifier:
         settings = Settings()
         self.predict(parse(PredictRequest, orjson.dumps({"inputs": text})), settings)
         self.predict(parse(PredictRequest, orjson.dumps({"texts": [text] * 3})), settings)
-        self.explain(parse(ExplainRequest, orjson.dumps({"inputs": text})), settings)
+        if self.predictor.model.tree is None:
+            self.explain(parse(ExplainRequest, orjson.dumps({"inputs": text})), settings)
         if self.can_stream:
             self.predictor.stream().append(text).append(text).logits()
         self.info()  # the fingerprint reads all parameters once
@@ -104,6 +105,10 @@ class ServedClassifier:
         bias + sum(contributions) = logit, but for rounding.
         """
         text, predictor = body.inputs, self.predictor
+        try:
+            predictor.model.refuse_tree("explain")
+        except ValueError as error:
+            raise RequestError(422, str(error)) from error
         if not isinstance(text, str):
             raise RequestError(422, "inputs: expected a text", param="inputs")
         _check_texts([text], settings)

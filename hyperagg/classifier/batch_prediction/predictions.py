@@ -70,7 +70,7 @@ class Predictions:
         rows, num_classes = logits.shape
         probabilities = decoder.probabilities(logits)
         if not options.ranked and not decoder.multi_label:
-            classes = logits.argmax(1)
+            classes = decoder.best(logits)
             offsets = np.arange(rows + 1)
             scores = probabilities[np.arange(rows), classes]
         else:

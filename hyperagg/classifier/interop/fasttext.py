@@ -1,6 +1,6 @@
-"""Reads the files of fastText: the .bin of a supervised model, and a .vec table of word vectors.
+"""Reads the files of fastText: the .bin or .ftz of a supervised model, and a .vec table of vectors.
 
-A .bin is little-endian and has no separators between its parts: signature, arguments, dictionary,
+A model is little-endian and has no separators between its parts: signature, arguments, dictionary,
 input matrix, output matrix. Every size is checked against the rest of the file before it is used,
 and every part against the parts before it. An error names the file, the reason and a remedy.
 """
@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from reprlib import repr as shorten
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
+from hyperagg.classifier.interop.fasttext_parts import Parts
 from hyperagg.classifier.interop.fasttext_tokenizer import LABEL_PREFIX, FastTextTokenizer
+from hyperagg.classifier.kernels.tree import huffman_tree
 
 __all__ = ["FastTextFile", "read_fasttext", "read_vectors"]
 
@@ -30,25 +32,27 @@ _ARGUMENTS = (
     *("loss", "model", "bucket", "minn", "maxn", "update_rate", "sampling"),
 )
 _LOSSES = {1: "hs", 2: "ns", 3: "softmax", 4: "ova"}
-_REFUSED = {"hs": "hierarchical softmax", "ns": "negative sampling"}
 _HEADER = re.compile(rb"\d{1,18} [1-9]\d{0,8}\s*")
 _MODELS = {1: "cbow", 2: "skipgram", 3: "supervised"}
 
 
 @dataclass(frozen=True)
 class FastTextFile:
-    """Holds the content of the .bin of a supervised model.
+    """Holds the content of a supervised model.
 
     The logits of a text are output @ input[tokenizer.encode([text]).token_ids].mean(0). The
-    probabilities are their softmax, or the sigmoid of each if the loss is "ova".
+    probabilities are their softmax; or if the loss is "ova" or "ns" the sigmoid of each, in steps
+    of 1/32 of the logit; or if it is "hs" the softmax of `label_scores` in a tree.
 
     Attributes:
         labels: the labels without the prefix "__label__".
         tokenizer: maps texts to rows of `input`.
         input: (rows, dim) float32, the vectors of the words, then of the hash buckets of n-grams.
-        output: (labels, dim) float32.
+        output: (labels, dim) float32; if the loss is "hs" those of the nodes and an unused row.
         dim: the dimension of the vectors.
-        loss: "softmax" or "ova".
+        loss: "softmax", "ova" (one-vs-all), "ns" (negative sampling) or "hs" (hierarchical
+            softmax).
+        tree: (labels - 1, 2) int32 if the loss is "hs", see `huffman_tree`.
     """
 
     labels: list[str]
@@ -57,29 +61,34 @@ class FastTextFile:
     output: np.ndarray
     dim: int
     loss: str
+    tree: np.ndarray | None = None
 
 
 def read_fasttext(path: str | Path) -> FastTextFile:
     """Read a supervised model that fastText saved, in format version 11 or 12.
 
+    Product-quantized matrices become float32, and keep what quantization made of their values.
+
     Args:
-        path: the .bin file.
+        path: the .bin or .ftz file.
 
     Raises:
-        ValueError: the file is not such a model, is truncated or damaged, or its model is not a
-            plain sum over rows: word vectors, quantized models, and models trained with
-            hierarchical softmax or negative sampling.
+        ValueError: the file is not such a model, or is truncated or damaged.
 
-    Cost: O(bytes), and memory for the matrices and the dictionary.
+    Cost: O(bytes), and memory for the matrices as float32 and the dictionary. With fastText's
+    default of two columns per code, a quantized matrix becomes eight times as large.
 
-    Source: Joulin et al. (2017), "Bag of Tricks for Efficient Text Classification".
+    Source: Joulin et al. (2017), "Bag of Tricks for Efficient Text Classification", and Joulin et
+    al. (2016), "FastText.zip: Compressing text classification models".
     """
     path = Path(path)
     with _open(path) as file:
         if file.read(4) != _SIGNATURE:
-            raise ValueError(f"{path}: not a fastText model; expected the .bin that fastText saved")
+            raise ValueError(
+                f"{path}: not a fastText model; expected the .bin or .ftz that fastText saved"
+            )
         with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
-            return _read(_Parts(path, file, data))
+            return _read(Parts(path, file, data, len(_SIGNATURE)))
 
 
 def read_vectors(path: str | Path) -> tuple[list[str], np.ndarray]:
@@ -165,62 +174,14 @@ def _open(path: Path) -> Iterator[BinaryIO]:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-class _Parts:
-    """The content of a .bin, read from beginning to end and never past the end."""
-
-    def __init__(self, path: Path, file: BinaryIO, data: mmap) -> None:
-        self.path, self.file, self.data = path, file, data
-        self.at = len(_SIGNATURE)
-
-    def need(self, size: int, part: str) -> None:
-        if size > len(self.data) - self.at:
-            raise ValueError(
-                f"{self.path}: truncated in the {part}, after {len(self.data):,} bytes; "
-                "download it again"
-            )
-
-    def damaged(self, reason: str) -> ValueError:
-        return ValueError(f"{self.path}: damaged ({reason}); download it again")
-
-    def numbers(self, layout: str, part: str) -> tuple[Any, ...]:
-        size = struct.calcsize(layout)
-        self.need(size, part)
-        self.at += size
-        return struct.unpack_from(layout, self.data, self.at - size)
-
-    def entry(self) -> tuple[bytes, int]:
-        """A dictionary entry and its kind; its count is skipped."""
-        end = self.data.find(b"\0", self.at)
-        self.need(end + 10 - self.at if end >= 0 else len(self.data), "dictionary")
-        text = self.data[self.at : end]
-        self.at = end + 10
-        return text, self.data[end + 9]
-
-    def matrix(self, rows: int, dim: int, part: str) -> np.ndarray:
-        found = self.numbers("<qq", part)
-        if found != (rows, dim):
-            raise self.damaged(
-                f"the {part} is {found[0]} x {found[1]}, but the parts before it require "
-                f"{rows} x {dim}"
-            )
-        self.need(4 * rows * dim, part)
-        self.file.seek(self.at)
-        values = np.fromfile(self.file, dtype="<f4", count=rows * dim)
-        self.at += 4 * rows * dim
-        # Minimum and maximum are NaN if any value is.
-        if len(values) and not (np.isfinite(values.min()) and np.isfinite(values.max())):
-            raise self.damaged(f"the {part} has numbers that are not finite")
-        return values.reshape(rows, dim).astype(np.float32, copy=False)
-
-
-def _read(parts: _Parts) -> FastTextFile:
+def _read(parts: Parts) -> FastTextFile:
     path = parts.path
     (version,) = parts.numbers("<i", "signature")
     if version not in _VERSIONS:
         raise ValueError(f"{path}: format version {version}; expected 11 or 12")
     arguments = dict(zip(_ARGUMENTS, parts.numbers("<12id", "arguments")))
     kind, loss = _MODELS.get(arguments["model"]), _LOSSES.get(arguments["loss"])
-    dim, bucket = arguments["dim"], arguments["bucket"]
+    dim = arguments["dim"]
     if kind is None or loss is None or dim < 1:
         raise parts.damaged("fastText does not write such arguments")
     if kind != "supervised":
@@ -228,52 +189,59 @@ def _read(parts: _Parts) -> FastTextFile:
             f"{path}: a model of word vectors ({kind}) without labels; expected a supervised "
             "model, or the .vec table of these vectors in read_vectors"
         )
-    if loss in _REFUSED:
-        raise ValueError(
-            f"{path}: trained with -loss {loss} ({_REFUSED[loss]}); "
-            "expected -loss softmax or -loss ova; train again"
-        )
     if version == 11:
         arguments["maxn"] = 0  # its supervised models have no character n-grams
 
-    words, labels, pruned = _read_dictionary(parts)
-    (quantized,) = parts.numbers("<B", "input matrix")
-    if quantized == 1 or pruned:
-        raise ValueError(f"{path}: quantized; expected the .bin that it was made from")
-    if quantized:
-        raise parts.damaged("the flag for quantization is neither 0 nor 1")
+    words, labels, counts, kept = _read_dictionary(parts, arguments["bucket"])
+    quantized = parts.flag("quantization", "input matrix")
+    if kept is not None and not quantized:
+        raise parts.damaged("its dictionary is pruned, but its input matrix is not quantized")
     try:
         settings = {name: arguments[name] for name in ("minn", "maxn", "word_ngrams", "bucket")}
-        tokenizer = FastTextTokenizer(words, labels, **settings)
+        tokenizer = FastTextTokenizer(words, labels, **settings, kept_buckets=kept)
+        tree = huffman_tree(counts) if loss == "hs" and len(labels) > 1 else None
     except ValueError as error:
         raise parts.damaged(str(error)) from error
-    inputs = parts.matrix(len(words) + bucket, dim, "input matrix")
-    parts.numbers("<B", "output matrix")  # only matters for quantized models
-    outputs = parts.matrix(len(labels), dim, "output matrix")
+
+    def matrix(rows: int, part: str, quantized: bool) -> np.ndarray:
+        read = parts.quantized_matrix if quantized else parts.matrix
+        return read(rows, dim, part)
+
+    inputs = matrix(len(tokenizer), "input matrix", quantized)
+    # The flag of the output matrix only matters if the input matrix is quantized.
+    quantized_output = parts.flag("quantization", "output matrix")
+    outputs = matrix(len(labels), "output matrix", quantized and quantized_output)
     if all(label.startswith(LABEL_PREFIX) for label in labels):
         labels = [label.removeprefix(LABEL_PREFIX) for label in labels]
-    return FastTextFile(labels, tokenizer, inputs, outputs, dim, loss)
+    return FastTextFile(labels, tokenizer, inputs, outputs, dim, loss, tree)
 
 
-def _read_dictionary(parts: _Parts) -> tuple[list[str], list[str], bool]:
-    """Words, labels, and whether rows were pruned, as in quantized models only."""
+def _read_dictionary(
+    parts: Parts, bucket: int
+) -> tuple[list[str], list[str], list[int], list[int] | None]:
+    """Words, labels, the counts of the labels, and of a pruned model the buckets that are kept, in
+    the order of their rows."""
     size, n_words, n_labels, _, pruned = parts.numbers("<3i2q", "dictionary")
     if n_words < 0 or n_labels < 1 or size != n_words + n_labels:
         raise parts.damaged(f"a dictionary of {n_words} words and {n_labels} labels")
     parts.need(10 * size, "dictionary")
-    words, labels = [], []
+    words, labels, counts = [], [], []
     for i in range(size):
-        entry, kind = parts.entry()
+        entry, count, kind = parts.entry()
         if kind != (i >= n_words):
             raise parts.damaged(f"entry {i} of the dictionary has kind {kind}")
         if i < n_words:
             words.append(entry.decode("utf-8", "surrogateescape"))
         else:
+            counts.append(count)
             try:
                 labels.append(entry.decode("utf-8"))
             except UnicodeDecodeError as error:
                 raise parts.damaged(f"label {i - n_words} is not UTF-8") from error
-    if pruned >= 0:
-        parts.need(8 * pruned, "dictionary")
-        parts.at += 8 * pruned
-    return words, labels, pruned >= 0
+    if pruned < 0:
+        return words, labels, counts, None
+    pairs = parts.array("<i4", 2 * pruned, "dictionary").reshape(pruned, 2)
+    pairs = pairs[np.argsort(pairs[:, 1], kind="stable")]
+    if not np.array_equal(pairs[:, 1], np.arange(pruned)):
+        raise parts.damaged("the rows of the pruned n-grams are not numbered from 0")
+    return words, labels, counts, pairs[:, 0].tolist()

@@ -3,6 +3,8 @@
     row(word)    =  its index in the dictionary
     row(n-gram)  =  number of words + hash mod bucket
 
+Of a pruned model only some buckets have a row; an n-gram of another one is skipped.
+
 The rows and their order are those of the C++ of fastText 0.9.2 when it predicts a line (Joulin et
 al. 2017, "Bag of Tricks for Efficient Text Classification"; src/dictionary.cc): the row of each
 word followed by its character n-grams, word by word, then the word n-grams. Case is kept, and only
@@ -46,6 +48,17 @@ class _Dictionary(NamedTuple):
     slots: np.ndarray
 
 
+class _BucketRows(NamedTuple):
+    """A hash table at most half full: buckets, -1 in empty slots, and their rows after the words.
+    A table without slots maps every bucket to the row of its number."""
+
+    buckets: np.ndarray
+    rows: np.ndarray
+
+
+_ALL_BUCKETS = _BucketRows(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int32))
+
+
 class FastTextTokenizer:
     """Map texts to rows of the input matrix of a supervised fastText model.
 
@@ -59,10 +72,11 @@ class FastTextTokenizer:
         labels: the labels of the dictionary, with their prefix.
         minn, maxn: minimum and maximum length of character n-grams; maxn=0 disables them.
         word_ngrams: maximum length of word n-grams; 0 and 1 disable them.
-        bucket: number of rows that n-grams share.
+        bucket: number of buckets that n-grams share.
+        kept_buckets: the buckets that have a row, in the order of their rows (default: all).
 
     Raises:
-        ValueError: an entry occurs twice, or a setting is not possible in fastText.
+        ValueError: an entry or a bucket occurs twice, or a setting is not possible in fastText.
 
     Cost: O(bytes * maxn + words * word_ngrams) per text.
 
@@ -79,6 +93,7 @@ class FastTextTokenizer:
         maxn: int = 0,
         word_ngrams: int = 1,
         bucket: int = 0,
+        kept_buckets: Sequence[int] | None = None,
     ) -> None:
         self.words, self.labels = list(words), list(labels)
         self.minn, self.maxn, self.word_ngrams, self.bucket = minn, maxn, word_ngrams, bucket
@@ -90,12 +105,14 @@ class FastTextTokenizer:
                 )
         if bucket == 0 and (word_ngrams > 1 or maxn >= max(minn, 1)):
             raise ValueError("bucket=0: expected an integer >= 1, since there are n-grams")
+        self.kept_buckets = None if kept_buckets is None else list(kept_buckets)
         if len(self) > _MAX_INT:
             raise ValueError(
                 f"bucket={bucket}: expected at most {_MAX_INT} rows in all, with "
                 f"{len(self.words):,} words"
             )
         self._dictionary = _index(self.words + self.labels)
+        self._bucket_rows = _index_buckets(self.kept_buckets, bucket)
 
     @classmethod
     def from_json(cls, text: str) -> FastTextTokenizer:
@@ -114,23 +131,32 @@ class FastTextTokenizer:
             ):
                 raise ValueError(f"{name}={shorten(entries)}: expected a list of strings")
         settings: dict[str, Any] = {name: content.get(name) for name in _SETTINGS}
-        return cls(content["words"], content["labels"], **settings)
+        kept = content.get("kept_buckets")
+        if kept is not None and not (
+            isinstance(kept, list) and all(type(bucket) is int for bucket in kept)
+        ):
+            raise ValueError(f"kept_buckets={shorten(kept)}: expected a list of integers")
+        return cls(content["words"], content["labels"], **settings, kept_buckets=kept)
 
     def to_json(self) -> str:
         """Return the tokenizer as JSON in ASCII, since a dictionary may contain any bytes."""
         settings = {name: getattr(self, name) for name in _SETTINGS}
         content = {"kind": KIND, **settings, "labels": self.labels, "words": self.words}
+        if self.kept_buckets is not None:
+            content["kept_buckets"] = self.kept_buckets
         return json.dumps(content)
 
     def __len__(self) -> int:
         """Return the number of rows, without building `vocabulary`."""
-        return len(self.words) + self.bucket
+        kept = self.kept_buckets
+        return len(self.words) + (self.bucket if kept is None else len(kept))
 
     @cached_property
     def vocabulary(self) -> list[str]:
         """The words, then "[bucket 0]", "[bucket 1]", ... for the rows that n-grams share."""
         raw = (word.encode("utf-8", "surrogateescape") for word in self.words)
-        buckets = (f"[bucket {i}]" for i in range(self.bucket))
+        kept = range(self.bucket) if self.kept_buckets is None else self.kept_buckets
+        buckets = (f"[bucket {i}]" for i in kept)
         return [*(word.decode("utf-8", "replace") for word in raw), *buckets]
 
     def encode(self, texts: Sequence[str]) -> Ragged:
@@ -156,15 +182,24 @@ class FastTextTokenizer:
             for last in range(first + 1, min(len(words), first + self.word_ngrams))
         ]
         owners = np.array(ngrams, dtype=np.int64).reshape(-1, 2)
+        if self.kept_buckets is not None:
+            every, _, _ = self._encode([text], _ALL_BUCKETS)
+            buckets = every.token_ids[len(every.token_ids) - len(owners) :] - len(self.words)
+            owners = owners[np.isin(buckets, self.kept_buckets)]
         return Alignment(spans, np.concatenate([single[:, None].repeat(2, 1), owners]))
 
-    def _encode(self, texts: Sequence[str]) -> tuple[Ragged, np.ndarray, np.ndarray]:
+    def _encode(
+        self, texts: Sequence[str], bucket_rows: _BucketRows | None = None
+    ) -> tuple[Ragged, np.ndarray, np.ndarray]:
         """The rows, the bytes of the texts, and (W, 3) the first byte, the end and the number of
         ids of every word."""
         data, boundaries = _end_to_end([text + _END for text in texts], "replace")
         settings = (len(self.words), self.minn, self.maxn, self.word_ngrams, self.bucket)
         cu_seqlens = np.zeros(len(boundaries), dtype=np.int64)
-        token_ids, words = _encode(data, boundaries, self._dictionary, *settings, cu_seqlens)
+        token_ids, words = _encode(
+            *(data, boundaries, self._dictionary, bucket_rows or self._bucket_rows),
+            *(*settings, cu_seqlens),
+        )
         return Ragged(token_ids, cu_seqlens), data, words
 
 
@@ -181,6 +216,18 @@ def _index(entries: Sequence[str]) -> _Dictionary:
     if (duplicate := _insert(dictionary)) >= 0:
         raise ValueError(f"words: {shorten(entries[duplicate])} occurs twice")
     return dictionary
+
+
+def _index_buckets(kept: Sequence[int] | None, bucket: int) -> _BucketRows:
+    if kept is None:
+        return _ALL_BUCKETS
+    if kept and not 0 <= min(kept) <= max(kept) < bucket:
+        raise ValueError(f"kept_buckets: expected integers from 0 to {bucket - 1}")
+    slots = 1 << max(4, int(2 * len(kept)).bit_length())
+    table = _BucketRows(np.full(slots, -1, dtype=np.int32), np.empty(slots, dtype=np.int32))
+    if (duplicate := _insert_buckets(table, np.array(kept, dtype=np.int64))) >= 0:
+        raise ValueError(f"kept_buckets: {kept[duplicate]} occurs twice")
+    return table
 
 
 # 32-bit FNV-1a; the products stay below 2^57.
@@ -237,6 +284,40 @@ def _insert(dictionary):
 
 
 @njit(nogil=True, cache=True, inline="always")
+def _bucket_slot(table, bucket):
+    """The slot of a bucket, or the empty slot where it would be inserted."""
+    last = len(table.buckets) - 1
+    slot = (bucket ^ (bucket >> 15)) & last
+    while table.buckets[slot] >= 0 and table.buckets[slot] != bucket:
+        slot = (slot + 1) & last
+    return slot
+
+
+@njit(nogil=True, cache=True)
+def _insert_buckets(table, kept):
+    """Fill the table; return the first duplicate bucket, or -1."""
+    for row in range(len(kept)):
+        slot = _bucket_slot(table, kept[row])
+        if table.buckets[slot] >= 0:
+            return row
+        table.buckets[slot], table.rows[slot] = kept[row], row
+    return -1
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _add_bucket(table, bucket, first, token_ids, n):
+    """Write the id of a bucket at index n, if it has a row; return the index after the last id."""
+    row = bucket
+    if len(table.buckets) > 0:
+        slot = _bucket_slot(table, bucket)
+        if table.buckets[slot] < 0:
+            return n
+        row = np.int64(table.rows[slot])
+    token_ids[n] = first + row
+    return n + 1
+
+
+@njit(nogil=True, cache=True, inline="always")
 def _with_capacity(array, n):
     """The array, enlarged if it has fewer than n entries."""
     if n > len(array):
@@ -246,7 +327,7 @@ def _with_capacity(array, n):
 
 
 @njit(nogil=True, cache=True)
-def _subwords(data, start, end, minn, maxn, bucket, first, token_ids, n):
+def _subwords(data, start, end, minn, maxn, bucket, rows, first, token_ids, n):
     """Write the ids of the character n-grams from index n on; return the index after the last."""
     for i in range(start - 1, end + 1):
         if start <= i < end and data[i] < -64:
@@ -261,13 +342,12 @@ def _subwords(data, start, end, minn, maxn, bucket, first, token_ids, n):
                     break
             size += 1
             if size >= minn and not (size == 1 and (i < start or i == end)):
-                token_ids[n] = first + value % bucket
-                n += 1
+                n = _add_bucket(rows, value % bucket, first, token_ids, n)
     return n
 
 
 @njit(nogil=True, cache=True)
-def _encode(data, boundaries, dictionary, known, minn, maxn, word_ngrams, bucket, cu_seqlens):
+def _encode(data, boundaries, dictionary, rows, known, minn, maxn, word_ngrams, bucket, cu_seqlens):
     # Words are separated by spaces. Untouched pages of these arrays take no memory.
     capacity = len(data) // 2 + 1
     words, hashes = np.empty((capacity, 3), dtype=np.int64), np.empty(capacity, dtype=np.int32)
@@ -292,7 +372,7 @@ def _encode(data, boundaries, dictionary, known, minn, maxn, word_ngrams, bucket
                     token_ids[n] = entry
                     n += 1
                 if maxn > 0 and not is_end:
-                    n = _subwords(data, i, stop, minn, maxn, bucket, known, token_ids, n)
+                    n = _subwords(data, i, stop, minn, maxn, bucket, rows, known, token_ids, n)
                 words[word, 0], words[word, 1], words[word, 2] = i, stop, n - begin
                 hashes[word] = value  # as int32, so that its sign is extended to 64 bits below
                 word += 1
@@ -304,7 +384,7 @@ def _encode(data, boundaries, dictionary, known, minn, maxn, word_ngrams, bucket
             for right in range(left + 1, min(word, left + word_ngrams)):
                 value64 = value64 * _FACTOR + np.uint64(hashes[right])
                 token_ids = _with_capacity(token_ids, n + 1)
-                token_ids[n] = known + np.int64(value64 % np.uint64(bucket))
-                n += 1
+                value = np.int64(value64 % np.uint64(bucket))
+                n = _add_bucket(rows, value, known, token_ids, n)
         cu_seqlens[row + 1] = n
     return token_ids[:n], words[:word]
