@@ -68,8 +68,7 @@ def serve(
     The routes are listed at /docs. Logs are lines of JSON on standard error and do not hold the
     texts of requests.
     """
-    from hyperagg.serve import Settings
-    from hyperagg.serve.server import run
+    from hyperagg.serve import Settings, run
 
     if allow_feedback and feedback_token is None:
         raise ValueError(

@@ -11,27 +11,27 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 from hyperagg._numba.cpus import default_threads
-from hyperagg.serve.app import create_app
 from hyperagg.serve.log import log_config
-from hyperagg.serve.models import load_models, model_names
 from hyperagg.serve.settings import Settings
 
 __all__ = ["run"]
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
 logger = logging.getLogger(__name__)
 
-# The supervisor replaces a worker that is silent for so long. A worker that compiles its kernels on
-# a busy machine is silent for seconds.
-_WORKER_TIMEOUT = 30
+# The supervisor replaces a worker that is silent for so many seconds. On a busy machine, the start
+# of a worker takes seconds; a worker that dies while it is being asked is noticed only then.
+_WORKER_TIMEOUT = 10
 _SHUTDOWN_TIMEOUT = 30
 
 
@@ -84,6 +84,10 @@ class _Factory:
     threads: int
 
     def load(self) -> FastAPI:
+        # Imported here: until a worker has imported this module it does not answer its supervisor.
+        from hyperagg.serve.app import create_app
+        from hyperagg.serve.models import load_models
+
         return create_app(load_models(self.sources, threads=self.threads), self.settings)
 
     def __call__(self) -> FastAPI:
@@ -115,42 +119,44 @@ def run(
     Raises:
         ValueError: a model cannot be loaded, or the address cannot be used.
     """
+    from hyperagg.serve.models import model_names
+
     if settings.feedback_token is not None and workers > 1:
         raise ValueError(
             f"--workers {workers}: feedback changes the model of one process; use --workers 1"
         )
     model_names(sources)  # an error of the command line, before anything starts
-    listener = _bind(host, port)
-    factory = _Factory(sources, settings, max(1, default_threads() // workers))
-    config = uvicorn.Config(
-        factory if workers > 1 else factory.load(),
-        factory=workers > 1,
-        host=host,
-        port=port,
-        workers=workers,
-        http=partial(_StrictHttp, request_timeout=settings.request_timeout),  # type: ignore[arg-type]
-        ws="websockets-sansio",
-        ws_max_size=settings.max_body_bytes,
-        timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type]
-        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
-        timeout_worker_healthcheck=_WORKER_TIMEOUT,
-        access_log=False,
-        server_header=False,
-        log_config=log_config(access_log=settings.access_log),
-    )
-    where = f"[{host}]" if ":" in host else host
-    names = ", ".join(model_names(sources))
-    logger.info(f"serving {names} at http://{where}:{listener.getsockname()[1]}")
-    if workers == 1:
-        uvicorn.Server(config).run(sockets=[listener])
-        return
-    with tempfile.TemporaryDirectory(prefix="hyperagg-metrics-") as folder:
-        # Workers read it when they import the metrics.
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        supervisor = Multiprocess(config, sockets=[listener])
-        supervisor.run()
-    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
-        raise ValueError("no worker could start; see the messages above")
+    with _bind(host, port) as listener:
+        factory = _Factory(sources, settings, max(1, default_threads() // workers))
+        config = uvicorn.Config(
+            factory if workers > 1 else factory.load(),
+            factory=workers > 1,
+            host=host,
+            port=port,
+            workers=workers,
+            http=partial(_StrictHttp, request_timeout=settings.request_timeout),  # type: ignore[arg-type]
+            ws="websockets-sansio",
+            ws_max_size=settings.max_body_bytes,
+            timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type]
+            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
+            timeout_worker_healthcheck=_WORKER_TIMEOUT,
+            access_log=False,
+            server_header=False,
+            log_config=log_config(access_log=settings.access_log),
+        )
+        where = f"[{host}]" if ":" in host else host
+        names = ", ".join(model_names(sources))
+        logger.info(f"serving {names} at http://{where}:{listener.getsockname()[1]}")
+        if workers == 1:
+            uvicorn.Server(config).run(sockets=[listener])
+            return
+        with tempfile.TemporaryDirectory(prefix="hyperagg-metrics-") as folder:
+            # Workers read it when they import the metrics.
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+            supervisor = Multiprocess(config, sockets=[listener])
+            supervisor.run()
+        if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+            raise ValueError("no worker could start; see the messages above")
 
 
 def _bind(host: str, port: int) -> socket.socket:
