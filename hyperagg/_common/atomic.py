@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_write"]
+__all__ = ["WRITE_ERRORS", "atomic_write"]
 
 # A full disk is noticed while writing to an open file, by an error that does not name it.
-_WRITE_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}
+WRITE_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         draft.chmod(mode)  # the block may have replaced the draft
         draft.replace(path)
     except OSError as error:
-        if error.filename is None and error.errno in _WRITE_ERRORS:
+        if error.filename is None and error.errno in WRITE_ERRORS:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:

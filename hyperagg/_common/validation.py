@@ -9,7 +9,15 @@ from pathlib import Path
 from reprlib import repr as shorten
 from typing import Any
 
-__all__ = ["check_bool", "check_choice", "check_integer", "check_path", "check_real", "check_seed"]
+__all__ = [
+    "check_bool",
+    "check_choice",
+    "check_integer",
+    "check_output_folder",
+    "check_path",
+    "check_real",
+    "check_seed",
+]
 
 
 def check_integer(
@@ -109,6 +117,25 @@ def check_path(name: str, value: Any) -> Path:
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name}={shorten(value)}: expected a str or a path")
     return Path(value)
+
+
+def check_output_folder(folder: Any) -> Path:
+    """Return the folder that a model is to be saved to; it may not exist yet.
+
+    Raises:
+        TypeError: it is not a str or a path.
+        ValueError: it is a file, or a folder in the cache of the Hugging Face Hub, whose files are
+            links to content that other revisions share.
+    """
+    path = check_path("folder", folder)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path}: is a file; expected the name of a folder")
+    snapshots = path.resolve().parent
+    if snapshots.name == "snapshots" and (snapshots.parent / "blobs").is_dir():
+        raise ValueError(
+            f"{path}: is a snapshot in the cache of the Hugging Face Hub; save to another folder"
+        )
+    return path
 
 
 def check_seed(seed: Any) -> int:

@@ -14,13 +14,19 @@ from hyperagg._common.hub import push_folder
 from hyperagg._common.label_decoder import Label, LabelDecoder
 from hyperagg._common.metrics import classification_metrics
 from hyperagg._common.representation import represent
-from hyperagg._common.validation import check_bool, check_choice, check_integer, check_path
+from hyperagg._common.validation import (
+    check_bool,
+    check_choice,
+    check_integer,
+    check_output_folder,
+    check_path,
+)
 from hyperagg._numba.threads import limit_threads
 from hyperagg.classifier import fitting, serialization
 from hyperagg.classifier.config import ClassifierConfig
 from hyperagg.classifier.explanation import Explanation, top_features
 from hyperagg.classifier.history import History
-from hyperagg.classifier.incremental import continue_training
+from hyperagg.classifier.incremental import begin_training, continue_training
 from hyperagg.classifier.interop.fasttext import read_fasttext
 from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.pooling import NUM_BLOCKS, Pooling
@@ -44,7 +50,7 @@ from hyperagg.classifier.training.labels import (
     unique_labels,
 )
 from hyperagg.classifier.training.loop import Callback
-from hyperagg.classifier.training.run_options import check_run_options
+from hyperagg.classifier.training.run_options import RunOptions, check_run_options
 from hyperagg.classifier.training.state import TrainingResult, state_lengths
 from hyperagg.text import UNKNOWN, HubTokenizer, Tokenizer, WordTokenizer, is_ngram
 
@@ -277,9 +283,7 @@ class TextClassifier:
         if vectors is not None:
             vectors = check_path("vectors", vectors)
         with limit_threads(options.threads):
-            tokenizer = self._given_tokenizer or WordTokenizer.train(
-                texts, self.config.max_words, self.config.min_count, self.config.max_ngrams
-            )
+            tokenizer = self._train_tokenizer(texts)
         problem = Problem(self.config, tokenizer, classes, multi_label, factors)
         result = TrainingResult()
 
@@ -313,7 +317,7 @@ class TextClassifier:
         X: Iterable[str],
         y: Iterable[Any],
         *,
-        epochs: int = 1,
+        epochs: int | None = None,
         sample_weight: Iterable[float] | None = None,
         class_weight: Literal["unchanged", "balanced"] | Mapping[Label, float] | None = "unchanged",
         seed: int = 0,
@@ -322,13 +326,16 @@ class TextClassifier:
     ) -> TextClassifier:
         """Continue training on more texts; the vocabulary and the classes grow.
 
-        New labels follow the known ones in `classes_`. What was learned before stays unless the new
-        texts contradict it. The first call is a `fit`. An interruption leaves the classifier as it
-        was.
+        New labels follow the known ones in `classes_`. A few texts of a new label suffice to learn
+        it. What was learned before stays unless the new texts contradict it: beside new labels the
+        classifier also trains on documents that it draws from the tokens and labels it knows. The
+        first call is a `fit`; or, with a single label, a classifier that knows this label alone. An
+        interruption leaves the classifier as it was.
 
         Args:
             X, y: as in `fit`.
-            epochs: the number of passes over these texts.
+            epochs: the number of passes over these texts (default: 1, or with new labels as many as
+                make 10,000 steps, from 10 to 200).
             sample_weight: as in `fit`.
             class_weight: as in `fit`, or "unchanged" for the class weights of the last `fit` or
                 `partial_fit`, which are saved with the model. "balanced" counts the texts of all
@@ -341,14 +348,20 @@ class TextClassifier:
                 it was quantized, imported, or loaded without its training.safetensors, or its fit
                 was interrupted in the first run.
         """
-        epochs = check_integer("epochs", epochs, 1)
+        epochs = None if epochs is None else check_integer("epochs", epochs, 1)
         unchanged = isinstance(class_weight, str) and class_weight == "unchanged"
         if self._result.model is None:
+            texts, labels = check_labeled_texts(X, y)
             given: Any = None if unchanged else class_weight
-            return self.fit(
-                X, y, class_weight=given, sample_weight=sample_weight, seed=seed,
-                progress=progress, callbacks=callbacks,
-            )  # fmt: skip
+            if len(unique_labels(labels)) != 1:
+                return self.fit(
+                    texts, labels, class_weight=given, sample_weight=sample_weight, seed=seed,
+                    progress=progress, callbacks=callbacks,
+                )  # fmt: skip
+            check_sample_weight(sample_weight, len(texts))
+            return self._begin(
+                texts, labels, given, check_run_options(seed, self.threads, progress, callbacks)
+            )
         if not self._result.state:
             reason = (
                 "the fit of this classifier was interrupted in its first run"
@@ -380,6 +393,28 @@ class TextClassifier:
             classes_=classes, class_weight_=updated, _tokenizer=tokenizer, _result=result
         )
         return self
+
+    def _begin(
+        self, texts: list[str], labels: Labels, class_weight: Any, options: RunOptions
+    ) -> TextClassifier:
+        """Learn the tokens of texts that have a single label."""
+        classes, multi_label = check_classes(labels, at_least=1), is_multi_label(labels)
+        factors = check_class_weight(class_weight, classes)
+        with limit_threads(options.threads):
+            tokenizer = self._train_tokenizer(texts)
+            problem = Problem(self.config, tokenizer, classes, multi_label, factors)
+            result = begin_training(problem, problem.encode(texts, labels), options)
+        self.__dict__.update(
+            classes_=classes, multi_label_=multi_label, class_weight_=factors,
+            _tokenizer=tokenizer, _result=result, _scales=None,
+        )  # fmt: skip
+        return self
+
+    def _train_tokenizer(self, texts: list[str]) -> Tokenizer:
+        config = self.config
+        return self._given_tokenizer or WordTokenizer.train(
+            texts, config.max_words, config.min_count, config.max_ngrams
+        )
 
     def predict(
         self,
@@ -541,9 +576,7 @@ class TextClassifier:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, model.safetensors, tokenizer.json, README.md and, if training can
         continue, training.safetensors. Each file is written atomically."""
-        folder = check_path("folder", folder)
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"{folder}: is a file; expected the name of a folder")
+        folder = check_output_folder(folder)
         serialization.write(
             folder,
             self.config,

@@ -67,6 +67,15 @@ class Predictor:
         self._process: int | None = os.getpid()
         self._source: _Source | None = None
 
+    def __repr__(self) -> str:
+        source = "" if self._source is None else f"{self._source.folder!r}, "
+        tokens, dimension = self.model.embedding.shape
+        labels = ", multi_label" if self.multi_label_ else ""
+        return (
+            f"{type(self).__name__}({source}{len(self.decoder.classes):,} classes{labels}, "
+            f"{tokens:,} tokens, dimension {dimension})"
+        )
+
     def __reduce_ex__(self, protocol: Any) -> str | tuple[Any, ...]:
         if self._source is None:
             return super().__reduce_ex__(protocol)

@@ -294,10 +294,10 @@ def _check_keys(content: Mapping[str, Any], expected: set[str]) -> None:
 def _check_classes(classes: object) -> list[Label]:
     if (
         not isinstance(classes, list)
-        or not 2 <= len(classes) <= _MAX_CLASSES
+        or not 1 <= len(classes) <= _MAX_CLASSES
         or len(set(classes)) != len(classes)
     ):
-        raise ValueError("classes: expected a list of two or more distinct labels")
+        raise ValueError("classes: expected a list of distinct labels")
     return [check_label(label, "classes") for label in classes]
 
 

@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from hyperagg._common.atomic import WRITE_ERRORS
 from hyperagg.data.readers.errors import escape
 
 __all__ = ["one_line", "run_app"]
@@ -34,18 +35,27 @@ def run_app(app: typer.Typer, name: str) -> None:
             sys.stdout.flush()  # here, where a closed pipe can still be handled
     except BrokenPipeError:
         # The reader of the output has gone, so nothing more may be written, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         sys.exit(1)
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except Exception as error:
         line = one_line(error)
+        # What writes to files names them; see `atomic_write`.
+        if isinstance(error, OSError) and error.errno in WRITE_ERRORS and not error.filename:
+            line = f"standard output: {error.strerror}"
+            _discard_output()
         if line is None:
             raise
         if line:
             print(f"{name}: {line}", file=sys.stderr)
         sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _discard_output() -> None:
+    """Prevent another failure at exit, when the rest would be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def one_line(error: Exception) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyperagg.cli._predictions import print_predictions
-from hyperagg.cli.options import logger, output_folder, report_nothing_to_resume
+from hyperagg.cli.options import check_training_folder, logger, output_folder
 from hyperagg.data.readers.columns import pluralize
 from hyperagg.data.readers.errors import quote
 from hyperagg.data.readers.table import Table, read_table
@@ -32,6 +32,7 @@ def train(
     format: str | None,
     seed: int,
     resume: bool,
+    force: bool,
     **arguments: Any,
 ) -> None:
     """Train on a table and save the model.
@@ -62,8 +63,7 @@ def train(
             f"{table.name}: all labels are {targets[0]!r}; a classifier needs at least two classes"
         )
     checkpoint = out / "checkpoint.safetensors"
-    if resume and not checkpoint.exists():
-        report_nothing_to_resume(out)
+    check_training_folder(out, resume, force)
     with output_folder(out):
         try:
             model.fit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,9 +12,15 @@ from typing import Annotated
 
 import typer
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = [
     "Delimiter",
     "Files",
+    "Force",
     "Format",
     "Json",
     "Label",
@@ -26,6 +33,7 @@ __all__ = [
     "Seed",
     "Seeds",
     "Text",
+    "check_training_folder",
     "logger",
     "output_folder",
 ]
@@ -85,6 +93,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same weights.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds to train with.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted call.")]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Replace a model or an interrupted training in the folder."),
+]
 
 
 def single_file(files: Sequence[str], **table_options: object) -> str:
@@ -110,14 +122,40 @@ def report_nothing_to_resume(out: Path, finished: str = "model.safetensors") -> 
     logger.info(f"{out} holds {found} interrupted training: training from the beginning")
 
 
+def check_training_folder(
+    out: Path, resume: bool, force: bool, finished: str = "config.json"
+) -> None:
+    """Make sure that a training into a folder replaces nothing that the user wants to keep.
+
+    Raises:
+        ValueError: there is an interrupted training, and it is not resumed; or only a finished
+            model; and it is not to be replaced.
+    """
+    interrupted = (out / "checkpoint.safetensors").exists()
+    if force or (resume and interrupted):
+        return
+    if interrupted:
+        raise ValueError(
+            f"--out {out}: holds an interrupted training; continue it with --resume, or replace it "
+            "with --force"
+        )
+    if (out / finished).exists():
+        raise ValueError(
+            f"--out {out}: holds a model; give another folder, or replace it with --force"
+        )
+    if resume:
+        report_nothing_to_resume(out)
+
+
 @contextmanager
 def output_folder(folder: Path) -> Iterator[None]:
     """Makes sure that `folder` exists and is writable, before hours of work and not after them.
 
-    A folder that was created here is removed again if it is empty in the end.
+    A folder that was created here is removed again if it is empty in the end. No other command can
+    use the folder at the same time: its training would replace the checkpoint of this one.
 
     Raises:
-        ValueError: the folder cannot be created or written to.
+        ValueError: the folder cannot be created or written to, or another command uses it.
     """
     resolved = folder.resolve()
     absent = [path for path in (resolved, *resolved.parents) if not path.exists()]
@@ -135,10 +173,32 @@ def output_folder(folder: Path) -> Iterator[None]:
                 f"--out {folder}: cannot be written to ({error.strerror}); expected a writable "
                 "folder"
             ) from error
-        yield
+        with _locked(resolved, folder):
+            yield
     finally:
         for path in absent:
             try:
                 path.rmdir()
             except OSError:  # it is not empty, or it was never created
                 break
+
+
+@contextmanager
+def _locked(resolved: Path, folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which leaves no file behind; Windows has none."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(resolved, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"--out {folder}: another command writes to it; wait for it or give another folder"
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(handle)

@@ -10,6 +10,7 @@ import typer
 from hyperagg.cli.options import (
     Delimiter,
     Files,
+    Force,
     Format,
     Label,
     LabelSeparator,
@@ -19,9 +20,9 @@ from hyperagg.cli.options import (
     Resume,
     Seed,
     Text,
+    check_training_folder,
     logger,
     output_folder,
-    report_nothing_to_resume,
     single_file,
 )
 
@@ -95,6 +96,7 @@ def train(
         bool, typer.Option("--balanced", help="Weigh classes in inverse proportion to their size.")
     ] = False,
     resume: Resume = False,
+    force: Force = False,
 ) -> None:
     """Train a text classifier on the rows of files, or a model of several columns.
 
@@ -131,6 +133,7 @@ def train(
             format=format,
             seed=seed,
             resume=resume,
+            force=force,
             regression=regression,
             balanced=balanced,
             **_given(shared),
@@ -151,8 +154,7 @@ def train(
         only = f"all labels are {labels.pop()!r}" if labels else "no row has a label"
         raise ValueError(f"{display_name(files[0])}: {only}; expected at least two classes")
     checkpoint = out / "checkpoint.safetensors"
-    if resume and not checkpoint.exists():
-        report_nothing_to_resume(out)
+    check_training_folder(out, resume, force)
     with output_folder(out):
         try:
             classifier.fit(

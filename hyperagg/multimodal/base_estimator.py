@@ -26,6 +26,7 @@ from hyperagg._common.validation import (
     check_bool,
     check_choice,
     check_integer,
+    check_output_folder,
     check_real,
     check_seed,
 )
@@ -262,9 +263,9 @@ class MultimodalEstimator:
         """Write the model to a folder: config.json, model.safetensors, tokenizers, README.md.
 
         Raises:
-            ValueError: the model is not trained.
+            ValueError: the model is not trained, or the folder cannot be written to.
         """
-        network, folder = self._fitted(), Path(folder)
+        network, folder = self._fitted(), check_output_folder(folder)
         history = asdict(self.history_)
         config = {
             "arguments": self._arguments(),

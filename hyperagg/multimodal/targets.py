@@ -161,7 +161,8 @@ def class_weights(
                 f"class_weight: {label!r}: expected one of the classes "
                 f"{shorten(list(target.classes))[1:-1]}"
             )
-        value = check_real(f"class_weight[{label!r}]", weight, 0, open_minimum=True)
+        # The squares of gradients must not overflow float32.
+        value = check_real(f"class_weight[{label!r}]", weight, 1e-6, 1e6)
         weights[target.classes.index(label)] = value
     return weights[encoded]
 

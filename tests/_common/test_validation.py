@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hyperagg._common.validation import check_bool, check_choice, check_integer, check_real
+from hyperagg._common.validation import (
+    check_bool,
+    check_choice,
+    check_integer,
+    check_output_folder,
+    check_real,
+)
 
 
 def test_numpy_numbers_are_numbers():
@@ -66,3 +72,16 @@ def test_choices_and_truth_values():
             check_choice("fusion", value, ["sum", "attention"])
     with pytest.raises(TypeError, match="b=1: expected True or False"):
         check_bool("b", 1)
+
+
+def test_a_snapshot_of_the_hub_is_not_written_to(tmp_path):
+    """Its files are links to content that other revisions share."""
+    (tmp_path / "blobs").mkdir()
+    snapshot = tmp_path / "snapshots" / "0123abcd"
+    snapshot.mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"is a snapshot in the cache .*; save to another folder$"):
+        check_output_folder(snapshot)
+    assert check_output_folder(str(tmp_path / "model")) == tmp_path / "model"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="file: is a file; expected the name of a folder"):
+        check_output_folder(tmp_path / "file")

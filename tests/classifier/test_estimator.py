@@ -334,7 +334,7 @@ def test_partial_fit_takes_sample_weights():
             r"sample_weight: expected one number per text, got shape \(60, 1\)",
         ),
         ([10**400] * 60, TypeError, "sample_weight: expected a list of numbers"),
-        ([1.0] * 59 + [-1], ValueError, r"sample_weight\[59\]: expected a finite number >= 0"),
+        ([1.0] * 59 + [-1], ValueError, r"sample_weight\[59\]: expected a number from 0 to 1e\+06"),
         ([float("nan")] + [1.0] * 59, ValueError, r"sample_weight\[0\]: .*got nan"),
         ([0.0] * 60, ValueError, "sample_weight: expected at least one number > 0"),
         (["x"] * 60, TypeError, "sample_weight: expected a list of numbers"),

@@ -463,3 +463,16 @@ def test_repr_of_a_tokenizer_is_cut():
     shown = repr(TextClassifier(tokenizer=made, d_model=8))
     assert shown.startswith("TextClassifier(tokenizer=") and shown.endswith("d_model=8)")
     assert len(shown) < 300
+
+
+@pytest.mark.parametrize("weight", [1e300, 1e-300, 1e7, 0, -1])
+def test_a_class_weight_out_of_range_is_named(weight):
+    """A weight of 1e300 used to be reported as a learning rate that is too high."""
+    with pytest.raises(ValueError, match=r"^class_weight\['bad'\]=.*: expected a finite number >="):
+        classifier().fit(TEXTS, LABELS, class_weight={"bad": weight})
+
+
+@pytest.mark.parametrize("weight", [1e6, 1e-6])
+def test_class_weights_at_the_limits_can_be_learned_from(weight):
+    options = dict(class_weight={"bad": weight}, sample_weight=[1e6, 1] * 10)
+    assert np.isfinite(classifier().fit(TEXTS, LABELS, **options).predict_proba(TEXTS)).all()

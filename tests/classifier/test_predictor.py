@@ -288,3 +288,15 @@ def test_tables_are_refused():
     for table in tables:
         with pytest.raises(TypeError, match="name the column"):
             trained().predictor.predict(table)
+
+
+def test_repr_says_what_the_predictor_is(tmp_path):
+    """It used to be the address in memory."""
+    clf = trained(multi_label=True)
+    clf.save_pretrained(tmp_path / "model")
+    about = f"3 classes, multi_label, {len(clf.tokenizer_)} tokens, dimension 8"
+    assert repr(clf.predictor) == f"Predictor({about})"
+    assert (
+        repr(load_predictor(tmp_path / "model"))
+        == f"Predictor({str(tmp_path / 'model')!r}, {about})"
+    )

@@ -440,7 +440,7 @@ def test_an_empty_folder_of_the_users_stays(cli, folder):
 
 def test_what_fails_leaves_an_older_model_as_it_was(cli, folder):
     (folder / "good.csv").write_bytes(FILES["good.csv"])
-    arguments = ["train", "good.csv", "--out", "model", "--learning-rate", "1e30"]
+    arguments = ["train", "good.csv", "--out", "model", "--force", "--learning-rate", "1e30"]
     check(cli, folder, arguments, ["learning_rate"])
 
 

@@ -239,8 +239,9 @@ def test_resume_without_a_checkpoint_says_so(cli, folder, tmp_path):
     command += ["--out", out, "--epochs", "1"]
     answer = cli(*command, "--resume")
     assert "model holds no interrupted training: training from the beginning" in answer.err
-    answer = cli(*command, "--resume")
-    assert "holds a finished model and no interrupted training: training from" in answer.err
+    answer = cli(*command)
+    assert answer.code == 2 and "model: holds a model; give another folder, or" in answer.err
+    assert cli(*command, "--force").code == 0
 
 
 def test_arguments_are_checked_before_the_table_is_read(cli, folder):

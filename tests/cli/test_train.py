@@ -6,10 +6,12 @@ import gzip
 import inspect
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -340,13 +342,81 @@ def test_a_model_is_not_a_checkpoint(cli, table, whole, tmp_path):
     assert "not a checkpoint" in answer.err
 
 
-def test_resume_of_what_was_finished_gives_the_same_model(cli, table, whole, tmp_path):
+def test_a_model_is_replaced_only_by_force(cli, table, whole, tmp_path):
     out = tmp_path / "model"
-    assert cli("train", table, *ARGUMENTS, "--out", out).code == 0
-    answer = cli("train", table, *ARGUMENTS, "--out", out, "--resume")
-    assert answer.code == 0
-    assert "holds a finished model and no interrupted training: training from the" in answer.err
-    assert weights(out) == weights(whole)
+    shutil.copytree(whole, out)
+    for more in ((), ("--resume",)):
+        answer = cli("train", table, *ARGUMENTS, "--out", out, *more)
+        assert answer.code == 2 and weights(out) == weights(whole)
+        assert answer.err == (
+            f"hyperagg: --out {out}: holds a model; give another folder, or replace it with "
+            "--force\n"
+        )
+    assert cli("train", table, *ARGUMENTS, "--seed", 6, "--out", out, "--force").code == 0
+    assert weights(out) != weights(whole)
+
+
+def test_an_interrupted_training_is_replaced_only_by_force(cli, table, whole, stopped, tmp_path):
+    """Without --resume it used to begin anew, and in silence."""
+    out = tmp_path / "model"
+    shutil.copytree(stopped, out)
+    answer = cli("train", table, *ARGUMENTS, "--out", out)
+    assert answer.code == 2 and (out / "checkpoint.safetensors").exists()
+    assert answer.err == (
+        f"hyperagg: --out {out}: holds an interrupted training; continue it with --resume, or "
+        "replace it with --force\n"
+    )
+    answer = cli("train", table, *ARGUMENTS, "--out", out, "--force")
+    assert answer.code == 0 and weights(out) == weights(whole)
+
+
+def test_two_commands_do_not_write_to_one_folder(cli, table, tmp_path):
+    """The one that ended first used to remove the checkpoint of the other."""
+    out = tmp_path / "model"
+    process = start(SLOW, table, out)
+    try:
+        while not (out / "checkpoint.safetensors").exists() and process.poll() is None:
+            time.sleep(0.01)
+        answer = cli("train", table, *ARGUMENTS, "--out", out, "--resume")
+        assert answer.code == 2
+        assert answer.err == (
+            f"hyperagg: --out {out}: another command writes to it; wait for it or give another "
+            "folder\n"
+        )
+        assert (out / "checkpoint.safetensors").exists()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_full_disk_behind_standard_output_is_named(whole):
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "hyperagg", "predict", whole, "-"],
+            input=b"oil\n", stdout=full, stderr=subprocess.PIPE, timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 2
+    last = done.stderr.decode().splitlines()[-1]
+    assert last == "hyperagg: standard output: No space left on device"
+
+
+IMPORTING = """
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "hyperagg.cli.train":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+from hyperagg.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_while_modules_are_imported_gives_no_traceback():
+    done = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
 
 
 def test_a_closed_pipe_gives_no_traceback(whole):

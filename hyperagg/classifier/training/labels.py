@@ -47,6 +47,7 @@ __all__ = [
 Labels = Sequence[Label] | Sequence[tuple[Label, ...]]
 ClassWeight = str | Mapping[Label, float] | None
 
+MAX_WEIGHT = 1e6
 _MAX_LABEL_LENGTH = 2**16
 _WHOLE_NUMBER = re.compile(r"^([+-]?\d+)\.0+$")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -111,7 +112,7 @@ def check_sample_weight(sample_weight: Any, num_texts: int) -> np.ndarray | None
     """Return (num_texts,) float32 weights, or None if none are given.
 
     Raises:
-        TypeError, ValueError: they are not `num_texts` finite numbers >= 0, at least one of them
+        TypeError, ValueError: they are not `num_texts` numbers from 0 to 1e6, at least one of them
             greater than 0.
     """
     if sample_weight is None:
@@ -128,10 +129,12 @@ def check_sample_weight(sample_weight: Any, num_texts: int) -> np.ndarray | None
         )
     with np.errstate(over="ignore"):
         weights = values.astype(np.float32)
-    wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    wrong = np.flatnonzero(~((weights >= 0) & (weights <= MAX_WEIGHT)))
     if len(wrong):
         i = int(wrong[0])
-        raise ValueError(f"sample_weight[{i}]: expected a finite number >= 0, got {values[i]:g}")
+        raise ValueError(
+            f"sample_weight[{i}]: expected a number from 0 to {MAX_WEIGHT:g}, got {values[i]:g}"
+        )
     if not weights.any():
         raise ValueError("sample_weight: expected at least one number > 0, got zeros only")
     return weights
@@ -177,16 +180,16 @@ def check_label(label: object, name: str) -> Label:
     return checked
 
 
-def check_classes(labels: Labels) -> list[Label]:
+def check_classes(labels: Labels, at_least: int = 2) -> list[Label]:
     """Return the distinct labels, sorted as by `unique_labels`.
 
     Raises:
-        ValueError: there are fewer than two, one of them cannot be saved, or two of them read the
-            same.
+        ValueError: there are fewer than `at_least`, one of them cannot be saved, or two of them
+            read the same.
     """
     classes = [check_label(label, "y") for label in unique_labels(labels)]
     check_distinct(classes)
-    if len(classes) < 2:
+    if len(classes) < at_least:
         found = f"got only {classes[0]!r}" if classes else "got none"
         raise ValueError(f"y: expected at least two distinct labels, {found}")
     return classes
@@ -294,7 +297,8 @@ def check_class_weight(class_weight: Any, classes: Sequence[Label]) -> ClassWeig
                 f"class_weight: the label {label!r} does not occur in y; expected labels out of "
                 f"{summarize_labels(classes)}"
             )
-        checked[label] = check_real(f"class_weight[{label!r}]", weight, 0, open_minimum=True)
+        # Gradients are squared in float32.
+        checked[label] = check_real(f"class_weight[{label!r}]", weight, 1e-6, MAX_WEIGHT)
     return checked
 
 

@@ -35,6 +35,28 @@ class LabeledDocuments:
         weights = None if self.weights is None else self.weights[indices]
         return LabeledDocuments(self.rows.take(indices), self.targets.take(indices), weights)
 
+    def append(self, more: LabeledDocuments) -> LabeledDocuments:
+        """Return all documents; those without weights have the mean weight of the others."""
+        parts = self, more
+        weights = None
+        known = [part.weights for part in parts if part.weights is not None]
+        if known:
+            mean = np.float32(np.concatenate(known).mean())
+            weights = np.concatenate(
+                [
+                    np.full(len(part.rows), mean) if part.weights is None else part.weights
+                    for part in parts
+                ]
+            )
+        return LabeledDocuments(
+            _concatenate(self.rows, more.rows), _concatenate(self.targets, more.targets), weights
+        )
+
+
+def _concatenate(a: Ragged, b: Ragged) -> Ragged:
+    boundaries = np.concatenate([a.cu_seqlens, a.cu_seqlens[-1] + b.cu_seqlens[1:]])
+    return Ragged(np.concatenate([a.token_ids, b.token_ids]), boundaries)
+
 
 @dataclass(frozen=True)
 class Objective:
