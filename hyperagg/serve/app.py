@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -18,15 +17,17 @@ from starlette.routing import Route, request_response
 
 import hyperagg
 from hyperagg.serve.errors import RequestError, error_response
+from hyperagg.serve.feedback import add_feedback_routes
 from hyperagg.serve.guard import Guard
 from hyperagg.serve.metrics import metrics_text
 from hyperagg.serve.models import ServedModel
 from hyperagg.serve.prediction_routes import add_prediction_routes
+from hyperagg.serve.responses import json_response
 from hyperagg.serve.selection import select_model
 from hyperagg.serve.settings import Settings
 from hyperagg.serve.stream import add_stream_routes
 
-__all__ = ["PlainRoute", "create_app", "json_response"]
+__all__ = ["PlainRoute", "create_app"]
 
 
 class PlainRoute(APIRoute):
@@ -52,6 +53,9 @@ def create_app(models: Sequence[ServedModel], settings: Settings | None = None) 
     Args:
         models: what `load_models` returned.
         settings: the limits (default: those of `Settings()`).
+
+    Raises:
+        ValueError: there is a feedback token, and a classifier cannot continue training.
 
     Example:
         >>> from hyperagg import TextClassifier
@@ -84,12 +88,9 @@ def create_app(models: Sequence[ServedModel], settings: Settings | None = None) 
     add_prediction_routes(app)
     if any(model.kind == "classifier" for model in models):
         add_stream_routes(app)
+    if settings.feedback_token is not None:
+        add_feedback_routes(app)
     return app
-
-
-def json_response(value: Any) -> Response:
-    """Return an answer of JSON values."""
-    return Response(orjson.dumps(value), media_type="application/json")
 
 
 def _add_error_handlers(app: FastAPI) -> None:

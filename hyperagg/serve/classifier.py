@@ -14,7 +14,7 @@ from hyperagg.serve.errors import RequestError
 from hyperagg.serve.requests import ExplainRequest, InferenceRequest, PredictRequest, parse
 from hyperagg.serve.settings import Settings
 
-__all__ = ["ServedClassifier", "load"]
+__all__ = ["ServedClassifier", "check_texts", "load"]
 
 # Times the number of labels: what is explained at a time takes less than about 500 MB.
 _MAX_CHARACTERS_TO_EXPLAIN = 20_000_000
@@ -94,7 +94,7 @@ class ServedClassifier:
         top_k = None if parameters is None else parameters.top_k
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
         predictor = self.predictor
-        _check_texts(texts, settings)
+        check_texts(texts, settings)
         check_number_of_scores(len(texts), predictor.decoder, top_k)
         function = None if parameters is None else parameters.function_to_apply
         return rank(predictor.decoder, predictor.logits(texts), top_k, function)
@@ -111,7 +111,7 @@ class ServedClassifier:
             raise RequestError(422, str(error)) from error
         if not isinstance(text, str):
             raise RequestError(422, "inputs: expected a text", param="inputs")
-        _check_texts([text], settings)
+        check_texts([text], settings)
         most = _MAX_CHARACTERS_TO_EXPLAIN // len(predictor.decoder.classes)
         if len(text) > most:
             raise RequestError(
@@ -183,7 +183,7 @@ def _read_texts(body: PredictRequest, settings: Settings) -> tuple[list[str], bo
             else slice(-end, None)
         )
         texts = [text[cut] for text in texts]
-    _check_texts(texts, settings)
+    check_texts(texts, settings)
     return texts, single
 
 
@@ -199,7 +199,12 @@ def _join(pair: Any) -> str:
     return "\n".join(pair)
 
 
-def _check_texts(texts: Sequence[str], settings: Settings) -> None:
+def check_texts(texts: Sequence[str], settings: Settings) -> None:
+    """Check the number of texts and their lengths.
+
+    Raises:
+        RequestError: a limit is exceeded.
+    """
     if not texts:
         raise RequestError(422, "inputs: a batch of 0 texts: expected at least 1", param="inputs")
     if len(texts) > settings.max_texts:

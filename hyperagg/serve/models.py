@@ -79,8 +79,12 @@ def model_names(sources: Sequence[str]) -> list[str]:
 def _load(source: str, name: str, threads: int | None) -> ServedModel:
     folder = locate_model(source)
     kind = _kind(folder)
-    if kind != "classifier":
-        raise ValueError(f"{source}: is a {kind} model; expected a text classifier")
+    if kind == "language":
+        raise ValueError(f"{source}: is a language model; expected a classifier")
+    if kind == "multimodal":
+        from hyperagg.serve.multimodal import ServedMultimodal
+
+        return ServedMultimodal(source, name, folder)
     from hyperagg.serve.classifier import ServedClassifier
 
     return ServedClassifier(source, name, folder, threads=threads)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request
@@ -12,7 +10,13 @@ from starlette.responses import Response
 
 from hyperagg._numba.cpus import default_threads
 from hyperagg.serve.errors import RequestError
-from hyperagg.serve.requests import ExplainRequest, InferenceRequest, PredictRequest, parse
+from hyperagg.serve.requests import (
+    ExplainRequest,
+    InferenceRequest,
+    PredictRequest,
+    body_schema,
+    parse,
+)
 from hyperagg.serve.selection import select_model
 
 __all__ = ["add_prediction_routes"]
@@ -67,10 +71,5 @@ def add_prediction_routes(app: FastAPI) -> None:
             ("" if prefix else "/", infer, InferenceRequest),
         ):
             app.add_api_route(
-                prefix + path, handler, methods=["POST"], openapi_extra=_body_schema(schema)
+                prefix + path, handler, methods=["POST"], openapi_extra=body_schema(schema)
             )
-
-
-def _body_schema(schema: type[BaseModel]) -> dict[str, Any]:
-    content = {"application/json": {"schema": schema.model_json_schema()}}
-    return {"requestBody": {"required": True, "content": content}}

@@ -15,6 +15,7 @@ __all__ = [
     "InferenceRequest",
     "PredictRequest",
     "StreamMessage",
+    "body_schema",
     "parse",
 ]
 
@@ -120,6 +121,12 @@ def parse(schema: type[_Model], body: bytes | str) -> _Model:
         return schema.model_validate_json(body)
     except ValidationError as error:
         raise RequestError(422, *_describe(schema, error)) from None
+
+
+def body_schema(schema: type[BaseModel]) -> dict[str, Any]:
+    """Return the description of a body for the OpenAPI page."""
+    content = {"application/json": {"schema": schema.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def _describe(schema: type[BaseModel], error: ValidationError) -> tuple[str]:

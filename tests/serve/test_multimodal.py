@@ -1,0 +1,116 @@
+"""Rows of a table over HTTP are answered as the model answers them."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs pip install 'hyperagg[multimodal]'")
+
+import soundfile
+from PIL import Image
+from starlette.testclient import TestClient
+
+from hyperagg.multimodal import MultimodalClassifier, MultimodalRegressor
+from hyperagg.serve import Settings, create_app, load_models
+
+KINDS = {"note": "text", "weight": "number", "kind": "category", "image": "image", "audio": "audio"}
+
+
+def base64_of(save) -> str:
+    buffer = io.BytesIO()
+    save(buffer)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+PIXELS = np.arange(64, dtype=np.uint8).reshape(8, 8) * 3
+SAMPLES = np.sin(np.arange(4000) / 9)
+PNG = base64_of(lambda file: Image.fromarray(PIXELS).save(file, "PNG"))
+WAV = base64_of(lambda file: soundfile.write(file, SAMPLES, 8000, format="WAV", subtype="FLOAT"))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    X = {
+        "note": ["red and round", "long and yellow"] * 20,
+        "weight": [150.0, None] * 20,
+        "kind": ["a", "b"] * 20,
+        "image": [rng.integers(0, 256, (8, 8), dtype=np.uint8) for _ in range(40)],
+        "audio": [rng.normal(size=2000) / 9 for _ in range(40)],
+    }
+    folder = tmp_path_factory.mktemp("multimodal")
+    small = dict(d_model=8, hidden_dim=8, epochs=1)
+    model = MultimodalClassifier(KINDS, **small).fit(X, ["apple", "banana"] * 20, progress=False)
+    model.save_pretrained(folder / "fruit")
+    numbers = {"note": "text", "weight": "number"}
+    regressor = MultimodalRegressor(numbers, **small).fit(X, [1.0, 2.0] * 20, progress=False)
+    regressor.save_pretrained(folder / "price")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(folders):
+    app = create_app(load_models([folders / "fruit", folders / "price"]), Settings(max_texts=4))
+    with TestClient(app) as client:
+        yield client
+
+
+def test_rows_are_answered_as_by_the_model(client, folders):
+    model = MultimodalClassifier.from_pretrained(folders / "fruit")
+    row = {"note": "a red one", "weight": 140, "kind": "a"}
+    cells = row | {"image": PIXELS, "audio": SAMPLES.astype(np.float32)}
+    sent = row | {"image": f"data:image/png;base64,{PNG}", "audio": WAV}
+    (explanation,) = model.explain({name: [cell] for name, cell in cells.items()})
+    answer = client.post("/predict", json={"inputs": sent}).json()
+    expected = model.predict({name: [cell] for name, cell in cells.items()}, top_k=2)[0]
+    assert [each["label"] for each in answer] == [label for label, _ in expected]
+    np.testing.assert_allclose([e["score"] for e in answer], [p for _, p in expected], rtol=1e-5)
+    batch = client.post("/predict", json={"inputs": [row, {"weight": 9}], "top_k": 1}).json()
+    rows = {"note": ["a red one", None], "weight": [140, 9], "kind": ["a", None]}
+    assert [each["label"] for (each,) in batch] == model.predict(rows)
+    explained = client.post("/explain", json={"inputs": sent}).json()
+    assert {n: [t["text"] for t in c] for n, c in explained["columns"].items()} == dict(
+        explanation.tokens
+    )
+    for each in explained["labels"]:
+        total = each["bias"] + sum(map(sum, each["contributions"].values()))
+        assert total == pytest.approx(each["logit"], abs=1e-4)
+    assert client.get("/info").json()["columns"] == KINDS
+
+
+def test_a_regressor_answers_with_its_value(client, folders):
+    model = MultimodalRegressor.from_pretrained(folders / "price")
+    answer = client.post("/models/price/predict", json={"inputs": {"note": "red"}}).json()
+    assert answer == [{"label": "value", "score": model.predict({"note": "red"})}]
+
+
+HUGE = base64_of(lambda file: Image.new("1", (6000, 6000)).save(file, "PNG"))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "status", "message"),
+    [
+        ("a text", 422, "inputs: expected a row"),
+        ({}, 422, "inputs: expected a row with at least one value"),
+        ([], 422, "inputs: expected at least one row"),
+        ([{"note": "a"}] * 5, 413, "inputs: 5 rows: expected at most 4"),
+        ({"colour": "red"}, 422, "inputs: column 'colour' of row 0: expected 'note'"),
+        ({"weight": "heavy"}, 422, "inputs: row 0"),
+        ({"image": "/etc/passwd"}, 422, "inputs: column 'image' of row 0: expected the base64"),
+        ({"image": "tests/x.png"}, 422, "inputs: column 'image' of row 0: expected the base64"),
+        ({"image": base64.b64encode(b"no").decode()}, 422, "inputs: column 'image' of row 0"),
+        ({"audio": PNG}, 422, "inputs: column 'audio' of row 0: expected the base64 text of an"),
+        ({"image": HUGE}, 413, "inputs: column 'image' of row 0: 36000000 pixels"),
+        ({"weight": 10**400}, 422, "inputs:"),
+    ],
+)
+def test_a_row_that_is_not_valid_is_refused(client, inputs, status, message):
+    answer = client.post("/predict", json={"inputs": inputs})
+    assert answer.status_code == status
+    assert answer.json()["error"].startswith(message)
+    assert "/tmp" not in answer.json()["error"]
+    assert client.post("/", json={"inputs": "a"}).status_code == 404
