@@ -55,9 +55,9 @@ class HyperAggClassifier(ClassifierMixin, _TextEstimator):
     """Classify texts by `hyperagg.TextClassifier`, in `Pipeline`, `GridSearchCV` and the like.
 
     Args:
-        d_model, max_words, min_count, max_ngrams, pooling, max_tokens, epochs, learning_rate,
-            label_smoothing, validation_fraction, refit, threads: as for `hyperagg.TextClassifier`,
-            with its defaults.
+        d_model, max_words, min_count, max_ngrams, features, pooling, max_tokens, epochs,
+            learning_rate, label_smoothing, validation_fraction, refit, threads: as for
+            `hyperagg.TextClassifier`, with its defaults.
         class_weight: weights per label, "balanced" or {label: weight} (default: equal weights).
         random_state: an integer seed or a RandomState (default: seed 0).
 
@@ -80,6 +80,7 @@ class HyperAggClassifier(ClassifierMixin, _TextEstimator):
         max_words: int = _DEFAULTS["max_words"],
         min_count: int = _DEFAULTS["min_count"],
         max_ngrams: int = _DEFAULTS["max_ngrams"],
+        features: str = _DEFAULTS["features"],
         pooling: str = _DEFAULTS["pooling"],
         max_tokens: int | None = _DEFAULTS["max_tokens"],
         epochs: int | None = _DEFAULTS["epochs"],
@@ -95,6 +96,7 @@ class HyperAggClassifier(ClassifierMixin, _TextEstimator):
         self.max_words = max_words
         self.min_count = min_count
         self.max_ngrams = max_ngrams
+        self.features = features
         self.pooling = pooling
         self.max_tokens = max_tokens
         self.epochs = epochs

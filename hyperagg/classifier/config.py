@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from hyperagg._common.validation import check_bool, check_choice, check_integer, check_real
 from hyperagg.classifier.pooling import POOLINGS, Pooling
+from hyperagg.text import FeatureChoice
 
 __all__ = ["ClassifierConfig", "TrainingConfig"]
 
@@ -55,6 +56,7 @@ class ClassifierConfig:
     max_words: int
     min_count: int
     max_ngrams: int
+    features: FeatureChoice
     pooling: Pooling
     max_tokens: int | None
     epochs: int | None
@@ -74,6 +76,7 @@ class ClassifierConfig:
         check("max_words", check_integer, 1, _MAX_COUNT)
         check("min_count", check_integer, 1, _MAX_COUNT)
         check("max_ngrams", check_integer, 0, _MAX_COUNT)
+        check("features", check_choice, get_args(FeatureChoice))
         check("pooling", check_choice, POOLINGS)
         check("max_tokens", check_integer, 1, optional=True)
         check("epochs", check_integer, 1, optional=True)

@@ -52,7 +52,7 @@ from hyperagg.classifier.training.labels import (
 from hyperagg.classifier.training.loop import Callback
 from hyperagg.classifier.training.run_options import RunOptions, check_run_options
 from hyperagg.classifier.training.state import TrainingResult, state_lengths
-from hyperagg.text import UNKNOWN, HubTokenizer, Tokenizer, WordTokenizer, is_ngram
+from hyperagg.text import UNKNOWN, FeatureChoice, HubTokenizer, Tokenizer, WordTokenizer, ngram_mask
 
 if TYPE_CHECKING:
     from hyperagg.classifier.interop.torch_module import ClassifierModule
@@ -74,8 +74,11 @@ class TextClassifier:
         d_model: the dimension of the embedding.
         max_words: the maximum number of words in the vocabulary, the most frequent ones.
         min_count: the minimum number of occurrences of a word or n-gram in the training texts.
-        max_ngrams: the maximum number of n-grams in the vocabulary: word bigrams, prefixes and
-            suffixes; see `WordTokenizer`.
+        max_ngrams: the maximum number of n-grams in the vocabulary, the most frequent ones.
+        features: "words"; "ngrams": also word bigrams, prefixes and suffixes, and n-grams of the
+            letters of scripts that do not separate words; "chars": all n-grams of characters
+            instead of prefixes and suffixes; or "auto": "chars" if many words of the texts are
+            rare, otherwise "ngrams". See `hyperagg.text.WordTokenizer`.
         pooling: the weight of the c-th occurrence of a token: "harmonic" for 1/c, "mean" for 1.
         max_tokens: the number of tokens of a text that are read (default: all of them).
         epochs: the number of passes over the training texts (default: 10, or with fewer than 1,000
@@ -121,6 +124,7 @@ class TextClassifier:
         max_words: int = 200_000,
         min_count: int = 1,
         max_ngrams: int = 300_000,
+        features: FeatureChoice = "auto",
         pooling: Pooling = "harmonic",
         max_tokens: int | None = None,
         epochs: int | None = None,
@@ -135,6 +139,7 @@ class TextClassifier:
             max_words=max_words,
             min_count=min_count,
             max_ngrams=max_ngrams,
+            features=features,
             pooling=pooling,
             max_tokens=max_tokens,
             epochs=epochs,
@@ -413,7 +418,7 @@ class TextClassifier:
     def _train_tokenizer(self, texts: list[str]) -> Tokenizer:
         config = self.config
         return self._given_tokenizer or WordTokenizer.train(
-            texts, config.max_words, config.min_count, config.max_ngrams
+            texts, config.max_words, config.min_count, config.max_ngrams, config.features
         )
 
     def predict(
@@ -716,14 +721,11 @@ class TextClassifier:
 
     def _entry_ids(self, ngrams: bool) -> np.ndarray:
         """Return the ids of all words, and of the n-grams if wanted."""
-        return np.array(
-            [
-                i
-                for i, entry in enumerate(self.tokenizer_.vocabulary)
-                if entry != UNKNOWN and (ngrams or not is_ngram(entry))
-            ],
-            dtype=np.int64,
-        )
+        tokenizer = self.tokenizer_
+        wanted = np.array([entry != UNKNOWN for entry in tokenizer.vocabulary], dtype=bool)
+        if not ngrams:
+            wanted &= ~ngram_mask(tokenizer)
+        return np.flatnonzero(wanted)
 
 
 _NOT_FITTED = "this TextClassifier is not fitted; call fit or from_pretrained first"

@@ -33,8 +33,8 @@ class Explanation:
         text: the text that was classified.
         spans: the first character of each word in it and its last character + 1.
         decoder: gives the meaning of the columns.
-        contributions: (T, C) float64. A token that stands for two words, such as a bigram,
-            contributes half to each.
+        contributions: (T, C) float64. A token that stands for several words, such as a
+            bigram, contributes equally to each.
         bias: (C,) float64.
         logits: (C,) float32, as the classifier computes them.
     """
@@ -106,12 +106,15 @@ def explain(
 
 
 def by_word(contributions: np.ndarray, alignment: Alignment) -> np.ndarray:
-    """Sum the contributions (T, C) of tokens by word; a token that stands for two words contributes
-    half to each."""
+    """Sum the contributions (T, C) of tokens by word; a token that stands for several words
+    contributes equally to each."""
     owners = alignment.owners[: len(contributions)]  # fewer than all tokens with max_tokens
     sums = np.zeros((int(owners.max(initial=-1)) + 1, contributions.shape[1]))
-    for side in (0, 1):
-        np.add.at(sums, owners[:, side], contributions / 2)
+    first, last = owners.T
+    for k in range(int((last - first).max(initial=-1)) + 1):
+        own = last - first >= k
+        shares = (last - first + 1)[own, None]
+        np.add.at(sums, first[own] + k, contributions[own] / shares)
     return sums
 
 

@@ -144,7 +144,7 @@ class Predictor:
         scorer = self.model.text_scorer()
         if scorer is None:
             return None
-        return scorer(scan.text_to_bytes(text), tokenizer.table, tokenizer.has_ngrams)
+        return scorer(scan.text_to_bytes(text), tokenizer.table, tokenizer.level)
 
     def explain(self, text: str) -> Explanation:
         """Return what each word contributes to each logit; see `TextClassifier.explain`."""

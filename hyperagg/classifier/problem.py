@@ -15,7 +15,7 @@ from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.predictor import encode
 from hyperagg.classifier.training.labels import ClassWeight, Labels, class_weights, encode_labels
 from hyperagg.classifier.training.train_step import LabeledDocuments, Objective
-from hyperagg.text import Tokenizer, is_ngram
+from hyperagg.text import Tokenizer, ngram_mask
 
 __all__ = ["Problem"]
 
@@ -86,7 +86,7 @@ class Problem:
                 f"d_model={self.config.d_model}; pass d_model={table.shape[1]}"
             )
         vocabulary = self.tokenizer.vocabulary
-        ids = {entry: i for i, entry in enumerate(vocabulary) if not is_ngram(entry)}
+        ids = {vocabulary[i]: i for i in np.flatnonzero(~ngram_mask(self.tokenizer)).tolist()}
         known = [row for row, word in enumerate(words) if word in ids]
         if len(known) < 2:
             raise ValueError(

@@ -34,9 +34,7 @@ def prune(
 ) -> tuple[ClassifierModel, WordTokenizer]:
     """Return a model and a tokenizer of the `max_tokens` most important tokens and "[UNK]"."""
     kept = most_important_tokens(model, token_counts, max_tokens)
-    vocabulary = tokenizer.vocabulary
-    smaller = WordTokenizer([vocabulary[i] for i in kept.tolist()])
-    return replace(model, embedding=model.embedding[kept]), smaller
+    return replace(model, embedding=model.embedding[kept]), tokenizer.subset(kept.tolist())
 
 
 def round_to_int8(rows: np.ndarray) -> np.ndarray:

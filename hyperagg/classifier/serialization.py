@@ -38,7 +38,7 @@ from hyperagg.text import Tokenizer, read_tokenizer, register_tokenizer
 
 __all__ = ["SavedClassifier", "read", "write"]
 
-FORMAT, FORMAT_VERSION = "hyperagg.TextClassifier", 3
+FORMAT, FORMAT_VERSION = "hyperagg.TextClassifier", 4
 
 _MAX_CONFIG_BYTES = 2**28
 _MAX_CLASSES = 2**24

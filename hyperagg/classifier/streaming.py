@@ -9,6 +9,7 @@ import numpy as np
 from hyperagg._common.label_decoder import LabelDecoder
 from hyperagg.classifier.kernels.scoring import ModelArrays, add_tokens, score_sums
 from hyperagg.text import WordTokenizer, stable_length
+from hyperagg.text.scan import new_context
 from hyperagg.text.term_frequency import new_counts, remove_occurrences
 
 __all__ = ["StreamingDocument"]
@@ -19,7 +20,7 @@ class StreamingDocument:
 
     Its predictions have the same bits as those of the whole text so far. It keeps the sums of the
     token vectors in each block of positions, the number of occurrences of each token, and the last
-    word as long as that word may continue.
+    words as far as n-grams may continue them.
 
     Cost: O(D) per token; memory O(D + V) for a document of any length.
 
@@ -42,7 +43,7 @@ class StreamingDocument:
         self._squares = np.zeros(1)
         self._counts = new_counts(len(arrays.embedding))
         self._num_words, self._num_tokens = 0, 0
-        self._last_word, self._unfinished = 0, ""
+        self._context, self._unfinished = new_context(), ""
 
     def append(self, text: str) -> StreamingDocument:
         """Append text; it may begin and end in the middle of a word.
@@ -57,22 +58,20 @@ class StreamingDocument:
             raise TypeError(f"text: expected str, got {type(text).__name__}")
         text = self._unfinished + text
         end = stable_length(text)
-        ids, words, self._last_word = self._add(text[:end], self._sums, self._squares)
+        ids, words = self._add(text[:end], self._context, self._sums, self._squares)
         self._num_tokens, self._num_words = self._num_tokens + len(ids), self._num_words + words
         self._unfinished = text[end:]
         return self
 
     def __len__(self) -> int:
         """Return the number of words so far, the unfinished one included."""
-        return (
-            self._num_words
-            + self._tokenizer.encode_continuation(self._unfinished, self._last_word)[1]
-        )
+        context = self._context.copy()
+        return self._num_words + self._tokenizer.encode_continuation(self._unfinished, context)[1]
 
     def logits(self) -> np.ndarray:
         """Return the logits (C,) float32 of the text so far."""
         sums, squares = self._sums.copy(), self._squares.copy()
-        ids, _, _ = self._add(self._unfinished, sums, squares)
+        ids, _ = self._add(self._unfinished, self._context.copy(), sums, squares)
         remove_occurrences(ids, *self._counts)
         out = np.empty(len(self.classes_), dtype=np.float32)
         n, (_, *head, harmonic) = self._num_tokens + len(ids), self._arrays
@@ -87,10 +86,11 @@ class StreamingDocument:
         """Return the probabilities (C,), in the order of `classes_`."""
         return self._decoder.probabilities(self.logits())
 
-    def _add(self, text: str, sums: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, int, int]:
-        """Add the tokens of `text`; return their ids, the number of words, and the hash of the
-        last word."""
-        ids, words, last = self._tokenizer.encode_continuation(text, self._last_word)
+    def _add(
+        self, text: str, context: np.ndarray, sums: np.ndarray, squares: np.ndarray
+    ) -> tuple[np.ndarray, int]:
+        """Add the tokens of `text`; return their ids and the number of words."""
+        ids, words = self._tokenizer.encode_continuation(text, context)
         embedding, harmonic = self._arrays.embedding, self._arrays.harmonic
         add_tokens(ids, self._num_tokens, embedding, harmonic, sums, squares, *self._counts)
-        return ids, words, last
+        return ids, words

@@ -69,10 +69,13 @@ def train(
     ] = None,
     max_ngrams: Annotated[
         int | None,
+        typer.Option(min=0, help="Number of most frequent n-grams to keep (default: 300,000)."),
+    ] = None,
+    features: Annotated[
+        str | None,
         typer.Option(
-            min=0,
-            help="Number of most frequent word pairs, prefixes and suffixes to keep "
-            "(default: 300,000).",
+            help="words; ngrams: also word pairs, prefixes and suffixes; chars: also all character "
+            "n-grams; auto: chars where many words are rare, otherwise ngrams (default: auto)."
         ),
     ] = None,
     min_count: Annotated[
@@ -106,6 +109,7 @@ def train(
     text_only: dict[str, Any] = {
         "max_words": max_words,
         "max_ngrams": max_ngrams,
+        "features": features,
         "min_count": min_count,
         "threads": threads,
     }

@@ -1,29 +1,33 @@
 """Converts texts to token ids: words and n-grams, their vocabulary, and ragged rows of ids."""
 
+from hyperagg.text.characters import stable_length
 from hyperagg.text.ragged import Ragged
 from hyperagg.text.term_frequency import occurrence_weights
 from hyperagg.text.tokenizers import (
     UNKNOWN,
     WORD_PATTERN,
     Alignment,
+    FeatureChoice,
+    Features,
     HubTokenizer,
     Tokenizer,
     WordTokenizer,
-    is_ngram,
+    ngram_mask,
     read_tokenizer,
     register_tokenizer,
-    stable_length,
 )
 
 __all__ = [
     "UNKNOWN",
     "WORD_PATTERN",
     "Alignment",
+    "FeatureChoice",
+    "Features",
     "HubTokenizer",
     "Ragged",
     "Tokenizer",
     "WordTokenizer",
-    "is_ngram",
+    "ngram_mask",
     "occurrence_weights",
     "read_tokenizer",
     "register_tokenizer",

@@ -12,7 +12,7 @@ import numpy as np
 from hyperagg._numba.cache import njit
 from hyperagg._numba.prefetch import prefetch
 
-__all__ = ["build_table", "count_hashes", "find"]
+__all__ = ["HashCounter", "build_table", "find"]
 
 _CHUNK = 1 << 18
 _PREFETCH_DISTANCE = 16
@@ -26,26 +26,36 @@ def build_table(hashes: np.ndarray) -> np.ndarray:
     return table
 
 
-def count_hashes(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Count how often each hash occurs, except hash 0, which stands for a missing n-gram.
+class HashCounter:
+    """Counts how often each hash occurs, and keeps its first occurrence."""
 
-    Returns:
-        the counts, and the position of the first occurrence of each hash.
-    """
-    table, used = _new_counts(1 << 16), 0
-    for begin in range(0, len(hashes), _CHUNK):
-        part = hashes[begin : begin + _CHUNK]
-        if 2 * (used + len(part)) > len(table):
-            small, table = table, _new_counts(1 << int(4 * (used + len(part))).bit_length())
-            _move(small, table)
-        used += _count(part, begin, table)
-    counts, firsts = (np.empty(used, dtype=np.int64) for _ in range(2))
-    _collect(table, counts, firsts)
-    return counts, firsts
+    def __init__(self) -> None:
+        self._table, self._used = _new_counts(1 << 16), 0
+
+    def add(self, hashes: np.ndarray, occurrences: np.ndarray) -> None:
+        """Count further hashes.
+
+        Args:
+            hashes: (N,) uint64.
+            occurrences: (N,) int64, a number for each of them, which `result` returns of the first.
+        """
+        for begin in range(0, len(hashes), _CHUNK):
+            part = slice(begin, begin + _CHUNK)
+            needed = self._used + len(hashes[part])
+            if 2 * needed > len(self._table):
+                small, self._table = self._table, _new_counts(1 << int(4 * needed).bit_length())
+                _move(small, self._table)
+            self._used += _count(hashes[part], occurrences[part], self._table)
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the count of each hash and its first occurrence, in no particular order."""
+        counts, firsts = (np.empty(self._used, dtype=np.int64) for _ in range(2))
+        _collect(self._table, counts, firsts)
+        return counts, firsts
 
 
 def _new_counts(slots: int) -> np.ndarray:
-    """An empty table of hash, count and first position per slot; count 0 is an empty slot."""
+    """An empty table of hash, count and first occurrence per slot; count 0 is an empty slot."""
     return np.zeros((slots, 3), dtype=np.uint64)
 
 
@@ -75,16 +85,14 @@ def _fill_table(hashes, table):
 
 
 @njit(nogil=True, cache=True)
-def _count(hashes, begin, table):
-    """Count the hashes, the first of which has position `begin`; return the number of new ones."""
+def _count(hashes, occurrences, table):
+    """Count the hashes; return the number of new ones."""
     last, fresh = np.uint64(len(table) - 1), 0
     for i in range(len(hashes)):
         prefetch(table, hashes[min(i + _PREFETCH_DISTANCE, len(hashes) - 1)] & last)
-        if hashes[i] == 0:
-            continue
         slot = _slot(table, hashes[i])
         if not table[slot, 1]:
-            table[slot, 0], table[slot, 2] = hashes[i], np.uint64(begin + i)
+            table[slot, 0], table[slot, 2] = hashes[i], np.uint64(occurrences[i])
             fresh += 1
         table[slot, 1] += _ONE
     return fresh

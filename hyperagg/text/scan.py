@@ -1,22 +1,23 @@
-"""The compiled scan: bytes to words, words and n-grams to 64-bit hashes, hashes to token ids.
+"""The compiled scan: bytes to tokens, tokens and n-grams to 64-bit hashes, hashes to token ids.
 
-    words(text)  =  every match of  \\w+|[^\\w\\s]  in the lower-cased text
+A text is normalized and split into tokens: words, single marks, and single letters of scripts that
+do not separate words; see `hyperagg.text.characters`. Every token may be followed by n-grams:
 
-The regular expression is the definition. The scan computes it over the UTF-8 bytes of whole
-batches. In ASCII text each byte has one of three kinds: space, word character, punctuation mark. In
-other text every non-ASCII mark that is not a word character is first surrounded with spaces, after
-which a byte above 127 can only belong to a word, so that the same scan serves all languages.
+- of tokens: the bigram that it ends, and the trigram and the 4-gram if all of their tokens are
+  single letters, for which these are the n-grams of characters;
+- of the characters of a word, written with a star for what may be beside them. With `NGRAMS` the
+  first five and the last three characters of a word of more than five: "petro*" and "*eum". With
+  `CHARS` one to three characters at either end, and one to four anywhere: "pe*", "*um", "*role*". A
+  combining mark counts as a part of the character before it.
 
-A word can have up to three n-grams: the bigram of the previous word and itself, and, if it has more
-than five characters, its first five and its last three characters. The hashes of each kind of
-n-gram have a salt of their own.
+The hashes of each kind have a salt of their own, and those of n-grams of tokens are chained:
+hash(a b c) = pair(pair(hash a, hash b), hash c). So what a text continues with depends on three
+hashes, the context.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -25,49 +26,59 @@ import numpy as np
 from hyperagg._numba.cache import njit
 from hyperagg._numba.prefetch import prefetch
 from hyperagg._numba.threads import even_borders, parts, run
+from hyperagg.text.characters import (
+    ASCII,
+    EXTEND,
+    MARK,
+    REGIONAL,
+    SINGLE,
+    SPACE,
+    WORD,
+    class_at,
+    normalize,
+)
 from hyperagg.text.hash_table import find
 
 __all__ = [
-    "NGRAMS_PER_WORD",
+    "CHARS",
+    "NGRAMS",
+    "WORDS",
     "entry_texts",
     "find_ids",
     "hash_vocabulary",
+    "kinds_of",
     "look_up",
     "look_up_continuation",
+    "new_context",
     "scan",
     "text_to_bytes",
     "texts_to_bytes",
+    "token_borders",
 ]
 
-_NON_ASCII, _WORD_CHARACTER = re.compile(r"[^\x00-\x7f]+"), re.compile(r"\w")
-_SPACE, _WORD, _MARK = 0, 1, 2
+# What is hashed: tokens; their n-grams; the n-grams of characters.
+WORDS, NGRAMS, CHARS = range(3)
 
-# The n-grams that a word can have: the bigram that it ends, its prefix, its suffix.
-NGRAMS_PER_WORD = 3
-# In characters; the lengths of prefix and suffix are also the salts of their hashes.
-_MIN_LENGTH, _PREFIX, _SUFFIX = 6, 5, 3
+# In characters.
+_MIN_LENGTH, _PREFIX, _SUFFIX = 6, 5, 3  # of NGRAMS
+_MAX_AFFIX, _MAX_INNER = 3, 4  # of CHARS
+_MAX_CHARACTERS = 64  # of a word, whose further characters have no n-grams of CHARS
 
-
-def _byte_kinds() -> np.ndarray:
-    kinds = np.full(256, _WORD, dtype=np.uint8)
-    for byte in range(128):
-        character = chr(byte)
-        if character.isspace():
-            kinds[byte] = _SPACE
-        elif not (character.isalnum() or character == "_"):
-            kinds[byte] = _MARK
-    return kinds
-
-
-_KINDS = _byte_kinds()
+# The kind of an entry: a token or the number of tokens before its last one; or where the n-gram of
+# characters is in the word, with its number of characters added.
+_START, _END, _INNER = 8, 16, 24
+_KIND_BITS = 5
 
 _TEXTS_PER_JOIN = 64
-_BYTES_PER_PART = 1 << 24
+_BYTES_PER_PART = 1 << 22
 _WORK_PER_BYTE = 4  # in multiply-adds, approximately
+# The maximum number of tokens and n-grams per byte: a word of one letter has "a", a bigram and with
+# CHARS "a*", "*a" and "*a*"; a word of n letters has at most 4 n + 2.
+_MAX_PER_BYTE = (1, 2, 5)
 
 
 def texts_to_bytes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the UTF-8 bytes of the lower-cased texts in one array, and their (n + 1,) borders."""
+    """Return the UTF-8 bytes of the normalized texts in one array, and their (n + 1,) borders."""
     parts: list[bytes] = []
     lengths: list[int] = []
     for i in range(0, len(texts), _TEXTS_PER_JOIN):
@@ -77,7 +88,7 @@ def texts_to_bytes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
             parts.append(together.lower().encode())
             lengths += map(len, some)
         else:
-            own = [_lowered(text) for text in some]
+            own = [_encoded(text) for text in some]
             parts += own
             lengths += map(len, own)
     ends = accumulate(lengths, initial=0)
@@ -87,52 +98,37 @@ def texts_to_bytes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 def text_to_bytes(text: str) -> np.ndarray:
     """Return the bytes that `texts_to_bytes` returns for one text."""
-    return np.frombuffer(_lowered(text), dtype=np.uint8)
+    return np.frombuffer(_encoded(text), dtype=np.uint8)
 
 
-def _lowered(text: str) -> bytes:
-    text = text.lower()
-    if text.isascii():
-        return text.encode()
-    # A text has few distinct characters that are not ASCII, and most of them are letters.
-    for character in set("".join(_NON_ASCII.findall(text))):
-        separated = _separated(character)
-        if separated != character:
-            text = text.replace(character, separated)
-    return text.encode("utf-8", "replace")
-
-
-@lru_cache(maxsize=1 << 16)
-def _separated(character: str) -> str:
-    """A space for any kind of space, and a mark between spaces."""
-    if character.isspace():
-        return " "
-    return character if _WORD_CHARACTER.match(character) else f" {character} "
+def _encoded(text: str) -> bytes:
+    return normalize(text).encode("utf-8", "replace")  # UTF-8 cannot encode surrogates
 
 
 def scan(
-    data: np.ndarray, borders: np.ndarray, ngrams: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Split texts into words and hash the words and their n-grams.
+    data: np.ndarray, borders: np.ndarray, features: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Split texts into tokens and hash the tokens and their n-grams.
 
     Args:
         data, borders: from `texts_to_bytes`.
-        ngrams: whether to hash n-grams.
+        features: WORDS, NGRAMS or CHARS.
 
-    Returns:
-        for each of the T words its hash, its first byte and its last byte + 1; and (T, 3) the
-        hashes of its n-grams, 0 for those that it does not have, or (0, 3) without n-grams.
+    Yields:
+        for parts of the texts the hashes (N,) uint64, and the occurrences (N,) int64: the first
+        byte of each, times 32, plus its kind, which is 0 for a token.
     """
     ranges = _ranges(borders)
-    counts = np.zeros(len(borders), dtype=np.int64)
-    run(_count_words, ranges, data, borders, counts)
-    offsets = np.cumsum(counts)
-    total = offsets[-1]
-    hashes = np.empty(total, dtype=np.uint64)
-    starts, ends = (np.empty(total, dtype=np.int64) for _ in range(2))
-    ngram_hashes = np.empty((total if ngrams else 0, NGRAMS_PER_WORD), dtype=np.uint64)
-    run(_hash_words, ranges, data, borders, offsets, hashes, starts, ends, ngram_hashes)
-    return hashes, starts, ends, ngram_hashes
+    threads = parts(_WORK_PER_BYTE * int(borders[-1]))
+    for begin in range(0, len(ranges) - 1, threads):
+        found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        run(_hash_rows, ranges[begin : begin + threads + 1], found, data, borders, features)
+        yield from (found[first] for first in sorted(found))
+
+
+def kinds_of(occurrences: np.ndarray) -> np.ndarray:
+    """Return the kinds of occurrences that `scan` returned."""
+    return occurrences & (1 << _KIND_BITS) - 1
 
 
 def _ranges(borders: np.ndarray) -> np.ndarray:
@@ -142,51 +138,49 @@ def _ranges(borders: np.ndarray) -> np.ndarray:
     return even_borders(np.diff(borders), number)
 
 
-def entry_texts(
-    data: np.ndarray, starts: np.ndarray, ends: np.ndarray, chosen: np.ndarray, ngrams: bool
-) -> list[str]:
-    """Return the vocabulary entries of words, or of n-grams: "two words", "prefix*", "*suffix".
+def entry_texts(data: np.ndarray, borders: np.ndarray, occurrences: np.ndarray) -> list[str]:
+    """Return the vocabulary entries of tokens and n-grams: "oil", "crude oil", "petro*", "*eum".
 
     Args:
-        data, starts, ends: the bytes and words, as `scan` takes and returns them.
-        chosen: indices of words, or of n-grams in the flattened (T, 3) array of their hashes.
-        ngrams: whether `chosen` are indices of n-grams.
+        data, borders: the texts, as `scan` takes them.
+        occurrences: as `scan` returns them.
     """
-    if not len(chosen):
+    if not len(occurrences):
         return []
-    last = chosen // NGRAMS_PER_WORD if ngrams else chosen
-    first = np.maximum(last - 1, 0) if ngrams else last
-    longest = (ends[last] - starts[last]).sum() + (ends[first] - starts[first]).sum()
-    out = np.empty(longest + 2 * len(chosen), dtype=np.uint8)
-    size = _write_entries(data, starts, ends, chosen, ngrams, out)
-    # A word cannot contain a newline.
-    return out[:size].tobytes().decode("utf-8", "replace").split("\n")[:-1]
+    ends = borders[np.searchsorted(borders, occurrences >> _KIND_BITS, side="right")]
+    size = _write_entries(data, ends, occurrences, np.empty(0, dtype=np.uint8))
+    out = np.empty(size, dtype=np.uint8)
+    _write_entries(data, ends, occurrences, out)
+    # A token cannot contain a newline.
+    return out.tobytes().decode("utf-8", "replace").split("\n")[:-1]
 
 
-def hash_vocabulary(entries: Sequence[str]) -> np.ndarray:
-    """Return the (V,) hashes of words and n-grams, given as `entry_texts` returns them."""
-    data = np.frombuffer("".join(entries).encode("utf-8", "replace"), dtype=np.uint8)
-    lengths = np.fromiter(map(len, entries), dtype=np.int64, count=len(entries))
-    hashes = np.empty(len(entries), dtype=np.uint64)
-    _hash_entries(data, lengths, hashes)
-    return hashes
+def hash_vocabulary(entries: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the hashes (V,) of tokens and n-grams, given as `entry_texts` returns them, and their
+    kinds (V,), which are 0 for a token."""
+    encoded = [entry.encode("utf-8", "replace") for entry in entries]
+    lengths = accumulate(map(len, encoded), initial=0)
+    borders = np.fromiter(lengths, dtype=np.int64, count=len(entries) + 1)
+    hashes, kinds = np.empty(len(entries), dtype=np.uint64), np.empty(len(entries), dtype=np.uint8)
+    _hash_entries(np.frombuffer(b"".join(encoded), dtype=np.uint8), borders, hashes, kinds)
+    return hashes, kinds
 
 
 def look_up(
-    data: np.ndarray, borders: np.ndarray, table: np.ndarray, ngrams: bool
+    data: np.ndarray, borders: np.ndarray, table: np.ndarray, features: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Look up the ids of every row's words, each followed by the ids of its known n-grams.
+    """Look up the ids of every row's tokens, each followed by the ids of its known n-grams.
 
     Args:
         data, borders: from `texts_to_bytes`.
         table: the vocabulary, from `hash_table.build_table`.
-        ngrams: whether the vocabulary has n-grams.
+        features: what the vocabulary has: WORDS, NGRAMS or CHARS.
 
     Returns:
         token_ids (T,) int32; cu_seqlens (rows + 1,).
     """
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    run(_look_up_rows, _ranges(borders), found, data, borders, table, ngrams)
+    run(_look_up_rows, _ranges(borders), found, data, borders, table, features)
     if len(found) == 1:
         return found[0]
     token_ids, counts = [np.empty(0, dtype=np.int32)], [np.zeros(1, dtype=np.int64)]
@@ -196,32 +190,53 @@ def look_up(
     return np.concatenate(token_ids), np.cumsum(np.concatenate(counts))
 
 
+def _hash_rows(first: int, last: int, found: dict[int, Any], *args: Any) -> None:
+    result = _hash_range(first, last, *args)
+    if first < last:
+        found[first] = result
+
+
 def _look_up_rows(first: int, last: int, found: dict[int, Any], *args: Any) -> None:
-    result = find_ids(first, last, *args, _NONE, False)
+    result = find_ids(first, last, *args, new_context(), False)
     if first < last:
         found[first] = result[:2]
 
 
+def new_context() -> np.ndarray:
+    """Return the context at the beginning of a text: the hash of the last token, and those of the
+    last one, two and three tokens if all of them are single letters; 0 for what there is not."""
+    return np.zeros(4, dtype=np.uint64)
+
+
 def look_up_continuation(
-    data: np.ndarray, borders: np.ndarray, table: np.ndarray, ngrams: bool, previous: int = 0
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Look up the ids of one text that continues another one.
+    data: np.ndarray,
+    borders: np.ndarray,
+    table: np.ndarray,
+    features: int,
+    context: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Look up the ids of a text that continues another one.
 
     Args:
-        data, borders, table, ngrams: as in `look_up`, of a single text.
-        previous: the hash of the word before the text; 0 if there is none.
+        data, borders, table, features: as in `look_up`, of one text.
+        context: what `new_context` returned, or the context after the other text; it is updated.
 
     Returns:
-        token_ids (T,) int32; (T, 2) the first and the last word that each token stands for; the
-        hash of the last word.
+        token_ids (T,) int32; (T, 2) the first and the last token of the text that each of them
+        stands for.
     """
-    token_ids, _, owners, last = find_ids(
-        0, 1, data, borders, table, ngrams, np.uint64(previous), True
-    )
-    return token_ids, owners, last
+    token_ids, _, owners = find_ids(0, 1, data, borders, table, features, context, True)
+    return token_ids, owners
 
 
-_WORDS_PER_BLOCK = 64
+def token_borders(data: np.ndarray) -> np.ndarray:
+    """Return (T, 2), the first byte and the last byte + 1 of every token of a text."""
+    out = np.empty((len(data), 2), dtype=np.int64)
+    return out[: _token_borders(data, out)]
+
+
+_KEYS_PER_BLOCK = 256
+_MAX_KEYS = 4 + _MAX_INNER * _MAX_CHARACTERS + 2 * _MAX_AFFIX  # of a token
 # The 64-bit FNV-1a hash. Any two of V entries collide with a probability of about V^2 / 2^65,
 # which is 1e-7 for two million entries.
 _OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
@@ -230,191 +245,361 @@ _BLANK, _STAR, _NEWLINE = ord(" "), ord("*"), ord("\n")
 
 
 @njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
-def _hash(data, start, end, salt):
-    value = _OFFSET ^ salt
-    for i in range(start, end):
-        value = (value ^ np.uint64(data[i])) * _PRIME
+def _finish(value):
     # FNV mixes its low bits poorly, and the tables are indexed by them. Hash 0 means "none".
     value ^= value >> _SHIFT
     return value if value else _ONE
 
 
 @njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
-def _hash_pair(first, second):
-    value = (first * _PRIME + second) * _PRIME
-    value ^= value >> _SHIFT
-    return value if value else _ONE
+def _hash(data, start, end, salt):
+    value = _OFFSET ^ np.uint64(salt << 8)
+    for i in range(start, end):
+        value = (value ^ np.uint64(data[i])) * _PRIME
+    return _finish(value)
 
 
 @njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
-def _word_end(data, start, end):
-    """The end of the word that starts at `start`: a mark is one byte, a word is a run of them."""
-    if _KINDS[data[start]] == _MARK:
-        return start + 1
+def _hash_pair(first, second):
+    return _finish((first * _PRIME + second) * _PRIME)
+
+
+@njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
+def _token(data, start, end):
+    """The class and the end of the token that starts at `start`, which is not a space."""
+    if data[start] < 128:
+        kind, stop = ASCII[data[start]], start + 1
+    else:
+        kind, stop = class_at(data, start)
+    if kind in (WORD, EXTEND):
+        while stop < end:
+            if data[stop] < 128:
+                if ASCII[data[stop]] != WORD:
+                    break
+                stop += 1
+            else:
+                other, after = class_at(data, stop)
+                if other != WORD and other != EXTEND:
+                    break
+                stop = after
+        return np.uint8(WORD), stop
+    if stop < end and data[stop] >= 128:
+        return _extended(data, kind, start, stop, end)
+    return kind, stop
+
+
+@njit(nogil=True, cache=True)
+def _extended(data, kind, start, stop, end):
+    """The class of a mark, a single letter or a flag, and its end with what extends it."""
+    while stop < end and data[stop] >= 128:
+        other, after = class_at(data, stop)
+        if kind == REGIONAL and other == REGIONAL:
+            kind = np.uint8(MARK)  # the second half of a flag
+        elif other == EXTEND:
+            pass
+        elif not (
+            other == MARK
+            and stop - start > 3
+            and data[stop - 3] == 0xE2  # a zero-width joiner
+            and data[stop - 2] == 0x80
+            and data[stop - 1] == 0x8D
+        ):
+            break
+        stop = after
+    return kind, stop
+
+
+@njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
+def _character_end(data, start, end):
+    """The end of the character at `start` with its combining marks."""
     stop = start + 1
-    while stop < end and _KINDS[data[stop]] == _WORD:
-        stop += 1
+    while stop < end and data[stop] >= 128:
+        if data[stop] & 0xC0 == 0x80:
+            stop += 1
+        else:
+            other, after = class_at(data, stop)
+            if other != EXTEND:
+                break
+            stop = after
     return stop
 
 
 @njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
-def _affixes(data, start, end):
+def _affixes(data, start, end, ascii):
     """The end of a word's prefix and the start of its suffix; -1 and -1 if it is too short."""
-    characters, head, tail = 0, -1, -1
-    for i in range(start, end):
-        if data[i] & 0xC0 != 0x80:
-            if characters == _PREFIX:
-                head = i
-            characters += 1
-    if characters < _MIN_LENGTH:
+    if end - start < _MIN_LENGTH:
         return -1, -1
-    characters, tail = 0, end
-    while characters < _SUFFIX:
-        tail -= 1
-        characters += data[tail] & 0xC0 != 0x80
-    return head, tail
+    if ascii:
+        return start + _PREFIX, end - _SUFFIX
+    characters, head, i = 0, -1, start
+    third, second, first = start, start, start  # the last three characters
+    while i < end:
+        if characters == _PREFIX:
+            head = i
+        third, second, first = second, first, i
+        i = _character_end(data, i, end)
+        characters += 1
+    return (head, third) if characters >= _MIN_LENGTH else (-1, -1)
 
 
 @njit(nogil=True, cache=True)
-def _hash_entries(data, lengths, hashes):
-    """Hash entries that are joined in `data`; `lengths` are in characters."""
-    end = 0
-    for entry in range(len(lengths)):
-        start, space = end, -1
-        for _ in range(lengths[entry]):
-            if space < 0 and data[end] == _BLANK:
-                space = end
-            end += 1
-            while end < len(data) and data[end] & 0xC0 == 0x80:
-                end += 1
-        if space >= 0 and space + 1 < end:
-            first = _hash(data, start, space, np.uint64(0))
-            second = _hash(data, space + 1, end, np.uint64(0))
-            hashes[entry] = _hash_pair(first, second)
-        elif lengths[entry] > 1 and data[end - 1] == _STAR:
-            hashes[entry] = _hash(data, start, end - 1, np.uint64(_PREFIX))
-        elif lengths[entry] > 1 and data[start] == _STAR:
-            hashes[entry] = _hash(data, start + 1, end, np.uint64(_SUFFIX))
-        else:
-            hashes[entry] = _hash(data, start, end if space < 0 else space, np.uint64(0))
-
-
-@njit(nogil=True, cache=True)
-def _write_entries(data, starts, ends, chosen, ngrams, out):
-    n = 0
-    for entry in chosen:
-        word, kind = (entry // NGRAMS_PER_WORD, entry % NGRAMS_PER_WORD) if ngrams else (entry, 0)
-        start, end = starts[word], ends[word]
-        if ngrams:
-            head, tail = _affixes(data, start, end)
-            if kind == 0:
-                for i in range(starts[word - 1], ends[word - 1]):
-                    out[n] = data[i]
-                    n += 1
-                out[n] = _BLANK
-                n += 1
-            elif kind == 1:
-                end = head
-            else:
-                start = tail
-                out[n] = _STAR
-                n += 1
-        for i in range(start, end):
-            out[n] = data[i]
+def _hash_characters(data, start, end, characters, keys, kinds, begins, n):
+    """Write the hashes, kinds and first bytes of a word's n-grams of CHARS from index n on."""
+    count, stop = 0, start
+    while stop < end and count < _MAX_CHARACTERS:
+        characters[count] = stop
+        stop = _character_end(data, stop, end)
+        count += 1
+    characters[count] = stop
+    for first in range(count):
+        value = _OFFSET ^ np.uint64(_INNER << 8)
+        for size in range(1, min(_MAX_INNER, count - first) + 1):
+            for i in range(characters[first + size - 1], characters[first + size]):
+                value = (value ^ np.uint64(data[i])) * _PRIME
+            keys[n], kinds[n], begins[n] = _finish(value), _INNER + size, characters[first]
             n += 1
-        if ngrams and kind == 1:
-            out[n] = _STAR
-            n += 1
-        out[n] = _NEWLINE
+    for size in range(1, min(_MAX_AFFIX, count) + 1):
+        keys[n] = _hash(data, start, characters[size], _START)
+        kinds[n], begins[n] = _START + size, start
         n += 1
+        if stop == end:
+            begin = characters[count - size]
+            keys[n] = _hash(data, begin, end, _END)
+            kinds[n], begins[n] = _END + size, begin
+            n += 1
     return n
 
 
 @njit(nogil=True, cache=True)
-def _count_words(first, last, data, borders, counts):
-    """Write the number of words of each row to counts[row + 1]."""
-    for row in range(first, last):
-        i, end, count = borders[row], borders[row + 1], 0
-        while i < end:
-            if _KINDS[data[i]] == _SPACE:
-                i += 1
-            else:
-                i = _word_end(data, i, end)
-                count += 1
-        counts[row + 1] = count
+def _hash_block(data, i, end, table, features, context, starts, characters, keys, kinds, begins):
+    """Hash tokens and their n-grams from byte `i` on until the block is full.
 
+    Args:
+        end: the end of the row.
+        table: a table whose slots are prefetched.
+        context: as `new_context` returns it; it is updated.
+        starts: the first bytes of the last three tokens; they are updated.
+        characters: memory for the borders of the characters of a word.
+        keys, kinds, begins: the hashes, kinds and first bytes.
 
-@njit(nogil=True, cache=True)
-def _hash_words(first, last, data, borders, offsets, hashes, starts, ends, ngram_hashes):
-    for row in range(first, last):
-        i, end, previous, word = borders[row], borders[row + 1], np.uint64(0), offsets[row]
-        while i < end:
-            if _KINDS[data[i]] == _SPACE:
-                i += 1
+    Returns:
+        the byte after the last token, and the number of hashes.
+    """
+    last, one, two, three = context[0], context[1], context[2], context[3]
+    n, slots = 0, np.uint64(len(table) - 1)
+    while i < end and n < _KEYS_PER_BLOCK:
+        if ASCII[data[i] & 0x7F] == SPACE and data[i] < 128:
+            i += 1
+            continue
+        if data[i] >= 128:
+            first_class, after = class_at(data, i)
+            if first_class == SPACE:
+                i = after
                 continue
-            stop = _word_end(data, i, end)
-            hashes[word] = _hash(data, i, stop, np.uint64(0))
-            starts[word], ends[word] = i, stop
-            if len(ngram_hashes):
-                ngram_hashes[word] = 0
-                if previous:
-                    ngram_hashes[word, 0] = _hash_pair(previous, hashes[word])
-                head, tail = _affixes(data, i, stop)
-                if head >= 0:
-                    ngram_hashes[word, 1] = _hash(data, i, head, np.uint64(_PREFIX))
-                    ngram_hashes[word, 2] = _hash(data, tail, stop, np.uint64(_SUFFIX))
-            previous = hashes[word]
-            word += 1
-            i = stop
+        else:
+            first_class = ASCII[data[i]]
+        kind, stop = _token(data, i, end)
+        begin, bits = n, data[i]
+        token = _OFFSET
+        for j in range(i, stop):
+            bits |= data[j]
+            token = (token ^ np.uint64(data[j])) * _PRIME
+        token = _finish(token)
+        keys[n], kinds[n], begins[n] = token, 0, i
+        n += 1
+        if features != WORDS:
+            if last:
+                keys[n], kinds[n], begins[n] = _hash_pair(last, token), 1, starts[0]
+                n += 1
+            if kind == SINGLE:
+                if two:
+                    keys[n], kinds[n], begins[n] = _hash_pair(two, token), 2, starts[1]
+                    n += 1
+                if three:
+                    keys[n], kinds[n], begins[n] = _hash_pair(three, token), 3, starts[2]
+                    n += 1
+                three = _hash_pair(two, token) if two else _NONE
+                two = _hash_pair(one, token) if one else _NONE
+                one = token
+            else:
+                one = two = three = _NONE
+                if kind == WORD and first_class != EXTEND:
+                    if features == CHARS:
+                        n = _hash_characters(data, i, stop, characters, keys, kinds, begins, n)
+                    else:
+                        head, tail = _affixes(data, i, stop, bits < 128)
+                        if head >= 0:
+                            keys[n] = _hash(data, i, head, _START)
+                            kinds[n], begins[n] = _START + _PREFIX, i
+                            keys[n + 1] = _hash(data, tail, stop, _END)
+                            kinds[n + 1], begins[n + 1] = _END + _SUFFIX, tail
+                            n += 2
+            last = token
+            starts[2], starts[1], starts[0] = starts[1], starts[0], i
+        for k in range(begin, n):
+            prefetch(table, keys[k] & slots)
+        i = stop
+    context[0], context[1], context[2], context[3] = last, one, two, three
+    return i, n
 
 
 @njit(nogil=True, cache=True)
-def find_ids(first, last, data, borders, table, ngrams, previous, with_owners):
-    """Look up the ids of rows first to last - 1; see `look_up` and `look_up_continuation`."""
-    # A word of one byte has at most two ids, and only a word of six or more bytes has four.
-    limit = (borders[last] - borders[first]) * (2 if ngrams else 1)
+def _new_block():
+    """Return the memory that `_hash_block` takes: starts, characters, keys, kinds, begins."""
+    size = _KEYS_PER_BLOCK + _MAX_KEYS
+    return (
+        np.zeros(3, dtype=np.int64),
+        np.empty(_MAX_CHARACTERS + 1, dtype=np.int64),
+        np.empty(size, dtype=np.uint64),
+        np.empty(size, dtype=np.uint8),
+        np.empty(size, dtype=np.int64),
+    )
+
+
+@njit(nogil=True, cache=True)
+def _hash_range(first, last, data, borders, features):
+    """Hash the tokens and n-grams of rows first to last - 1; see `scan`."""
+    limit = (borders[last] - borders[first]) * _MAX_PER_BYTE[features]
+    hashes, occurrences = np.empty(limit, dtype=np.uint64), np.empty(limit, dtype=np.int64)
+    table, context = np.zeros((1, 2), dtype=np.uint64), np.zeros(4, dtype=np.uint64)
+    starts, characters, keys, kinds, begins = _new_block()
+    total = 0
+    for row in range(first, last):
+        i, end = borders[row], borders[row + 1]
+        context[:] = _NONE
+        while i < end:
+            i, n = _hash_block(
+                data, i, end, table, features, context, starts, characters, keys, kinds, begins
+            )
+            for k in range(n):
+                hashes[total] = keys[k]
+                occurrences[total] = (begins[k] << _KIND_BITS) + kinds[k]
+                total += 1
+    return hashes[:total], occurrences[:total]
+
+
+@njit(nogil=True, cache=True)
+def find_ids(first, last, data, borders, table, features, context, with_owners):
+    """Look up the ids of rows first to last - 1; see `look_up` and `look_up_continuation`.
+
+    The first row continues `context`, and every other row begins anew.
+    """
+    limit = (borders[last] - borders[first]) * _MAX_PER_BYTE[features]
     token_ids = np.empty(limit, dtype=np.int32)
     owners = np.empty((limit if with_owners else 0, 2), dtype=np.int64)
     cu_seqlens = np.zeros(last - first + 1, dtype=np.int64)
-    kinds = 1 + NGRAMS_PER_WORD if ngrams else 1
-    keys = np.zeros((_WORDS_PER_BLOCK, kinds), dtype=np.uint64)
-    word, n = -1, 0
+    starts, characters, keys, kinds, begins = _new_block()
+    total, token = 0, -1
     for row in range(first, last):
         i, end = borders[row], borders[row + 1]
         if row > first:
-            previous = _NONE
+            context[:] = _NONE
         while i < end:
-            # Prefetch the slots of a block of words before the first lookup.
+            i, n = _hash_block(
+                data, i, end, table, features, context, starts, characters, keys, kinds, begins
+            )
+            for k in range(n):
+                found, kind = find(table, keys[k]), kinds[k]
+                token += kind == 0
+                if found or kind == 0:
+                    token_ids[total] = found
+                    if with_owners:
+                        owners[total, 0] = max(0, token - kind) if kind < _START else token
+                        owners[total, 1] = token
+                    total += 1
+        cu_seqlens[row - first + 1] = total
+    return token_ids[:total], cu_seqlens, owners[:total]
+
+
+@njit(nogil=True, cache=True)
+def _token_borders(data, out):
+    i, end, n = 0, len(data), 0
+    while i < end:
+        kind, stop = (ASCII[data[i]], i + 1) if data[i] < 128 else class_at(data, i)
+        if kind != SPACE:
+            _, stop = _token(data, i, end)
+            out[n, 0], out[n, 1] = i, stop
+            n += 1
+        i = stop
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _hash_entries(data, borders, hashes, kinds):
+    """Hash entries that are joined in `data`."""
+    for entry in range(len(hashes)):
+        start, end = borders[entry], borders[entry + 1]
+        # A star with combining marks is a token, not the beginning of an n-gram.
+        after = start < end - 1 and data[start] == _STAR
+        if after and data[start + 1] >= 128:
+            after = class_at(data, start + 1)[0] != EXTEND
+        before = start < end - 1 and data[end - 1] == _STAR
+        for i in range(start, end):
+            if data[i] == _BLANK:
+                after = before = False
+        if after or before:
+            kind = _INNER if after and before else (_END if after else _START)
+            start, end = start + after, end - before
+            hashes[entry] = _hash(data, start, end, kind)
             count = 0
-            while i < end and count < _WORDS_PER_BLOCK:
-                if _KINDS[data[i]] == _SPACE:
-                    i += 1
-                    continue
-                stop = _word_end(data, i, end)
-                key = _hash(data, i, stop, _NONE)
-                keys[count, 0] = key
-                if ngrams:
-                    keys[count, 1] = _hash_pair(previous, key) if previous else _NONE
-                    keys[count, 2] = keys[count, 3] = _NONE
-                    head, tail = _affixes(data, i, stop)
-                    if head >= 0:
-                        keys[count, 2] = _hash(data, i, head, np.uint64(_PREFIX))
-                        keys[count, 3] = _hash(data, tail, stop, np.uint64(_SUFFIX))
-                for kind in range(kinds):
-                    prefetch(table, keys[count, kind] & np.uint64(len(table) - 1))
-                previous = key
+            while start < end:
+                start = _character_end(data, start, end)
                 count += 1
-                i = stop
-            for own in range(count):
-                word += 1
-                for kind in range(kinds):
-                    key = keys[own, kind]
-                    found = find(table, key) if key else np.int32(0)
-                    if found or kind == 0:
-                        token_ids[n] = found
-                        if with_owners:
-                            owners[n, 0] = max(0, word - 1) if kind == 1 else word
-                            owners[n, 1] = word
+            kinds[entry] = kind + min(count, _START - 1)
+            continue
+        value, count, i = _NONE, 0, start
+        while i < end:
+            kind, stop = (ASCII[data[i]], i + 1) if data[i] < 128 else class_at(data, i)
+            if kind != SPACE:
+                _, stop = _token(data, i, end)
+                token = _hash(data, i, stop, 0)
+                value = _hash_pair(value, token) if count else token
+                count += 1
+            i = stop
+        hashes[entry], kinds[entry] = value, min(max(count - 1, 0), _START - 1)
+
+
+@njit(nogil=True, cache=True)
+def _write_entries(data, ends, occurrences, out):
+    """Write entries, each with a newline, unless `out` is empty; return the number of bytes."""
+    n, write = 0, len(out) > 0
+    for entry in range(len(occurrences)):
+        i, kind = occurrences[entry] >> _KIND_BITS, occurrences[entry] & (1 << _KIND_BITS) - 1
+        end = ends[entry]
+        begin, previous = i, SPACE
+        if kind >= _START:
+            for _ in range(kind % _START):
+                i = _character_end(data, i, end)
+            if kind > _END:
+                if write:
+                    out[n] = _STAR
+                n += 1
+            for j in range(begin, i):
+                if write:
+                    out[n] = data[j]
+                n += 1
+            if kind < _END or kind > _INNER:
+                if write:
+                    out[n] = _STAR
+                n += 1
+        else:
+            count = 0
+            while count <= kind:
+                own, stop = (ASCII[data[i]], i + 1) if data[i] < 128 else class_at(data, i)
+                if own != SPACE:
+                    own, stop = _token(data, i, end)
+                    if count and not (own == SINGLE and previous == SINGLE):
+                        if write:
+                            out[n] = _BLANK
                         n += 1
-        cu_seqlens[row - first + 1] = n
-    return token_ids[:n], cu_seqlens, owners[:n], previous
+                    for j in range(i, stop):
+                        if write:
+                            out[n] = data[j]
+                        n += 1
+                    previous = own
+                    count += 1
+                i = stop
+        if write:
+            out[n] = _NEWLINE
+        n += 1
+    return n

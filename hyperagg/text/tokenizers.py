@@ -1,8 +1,6 @@
 """Tokenizers: they split texts into tokens and map the tokens to ids.
 
-    words(text)  =  every match of  \\w+|[^\\w\\s]  in the lower-cased text
-
-`hyperagg.text.scan` computes this definition; this module holds the vocabulary and its file format.
+`hyperagg.text.scan` splits and hashes; this module holds the vocabulary and its file format.
 """
 
 from __future__ import annotations
@@ -10,30 +8,36 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from reprlib import repr as shorten
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
-from hyperagg.text import scan
-from hyperagg.text.hash_table import build_table, count_hashes
+from hyperagg.text import characters, scan
+from hyperagg.text.hash_table import HashCounter, build_table
 from hyperagg.text.ragged import Ragged
 
 __all__ = [
     "UNKNOWN",
     "WORD_PATTERN",
     "Alignment",
+    "FeatureChoice",
+    "Features",
     "HubTokenizer",
     "Tokenizer",
     "WordTokenizer",
-    "is_ngram",
+    "ngram_mask",
     "read_tokenizer",
     "register_tokenizer",
-    "stable_length",
 ]
 
 UNKNOWN = "[UNK]"
 WORD_PATTERN = re.compile(r"\w+|[^\w\s]")
-_NON_WORD_RUN, _SPACE_RUN = re.compile(r"\W+"), re.compile(r"\s+")
+
+KIND = "hyperagg.WordTokenizer"
+Features = Literal["words", "ngrams", "chars"]
+FeatureChoice = Literal["auto", "words", "ngrams", "chars"]
+_LEVELS = {"words": scan.WORDS, "ngrams": scan.NGRAMS, "chars": scan.CHARS}
 
 
 class Alignment(NamedTuple):
@@ -41,7 +45,7 @@ class Alignment(NamedTuple):
 
     Attributes:
         spans: the first character of each word in the text and its last character + 1.
-        owners: (T, 2) int64, the first and the last word that each token stands for.
+        owners: (T, 2) int64, the first and the last of the words that each token stands for.
     """
 
     spans: list[tuple[int, int]]
@@ -74,20 +78,27 @@ class Tokenizer(Protocol):
 
 
 class WordTokenizer:
-    """Split texts into lower-cased words and single punctuation marks.
+    """Split texts into words, single marks, and single letters where words are not separated.
 
-    Id 0 is "[UNK]". The other words follow by decreasing frequency, and after them the n-grams.
-    A word is followed by those of its n-grams that the vocabulary has: the word bigram that it ends
-    ("crude oil") and, for a word of more than five characters, its prefix ("petro*") and its suffix
-    ("*eum"), which say something about a word that the vocabulary lacks.
+    Texts are normalized first; see `hyperagg.text.characters`. Id 0 is "[UNK]". The other words
+    follow by decreasing frequency, and after them the n-grams. A word is followed by those of its
+    n-grams that the vocabulary has:
+
+    - "ngrams": the word bigram that it ends ("crude oil") and, for a word of more than five
+      characters, its prefix ("petro*") and its suffix ("*eum"), which say something about a word
+      that the vocabulary lacks. Letters of scripts that do not separate words (Han, kana, Thai,
+      Lao, Khmer, Myanmar, Tibetan) have n-grams of up to four letters.
+    - "chars": the same, but instead of prefix and suffix all n-grams of one to four characters
+      ("*role*") and those of one to three at both ends ("pe*", "*um").
 
     Args:
         vocabulary: the known words and n-grams; the first entry is "[UNK]".
+        features: "words", "ngrams" or "chars", what is looked up.
 
     Attributes:
         vocabulary: the entry of each token id.
+        features: as given.
         ngram_mask: (V,) bool, True for the entries that are n-grams.
-        has_ngrams: whether any entry is an n-gram.
         table: the hash table that `scan.look_up` reads.
 
     Raises:
@@ -101,15 +112,18 @@ class WordTokenizer:
         [1, 0, 2]
     """
 
-    def __init__(self, vocabulary: Sequence[str]) -> None:
+    def __init__(self, vocabulary: Sequence[str], features: Features = "words") -> None:
         if not vocabulary or vocabulary[0] != UNKNOWN:
             first = repr(vocabulary[0]) if vocabulary else "no entry"
             raise ValueError(f"vocabulary: expected {UNKNOWN!r} as the first entry, got {first}")
         self.vocabulary = list(vocabulary)
-        self.ngram_mask = np.fromiter(map(is_ngram, self.vocabulary), dtype=bool)
-        self.has_ngrams = bool(self.ngram_mask.any())
+        self.features: Features = features
+        self.level = _LEVELS[features]
         # A text cannot contain the word "[UNK]" (the scan splits at brackets): it needs no slot.
-        self.table = build_table(scan.hash_vocabulary(self.vocabulary[1:]))
+        hashes, kinds = scan.hash_vocabulary(self.vocabulary[1:])
+        self.kinds = np.concatenate([[0], kinds])
+        self.ngram_mask = self.kinds > 0
+        self.table = build_table(hashes)
 
     def __len__(self) -> int:
         return len(self.vocabulary)
@@ -121,6 +135,7 @@ class WordTokenizer:
         max_words: int = 200_000,
         min_count: int = 1,
         max_ngrams: int = 0,
+        features: FeatureChoice = "auto",
     ) -> WordTokenizer:
         """Build the vocabulary from texts.
 
@@ -132,11 +147,16 @@ class WordTokenizer:
             max_words: the maximum number of words; the most frequent words are kept.
             min_count: words and n-grams with fewer occurrences are dropped.
             max_ngrams: the maximum number of n-grams; the most frequent n-grams are kept.
+            features: which n-grams are counted.
 
         Cost: one scan of the bytes and one sort of the distinct words.
         """
-        words, ngrams = _words_and_ngrams(texts, max_words, min_count, max_ngrams)
-        return cls([UNKNOWN, *words, *ngrams])
+        if max_ngrams == 0:
+            features = "words"
+        if features == "auto":
+            features = "ngrams"
+        words, ngrams = _words_and_ngrams(texts, max_words, min_count, max_ngrams, features)
+        return cls([UNKNOWN, *words, *ngrams], features)
 
     def extended(
         self, texts: Sequence[str], max_words: int, min_count: int, max_ngrams: int
@@ -146,100 +166,111 @@ class WordTokenizer:
         The known entries keep their ids, and the limits count them. The arguments are those of
         `train`.
         """
-        found = _words_and_ngrams(texts, max_words, min_count, max_ngrams)
+        found = _words_and_ngrams(texts, max_words, min_count, max_ngrams, self.features)
         known, known_ngrams = set(self.vocabulary), int(self.ngram_mask.sum())
         limits = max_words - (len(known) - known_ngrams), max_ngrams - known_ngrams
         new = []
         for entries, limit in zip(found, limits):
             new += [entry for entry in entries if entry not in known][: max(0, limit)]
-        return WordTokenizer([*self.vocabulary, *new])
+        return WordTokenizer([*self.vocabulary, *new], self.features)
+
+    def subset(self, ids: Sequence[int]) -> WordTokenizer:
+        """Return a tokenizer of the entries with these ids, the first of which is 0."""
+        return WordTokenizer([self.vocabulary[i] for i in ids], self.features)
 
     def encode(self, texts: Sequence[str]) -> Ragged:
         """Return the token ids of every text; an unknown word has id 0. Cost: O(bytes)."""
-        return Ragged(*scan.look_up(*scan.texts_to_bytes(texts), self.table, self.has_ngrams))
+        return Ragged(*scan.look_up(*scan.texts_to_bytes(texts), self.table, self.level))
 
-    def encode_continuation(self, text: str, previous: int) -> tuple[np.ndarray, int, int]:
+    def encode_continuation(self, text: str, context: np.ndarray) -> tuple[np.ndarray, int]:
         """Encode a text that continues another one.
 
         Args:
             text: the continuation.
-            previous: the hash of the word before it; 0 if there is none.
+            context: from `scan.new_context` for the beginning of a text; it is updated.
 
         Returns:
-            the token ids, the number of words, and the hash of the last word.
+            the token ids, and the number of words.
         """
-        token_ids, owners, last = self._look_up(text, previous)
-        return token_ids, int(owners.max(initial=-1)) + 1, last
+        token_ids, owners = self._look_up(text, context)
+        return token_ids, int(owners.max(initial=-1)) + 1
 
     def align(self, text: str) -> Alignment:
         """Return the words that the tokens of `encode([text])` stand for.
 
-        A character whose lower-case form has two characters (İ) may belong to two words.
+        Words are contiguous characters of the text: a part of a ligature is the whole of it.
         """
-        # For each character of the lower-cased text, the character that it comes from.
-        lowered, source = text.lower(), np.arange(len(text))
-        if len(lowered) != len(text):
-            source = np.repeat(source, [len(character.lower()) for character in text])
-        found = [match.span() for match in WORD_PATTERN.finditer(lowered)]
-        spans = [(int(source[begin]), int(source[end - 1]) + 1) for begin, end in found]
-        return Alignment(spans, self._look_up(text)[1])
+        data = scan.text_to_bytes(text)
+        borders = scan.token_borders(data)
+        # The number of characters that begin before each byte.
+        before = np.concatenate([[0], np.cumsum(data & 0xC0 != 0x80)])
+        source = characters.source_characters(text)
+        spans = np.column_stack(
+            [source[before[borders[:, 0]], 0], source[before[borders[:, 1]] - 1, 1]]
+        )
+        return Alignment(
+            [(begin, end) for begin, end in spans.tolist()],
+            self._look_up(text, scan.new_context())[1],
+        )
 
     def to_json(self) -> str:
-        """Return the text of a tokenizer.json in the format of Hugging Face tokenizers.
+        """Return the text of a tokenizer.json."""
+        content = {"kind": KIND, "features": self.features, "vocabulary": self.vocabulary}
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
-        That library gives the words the same ids; it never looks up the n-grams.
+    @classmethod
+    def from_json(cls, text: str) -> WordTokenizer:
+        """Read the tokenizer that `to_json` wrote.
+
+        Raises:
+            ValueError: the text is not the JSON of such a tokenizer.
         """
-        split = {
-            "type": "Split",
-            "pattern": {"Regex": WORD_PATTERN.pattern},
-            "behavior": "Removed",
-            "invert": True,
-        }
-        ids = {entry: i for i, entry in enumerate(self.vocabulary)}
-        description: dict[str, Any] = {
-            "version": "1.0",
-            "truncation": None,
-            "padding": None,
-            "added_tokens": [],
-            "normalizer": {"type": "Lowercase"},
-            "pre_tokenizer": split,
-            "post_processor": None,
-            "decoder": None,
-            "model": {"type": "WordLevel", "vocab": ids, "unk_token": UNKNOWN},
-        }
-        return json.dumps(description, ensure_ascii=False, separators=(",", ":"))
+        content = json.loads(text)
+        vocabulary, features = content.get("vocabulary"), content.get("features")
+        if not isinstance(vocabulary, list) or not all(isinstance(e, str) for e in vocabulary):
+            raise ValueError("vocabulary: expected a list of strings")
+        if features not in get_args(Features):
+            expected = ", ".join(map(repr, get_args(Features)))
+            raise ValueError(f"features={shorten(features)}: expected one of {expected}")
+        return cls(vocabulary, features)
 
-    def _look_up(self, text: str, previous: int = 0) -> tuple[np.ndarray, np.ndarray, int]:
+    def _look_up(self, text: str, context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         data, borders = scan.texts_to_bytes([text])
-        return scan.look_up_continuation(data, borders, self.table, self.has_ngrams, previous)
+        return scan.look_up_continuation(data, borders, self.table, self.level, context)
 
 
-def is_ngram(entry: str) -> bool:
-    """Return whether an entry of a WordTokenizer's vocabulary is an n-gram rather than a word.
+def ngram_mask(tokenizer: Tokenizer) -> np.ndarray:
+    """Return (V,) bool, True for the entries of a tokenizer that are n-grams rather than words.
 
     Example:
-        >>> [is_ngram(entry) for entry in ("oil", "crude oil", "petro*", "*eum", "*")]
-        [False, True, True, True, False]
+        >>> ngram_mask(WordTokenizer(["[UNK]", "oil", "crude oil", "petro*", "*"])).tolist()
+        [False, False, True, True, False]
     """
-    return len(entry) > 1 and (" " in entry or entry[0] == "*" or entry[-1] == "*")
+    if isinstance(tokenizer, WordTokenizer):
+        return tokenizer.ngram_mask
+    return np.zeros(len(tokenizer), dtype=bool)
 
 
 def _words_and_ngrams(
-    texts: Sequence[str], max_words: int, min_count: int, max_ngrams: int
+    texts: Sequence[str], max_words: int, min_count: int, max_ngrams: int, features: Features
 ) -> tuple[list[str], list[str]]:
     data, borders = scan.texts_to_bytes(texts)
-    hashes, starts, ends, ngram_hashes = scan.scan(data, borders, max_ngrams > 0)
-    words = _most_frequent(hashes, max_words, min_count)
-    ngrams = _most_frequent(ngram_hashes.reshape(-1), max_ngrams, min_count)
-    return (
-        scan.entry_texts(data, starts, ends, words, ngrams=False),
-        scan.entry_texts(data, starts, ends, ngrams, ngrams=True),
+    counts = HashCounter(), HashCounter()
+    for hashes, occurrences in scan.scan(data, borders, _LEVELS[features]):
+        is_ngram = scan.kinds_of(occurrences) > 0
+        for counter, chosen in zip(counts, (~is_ngram, is_ngram)):
+            counter.add(hashes[chosen], occurrences[chosen])
+    words, ngrams = (
+        scan.entry_texts(data, borders, _most_frequent(*counter.result(), limit, min_count))
+        for counter, limit in zip(counts, (max_words, max_ngrams))
     )
+    return words, ngrams
 
 
-def _most_frequent(hashes: np.ndarray, limit: int, min_count: int) -> np.ndarray:
-    """Positions of the first occurrences of the most frequent hashes, the most frequent first."""
-    counts, firsts = count_hashes(hashes)
+def _most_frequent(
+    counts: np.ndarray, firsts: np.ndarray, limit: int, min_count: int
+) -> np.ndarray:
+    """The first occurrences of the most frequent hashes, the most frequent first."""
     if 0 < limit < len(counts):
         # The hashes as frequent as the last one kept are chosen by first appearance below.
         min_count = max(min_count, int(np.partition(counts, -limit)[-limit]))
@@ -288,18 +319,6 @@ class HubTokenizer:
         return self.backend.to_str()
 
 
-def stable_length(text: str) -> int:
-    """Return how many characters of a text have tokens that no continuation can change.
-
-    A word may continue; a punctuation mark may not. A capital sigma has a lower-case form that
-    depends on the characters after it in the same run without spaces.
-    """
-    end = max((m.end() for m in _NON_WORD_RUN.finditer(text)), default=0)
-    if "Σ" in text[:end]:
-        end = max((m.end() for m in _SPACE_RUN.finditer(text)), default=0)
-    return end
-
-
 _readers: dict[str, Callable[[str], Tokenizer]] = {}
 
 
@@ -316,9 +335,8 @@ def register_tokenizer(kind: str, reader: Callable[[str], Tokenizer]) -> None:
 def read_tokenizer(text: str) -> Tokenizer:
     """Read a tokenizer from the text of a tokenizer.json.
 
-    A file with a "kind" goes to the reader that is registered for this kind, the file of a
-    `WordTokenizer` becomes one, and any other file is read by the Hugging Face `tokenizers`
-    library.
+    A file with a "kind" goes to the reader that is registered for this kind, and any other file is
+    read by the Hugging Face `tokenizers` library.
 
     Raises:
         ValueError: the text is not the JSON of a tokenizer, or its kind is not registered.
@@ -336,9 +354,6 @@ def read_tokenizer(text: str) -> Tokenizer:
             known = ", ".join(map(repr, sorted(_readers))) or "no kind (none is registered)"
             raise ValueError(f"tokenizer: kind={kind!r}: expected {known}")
         return _readers[kind](text)
-    vocabulary = _word_vocabulary(description)
-    if vocabulary is not None:
-        return WordTokenizer(_by_id(vocabulary))
     try:
         from tokenizers import Tokenizer as Backend
     except ImportError as error:
@@ -353,24 +368,4 @@ def read_tokenizer(text: str) -> Tokenizer:
     return HubTokenizer(backend)
 
 
-def _word_vocabulary(description: dict[str, Any]) -> dict[str, int] | None:
-    """The vocabulary of a file that `WordTokenizer.to_json` wrote; None for any other file."""
-    model, split = description.get("model"), description.get("pre_tokenizer")
-    if not isinstance(model, dict) or not isinstance(split, dict):
-        return None
-    pattern, vocabulary = split.get("pattern"), model.get("vocab")
-    if model.get("type") != "WordLevel" or pattern != {"Regex": WORD_PATTERN.pattern}:
-        return None
-    return vocabulary if isinstance(vocabulary, dict) else None
-
-
-def _by_id(vocabulary: dict[str, int]) -> list[str]:
-    entries = list(vocabulary)
-    try:
-        ids = np.fromiter(vocabulary.values(), dtype=np.int64, count=len(entries))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError("vocab: expected an integer id per entry") from error
-    order = ids.argsort(kind="stable")
-    if not np.array_equal(ids[order], np.arange(len(entries))):
-        raise ValueError(f"vocab: expected the ids 0 to {len(entries) - 1}")
-    return entries if (np.diff(ids) > 0).all() else [entries[i] for i in order]
+register_tokenizer(KIND, WordTokenizer.from_json)

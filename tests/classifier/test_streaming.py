@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hyperagg
-from hyperagg.text import stable_length
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +45,6 @@ def test_any_split_of_any_text(trained, pieces):
     for piece in pieces:
         document.append(piece)
     assert np.array_equal(document.predict_proba(), whole_text(trained, "".join(pieces)))
-
-
-def test_stable_length():
-    assert [stable_length(t) for t in ("", "oil", "oil ", "oil. pri", "a ΟΔΟΣ'", "ΟΔΟΣ a.")] == [
-        0, 0, 4, 5, 2, 5,
-    ]  # fmt: skip
 
 
 def test_memory_does_not_grow_with_the_document(trained):

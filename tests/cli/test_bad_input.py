@@ -273,9 +273,9 @@ def folder_instead(name):
 
 
 def without_words(folder):
-    vocabulary = json.loads((folder / "tokenizer.json").read_text("utf-8"))
-    vocabulary["model"]["vocab"].pop("film")
-    (folder / "tokenizer.json").write_text(json.dumps(vocabulary))
+    tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    tokenizer["vocabulary"].remove("film")
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
 
 
 # What is done to a model's folder, and what the one line has to name.
@@ -345,7 +345,7 @@ MODEL_CASES = {
     ),
     "tokenizer not UTF-8": (replace_file("tokenizer.json", b'{"a": "\xff"}'), ["tokenizer.json"]),
     "tokenizer a folder": (folder_instead("tokenizer.json"), ["tokenizer.json"]),
-    "a word fewer": (without_words, ["tokenizer.json: damaged", "vocab"]),
+    "a word fewer": (without_words, ["model.safetensors: damaged", "embedding"]),
 }
 NOT_A_MODEL_CASES = {
     "absent": ("nothing", ["nothing: not found; expected a folder"]),

@@ -166,7 +166,7 @@ class TextScorer:
         )
 
     def __call__(
-        self, data: np.ndarray, table: np.ndarray, has_ngrams: bool
+        self, data: np.ndarray, table: np.ndarray, features: int
     ) -> tuple[np.ndarray, int]:
         """Return the logits (1, C) float32 of a text, and the class with the greatest one.
 
@@ -174,10 +174,10 @@ class TextScorer:
 
         Args:
             data: the bytes of the text, from `scan.text_to_bytes`.
-            table, has_ngrams: the vocabulary, as in `scan.look_up`.
+            table, features: the vocabulary, as in `scan.look_up`.
         """
         out = np.empty((1, self._num_classes), dtype=np.float32)
-        return out, _score_text(data, table, has_ngrams, self._parameters, out)
+        return out, _score_text(data, table, features, self._parameters, out)
 
 
 @intrinsic
@@ -191,7 +191,7 @@ def _pointer(_: Any, address: Any) -> Any:
 
 
 @njit(nogil=True, cache=True)
-def _score_text(data, table, has_ngrams, parameters, out):
+def _score_text(data, table, features, parameters, out):
     vocab_size, d, blocks, classes = parameters[4], parameters[5], parameters[6], parameters[7]
     embedding = carray(_pointer(parameters[0]), (vocab_size, d), _F)
     positions = carray(_pointer(parameters[1]), (blocks, d), _F)
@@ -201,8 +201,9 @@ def _score_text(data, table, has_ngrams, parameters, out):
     first, last, with_owners = np.int64(0), np.int64(1), np.bool_(False)
     boundaries = np.zeros(2, dtype=np.int64)
     boundaries[1] = len(data)
-    ids, boundaries, _, _ = find_ids(
-        first, last, data, boundaries, table, has_ngrams, np.uint64(0), with_owners
+    context = np.zeros(4, dtype=np.uint64)
+    ids, boundaries, _ = find_ids(
+        first, last, data, boundaries, table, features, context, with_owners
     )
     harmonic = np.bool_(parameters[8] != 0)
     _score_documents(

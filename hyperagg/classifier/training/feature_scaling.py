@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from hyperagg.classifier.training.train_step import LabeledDocuments
-from hyperagg.text import Tokenizer, WordTokenizer
+from hyperagg.text import Tokenizer, ngram_mask
 
 __all__ = ["feature_scales"]
 
@@ -40,6 +40,5 @@ def feature_scales(tokenizer: Tokenizer, data: LabeledDocuments) -> np.ndarray:
     scores = 0.1 + np.sqrt(squares)
     mean = (scores * counts).sum() / max(1, len(token_ids))
     scales = np.sqrt(scores / mean) if len(token_ids) else np.ones(vocab_size)
-    if isinstance(tokenizer, WordTokenizer):
-        scales[tokenizer.ngram_mask] /= 2
+    scales[ngram_mask(tokenizer)] /= 2
     return scales.astype(np.float32)
