@@ -3,8 +3,8 @@
 A text is normalized and split into tokens: words, single marks, and single letters of scripts that
 do not separate words; see `hyperagg.text.characters`. Every token may be followed by n-grams:
 
-- of tokens: the bigram that it ends, and the trigram and the 4-gram if all of their tokens are
-  single letters, for which these are the n-grams of characters;
+- of tokens: the bigram that it ends, and the n-grams of three and four tokens if all of these are
+  single letters, for which they are n-grams of characters;
 - of the characters of a word, written with a star for what may be beside them. With `NGRAMS` the
   first five and the last three characters of a word of more than five: "petro*" and "*eum". With
   `CHARS` one to three characters at either end, and one to four anywhere: "pe*", "*um", "*role*". A
