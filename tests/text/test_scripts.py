@@ -98,7 +98,7 @@ def ngrams_of(words, features):
 
 @given(PIECES, MODES)
 def test_the_scan_is_its_definition(text, features):
-    tokenizer = WordTokenizer.train([text], max_ngrams=10_000, features=features)
+    tokenizer = WordTokenizer.train([text, text], max_ngrams=10_000, features=features)
     ids = tokenizer.encode([text]).token_ids
     entries = [tokenizer.vocabulary[i] for i in ids]
     mask = ngram_mask(tokenizer)[ids]
@@ -134,7 +134,7 @@ def test_every_character_is_equivalent_to_its_decomposition():
 @example(["カ", "\uff9e"], "chars")
 def test_a_text_in_pieces_has_the_ids_of_the_whole(pieces, features):
     whole = "".join(pieces)
-    tokenizer = WordTokenizer.train([whole], max_ngrams=1000, features=features)
+    tokenizer = WordTokenizer.train([whole, whole], max_ngrams=1000, features=features)
     ids, context, unfinished = [], new_context(), ""
     for piece in pieces:
         unfinished += piece
@@ -152,7 +152,7 @@ def test_stable_length():
 
 @given(PIECES, MODES)
 def test_alignment_covers_the_characters_of_each_word(text, features):
-    tokenizer = WordTokenizer.train([text], max_ngrams=1000, features=features)
+    tokenizer = WordTokenizer.train([text, text], max_ngrams=1000, features=features)
     spans, owners = tokenizer.align(text)
     words = words_of(text)
     assert len(spans) == len(words)
@@ -183,7 +183,7 @@ def test_alignment_covers_the_characters_of_each_word(text, features):
 @pytest.mark.parametrize("form", FORMS)
 def test_words_are_shown_whole(text, words, form):
     text = unicodedata.normalize(form, text)
-    tokenizer = WordTokenizer.train([text], max_ngrams=1000, features="chars")
+    tokenizer = WordTokenizer.train([text, text], max_ngrams=1000, features="chars")
     spans, _ = tokenizer.align(text)
     assert [text[a:b] for a, b in spans] == [unicodedata.normalize(form, word) for word in words]
 
@@ -194,5 +194,18 @@ def test_presentation_forms_are_what_they_stand_for():
 
 
 def test_a_long_word_has_a_bounded_number_of_ngrams():
-    tokenizer = WordTokenizer.train(["ab" * 5000], max_ngrams=100, features="chars")
+    tokenizer = WordTokenizer.train(["ab" * 5000] * 2, max_ngrams=100, features="chars")
     assert tokenizer.encode(["ab" * 5000]).lengths[0] <= 2 + 4 * 64 + 6
+
+
+def test_texts_of_rare_words_have_ngrams_of_characters():
+    rng = np.random.default_rng(0)
+    rare = ["".join(rng.choice(list("abcdef"), 7)) for _ in range(400)]
+    for texts, max_ngrams, chosen in (
+        (rare, 1000, "chars"),
+        (rare * 2, 1000, "ngrams"),
+        (["漢字仮名交文"] * 2, 1000, "ngrams"),
+        (rare, 0, "words"),
+    ):
+        tokenizer = WordTokenizer.train(texts, max_ngrams=max_ngrams, features="auto")
+        assert tokenizer.features == chosen
