@@ -6,7 +6,7 @@ Both take texts, as `CountVectorizer` does: a list, an array or a column of stri
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ try:
         TransformerMixin,
     )
     from sklearn.utils import check_random_state
-    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.multiclass import check_classification_targets, type_of_target
     from sklearn.utils.validation import check_is_fitted, column_or_1d
 except ImportError as error:
     raise ImportError(
@@ -62,7 +62,8 @@ class HyperAggClassifier(ClassifierMixin, _TextEstimator):
         random_state: an integer seed or a RandomState (default: seed 0).
 
     Attributes:
-        classes_: (C,) the sorted labels.
+        classes_: (C,) the sorted labels; if y is an indicator matrix, the indices of its columns.
+        multilabel_: whether y is an indicator matrix.
         text_classifier_: the TextClassifier; its labels are indices into `classes_`.
 
     Numerics: as for `hyperagg.TextClassifier`.
@@ -108,12 +109,18 @@ class HyperAggClassifier(ClassifierMixin, _TextEstimator):
         self.class_weight = class_weight
         self.random_state = random_state
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
     def fit(self, X: Iterable[str], y: Any, sample_weight: Any = None) -> HyperAggClassifier:
         """Learn from texts X and labels y of any type that scikit-learn accepts for classes.
 
         Args:
             X: the texts.
-            y: (B,) one label per text.
+            y: (B,) one label per text, or a (B, C) matrix of 0 and 1, dense or sparse, that
+                indicates the labels of each text.
             sample_weight: (B,) weights of the texts in the loss (default: 1 each).
 
         Returns:
@@ -122,32 +129,140 @@ class HyperAggClassifier(ClassifierMixin, _TextEstimator):
         Raises:
             ValueError, TypeError: invalid arguments, texts or labels; see `TextClassifier.fit`.
         """
-        self.classes_, indices = np.unique(_check_labels(y), return_inverse=True)
-        arguments = self.get_params(deep=False)
-        seed = _seed(arguments.pop("random_state"))
-        weight = arguments.pop("class_weight")
-        if isinstance(weight, dict):
-            weight = self._weight_by_index(weight)
-        self.text_classifier_ = TextClassifier(**arguments)
+        labels = _check_labels(y)
+        self.multilabel_ = labels.ndim == 2
+        self.classes_ = np.arange(labels.shape[1]) if self.multilabel_ else np.unique(labels)
+        self.text_classifier_, seed = self._new_classifier()
         self.text_classifier_.fit(
             X,
-            indices.tolist(),
-            class_weight=weight,
+            self._encode(labels),
+            class_weight=self._class_weight(),
             sample_weight=sample_weight,
             seed=seed,
             progress=False,
         )
         return self
 
+    def partial_fit(
+        self, X: Iterable[str], y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> HyperAggClassifier:
+        """Continue training on more texts; see `TextClassifier.partial_fit`.
+
+        Args:
+            X, y, sample_weight: as in `fit`.
+            classes: all labels that will ever occur (default: those of the first call). Labels that
+                have not occurred yet have the probability 0.
+
+        Returns:
+            self.
+
+        Raises:
+            ValueError, TypeError: as in `fit`; or a label is not one of the classes.
+        """
+        labels = _check_labels(y)
+        given = None if classes is None else np.unique(_check_labels(classes))
+        first = not hasattr(self, "text_classifier_")
+        if first:
+            self.multilabel_ = labels.ndim == 2
+            found = np.arange(labels.shape[1]) if self.multilabel_ else np.unique(labels)
+            self.classes_ = found if given is None else given
+            self.text_classifier_, self._partial_seed = self._new_classifier()
+        elif given is not None and not np.array_equal(given, self.classes_):
+            raise ValueError(
+                f"classes: expected those of the first call, {self.classes_.tolist()}, got "
+                f"{given.tolist()}"
+            )
+        try:
+            encoded = self._encode(labels)
+            self.text_classifier_.partial_fit(
+                X,
+                encoded,
+                class_weight=self._class_weight(),
+                sample_weight=sample_weight,
+                seed=getattr(self, "_partial_seed", 0),
+                progress=False,
+            )
+        except (TypeError, ValueError):
+            if first:
+                del self.text_classifier_
+            raise
+        return self
+
     def predict(self, X: Iterable[str]) -> np.ndarray:
-        """Return the most probable label of each text, (B,)."""
-        probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(1)]
+        """Return the most probable label of each text, (B,), or an indicator matrix (B, C)."""
+        check_is_fitted(self)
+        if not self.multilabel_:
+            return self.classes_[self._logits(X).argmax(1)]
+        decided = np.zeros((len(texts := check_texts(X)), len(self.classes_)), dtype=np.int64)
+        known = np.array(self.text_classifier_.classes_, dtype=np.int64)
+        decided[:, known] = self.text_classifier_.decoder.decide(
+            self.text_classifier_.logits(texts)
+        )
+        return decided
 
     def predict_proba(self, X: Iterable[str]) -> np.ndarray:
         """Return the probabilities (B, C), columns as in `classes_`."""
         check_is_fitted(self)
-        return self.text_classifier_.predict_proba(check_texts(X))
+        probabilities = self.text_classifier_.predict_proba(check_texts(X))
+        return self._columns(probabilities, 0.0)
+
+    def predict_log_proba(self, X: Iterable[str]) -> np.ndarray:
+        """Return the logarithms of the probabilities (B, C), exact also for the smallest ones."""
+        logits = self._logits(X).astype(np.float64)
+        if self.multilabel_:
+            return -np.logaddexp(0, -logits)
+        return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+
+    def decision_function(self, X: Iterable[str]) -> np.ndarray:
+        """Return the logits (B, C), columns as in `classes_`; with two labels, (B,) the logit of
+        the second label less that of the first."""
+        logits = self._logits(X)
+        return (
+            logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 and not self.multilabel_ else logits
+        )
+
+    def _logits(self, X: Iterable[str]) -> np.ndarray:
+        check_is_fitted(self)
+        return self._columns(self.text_classifier_.logits(check_texts(X)), -np.inf)
+
+    def _columns(self, values: np.ndarray, absent: float) -> np.ndarray:
+        """Return columns for all of `classes_`; labels without texts have the value `absent`."""
+        known = self.text_classifier_.classes_
+        if known == list(range(len(self.classes_))):
+            return values
+        columns = np.full((len(values), len(self.classes_)), absent, dtype=values.dtype)
+        columns[:, np.array(known, dtype=np.int64)] = values
+        return columns
+
+    def _new_classifier(self) -> tuple[TextClassifier, int]:
+        arguments = self.get_params(deep=False)
+        seed = _seed(arguments.pop("random_state"))
+        del arguments["class_weight"]
+        return TextClassifier(**arguments), seed
+
+    def _encode(self, labels: np.ndarray) -> Sequence[Any]:
+        """Return indices into `classes_`, or a list of them for each text."""
+        if self.multilabel_ != (labels.ndim == 2) or (
+            self.multilabel_ and labels.shape[1] != len(self.classes_)
+        ):
+            raise ValueError(
+                f"y: expected labels as in the first call, got shape {labels.shape} for "
+                f"{len(self.classes_)} classes"
+            )
+        if self.multilabel_:
+            return [np.flatnonzero(row).tolist() for row in labels]
+        indices = {label: i for i, label in enumerate(self.classes_.tolist())}
+        try:
+            return [indices[label] for label in labels.tolist()]
+        except KeyError as error:
+            raise ValueError(
+                f"y: the label {error.args[0]!r} is not one of the classes "
+                f"{', '.join(map(repr, indices))}; pass all of them as classes in the first call"
+            ) from None
+
+    def _class_weight(self) -> Any:
+        weight = self.class_weight
+        return self._weight_by_index(weight) if isinstance(weight, dict) else weight
 
     def _weight_by_index(self, weight: dict[Any, float]) -> dict[int, float]:
         index = {label: i for i, label in enumerate(self.classes_.tolist())}
@@ -164,9 +279,10 @@ class HyperAggVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Tex
     """Map texts to pooled vectors of d_model numbers, for any estimator.
 
     With labels, token and position vectors are those of a `HyperAggClassifier` that learns them.
-    Without labels, the text is the sum of one random vector per word, divided by the square root of
-    the number of words; the length of a random vector is the inverse document frequency of its
-    word. Such sums preserve the angles between bags of words up to about d_model^-1/2.
+    Without labels, or with continuous targets as before a regressor, a text is the sum of one
+    random vector per word, divided by the square root of the number of words; the length of a
+    random vector is the inverse document frequency of its word. Such sums preserve the angles
+    between bags of words up to about d_model^-1/2.
 
     Args:
         d_model: number of features (default: 256).
@@ -203,12 +319,18 @@ class HyperAggVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Tex
     def fit(self, X: Iterable[str], y: Any = None) -> HyperAggVectorizer:
         """Learn the token vectors from texts X, and from labels y if given.
 
+        Args:
+            X: the texts.
+            y: labels as for `HyperAggClassifier`. Continuous targets do not count as labels, nor do
+                numbers of which more than half are distinct.
+
         Returns:
             self.
         """
         texts = check_texts(X)
-        self._normalize_by_sqrt = y is None
-        if y is not None:
+        supervised = y is not None and not _is_continuous(y)
+        self._normalize_by_sqrt = not supervised
+        if supervised:
             classifier = HyperAggClassifier(**self.get_params(deep=False)).fit(texts, y)
             self.tokenizer_: Any = classifier.text_classifier_.tokenizer_
             learned = classifier.text_classifier_.model_
@@ -247,26 +369,38 @@ class HyperAggVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Tex
 
 
 def _check_labels(y: Any) -> np.ndarray:
-    """Return one label per text as an array (B,).
+    """Return one label per text as an array (B,), or an indicator matrix (B, C).
 
     Raises:
-        ValueError: the labels are those of a multi-label problem, or not of a classification.
+        ValueError: the labels are lists of labels, or not of a classification.
     """
-    shape = tuple(getattr(y, "shape", ()))
-    if len(shape) == 2 and shape[1] > 1:
-        found: str | None = f"a table of shape {shape}"
-    elif len(shape) == 2:
-        found = None
-    else:
+    if len(getattr(y, "shape", ())) != 2:
         collections = (row for row in y if isinstance(row, list | tuple | Set | np.ndarray))
-        found = next((f"a {type(row).__name__} of labels" for row in collections), None)
-    if found:
-        raise ValueError(
-            f"y: expected one label per text, got {found}; for a multi-label problem use "
-            "hyperagg.TextClassifier, with a list of labels for each text"
-        )
+        if found := next((type(row).__name__ for row in collections), None):
+            raise ValueError(
+                f"y: expected one label per text or an indicator matrix, got a {found} of labels; "
+                "convert lists of labels with sklearn.preprocessing.MultiLabelBinarizer"
+            )
+    elif y.shape[1] > 1:
+        if type_of_target(y) != "multilabel-indicator":
+            raise ValueError(
+                f"y: expected a matrix of 0 and 1, got one of shape {tuple(y.shape)} that holds "
+                "other values"
+            )
+        return np.asarray(y.toarray() if hasattr(y, "toarray") else y)
     check_classification_targets(y)
     return column_or_1d(y, warn=True)
+
+
+def _is_continuous(y: Any) -> bool:
+    """Whether these are targets of a regression."""
+    try:
+        values = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
+    except ValueError:  # lists of labels
+        return False
+    if values.dtype.kind == "f" and type_of_target(values).startswith("continuous"):
+        return True
+    return values.ndim == 1 and values.dtype.kind in "iuf" and 2 * len(np.unique(values)) > len(y)
 
 
 def _seed(random_state: Any) -> int:

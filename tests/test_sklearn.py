@@ -10,10 +10,11 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -167,25 +168,89 @@ assert HyperAggVectorizer(d_model=8).fit(texts, labels).transform(texts).shape =
     assert done.stderr.splitlines()[-1].endswith("pip install 'hyperagg[sklearn]'")
 
 
-MULTI_LABEL = {
+LISTS = {
     "lists": [["a", "b"], ["a", "b"]],
     "lists of unequal length": [["a"], ["a", "b"]],
     "tuples": [("a",), ("b",)],
     "array of lists": np.array([["a"], ["a", "b"]], dtype=object),
-    "indicator matrix": np.array([[1, 0], [1, 1]]),
+    "lists of indicators": [[1, 0], [1, 1]],
 }
 
 
-@pytest.mark.parametrize("kind", MULTI_LABEL)
-def test_multi_label_targets_are_refused(kind):
+@pytest.mark.parametrize("kind", LISTS)
+def test_lists_of_labels_are_refused_with_the_remedy(kind):
     for estimator in (HyperAggClassifier(), HyperAggVectorizer()):
-        with pytest.raises(ValueError, match="y: expected one label per text, got a") as error:
-            estimator.fit(["good film", "bad film"], MULTI_LABEL[kind])
-        assert "\n" not in str(error.value)
+        with pytest.raises(ValueError, match=r"y: expected one label .*MultiLabelBinarizer$") as e:
+            estimator.fit(["good film", "bad film"], LISTS[kind])
+        assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_an_indicator_matrix_gives_several_labels_per_text(data, sparse):
+    texts, labels, test, expected = data
+
+    def indicators(texts, labels):
+        columns = [labels == "acq", np.zeros(len(labels), bool), labels == "earn",
+                   [len(text) > 500 for text in texts]]  # fmt: skip
+        return np.stack(columns, 1).astype(int)
+
+    y = indicators(texts, labels)
+    clf = HyperAggClassifier(**FAST).fit(texts, csr_matrix(y) if sparse else y)
+    predicted, truth = clf.predict(test), indicators(test, expected)
+    assert predicted.shape == truth.shape and (predicted == truth).mean() > 0.9
+    assert not predicted[:, 1].any() and not clf.predict_proba(test)[:, 1].any()
+    assert clf.score(test, truth) > 0.6
+    known = [0, 2, 3]
+    log = clf.predict_log_proba(test)[:, known]
+    np.testing.assert_allclose(np.exp(log), clf.predict_proba(test)[:, known], rtol=1e-4)
+    with pytest.raises(ValueError, match="y: expected a matrix of 0 and 1"):
+        clf.fit(texts, y + 2 * (np.arange(4) == 1))
+
+
+def test_scores_and_logarithms_agree_with_probabilities(data):
+    texts, labels, test, _ = data
+    clf = HyperAggClassifier(**FAST).fit(texts, labels)
+    scores = clf.decision_function(test)
+    assert scores.shape == (len(test), 3)
+    assert np.array_equal(clf.classes_[scores.argmax(1)], clf.predict(test))
+    np.testing.assert_allclose(np.exp(clf.predict_log_proba(test)), clf.predict_proba(test), 1e-4)
+    two = labels != "crude"
+    clf.fit(texts[two], labels[two])
+    scores = clf.decision_function(test)
+    assert scores.shape == (len(test),)
+    assert np.array_equal(clf.classes_[(scores > 0).astype(int)], clf.predict(test))
+
+
+def test_partial_fit_takes_all_classes_in_the_first_call(data):
+    texts, labels, test, expected = data
+    clf = HyperAggClassifier(**FAST)
+    for label in ("earn", "acq", "crude"):
+        own = labels == label
+        clf.partial_fit(texts[own], labels[own], classes=["acq", "crude", "earn"])
+        assert clf.classes_.tolist() == ["acq", "crude", "earn"]
+        assert clf.predict_proba(test).shape == (len(test), 3)
+    assert clf.score(test, expected) > 0.8
+    with pytest.raises(ValueError, match="y: the label 'ship' is not one of the classes 'acq', "):
+        clf.partial_fit(texts[:2], ["ship", "earn"])
+    with pytest.raises(ValueError, match="classes: expected those of the first call"):
+        clf.partial_fit(texts[:2], labels[:2], classes=["acq", "ship"])
+
+
+@pytest.mark.parametrize("targets", [float, int])
+def test_the_vectorizer_before_a_regressor_learns_without_labels(data, targets):
+    """Continuous targets used to be refused, and whole ones were learned as classes."""
+    texts, _, test, _ = data
+    lengths = np.array([len(text) for text in texts]).astype(targets)
+    if targets is float:
+        lengths += 0.5
+    pipeline = make_pipeline(HyperAggVectorizer(d_model=16), Ridge()).fit(texts, lengths)
+    assert pipeline.predict(test).shape == (len(test),)
+    plain = HyperAggVectorizer(d_model=16).fit(texts)
+    assert np.array_equal(pipeline[0].transform(test), plain.transform(test))
 
 
 def test_an_unfitted_estimator_says_so():
-    for method in ("predict", "predict_proba"):
+    for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
         with pytest.raises(NotFittedError):
             getattr(HyperAggClassifier(), method)(["a film"])
     with pytest.raises(NotFittedError):
