@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from glob import has_magic
 from pathlib import Path
 from typing import Annotated
@@ -73,7 +72,10 @@ def compare(
     from hyperagg._common.validation import check_choice
     from hyperagg.classifier.compare import BASELINES, dataset_from_rows, results_table
     from hyperagg.classifier.compare import compare as run
-    from hyperagg.data import load_dataset, read_file
+    from hyperagg.data import Split, load_dataset
+    from hyperagg.data.readers.columns import ColumnSpec
+    from hyperagg.data.readers.files import read_columns
+    from hyperagg.data.readers.stream import ReadOptions
 
     names = None
     if baselines is not None:
@@ -82,17 +84,15 @@ def compare(
             check_choice("--baselines", name, BASELINES)
     path = Path(dataset)
     if path.suffix or path.is_file() or has_magic(dataset):
-        read = partial(
-            read_file,
-            text=text,
-            label=label,
-            format=format,
-            label_separator=label_separator,
-            delimiter=delimiter,
-            header=not no_header,
-            quoting=quoting,
-            on_error=on_error,
-        )
+        spec = ColumnSpec("", text, label, label_separator=label_separator)
+        options = ReadOptions(format, delimiter, not no_header, quoting, on_error)
+
+        def read(file: str | Path) -> Split:
+            columns = read_columns(file, spec, options)
+            assert columns.labels is not None
+            print(f"{file}: {columns}")
+            return Split(columns.texts, columns.labels)
+
         rows, measured = read(dataset), None if test is None else read(test)
         source = dataset if test is None else f"{dataset}, {test}"
         data = dataset_from_rows(path.stem, rows, measured, source=source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -44,3 +45,14 @@ def test_a_test_label_that_does_not_occur_in_training_is_refused(cli, films, tmp
     answer = cli("compare", films, *options, "--out", tmp_path / "out")
     assert answer.code == 2 and "test labels[0]" in answer.err and "'maybe'" in answer.err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_numbers_of_rows_that_were_read_and_left_out_are_printed(cli, films, tmp_path):
+    """With --on-error skip rows used to be left out in silence."""
+    bad = tmp_path / "bad.csv"
+    bad.write_text(films.read_text("utf-8").rstrip("\n") + "\n,good\n", "utf-8")
+    options = ["--baselines", "words", "--epochs", 1, "--on-error", "skip"]
+    options += ["--text", "review", "--label", "stars", "--out", tmp_path / "out"]
+    answer = cli("compare", bad, *options)
+    assert answer.code == 0, answer.err
+    assert re.search(r"bad\.csv: 41 rows, left out 1 of them \(first: .*line \d+", answer.out)

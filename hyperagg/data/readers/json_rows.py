@@ -14,6 +14,8 @@ from hyperagg.data.readers.text_lines import MAX_ROW_CHARS, TextBlocks, has_bad_
 
 __all__ = ["array_values", "json_array_rows", "json_rows"]
 
+_MAX_BLOCKS_HELD = 16  # of a megabyte
+
 
 def json_rows(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[ParsedRows]:
     """Parse one JSON object per line; a blank line is a row with an empty text.
@@ -23,9 +25,21 @@ def json_rows(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[ParsedRows]:
     than a string.
 
     Raises:
-        DataError: no object among the first rows has one of the fields.
+        DataError: no object in the first 16 MB has one of the fields.
     """
-    fields: _JsonFields | None = None
+    for (values, numbers, lines), fields in _with_fields(_parse_lines(blocks), spec):
+        rows = _json_values(values, numbers, fields, spec)
+        for index, line in enumerate(lines):
+            if index not in rows.problems and not line.isascii() and has_bad_bytes(line):
+                rows.problems[index] = INVALID
+        yield rows
+
+
+# Values, the numbers of their lines, and the lines themselves (none for an array).
+_Values = tuple[Sequence[Any], Sequence[int], Sequence[str]]
+
+
+def _parse_lines(blocks: TextBlocks) -> Iterator[_Values]:
     number = 0
     for lines in blocks.lines():
         values = []
@@ -35,14 +49,38 @@ def json_rows(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[ParsedRows]:
             # An integer of more than 4,300 digits raises ValueError, deep nesting RecursionError.
             except (ValueError, RecursionError):
                 values.append(_NoObject("not JSON"))
-        numbers = range(number + 1, number + 1 + len(lines))
+        yield values, range(number + 1, number + 1 + len(lines)), lines
         number += len(lines)
-        fields = fields or _JsonFields.find(values, spec)
-        rows = _json_values(values, numbers, fields, spec)
-        for index, line in enumerate(lines):
-            if index not in rows.problems and not line.isascii() and has_bad_bytes(line):
-                rows.problems[index] = INVALID
-        yield rows
+
+
+def _with_fields(
+    parsed: Iterator[_Values], spec: ColumnSpec
+) -> Iterator[tuple[_Values, _JsonFields | None]]:
+    """Yield values with the paths of their fields.
+
+    An optional field may be absent from many rows, so up to `_MAX_BLOCKS_HELD` blocks are read
+    before a field is said to be missing.
+
+    Raises:
+        DataError: no object in them has one of the fields.
+    """
+    held: list[_Values] = []
+    fields: _JsonFields | None = None
+    missing: DataError | None = None
+    for one in parsed:
+        held.append(one)
+        if fields is None:
+            try:
+                fields = _JsonFields.find([value for values, *_ in held for value in values], spec)
+            except DataError as error:
+                if len(held) == _MAX_BLOCKS_HELD:
+                    raise
+                missing = error
+                continue
+        yield from ((earlier, fields) for earlier in held)
+        held.clear()
+    if held and missing is not None:
+        raise missing
 
 
 @dataclass(frozen=True)
@@ -156,9 +194,8 @@ def json_array_rows(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[ParsedRows
     Raises:
         DataError: the array is malformed, so that its further rows cannot be separated.
     """
-    fields: _JsonFields | None = None
-    for values, numbers in array_values(blocks, spec):
-        fields = fields or _JsonFields.find(values, spec)
+    parsed = ((values, numbers, ()) for values, numbers in array_values(blocks, spec))
+    for (values, numbers, _), fields in _with_fields(parsed, spec):
         yield _json_values(values, numbers, fields, spec)
 
 

@@ -382,3 +382,28 @@ def test_any_texts_survive_every_format(
     assert found == texts
     odd = {row for row, text in enumerate(texts) if not text or text.isspace()}
     assert set(notes) == odd
+
+
+@pytest.mark.parametrize("array", [False, True], ids=["lines", "array"])
+def test_a_json_field_may_be_seen_first_after_many_rows(tmp_path: Path, array: bool) -> None:
+    """A field that no object of the first megabyte has used to be refused."""
+    rows: list[dict[str, Any]] = [{"text": "word " * 40} for _ in range(12_000)]
+    rows[-1]["id"] = 7
+    lines = [json.dumps(row) for row in rows]
+    content = "[" + ",".join(lines) + "]" if array else "\n".join(lines)
+    path = tmp_path / "rows.jsonl"
+    path.write_text(content)
+    ids = [one for batch in stream_rows(path, keep=["id"]) for one in batch.kept["id"]]
+    assert ids == [None] * 11_999 + [7]
+    with pytest.raises(DataError, match=r"does not have a column 'di'; its columns are .*'id'"):
+        list(stream_rows(path, keep=["di"]))
+
+
+def test_a_missing_json_field_is_reported_after_a_bounded_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperagg.data.readers.json_rows._MAX_BLOCKS_HELD", 2)
+    path = tmp_path / "rows.jsonl"
+    path.write_text((json.dumps({"text": "word " * 40}) + "\n") * 20_000 + "no JSON")
+    with pytest.raises(DataError, match="does not have a column 'id'"):
+        list(stream_rows(path, keep=["id"], on_error="stop"))
