@@ -33,6 +33,7 @@ SLOW = [
             "classifier/test_compare.py",
             "classifier/test_fork.py",
             "classifier/test_multi_label.py",
+            "classifier/test_scripts.py",
             "classifier/tuning",
             "cli",
             "diffusion",

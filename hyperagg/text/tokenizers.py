@@ -360,7 +360,8 @@ def read_tokenizer(text: str) -> Tokenizer:
     read by the Hugging Face `tokenizers` library.
 
     Raises:
-        ValueError: the text is not the JSON of a tokenizer, or its kind is not registered.
+        ValueError: the text is not the JSON of a tokenizer, its kind is not registered, or an
+            earlier version of hyperagg wrote it.
         ImportError: the `tokenizers` library is required and not installed.
     """
     try:
@@ -375,6 +376,8 @@ def read_tokenizer(text: str) -> Tokenizer:
             known = ", ".join(map(repr, sorted(_readers))) or "no kind (none is registered)"
             raise ValueError(f"tokenizer: kind={kind!r}: expected {known}")
         return _readers[kind](text)
+    if _is_superseded(description):
+        raise ValueError("written by an earlier version of hyperagg; train the model again")
     try:
         from tokenizers import Tokenizer as Backend
     except ImportError as error:
@@ -387,6 +390,18 @@ def read_tokenizer(text: str) -> Tokenizer:
     except Exception as error:  # the library raises plain Exceptions
         raise ValueError(f"not a tokenizer of the tokenizers library ({error})") from error
     return HubTokenizer(backend)
+
+
+def _is_superseded(description: dict[str, Any]) -> bool:
+    """Whether a `WordTokenizer` wrote a file before it had a kind of its own; the tokenizers library
+    would read the file and leave out the n-grams."""
+    model, split = description.get("model"), description.get("pre_tokenizer")
+    return (
+        isinstance(model, dict)
+        and isinstance(split, dict)
+        and model.get("type") == "WordLevel"
+        and split.get("pattern") == {"Regex": WORD_PATTERN.pattern}
+    )
 
 
 register_tokenizer(KIND, WordTokenizer.from_json)

@@ -110,6 +110,14 @@ def test_threads_give_the_ids_of_each_text_alone(monkeypatch):
     assert [part.tolist() for part in np.split(got.token_ids, got.cu_seqlens[1:-1])] == rows
 
 
+EARLIER = json.dumps(
+    {
+        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": r"\w+|[^\w\s]"}},
+        "model": {"type": "WordLevel", "vocab": {"[UNK]": 0, "oil": 1}, "unk_token": "[UNK]"},
+    }
+)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -119,6 +127,7 @@ def test_threads_give_the_ids_of_each_text_alone(monkeypatch):
         ("[" * 100_000, "nested too deeply"),
         ("no JSON", "Expecting value"),
         ("{}", "not a tokenizer of the tokenizers library"),
+        (EARLIER, "written by an earlier version of hyperagg; train the model again"),
     ],
 )
 def test_read_tokenizer_refuses_other_files(text, message):

@@ -154,7 +154,7 @@ class TrialRunner:
         min_count = config["min_count"]
         if min_count not in self._entries:
             tokenizer = WordTokenizer.train(
-                self.texts, min_count=min_count, max_ngrams=MAX_NGRAMS[-1]
+                self.texts, min_count=min_count, max_ngrams=MAX_NGRAMS[-1], features="auto"
             )
             ngrams = int(tokenizer.ngram_mask.sum())
             self._entries[min_count] = len(tokenizer) - ngrams, ngrams
