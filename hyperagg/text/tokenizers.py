@@ -393,8 +393,8 @@ def read_tokenizer(text: str) -> Tokenizer:
 
 
 def _is_superseded(description: dict[str, Any]) -> bool:
-    """Whether a `WordTokenizer` wrote a file before it had a kind of its own; the tokenizers library
-    would read the file and leave out the n-grams."""
+    """Whether a `WordTokenizer` without a kind wrote a file, which the tokenizers library would read
+    and leave out the n-grams."""
     model, split = description.get("model"), description.get("pre_tokenizer")
     return (
         isinstance(model, dict)
