@@ -72,10 +72,10 @@ class AggregationCacheLayer(CacheLayerMixin):
             latest: (M,) whether each of the last M positions holds a token in every row, or
                 padding in every row. These positions can be cropped. None: all N hold tokens.
         """
-        before, before_is_token = self.state, self.past_is_token
         if state is None or state.history is None:
             latest = None
         else:
+            before, before_is_token = self.state, self.past_is_token
             if latest is None:
                 latest = torch.ones(num_tokens, dtype=torch.bool)
             history = _shortened(state.history, int(latest.sum()))
@@ -162,10 +162,9 @@ class AggregationCacheLayer(CacheLayerMixin):
 
     def _store(self, state: MixerState | None) -> None:
         """Replace the tensors by those of a state."""
-        for name in _TENSORS:
-            setattr(self, name, None)
-        self.past_is_token = None
+        self.past_sums = self.past_conv_inputs = self.past_is_token = None
         if state is None:
+            self.sums = self.num_tokens = self.conv_state = None
             return
         (self.sums, self.num_tokens), self.conv_state, history = state
         self.device = self.sums.device

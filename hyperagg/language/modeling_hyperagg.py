@@ -307,8 +307,8 @@ class HyperAggModel(HyperAggPreTrainedModel):
             TypeError: if `past_key_values` is a cache of another kind of model, or if an argument
                 has the name that it has in other models.
         """
-        for name in _NAMES_ELSEWHERE.keys() & kwargs.keys():
-            if kwargs[name] is not None:
+        for name, value in kwargs.items():
+            if name in _NAMES_ELSEWHERE and value is not None:
                 raise TypeError(
                     f"{name}: unknown argument; expected {_NAMES_ELSEWHERE[name]}, its name here"
                 )
@@ -354,8 +354,8 @@ class HyperAggModel(HyperAggPreTrainedModel):
                     position_ids=position_ids,
                 )
             rotation = self.rotary_emb(x, position_ids=position_ids)
-        for layer in self.layers[: self.config.num_hidden_layers]:  # fewer in an early exit
-            x = layer(
+        for i in range(self.config.num_hidden_layers):  # fewer than there are, in an early exit
+            x = self.layers[i](
                 x,
                 tokens,
                 attention_mask=mask,

@@ -60,6 +60,9 @@ class TokenLayout(NamedTuple):
         return is_token[0, is_token.shape[1] - num_latest :]
 
 
+_NO_PADDING = TokenLayout(Layout())
+
+
 def make_token_layout(
     x: Tensor,
     attention_mask: Tensor | None,
@@ -93,6 +96,8 @@ def make_token_layout(
 
     Cost: O(B N), besides O(B N D) for each call of `gather` and `scatter`.
     """
+    if attention_mask is position_ids is seq_idx is cu_seqlens is None:  # a step of decoding
+        return _NO_PADDING
     batch, n, _ = x.shape
     tracing = is_tracing(x)
     if attention_mask is not None:
@@ -103,7 +108,7 @@ def make_token_layout(
     order = None if keep is None else (~keep).to(torch.int8).argsort(dim=1, stable=True)
     starts = None
     if not (tracing and has_cache):
-        starts = _find_starts(x, order, keep, position_ids, seq_idx, cu_seqlens)
+        starts = _find_starts(x, order, keep, position_ids, seq_idx, cu_seqlens, tracing)
     if has_cache and not tracing:
         _check_continues(starts, attention_mask, position_ids, n, past_length)
     if starts is not None:
@@ -112,7 +117,7 @@ def make_token_layout(
         layout = Layout.from_position_ids(column - first)
         return TokenLayout(layout, order, column - first, keep)
     if keep is None:
-        return TokenLayout(Layout())
+        return _NO_PADDING
     if not tracing:
         before, after = keep[:, :-1], keep[:, 1:]
         if (before <= after).all() or (before >= after).all():
@@ -142,12 +147,13 @@ def _find_starts(
     position_ids: Tensor | None,
     seq_idx: Tensor | None,
     cu_seqlens: Tensor | None,
+    tracing: bool,
 ) -> Tensor | None:
     """Whether a document starts at each gathered token, (B, N); None if none starts in a row."""
     if position_ids is None and seq_idx is None and cu_seqlens is None:
         return None
     batch, n, _ = x.shape
-    if n == 1 and cu_seqlens is None and not is_tracing(x):  # a step of decoding, which is frequent
+    if n == 1 and cu_seqlens is None and not tracing:  # a step of decoding, which is frequent
         for name, ids in (("position_ids", position_ids), ("seq_idx", seq_idx)):
             if ids is not None:
                 _expanded(name, ids, batch, n)  # checks the shape
@@ -163,7 +169,7 @@ def _find_starts(
         jumps = (step != 1) & (step != gap) & (column < lengths)
         restarts = jumps & (positions == 0)
         # Behind padding on the right, `generate` counts on from the position of the padding.
-        if not is_tracing(x) and (jumps & ~restarts & (gap == 1)).any():
+        if not tracing and (jumps & ~restarts & (gap == 1)).any():
             raise ValueError(
                 "position_ids: expected ids that increase by 1, or start at 0 with a new document"
             )
@@ -171,11 +177,11 @@ def _find_starts(
     if seq_idx is not None:
         starts = starts | (_steps(_expanded("seq_idx", seq_idx, batch, n).gather(1, index)) != 0)
     if cu_seqlens is not None:
-        _check_cu_seqlens(cu_seqlens, batch, n, is_tracing(x))
+        _check_cu_seqlens(cu_seqlens, batch, n, tracing)
         token = torch.arange(batch * n, device=x.device)
         document = torch.searchsorted(cu_seqlens.to(x.device).long(), token, right=True)
         starts = starts | (_steps(document.view(batch, n).gather(1, index)) != 0)
-    if not is_tracing(x) and not (starts & (column > 0) & (column < lengths)).any():
+    if not tracing and not (starts & (column > 0) & (column < lengths)).any():
         return None
     # The padding at the end of a row is a document of its own.
     return starts | (column == lengths)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hyperagg import ops
 from hyperagg.layers._validation import check_tokens
 from hyperagg.layers.batch_layout import Layout
-from hyperagg.layers.recurrences import ScanInputs, make_recurrence
+from hyperagg.layers.recurrences import AbsolutePositions, ScanInputs, make_recurrence
 from hyperagg.ops import Causal
 
 __all__ = ["CausalAggregation", "MixerState", "ShortConvolution", "StateHistory"]
@@ -168,7 +168,11 @@ class CausalAggregation(nn.Module):
         if self.convolution is not None:
             u, conv_inputs = self.convolution(u, layout, state)
             conv_state = self.convolution.next_state(conv_inputs, layout)
-        inputs = self.recurrence(u, self.value(u), _positions(u, layout, state))
+        # Positions cost a step of decoding more than its sum.
+        positions: int | Tensor = u.shape[1]
+        if isinstance(self.recurrence, AbsolutePositions):
+            positions = _positions(u, layout, state)
+        inputs = self.recurrence(u, self.value(u), positions)
         if return_history:
             inputs = inputs._replace(x=inputs.x.to(torch.promote_types(u.dtype, torch.float32)))
         sums, after = _running_sums(inputs, layout, None if state is None else state.sums)

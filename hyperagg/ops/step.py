@@ -79,8 +79,9 @@ def step(
     sums = x.to(accumulator_dtype)
     if p is not None:
         sums = sums * p
-    num_tokens = torch.ones(len(x), dtype=torch.int64, device=x.device)
-    if state is not None:
+    if state is None:
+        num_tokens = torch.ones(len(x), dtype=torch.int64, device=x.device)
+    else:
         before, num_tokens = state.sums.to(accumulator_dtype), state.num_tokens + 1
         if decay is not None and decay.is_complex():
             product = torch.view_as_complex(before.unflatten(1, (-1, 2))) * decay
