@@ -393,8 +393,8 @@ def read_tokenizer(text: str) -> Tokenizer:
 
 
 def _is_superseded(description: dict[str, Any]) -> bool:
-    """Whether a `WordTokenizer` without a kind wrote a file, which the tokenizers library would read
-    and leave out the n-grams."""
+    """Whether a file is of a `WordTokenizer` without a kind; the tokenizers library would read it
+    without the n-grams."""
     model, split = description.get("model"), description.get("pre_tokenizer")
     return (
         isinstance(model, dict)
