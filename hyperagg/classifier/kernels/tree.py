@@ -22,6 +22,7 @@ from hyperagg._numba.cache import njit
 __all__ = ["check_tree", "huffman_tree", "label_scores"]
 
 _EPSILON = np.float32(1e-5)
+_BLOCK = 1 << 15  # logits whose intermediate results stay in the cache
 _MAX_TOTAL = 10**15  # the count of a node that fastText has not built yet
 
 
@@ -78,13 +79,15 @@ def label_scores(tree: np.ndarray, logits: np.ndarray) -> np.ndarray:
 
     Numerics: float32. Cost: O(B C).
     """
-    z = logits[:, :-1]
-    odds = np.exp(-np.abs(z))
-    second = np.where(z > 0, 1, odds) / (1 + odds)
-    first = np.log(1 - second + _EPSILON)
-    second = np.log(second + _EPSILON)
     out = np.empty_like(logits)
-    _descend(tree, first, second, out)
+    size = max(1, _BLOCK // logits.shape[1])
+    for begin in range(0, len(logits), size):
+        z = logits[begin : begin + size, :-1]
+        odds = np.exp(-np.abs(z))
+        second = np.where(z > 0, 1, odds) / (1 + odds)
+        first = np.log(1 - second + _EPSILON)
+        second = np.log(second + _EPSILON)
+        _descend(tree, first, second, out[begin : begin + size])
     return out
 
 
