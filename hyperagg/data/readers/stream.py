@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal, NamedTuple, get_args
 
+from hyperagg._common.validation import check_integer
 from hyperagg.data.readers.columns import ColumnSpec, is_blank
 from hyperagg.data.readers.errors import DataError, quote
 from hyperagg.data.readers.json_rows import json_array_rows, json_rows
@@ -158,8 +159,7 @@ def stream_rows(
         ("max_batch_bytes", max_batch_bytes, 1),
         ("start_row", start_row, 0),
     ):
-        if value < least:
-            raise DataError(f"{name}={value}: expected at least {least}")
+        check_integer(name, value, least)
     return _batches(source, spec, options, on_error, batch_rows, max_batch_bytes, start_row)
 
 

@@ -204,11 +204,12 @@ def test_arguments_are_checked_at_the_call(tmp_path: Path) -> None:
         ({"delimiter": "::"}, "delimiter='::': expected one character"),
         ({"on_error": "ignore"}, "on_error='ignore': expected one of empty, stop, skip"),
         ({"format": "xml"}, "format='xml': expected one of csv"),
-        ({"batch_rows": 0}, "batch_rows=0: expected at least 1"),
-        ({"start_row": -1}, "start_row=-1: expected at least 0"),
+        ({"batch_rows": 0}, "batch_rows=0: expected an integer >= 1"),
+        ({"batch_rows": "x"}, "batch_rows='x': expected an integer >= 1"),
+        ({"start_row": -1}, "start_row=-1: expected an integer >= 0"),
     ]
     for given_, message in options:
-        with pytest.raises(DataError, match=message):
+        with pytest.raises((TypeError, ValueError), match=message):
             stream_rows(tmp_path / "absent.csv", **given_)
 
 
