@@ -111,6 +111,7 @@ def test_python(folder, capsys):
     printed = capsys.readouterr().out
     assert "'accuracy': 0.9" in printed
     assert "['crude']" in printed
+    assert "\ncocoa\n" in printed  # a label that partial_fit added
 
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
