@@ -108,7 +108,9 @@ def build(
     named = {name: g.tensor(array, name) for name, array in arrays.items()}
     context = _pool(g, named, arrays, model.pooling == "harmonic", max_tokens)
     g("Gemm", context, named["weight"], named["bias"], transB=1, out="logits")
-    if decoder.multi_label:
+    if decoder.stepped:
+        _stepped_sigmoid(g)
+    elif decoder.multi_label:
         g("Sigmoid", "logits", out="probabilities")
     else:
         g("Softmax", "logits", axis=-1, out="probabilities")
@@ -142,6 +144,18 @@ def build(
     }
     helper.set_model_props(built, metadata)
     return built
+
+
+def _stepped_sigmoid(g: Graph) -> None:
+    """The probabilities of `LabelDecoder` with `stepped`."""
+    zero, limit, steps = (
+        g.tensor(np.array(value, np.float32), name)
+        for name, value in {"no_odds": 0, "sigmoid_limit": 8, "sigmoid_steps": 32}.items()
+    )
+    rounded = g("Floor", g("Mul", g("Add", "logits", limit), steps))
+    rounded = g("Sigmoid", g("Sub", g("Div", rounded, steps), limit))
+    extreme = g("Cast", g("Greater", "logits", zero), to=TensorProto.FLOAT)
+    g("Where", g("Greater", g("Abs", "logits"), limit), extreme, rounded, out="probabilities")
 
 
 def _pool(

@@ -105,6 +105,23 @@ def test_explanations(converted):
         assert found.label == clf.predict(text, top_k=1)[0][0]
 
 
+def test_exported_graphs_have_the_same_probabilities(converted, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'hyperagg[onnx]'")
+    loss, file = converted
+    if loss == "hs":
+        return  # refused, see above
+    clf = hyperagg.TextClassifier.from_fasttext(file)
+    clf.model_.weight[:] *= 3  # so that some logits are beyond the table of fastText
+    clf.export_onnx(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    rows = clf.tokenizer_.encode(TEXTS)
+    inputs = {"token_ids": rows.token_ids.astype(np.int64), "cu_seqlens": rows.cu_seqlens}
+    logits, found = session.run(["logits", "probabilities"], inputs)
+    assert loss == "softmax" or np.abs(logits).max() > 8
+    assert np.abs(logits - clf.logits(TEXTS)).max() < 1e-4
+    assert np.abs(found - clf.predict_proba(TEXTS)).max() < 1e-5
+
+
 def test_a_fit_replaces_everything(tmp_path):
     clf = hyperagg.TextClassifier.from_fasttext(write_model(tmp_path / "model.ftz", "ns"))
     clf.fit(["good film", "bad film"] * 20, ["yes", "no"] * 20)
