@@ -99,3 +99,33 @@ def test_a_model_learns_from_rewards_of_what_it_generates(make_model, tokenizer,
             processing_class=tokenizer,
         )
     )
+
+
+def test_a_model_learns_from_texts(make_model, tokenizer, options):
+    model = make_model(LAYER_TYPES, vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=2)
+    assert_learns(
+        trl.SFTTrainer(
+            model,
+            args=trl.SFTConfig(max_length=64, **options),
+            train_dataset=datasets.Dataset.from_dict({"text": QUESTIONS}),
+            processing_class=tokenizer,
+        )
+    )
+
+
+def test_a_model_learns_from_preferences(make_model, tokenizer, options):
+    model = make_model(LAYER_TYPES, vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=2)
+    pairs = {
+        "prompt": QUESTIONS,
+        "chosen": ["yes of course.", "so", "because of rain", "ok"],
+        "rejected": ["no", "never ever", "I do not know", "k"],
+    }
+    assert_learns(
+        trl.DPOTrainer(
+            model,
+            ref_model=copy.deepcopy(model),
+            args=trl.DPOConfig(max_length=64, **options),
+            train_dataset=datasets.Dataset.from_dict(pairs),
+            processing_class=tokenizer,
+        )
+    )
