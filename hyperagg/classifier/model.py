@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,8 @@ class ClassifierModel:
     bias: np.ndarray
     pooling: Pooling = "harmonic"
     tree: np.ndarray | None = None
-    _scorer: scoring.TextScorer | None = field(default=None, init=False, repr=False, compare=False)
+    # The arrays and the pooling that the scorer was made of, and the scorer.
+    _scored: tuple[Any, ...] | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def initialize(
@@ -121,20 +123,23 @@ class ClassifierModel:
         memory does not allow it, or the model has a tree."""
         if self.tree is not None:
             return None
-        scorer = self._scorer
+        known = self._scored
         # Every text that is predicted comes here, so nothing is built unless an array was replaced.
+        # The scorer of a mapped model has other array objects, on the same memory.
         if (
-            scorer is None
-            or scorer.arrays.embedding is not self.embedding
-            or scorer.arrays.positions is not self.positions
-            or scorer.arrays.weight is not self.weight
-            or scorer.arrays.bias is not self.bias
-            or scorer.arrays.harmonic != (self.pooling == "harmonic")
+            known is None
+            or known[0] is not self.embedding
+            or known[1] is not self.positions
+            or known[2] is not self.weight
+            or known[3] is not self.bias
+            or known[4] != self.pooling
         ):
             arrays = self.kernel_arguments
             supported = scoring.TextScorer.supports(arrays)
-            self._scorer = scorer = scoring.TextScorer(arrays) if supported else None
-        return scorer
+            scorer = scoring.TextScorer(arrays) if supported else None
+            known = self.embedding, self.positions, self.weight, self.bias, self.pooling, scorer
+            self._scored = known  # at once, because other threads read it
+        return known[5]
 
     def refuse_tree(self, method: str) -> None:
         """Raise a ValueError if the logits of labels are not sums over tokens, which `method`

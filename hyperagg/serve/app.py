@@ -77,6 +77,8 @@ def create_app(models: Sequence[ServedModel], settings: Settings | None = None) 
         version=hyperagg.__version__,
         lifespan=lifespan,
         redoc_url=None,
+        # Its logs would have the messages of exceptions, which may quote texts.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.router.route_class = PlainRoute
     app.state.models = {model.name: model for model in models}
@@ -84,8 +86,10 @@ def create_app(models: Sequence[ServedModel], settings: Settings | None = None) 
     app.state.settings = settings
     app.add_middleware(Guard, settings=settings)
     _add_error_handlers(app)
-    _add_common_routes(app)
     add_prediction_routes(app)
+    # A router tries its routes in turn.
+    app.router.routes.insert(0, app.router.routes.pop())
+    _add_common_routes(app)
     if any(model.kind == "classifier" for model in models):
         add_stream_routes(app)
     if settings.feedback_token is not None:

@@ -36,7 +36,7 @@ class ServedClassifier:
     kind: Literal["classifier"] = "classifier"
     # A request of so many bytes takes less than about a millisecond, so it does not wait for a
     # thread.
-    inline_bytes = 10_000
+    inline_bytes = 50_000
 
     def __init__(self, source: str, name: str, folder: Path, *, threads: int | None = None) -> None:
         self.source, self.name, self.folder, self.threads = source, name, folder, threads

@@ -95,14 +95,15 @@ class Guard:
         """Return a `receive` that raises an error if the body is too large or arrives too late."""
         limit, timeout = self.settings.max_body_bytes, self.settings.request_timeout
         complete, size = False, 0
-        deadline = time.monotonic() + timeout
+        deadline = asyncio.get_running_loop().time() + timeout
 
         async def receive_limited() -> Message:
             nonlocal complete, size
             if complete:
                 return await receive()  # waits for the end of the connection
             try:
-                message = await asyncio.wait_for(receive(), deadline - time.monotonic())
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
             except TimeoutError:
                 raise RequestError(
                     408, f"the body did not arrive within {timeout:g} s", headers=_CLOSE

@@ -23,7 +23,10 @@ __all__ = ["add_prediction_routes"]
 
 
 def add_prediction_routes(app: FastAPI) -> None:
-    """Add the routes to an application whose state has the models and the settings."""
+    """Add the routes to an application whose state has the models and the settings.
+
+    The last one is `/predict`.
+    """
     # Large requests take the threads of the machine; more of them at a time would only need more
     # memory.
     limiter = CapacityLimiter(default_threads())
@@ -64,11 +67,11 @@ def add_prediction_routes(app: FastAPI) -> None:
         """
         return await answer(request, ExplainRequest, "explain")
 
-    for prefix in ("", "/models/{model}"):
+    for prefix in ("/models/{model}", ""):
         for path, handler, schema in (
-            ("/predict", predict, PredictRequest),
+            ("/" if not prefix else "", infer, InferenceRequest),
             ("/explain", explain, ExplainRequest),
-            ("" if prefix else "/", infer, InferenceRequest),
+            ("/predict", predict, PredictRequest),
         ):
             app.add_api_route(
                 prefix + path, handler, methods=["POST"], openapi_extra=body_schema(schema)

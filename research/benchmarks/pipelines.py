@@ -29,7 +29,13 @@ from hyperagg._common.report import environment, write_results
 from hyperagg.data import Dataset
 from hyperagg.integrations import BatchPredictor
 
-__all__ = ["FULL_PIPELINES", "QUICK_PIPELINES", "PipelinesEffort", "bench_pipelines"]
+__all__ = [
+    "FULL_PIPELINES",
+    "QUICK_PIPELINES",
+    "PipelinesEffort",
+    "bench_pipelines",
+    "train_fasttext",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +96,7 @@ def bench_pipelines(dataset: Dataset, effort: PipelinesEffort, folder: Path) -> 
         classifier.save_pretrained(model)
         if find_spec("fasttext"):
             fasttext = Path(name) / "fasttext.bin"
-            _train_fasttext(train.texts[:number], train.labels[:number], fasttext)
+            train_fasttext(train.texts[:number], train.labels[:number], fasttext)
         few = texts[: effort.documents]
         with _fasttext_without_its_checks():
             jobs = {
@@ -277,7 +283,7 @@ def _bench_ray(
     return results
 
 
-def _train_fasttext(texts: Sequence[str], labels: Sequence[Any], file: Path) -> None:
+def train_fasttext(texts: Sequence[str], labels: Sequence[Any], file: Path) -> None:
     """Train with the dimension of `TextClassifier` and as many buckets as it has n-grams.
 
     With its default of two million buckets fastText would predict more slowly.

@@ -29,7 +29,15 @@ from hyperagg import TextClassifier
 from hyperagg._common.report import environment, write_results
 from hyperagg.data import Dataset
 
-__all__ = ["FULL_PREDICT", "QUICK_PREDICT", "PredictEffort", "bench_predict", "write_documents"]
+__all__ = [
+    "FULL_PREDICT",
+    "QUICK_PREDICT",
+    "PredictEffort",
+    "bench_predict",
+    "cpu_seconds_of_family",
+    "memory_of_family",
+    "write_documents",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -170,11 +178,27 @@ def _peak_memory(process_id: int) -> int:
     """Wait for a process, and return the peak sum of the proportional set sizes of its family."""
     peak = 0
     while True:
-        family = _family(process_id)
-        if not family:
+        if not _family(process_id):
             return peak
-        peak = max(peak, sum(map(_proportional_set_size, family)))
+        peak = max(peak, memory_of_family(process_id))
         time.sleep(_SECONDS_BETWEEN_SAMPLES)
+
+
+def memory_of_family(process_id: int) -> int:
+    """Return the sum of the proportional set sizes of a process and its descendants, in bytes."""
+    return sum(map(_proportional_set_size, _family(process_id)))
+
+
+def cpu_seconds_of_family(process_id: int) -> float:
+    """Return the processor time of a process and its living descendants so far."""
+    ticks = 0
+    for each in _family(process_id):
+        try:
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += int(fields[11]) + int(fields[12])  # in user and in kernel mode
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _family(process_id: int) -> list[int]:

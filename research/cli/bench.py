@@ -244,3 +244,48 @@ def pipelines(
                 f"{own['start_seconds']:.1f} s"
             )
     print(f"Wrote results.json to {out}")
+
+
+@app.command(epilog="Example: python -m research bench serve --seconds 5 --connections 100")
+def serve(
+    dataset: Annotated[
+        str, typer.Option(help="Name listed by `hyperagg data list`: the source of texts.")
+    ] = "ag-news",
+    connections: Annotated[
+        str, typer.Option(help="Numbers of connections, separated by commas.")
+    ] = "100,1000,10000",
+    workers: Annotated[
+        str, typer.Option(help="Numbers of processes of a server, separated by commas.")
+    ] = "1,2",
+    words: Annotated[
+        str, typer.Option(help="Lengths of texts in words, separated by commas.")
+    ] = "10,1000",
+    seconds: Annotated[float, typer.Option(min=0.1, help="Duration of each measurement.")] = 60.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of measurements of each server.")] = 1,
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/bench-serve"),
+    quick: Quick = False,
+) -> None:
+    """Measure `hyperagg serve` under load, beside empty routes and fastText in FastAPI."""
+    from hyperagg.data import load_dataset
+    from research.benchmarks.serve import QUICK_SERVE, ServeEffort, bench_serve
+
+    effort = ServeEffort(
+        split_integers("--connections", connections),
+        split_integers("--workers", workers),
+        split_integers("--words", words),
+        seconds,
+        rounds,
+    )
+    with output_folder(out, resumable=False):
+        results = bench_serve(load_dataset(dataset), QUICK_SERVE if quick else effort, out)
+    for run in results["runs"]:
+        memory = run["memory_bytes"]
+        print(
+            f"{run['server']}, {run['workers']} workers, {run['words']} words, "
+            f"{run['connections']:,} connections: {run['requests_per_second']:,.0f} requests/s, "
+            f"p50 {run['p50_ms']:.1f} ms, p99 {run['p99_ms']:.1f} ms, "
+            f"{run['cpu_microseconds_per_request']:.0f} µs of processor time per request, "
+            f"errors {sum(run['errors'].values())}, memory {memory['start'] / 1e6:,.0f} to "
+            f"{memory['end'] / 1e6:,.0f} MB"
+        )
+    print(f"Wrote results.json to {out}")

@@ -300,3 +300,9 @@ def test_repr_says_what_the_predictor_is(tmp_path):
         repr(load_predictor(tmp_path / "model"))
         == f"Predictor({str(tmp_path / 'model')!r}, {about})"
     )
+
+
+def test_a_mapped_model_builds_what_scores_a_text_once(tmp_path):
+    trained().save_pretrained(tmp_path)
+    model = load_predictor(tmp_path, mmap=True).model
+    assert model.text_scorer() is model.text_scorer() is not None

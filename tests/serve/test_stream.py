@@ -41,8 +41,8 @@ def test_a_stream_begins_anew_and_says_how_many_words_it_has(client, predictor):
         assert stream.receive_json()["labels"] == ranked(predictor, "wheat and corn")[:1]
         stream.send_json({"reset": True, "append": "profit"})
         assert stream.receive_json() == {"labels": ranked(predictor, "profit"), "num_words": 1}
-        stream.send_bytes(b'{"append": " rose ' + b"again " * 5000 + b'"}')  # in a thread
-        assert stream.receive_json()["num_words"] == 5002
+        stream.send_bytes(b'{"append": " rose ' + b"again " * 10_000 + b'"}')  # in a thread
+        assert stream.receive_json()["num_words"] == 10_002
 
 
 @pytest.mark.parametrize(
