@@ -1,13 +1,20 @@
 """Aggregation beside baselines on one data set: accuracy, size and speed.
 
-"aggregation" is the default `TextClassifier`. "words" is aggregation in the architecture of the
-neural baselines: words only, without n-grams, and their embedding dimension, so that only the way
-of mixing tokens differs. "attention" and "transformer" are trained by PyTorch, "tfidf" is a linear
-support vector machine on TF-IDF features, and "fasttext" is the fastText library.
+"aggregation" is the default `TextClassifier`. "words" is aggregation with the features of the
+neural baselines: words only, without n-grams, and their embedding dimension. It differs from them
+in more than the mixer, since every model is trained as is best for it: "words" by Adagrad with a
+rate per row, document by document, for up to 10 epochs; the neural baselines by SparseAdam and
+AdamW, in batches of 32 documents, for 4 or 5 epochs, on at most 512 tokens per document. A
+difference between them is one of whole models and not of mixers alone.
 
-The validation part of the training rows selects the epoch, and for tfidf and fasttext the
-parameters. The test rows are read once, at the end. Models are trained in turn, seed by seed, in
-one process with the same number of threads.
+"attention" and "transformer" are trained by PyTorch. The external
+baselines are linear models on TF-IDF features of words and characters ("linear_svc",
+"logistic_regression", "complement_nb" and "nb_svm"), and the fastText library ("fasttext").
+
+The validation part of the training rows selects the epoch, and the parameters of the external
+baselines; see `select_parameters`. The test rows are read once, at the end. Models are trained in
+turn, seed by seed, in one process with the same number of threads. The predictions of every run are
+kept, and a paired test on the test rows compares aggregation with every baseline.
 """
 
 from __future__ import annotations
@@ -16,6 +23,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +42,14 @@ from hyperagg._common.report import (
 from hyperagg._common.runs import Runs
 from hyperagg._common.split import train_validation_split
 from hyperagg._common.validation import check_choice, check_integer, check_real
+from hyperagg.classifier.baselines.features import Fold
+from hyperagg.classifier.baselines.predictions import correct_rows, pack_labels
 from hyperagg.classifier.baselines.scores import classification_scores
-from hyperagg.classifier.baselines.selection import select_parameters
+from hyperagg.classifier.baselines.selection import (
+    held_out_folds,
+    select_parameters,
+)
+from hyperagg.classifier.baselines.significance import paired_test, verdict
 from hyperagg.classifier.estimator import TextClassifier
 from hyperagg.classifier.training.labels import encode_labels, first_classes, unique_labels
 from hyperagg.data import Dataset, Split
@@ -43,7 +57,14 @@ from hyperagg.data import Dataset, Split
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["BASELINES", "DEFAULT_BASELINES", "compare", "dataset_from_rows", "results_table"]
+__all__ = [
+    "BASELINES",
+    "DEFAULT_BASELINES",
+    "EXTERNAL",
+    "compare",
+    "dataset_from_rows",
+    "results_table",
+]
 
 _logger = logging.getLogger("hyperagg")
 
@@ -53,10 +74,14 @@ _VARIANTS: dict[str, dict[str, Any]] = {
 }
 _NEURAL = ("attention", "transformer")
 _EXTERNAL = {
-    "tfidf": ("hyperagg.classifier.baselines.tfidf", "TfidfClassifier"),
+    "linear_svc": ("hyperagg.classifier.baselines.linear", "LinearSVCClassifier"),
+    "logistic_regression": ("hyperagg.classifier.baselines.linear", "LogisticRegressionClassifier"),
+    "complement_nb": ("hyperagg.classifier.baselines.linear", "ComplementNBClassifier"),
+    "nb_svm": ("hyperagg.classifier.baselines.linear", "NBSVMClassifier"),
     "fasttext": ("hyperagg.classifier.baselines.fasttext", "FastTextClassifier"),
 }
-BASELINES = ("words", *_NEURAL, *_EXTERNAL)
+EXTERNAL = tuple(_EXTERNAL)
+BASELINES = ("words", *_NEURAL, *EXTERNAL)
 DEFAULT_BASELINES = ("words", *_NEURAL)
 
 
@@ -67,15 +92,17 @@ def compare(
     out: str | Path,
     *,
     epochs: int | None = None,
-    baseline_seeds: int | None = None,
+    aggregation: bool = True,
+    save_models: bool = True,
     resume: bool = False,
     progress: bool | None = None,
     callback: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Train and measure aggregation and the baselines on one data set.
 
-    Writes results.json, table.md, learning_curves.png (if matplotlib is installed) and the
-    classifiers of seed 0 to `out`.
+    Writes results.json, table.md, learning_curves.png (if matplotlib is installed), the classifiers
+    of seed 0, and runs.json to `out`: every candidate of the searches and every run with its
+    predictions; see `unpack_labels`.
 
     Args:
         dataset: training and test rows.
@@ -84,9 +111,10 @@ def compare(
         out: the folder to write to.
         epochs: the number of epochs of aggregation and the neural baselines; None: the default of
             each.
-        baseline_seeds: number of seeds of fasttext; None: as many as `seeds`. tfidf does not
-            depend on the seed and is trained once.
-        resume: keep the runs that an interrupted call left in `out`.
+        aggregation: whether aggregation itself is trained.
+        save_models: whether the classifiers and the figure are written.
+        resume: keep the runs that an interrupted call left in `out`. Those of aggregation are
+            repeated if the commit of the code has changed since.
         progress: show progress bars; None: in a terminal or a notebook.
         callback: called with one line per measured run and per item that is skipped; None: the
             lines are logged.
@@ -110,45 +138,46 @@ def compare(
     out = Path(out)
     report = callback or _logger.info
     check_integer("seeds", seeds, 1)
-    if baseline_seeds is not None:
-        check_integer("baseline_seeds", baseline_seeds, 1)
-    names = ["aggregation", *_installed(baselines, report)]
+    names = [*(["aggregation"] if aggregation else []), *_installed(baselines, report)]
     multi_label = dataset.train.multi_label
     encode_labels(dataset.test.labels, unique_labels(dataset.train.labels), "test labels")
     metric = "micro_f1" if multi_label else "accuracy"
     # Neural baselines learn from the training part only, and so does what they are compared with.
     refit = not any(name in _NEURAL or name == "words" for name in names)
+    described = environment()
     runs = Runs(out / "runs.json", f"{dataset.name} {len(dataset.train.texts)}", resume)
+    classes = unique_labels(dataset.train.labels)
+    # The external baselines share the rows and their features; no test row is among them.
+    held_out = cache(partial(held_out_folds, dataset.train.texts, dataset.train.labels))
+
+    def key(name: str, seed: int) -> str:
+        commit = f" commit={described['commit']}" if name in _VARIANTS else ""
+        return f"{name} epochs={epochs} seed={seed}{commit}"
+
     for seed in range(seeds):
         for name in names:
-            key = f"{name} epochs={epochs} seed={seed}"
-            if name in _EXTERNAL:
-                count = (baseline_seeds or seeds) if _external(name).depends_on_seed else 1
-                if seed >= count:
-                    continue
-                if key not in runs.done:
-                    if (selected := f"{name} parameters") not in runs.done:
-                        rows = dataset.train.texts, dataset.train.labels
-                        runs.add(selected, select_parameters(_external(name), *rows))
-                    runs.add(key, _run_external(name, dataset, runs.done[selected], seed))
-            elif key not in runs.done and name in _NEURAL:
-                runs.add(key, _run_neural(name, dataset, epochs, seed, progress))
-            elif key not in runs.done:
-                config = {**_VARIANTS[name], "epochs": epochs, "refit": refit}
-                folder = out / "models" / name if seed == 0 else None
-                runs.add(key, _run_aggregation(dataset, config, seed, folder, progress))
-            run = runs.done[key]
+            if seed and name in _EXTERNAL and not _external(name).depends_on_seed:
+                continue
+            if key(name, seed) not in runs.done:
+                if name in _EXTERNAL:
+                    parameters = _select(name, held_out, runs, report)
+                    run, predicted = _run_external(name, dataset, parameters, seed)
+                elif name in _NEURAL:
+                    run, predicted = _run_neural(name, dataset, epochs, seed, progress)
+                else:
+                    config = {**_VARIANTS[name], "epochs": epochs, "refit": refit}
+                    folder = out / "models" / name if save_models and seed == 0 else None
+                    run, predicted = _run_aggregation(dataset, config, seed, folder, progress)
+                run["predictions"] = pack_labels(predicted, classes)
+                runs.add(key(name, seed), run)
+            run = runs.done[key(name, seed)]
             report(
                 f"{name}, seed {seed}: {metric.replace('_', '-')} {100 * run[metric]:.2f} %, "
                 f"{np.median(run['seconds']):.2f} s per epoch, "
                 f"{run['predict_documents_per_second']:,.0f} documents/s"
             )
     by_model = {
-        name: [
-            runs.done[key]
-            for seed in range(seeds)
-            if (key := f"{name} epochs={epochs} seed={seed}") in runs.done
-        ]
+        name: [runs.done[key(name, seed)] for seed in range(seeds) if key(name, seed) in runs.done]
         for name in names
     }
     results: dict[str, Any] = {
@@ -156,16 +185,24 @@ def compare(
         "source": dataset.source,
         "rows": {"train": len(dataset.train.texts), "test": len(dataset.test.texts)},
         "metric": metric,
-        "environment": environment(),
+        "environment": described,
+        "classes": classes,
         "models": {name: _summary(done, metric) for name, done in by_model.items()},
     }
-    results["ratios"] = _ratios(results["models"])
+    for name in names:
+        if name in _EXTERNAL:
+            results["models"][name]["search"] = runs.done[f"{name} parameters"]
+    if aggregation:
+        results["ratios"] = _ratios(results["models"])
+        if not multi_label:
+            results["paired"] = _paired(by_model, dataset.test.labels, classes)
     curves = {
         name: [(np.cumsum(run["seconds"]).tolist(), run["validation_score"]) for run in done]
         for name, done in by_model.items()
         if name not in _EXTERNAL
     }
-    _draw_learning_curves(curves, out / "learning_curves.png", report)
+    if save_models:
+        _draw_learning_curves(curves, out / "learning_curves.png", report)
     write_results(out, results)
     with atomic_write(out / "table.md") as draft:
         draft.write_text(markdown_table(_columns(results), _cells(results)), "utf-8")
@@ -253,13 +290,39 @@ def _external(name: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
+def _select(
+    name: str,
+    held_out: Callable[[], Sequence[Fold]],
+    runs: Runs,
+    report: Callable[[str], None],
+) -> dict[str, Any]:
+    """The parameters of an external baseline, selected once on validation rows."""
+    if (key := f"{name} parameters") not in runs.done:
+        baseline = _external(name)
+        found = select_parameters(baseline, held_out(), name=name, runs=runs, report=report)
+        runs.add(key, found)
+    return runs.done[key]["parameters"]
+
+
+def _paired(
+    by_model: dict[str, list[dict[str, Any]]], labels: Sequence[Any], classes: Sequence[Any]
+) -> dict[str, Any]:
+    """Test aggregation against every baseline, on the test rows."""
+    correct = {
+        name: correct_rows([run["predictions"] for run in runs], labels, classes)
+        for name, runs in by_model.items()
+    }
+    ours = correct.pop("aggregation")
+    return {name: paired_test(ours, theirs) for name, theirs in correct.items()}
+
+
 def _run_aggregation(
     dataset: Dataset,
     config: dict[str, Any],
     seed: int,
     folder: Path | None,
     progress: bool | None,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[Any]]:
     classifier = TextClassifier(**config)
     started = time.perf_counter()
     classifier.fit(dataset.train.texts, dataset.train.labels, seed=seed, progress=progress)
@@ -268,6 +331,7 @@ def _run_aggregation(
         classifier.save_pretrained(folder)
     history = classifier.history_
     parameters = classifier.model_.num_parameters()
+    predicted, speed = _predict(classifier, dataset.test.texts)
     return {
         **classifier.evaluate(dataset.test.texts, dataset.test.labels),
         "parameters": parameters,
@@ -282,13 +346,13 @@ def _run_aggregation(
         "seconds": history.seconds,
         "validation_score": history.validation_score,
         "best_epoch": history.best_epoch + 1,
-        "predict_documents_per_second": _documents_per_second(classifier, dataset.test.texts),
-    }
+        "predict_documents_per_second": speed,
+    }, predicted
 
 
 def _run_neural(
     name: str, dataset: Dataset, epochs: int | None, seed: int, progress: bool | None
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[Any]]:
     from hyperagg.classifier.baselines.neural import NeuralClassifier
 
     architecture: Any = name
@@ -297,6 +361,7 @@ def _run_neural(
     classifier.fit(dataset.train.texts, dataset.train.labels, seed=seed, progress=progress)
     fit_seconds = time.perf_counter() - started
     parameters = classifier.num_parameters()
+    predicted, speed = _predict(classifier, dataset.test.texts)
     return {
         **classifier.evaluate(dataset.test.texts, dataset.test.labels),
         "parameters": parameters,
@@ -307,18 +372,18 @@ def _run_neural(
         "seconds": classifier.epoch_seconds_,
         "validation_score": classifier.validation_scores_,
         "best_epoch": classifier.best_epoch_ + 1,
-        "predict_documents_per_second": _documents_per_second(classifier, dataset.test.texts),
-    }
+        "predict_documents_per_second": speed,
+    }, predicted
 
 
 def _run_external(
     name: str, dataset: Dataset, parameters: dict[str, Any], seed: int
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[Any]]:
     classifier = _external(name)(**parameters)
     started = time.perf_counter()
     classifier.fit(dataset.train.texts, dataset.train.labels, seed=seed)
     fit_seconds = time.perf_counter() - started
-    predicted = classifier.predict(dataset.test.texts)
+    predicted, speed = _predict(classifier, dataset.test.texts)
     return {
         **classification_scores(dataset.test.labels, predicted),
         "parameters": classifier.num_parameters(),
@@ -329,18 +394,19 @@ def _run_external(
         "seconds": [fit_seconds / classifier.epochs] * classifier.epochs,
         "validation_score": [],
         "best_epoch": classifier.epochs,
-        "predict_documents_per_second": _documents_per_second(classifier, dataset.test.texts),
-    }
+        "predict_documents_per_second": speed,
+    }, predicted
 
 
-def _documents_per_second(classifier: Any, texts: Sequence[str]) -> float:
-    """From text to label: the median of 7 passes, or of as many as fit into 10 seconds."""
+def _predict(classifier: Any, texts: Sequence[str]) -> tuple[list[Any], float]:
+    """The labels, and documents/s: the median of 7 passes, or of as many as fit into 10 seconds."""
     seconds: list[float] = []
+    predicted: list[Any] = []
     while len(seconds) < 7 and sum(seconds) < 10:
         started = time.perf_counter()
-        classifier.predict(texts)
+        predicted = classifier.predict(texts)
         seconds.append(time.perf_counter() - started)
-    return len(texts) / float(np.median(seconds))
+    return list(predicted), len(texts) / float(np.median(seconds))
 
 
 def _summary(runs: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
@@ -380,26 +446,29 @@ def _ratios(models: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 def _columns(results: dict[str, Any]) -> list[str]:
     score = "micro-F1 %" if results["metric"] == "micro_f1" else "accuracy %"
-    timings = ["s per epoch", "documents/s", "train", "predict"]
-    return ["model", score, "macro-F1 %", "parameters", *timings]
+    timings = ["s per epoch", "documents/s", *(["train", "predict"] if "ratios" in results else [])]
+    paired = ["aggregation is"] if "paired" in results else []
+    return ["model", score, *paired, "macro-F1 %", "parameters", *timings]
 
 
 def _cells(results: dict[str, Any]) -> list[list[str]]:
     rows = []
     for name, model in results["models"].items():
-        ratio = results["ratios"].get(name)
-        rows.append(
-            [
-                name,
-                spread(model[results["metric"]]),
-                spread(model["macro_f1"]),
-                f"{model['parameters']:,}",
-                f"{model['train_seconds_per_epoch']:.2f}",
-                f"{model['predict_documents_per_second']:,.0f}",
-                "1 ×" if ratio is None else times(ratio["train_seconds_per_epoch"]),
-                "1 ×" if ratio is None else times(ratio["predict_documents_per_second"]),
-            ]
-        )
+        test = results.get("paired", {}).get(name)
+        cells = [name, spread(model[results["metric"]])]
+        if "paired" in results:
+            cells.append("" if test is None else verdict(test))
+        cells += [
+            spread(model["macro_f1"]),
+            f"{model['parameters']:,}",
+            f"{model['train_seconds_per_epoch']:.2f}",
+            f"{model['predict_documents_per_second']:,.0f}",
+        ]
+        if "ratios" in results:
+            ratio = results["ratios"].get(name)
+            for timing in ("train_seconds_per_epoch", "predict_documents_per_second"):
+                cells.append("1 ×" if ratio is None else times(ratio[timing]))
+        rows.append(cells)
     return rows
 
 

@@ -23,7 +23,7 @@ from hyperagg.cli.options import (
     output_folder,
 )
 
-EXAMPLE = "Example: hyperagg compare reviews.csv --text review --label stars --baselines tfidf"
+EXAMPLE = "Example: hyperagg compare reviews.csv --text review --label stars --baselines linear_svc"
 
 
 def compare(
@@ -37,8 +37,8 @@ def compare(
         str | None,
         typer.Option(
             help="Models to train beside aggregation, separated by commas: words, attention, "
-            "transformer, tfidf, fasttext (default: those of words,attention,transformer that "
-            "are installed)."
+            "transformer, linear_svc, logistic_regression, complement_nb, nb_svm, fasttext "
+            "(default: those of words,attention,transformer that are installed)."
         ),
     ] = None,
     text: Text = None,

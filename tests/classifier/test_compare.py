@@ -9,6 +9,11 @@ import numpy as np
 import pytest
 
 import hyperagg
+from hyperagg._common.runs import Runs
+from hyperagg.classifier.baselines.features import TfidfFeatures
+from hyperagg.classifier.baselines.linear import TfidfClassifier
+from hyperagg.classifier.baselines.predictions import correct_rows
+from hyperagg.classifier.baselines.search import OneTwoFive
 from hyperagg.classifier.compare import compare, dataset_from_rows, results_table
 from hyperagg.data import Dataset, Split
 
@@ -66,14 +71,104 @@ def test_it_writes_what_it_promises_and_resumes(small, tmp_path, monkeypatch):
         compare(other, [], 1, tmp_path, resume=True)
 
 
-@pytest.mark.parametrize("name", ["tfidf", "fasttext"])
-def test_parameters_of_external_baselines_are_selected(small, tmp_path, monkeypatch, name):
-    pytest.importorskip({"tfidf": "sklearn"}.get(name, name))
-    grid = ({"learning_rate": 0.1, "epochs": 1}, {"learning_rate": 1.0, "epochs": 15})
-    monkeypatch.setattr("hyperagg.classifier.baselines.fasttext.FastTextClassifier.GRID", grid)
-    model = compare(small, [name], 1, tmp_path, epochs=1, progress=False)["models"][name]
-    assert model["accuracy"][0] > 0.8 and model["training_config"]
-    assert model["fit_seconds"] > 0 and model["parameters"] > 1000
+@pytest.mark.parametrize("name", ["linear_svc", "fasttext"])
+def test_external_baselines_are_searched_and_compared(small, tmp_path, monkeypatch, name):
+    pytest.importorskip("sklearn" if name == "linear_svc" else "fasttext")
+    fasttext = "hyperagg.classifier.baselines.fasttext.FastTextClassifier"
+    monkeypatch.setattr(
+        TfidfClassifier, "STARTS", ({"word_ngrams": 1, "char_ngrams": 0, "strength": 1.0},)
+    )
+    start = dict(learning_rate=1.0, epochs=10, word_ngrams=1, min_chars=0, max_chars=0, d_model=5)
+    monkeypatch.setattr(f"{fasttext}.STARTS", (start,))
+    monkeypatch.setattr(f"{fasttext}.AXES", {"learning_rate": OneTwoFive()})
+    monkeypatch.setattr(TfidfClassifier, "AXES", {"strength": OneTwoFive()})
+    lines = []
+    options = dict(epochs=1, progress=False, save_models=False, callback=lines.append)
+    results = compare(small, [name], 2, tmp_path, **options)
+    model = results["models"][name]
+    assert model["fit_seconds"] > 0 and model["parameters"] > 300
+    assert model["search"]["parameters"] == model["training_config"]
+    assert model["search"]["held_out_rows"] == 5 * 38
+    assert len(model["accuracy"]) == (1 if name == "linear_svc" else 2)
+    # The predictions of every run are kept.
+    runs = json.loads((tmp_path / "runs.json").read_text())["runs"]
+    kept = [run["predictions"] for key, run in runs.items() if key.startswith(f"{name} epochs")]
+    correct = correct_rows(kept, small.test.labels, results["classes"])
+    assert correct.mean(1).tolist() == model["accuracy"]
+    test = results["paired"][name]
+    difference = np.mean(results["models"]["aggregation"]["accuracy"]) - correct.mean()
+    assert test["difference"] == pytest.approx(difference) and 0 < test["p"] <= 1
+    assert "aggregation is" in (tmp_path / "table.md").read_text()
+    assert model["accuracy"][0] > 0.8
+    assert any("neighbors are left" in line for line in lines)
+
+
+def test_no_choice_depends_on_the_test_rows(small, tmp_path, monkeypatch):
+    """Other test rows, with other labels, give the same candidates, scores and models."""
+    pytest.importorskip("sklearn")
+    monkeypatch.setattr(TfidfClassifier, "AXES", {"strength": OneTwoFive()})
+    seen = set()
+    fit_transform, transform = TfidfFeatures.fit_transform, TfidfFeatures.matrices
+
+    def matrices(self, fold):
+        seen.update(fold.texts, fold.held_out_texts)
+        return transform(self, fold)
+
+    def spy(self, texts):
+        seen.update(texts)
+        return fit_transform(self, texts)
+
+    monkeypatch.setattr(TfidfFeatures, "matrices", matrices)
+    monkeypatch.setattr(TfidfFeatures, "fit_transform", spy)
+    options = dict(aggregation=False, save_models=False, progress=False)
+    marked = Split([f"test only {text}" for text in small.test.texts], small.test.labels)
+    shifted = Split(marked.texts[:40], list(reversed(marked.labels))[:40])
+    runs = []
+    for i, test in enumerate((marked, shifted)):
+        compare(
+            Dataset("r8-part", small.train, test, ""),
+            ["linear_svc", "complement_nb"],
+            1,
+            tmp_path / str(i),
+            **options,
+        )
+        found = json.loads((tmp_path / str(i) / "runs.json").read_text())["runs"]
+        runs.append({key: run for key, run in found.items() if "epochs=" not in key})
+    assert seen == set(small.train.texts)
+    scores = [
+        {key: (run["score"], run.get("parameters")) for key, run in found.items()} for found in runs
+    ]
+    assert scores[0] == scores[1] and len(scores[0]) > 10
+
+
+def test_a_comparison_that_was_killed_repeats_nothing(small, tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    monkeypatch.setattr(TfidfClassifier, "AXES", {"strength": OneTwoFive()})
+    options = dict(aggregation=False, save_models=False, progress=False)
+    compare(small, ["complement_nb"], 1, tmp_path / "whole", **options)
+    whole = json.loads((tmp_path / "whole" / "runs.json").read_text())["runs"]
+
+    class Killed(BaseException):
+        pass
+
+    add, trained = Runs.add, []
+
+    def killed(self, key, run):
+        add(self, key, run)
+        trained.append(key)
+        if len(trained) in (5, len(whole) - 1):
+            raise Killed
+
+    monkeypatch.setattr(Runs, "add", killed)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            compare(small, ["complement_nb"], 1, tmp_path / "parts", resume=True, **options)
+    compare(small, ["complement_nb"], 1, tmp_path / "parts", resume=True, **options)
+    assert trained == list(whole)
+    parts = json.loads((tmp_path / "parts" / "runs.json").read_text())["runs"]
+    for key, run in whole.items():
+        for same in ("score", "predictions", "accuracy", "parameters"):
+            assert run.get(same) == parts[key].get(same)
 
 
 def test_default_baselines_that_are_not_installed_are_skipped_with_one_line(

@@ -1,18 +1,19 @@
-"""The fastText library, with word pairs and its default dimension of 100."""
+"""The fastText library, with all its parameters that matter for accuracy."""
 
 from __future__ import annotations
 
-import itertools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hyperagg._numba.cpus import default_threads
+from hyperagg.classifier.baselines.search import Axis, OneTwoFive, Steps
+from hyperagg.classifier.baselines.words import separate_words
 from hyperagg.classifier.training.labels import unique_labels
-from hyperagg.text import WORD_PATTERN
 
 __all__ = ["FastTextClassifier"]
 
@@ -20,56 +21,83 @@ _PREFIX = "__label__"
 
 
 class FastTextClassifier:
-    """Classify texts by fastText's supervised model with word pairs.
+    """Classify texts by fastText's supervised model.
 
     Args:
         learning_rate: initial learning rate.
         epochs: passes over the training rows.
-        threads: training threads (default: as many as `TextClassifier` uses).
+        word_ngrams: largest number of words in a feature.
+        min_chars, max_chars: the numbers of characters of the n-grams inside words, which fastText
+            calls subwords (minn and maxn); max_chars=0: none.
+        d_model: dimension of the vectors.
+        buckets: hash buckets of all n-grams.
+        threads: training threads (default: as many as `TextClassifier` uses). With one thread the
+            model is deterministic.
 
     Raises:
         ImportError: fastText is not installed.
     """
 
-    GRID = tuple(
-        {"learning_rate": rate, "epochs": epochs}
-        for rate, epochs in itertools.product((0.1, 0.5, 1.0), (5, 15, 50))
+    AXES: Mapping[str, Axis] = {
+        "learning_rate": OneTwoFive(),
+        "epochs": OneTwoFive(integer=True),
+        "word_ngrams": Steps(1),
+        "max_chars": Steps(0),
+        "min_chars": Steps(0),
+        "d_model": OneTwoFive(integer=True),
+    }
+    STARTS: Sequence[Mapping[str, Any]] = tuple(
+        {
+            "learning_rate": 0.5,
+            "epochs": 20,
+            "word_ngrams": 2,
+            "min_chars": min_chars,
+            "max_chars": max_chars,
+            "d_model": 50,
+        }
+        for min_chars, max_chars in ((0, 0), (2, 4))
     )
     depends_on_seed = True
 
     def __init__(
-        self, learning_rate: float = 0.1, epochs: int = 5, *, threads: int | None = None
+        self,
+        learning_rate: float = 0.1,
+        epochs: int = 5,
+        *,
+        word_ngrams: int = 2,
+        min_chars: int = 0,
+        max_chars: int = 0,
+        d_model: int = 100,
+        buckets: int = 2_000_000,
+        threads: int | None = None,
     ) -> None:
-        try:
-            import fasttext
-        except ImportError as error:
-            raise ImportError(
-                "the baseline fasttext needs fastText: pip install 'hyperagg[baselines]'",
-                name="fasttext",
-            ) from error
-        self.library = fasttext
-        self.learning_rate = learning_rate
+        self.library = _library()
         self.epochs = epochs
         self.threads = threads
+        self._options = {
+            "lr": learning_rate,
+            "epoch": epochs,
+            "wordNgrams": word_ngrams,
+            "minn": min_chars,
+            "maxn": max_chars,
+            "dim": d_model,
+            "bucket": buckets,
+        }
+
+    @staticmethod
+    def canonical(parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return parameters with 1 <= min_chars <= max_chars, or both 0."""
+        max_chars = parameters["max_chars"]
+        min_chars = min(max(parameters["min_chars"], 1), max_chars)
+        return {**parameters, "min_chars": min_chars}
 
     def fit(self, X: Sequence[str], y: Sequence[Any], *, seed: int = 0) -> FastTextClassifier:
         """Learn from texts and their labels."""
         self.classes_, self.multi_label_ = unique_labels(y), isinstance(y[0], tuple)
-        names = {label: f"{_PREFIX}{i}" for i, label in enumerate(self.classes_)}
-        # fastText reads rows in file order, and learns badly from rows sorted by class.
-        order = np.random.default_rng(seed).permutation(len(X))
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "train.txt"
-            with file.open("w", encoding="utf-8") as out:
-                for i in order:
-                    labels = y[i] if self.multi_label_ else [y[i]]
-                    out.write(f"{' '.join(names[label] for label in labels)} {_line(X[i])}\n")
+        with _training_file(X, y, self.classes_, seed) as file:
             self.model_ = self.library.train_supervised(
                 str(file),
-                lr=self.learning_rate,
-                epoch=self.epochs,
-                wordNgrams=2,
-                dim=100,
+                **self._options,
                 thread=self.threads or default_threads(),
                 loss="ova" if self.multi_label_ else "softmax",
                 seed=seed,
@@ -81,7 +109,7 @@ class FastTextClassifier:
         """Return the label of each text, or a tuple of labels."""
         # The wrapper of the Python module does not work with NumPy 2.
         k, threshold = (-1, 0.5) if self.multi_label_ else (1, 0.0)
-        lines = [_line(text) + "\n" for text in X]
+        lines = [separate_words(text) + "\n" for text in X]
         found, _ = self.model_.f.multilinePredict(lines, k, threshold, "strict")
         rows = [tuple(self.classes_[int(name[len(_PREFIX) :])] for name in row) for row in found]
         return rows if self.multi_label_ else [row[0] if row else self.classes_[0] for row in rows]
@@ -92,5 +120,28 @@ class FastTextClassifier:
         return int(sum(np.asarray(matrix).size for matrix in matrices))
 
 
-def _line(text: str) -> str:
-    return " ".join(WORD_PATTERN.findall(text.lower()))
+def _library() -> Any:
+    try:
+        import fasttext
+    except ImportError as error:
+        raise ImportError(
+            "the baseline fasttext needs fastText: pip install 'hyperagg[baselines]'",
+            name="fasttext",
+        ) from error
+    return fasttext
+
+
+@contextmanager
+def _training_file(
+    X: Sequence[str], y: Sequence[Any], classes: Sequence[Any], seed: int
+) -> Iterator[Path]:
+    names = {label: f"{_PREFIX}{i}" for i, label in enumerate(classes)}
+    # fastText reads rows in file order, and learns badly from rows sorted by class.
+    order = np.random.default_rng(seed).permutation(len(X))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "train.txt"
+        with file.open("w", encoding="utf-8") as out:
+            for i in order:
+                labels = y[i] if isinstance(y[i], tuple) else [y[i]]
+                out.write(f"{' '.join(names[label] for label in labels)} {separate_words(X[i])}\n")
+        yield file

@@ -2,42 +2,146 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from hyperagg._common.runs import Runs
 from hyperagg._common.split import train_validation_split
+from hyperagg.classifier.baselines.features import SUBSAMPLE, Fold
 from hyperagg.classifier.baselines.scores import classification_scores
+from hyperagg.classifier.baselines.search import climb, neighbors
 from hyperagg.classifier.training.labels import encode_labels, first_classes, unique_labels
 
-__all__ = ["select_parameters"]
+__all__ = ["held_out_folds", "mean_score", "select_parameters"]
+
+# One validation part of a small data set is a matter of luck: as many parts are used as have
+# together this many rows.
+_MIN_HELD_OUT = 1_000
+_MAX_FOLDS = 5
 
 
-def select_parameters(
-    baseline: Any, X: Sequence[str], y: Sequence[Any], fraction: float = 0.1
-) -> dict[str, Any]:
-    """Return the entry of `baseline.GRID` with the best score on validation rows.
-
-    The validation rows are those of `TextClassifier` with seed 0. The score is accuracy, or
-    micro-F1 for several labels per text; of equal scores the first is selected. Without
-    validation rows, the first entry is returned.
+def held_out_folds(
+    X: Sequence[str], y: Sequence[Any], fraction: float = 0.1, count: int | None = None
+) -> list[Fold]:
+    """Split rows into those to learn from and the validation rows of `TextClassifier`.
 
     Args:
-        baseline: `TfidfClassifier` or `FastTextClassifier`.
         X: texts.
         y: a label per text, or a tuple of labels per text.
         fraction: fraction of the rows to validate on.
+        count: number of folds, those of the seeds 0, 1, ... of `TextClassifier`; None: as many as
+            have at least 1,000 validation rows, at most 5.
+
+    Returns:
+        the folds; none if there are too few rows to validate on any.
     """
-    targets = encode_labels(y, unique_labels(y))
-    training, validation = train_validation_split(first_classes(targets), fraction, 0)
-    if not len(validation):
-        return dict(baseline.GRID[0])
-    held_out = [y[i] for i in validation]
+    classes = first_classes(encode_labels(y, unique_labels(y)))
+    folds: list[Fold] = []
+    for seed in range(_MAX_FOLDS if count is None else count):
+        training, validation = train_validation_split(classes, fraction, seed)
+        if not len(validation):
+            break
+        folds.append(Fold(*_take(X, y, training), *_take(X, y, validation)))
+        if count is None and (seed + 1) * len(validation) >= _MIN_HELD_OUT:
+            break
+    return folds
+
+
+def mean_score(baseline: Any, parameters: dict[str, Any], folds: Sequence[Fold]) -> float:
+    """Return the mean accuracy, or micro-F1 for several labels per text, over the folds."""
     scores = []
-    for parameters in baseline.GRID:
-        model = baseline(**parameters).fit([X[i] for i in training], [y[i] for i in training])
-        predicted = model.predict([X[i] for i in validation])
-        found = classification_scores(held_out, predicted)
-        scores.append(found["micro_f1" if isinstance(y[0], tuple) else "accuracy"])
-    return dict(baseline.GRID[int(np.argmax(scores))])
+    for fold in folds:
+        model = baseline(**parameters)
+        if hasattr(model, "predict_fold"):
+            predicted = model.predict_fold(fold)
+        else:
+            predicted = model.fit(fold.texts, fold.labels).predict(fold.held_out_texts)
+        found = classification_scores(fold.held_out_labels, predicted)
+        scores.append(found["micro_f1" if isinstance(fold.labels[0], tuple) else "accuracy"])
+    return float(np.mean(scores))
+
+
+def select_parameters(
+    baseline: Any,
+    folds: Sequence[Fold],
+    *,
+    name: str = "",
+    runs: Runs | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Return the parameters of a baseline with the best score on validation rows.
+
+    `climb` starts from each of `baseline.STARTS`. If there are more than 10,000 training rows, it
+    does so on 5,000 of them, and continues on all of them from the best parameters. At the end all
+    neighbors of the selected parameters, on both sides of every axis, have been tried on all
+    training rows of the folds, and are not better.
+
+    Args:
+        baseline: a class with AXES, STARTS and `canonical`, see `TfidfClassifier`.
+        folds: the rows to learn from and to validate on; see `held_out_folds`.
+        name: the name of the baseline in the keys of `runs` and in the lines of `report`.
+        runs: candidates that are in it are not trained again, and the others are added.
+        report: called with one line per candidate.
+
+    Returns:
+        {"parameters": ..., "score": ..., "candidates": number that were tried on all rows,
+        "candidates_subsample": number on the subsample, "held_out_rows": ...,
+        "seconds": training and prediction of all candidates}. Without validation rows,
+        "parameters" is the first start.
+    """
+    done: dict[str, Any] = {} if runs is None else runs.done
+    add = done.__setitem__ if runs is None else runs.add
+    starts: list[Any] = [dict(start) for start in baseline.STARTS]
+    selected: dict[str, Any] = {
+        "parameters": baseline.canonical(starts[0]),
+        "score": None,
+        "held_out_rows": sum(len(fold.held_out_texts) for fold in folds),
+        "candidates_subsample": 0,
+        "candidates": 0,
+        "seconds": 0.0,
+    }
+    if not folds:
+        return selected
+    stages: list[tuple[str, Sequence[Fold]]] = [("", folds)]
+    if len(folds[0].texts) > 2 * SUBSAMPLE:
+        stages.insert(0, ("_subsample", [fold.subsample for fold in folds]))
+    for suffix, rows in stages:
+
+        def score(point: dict[str, Any], suffix: str = suffix, rows: Any = rows) -> float:
+            key = _key(suffix, name, point)
+            if key not in done:
+                started = time.perf_counter()
+                value = mean_score(baseline, point, rows)
+                run = {"score": value, "seconds": time.perf_counter() - started}
+                add(key, run)
+                values = ", ".join(f"{axis} {value}" for axis, value in point.items())
+                left = sum(_key(suffix, name, each) not in done for each in near(point))
+                report(
+                    f"{name}{suffix.replace('_', ', ')}: {values}: {100 * run['score']:.2f} %, "
+                    f"{run['seconds']:.1f} s; if this is the best, {left} neighbors are left, "
+                    f"about {left * run['seconds']:.0f} s"
+                )
+            selected[f"candidates{suffix}"] += 1
+            selected["seconds"] += done[key]["seconds"]
+            return done[key]["score"]
+
+        def near(point: dict[str, Any]) -> list[dict[str, Any]]:
+            return neighbors(point, baseline.AXES, baseline.canonical)
+
+        best = climb(score, baseline.AXES, starts, baseline.canonical)
+        starts = [best]
+    selected["parameters"] = best
+    selected["score"] = done[_key("", name, best)]["score"]
+    return selected
+
+
+def _key(suffix: str, name: str, point: dict[str, Any]) -> str:
+    return f"search{suffix} {name} {json.dumps(point, sort_keys=True)}"
+
+
+def _take(X: Sequence[str], y: Sequence[Any], rows: np.ndarray) -> tuple[list[str], list[Any]]:
+    return [X[i] for i in rows], [y[i] for i in rows]

@@ -1,17 +1,34 @@
-"""TF-IDF and fastText as estimators, and the selection of their parameters."""
+"""Linear models on TF-IDF features, and fastText, as estimators."""
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 
 import hyperagg
+from hyperagg.classifier.baselines import features
 from hyperagg.classifier.baselines.fasttext import FastTextClassifier
+from hyperagg.classifier.baselines.features import Fold, TfidfFeatures
+from hyperagg.classifier.baselines.linear import (
+    ComplementNBClassifier,
+    LinearSVCClassifier,
+    LogisticRegressionClassifier,
+    NBSVMClassifier,
+)
 from hyperagg.classifier.baselines.scores import classification_scores
-from hyperagg.classifier.baselines.selection import select_parameters
-from hyperagg.classifier.baselines.tfidf import TfidfClassifier
+from hyperagg.classifier.baselines.words import separate_words
+
+FASTTEXT = partial(FastTextClassifier, 1.0, 15, buckets=10_000)
+MODELS = [
+    LinearSVCClassifier,
+    partial(LogisticRegressionClassifier, char_ngrams=2, strength=10.0),
+    partial(ComplementNBClassifier, strength=0.1),
+    partial(NBSVMClassifier, strength=5.0),
+    FASTTEXT,
+]
 
 
 @pytest.fixture(scope="module")
@@ -21,41 +38,58 @@ def rows():
     return [train.texts[i] for i in picked], [train.labels[i] for i in picked]
 
 
-@pytest.mark.parametrize("name", ["tfidf", "fasttext"])
+@pytest.mark.parametrize("make", MODELS)
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_it_learns_newswires(rows, name, multi_label):
-    pytest.importorskip({"tfidf": "sklearn"}.get(name, name))
+def test_it_learns_newswires(rows, make, multi_label):
+    pytest.importorskip("fasttext" if make is FASTTEXT else "sklearn")
     texts, labels = rows
     if multi_label:
         labels = [(y, "long") if len(x) > 600 else (y,) for x, y in zip(texts, labels)]
-    model = TfidfClassifier(1.0) if name == "tfidf" else FastTextClassifier(1.0, 15)
+    model = make()
     model.fit(texts[:400], labels[:400])
-    scores = classification_scores(labels[400:], model.predict(texts[400:]))
+    predicted = model.predict(texts[400:])
+    scores = classification_scores(labels[400:], predicted)
     assert scores["micro_f1" if multi_label else "accuracy"] > 0.75
     assert model.num_parameters() > 1000
+    if make is not FASTTEXT:
+        # A candidate of a search predicts what the model that it stands for does.
+        fold = Fold(texts[:400], labels[:400], texts[400:], labels[400:])
+        assert make().predict_fold(fold) == make().predict_fold(fold) == predicted
 
 
-def test_the_parameters_with_the_best_validation_score_are_selected(rows):
+@pytest.mark.parametrize("make", MODELS)
+def test_words_of_thai_and_hindi_are_learned_whole(make):
+    pytest.importorskip("fasttext" if make is FASTTEXT else "sklearn")
+    texts = ["กี่ ดี", "กู้ ดี", "हिन्दी है", "हिन्दू है"] * 10
+    labels = ["a", "b", "c", "d"] * 10
+    assert make().fit(texts, labels).predict(texts[:4]) == labels[:4]
+
+
+def test_words_are_separated_from_punctuation_and_keep_their_marks():
+    assert separate_words("It's  5%,\tनमस्ते ที่_นี่!") == "it ' s 5 % , नमस्ते ที่_นี่ !"
+    assert separate_words("cafe\u0301 می\u200cخواهم \n") == "cafe\u0301 می\u200cخواهم"
+
+
+def test_parameters_of_equal_models_are_equal():
+    linear = LinearSVCClassifier.canonical({"word_ngrams": 0, "char_ngrams": 0, "strength": 1.0})
+    assert linear["word_ngrams"] == 1
+    canonical = FastTextClassifier.canonical
+    assert canonical({"min_chars": 3, "max_chars": 0})["min_chars"] == 0
+    assert canonical({"min_chars": 0, "max_chars": 2})["min_chars"] == 1
+    assert canonical({"min_chars": 4, "max_chars": 3})["min_chars"] == 3
+
+
+def test_blocks_of_features_that_no_longer_fit_are_made_again(rows, monkeypatch):
+    pytest.importorskip("sklearn")
     texts, labels = rows
-    by_text = dict(zip(texts, labels))
-    seen = []
-
-    class Model:
-        GRID = ({"C": 1}, {"C": 2}, {"C": 3})
-
-        def __init__(self, C):
-            self.C = C
-
-        def fit(self, X, y):
-            seen.append((len(X), self.C))
-            return self
-
-        def predict(self, X):
-            return [by_text[text] if self.C == 2 else "earn" for text in X]
-
-    assert select_parameters(Model, texts, labels) == {"C": 2}
-    assert [C for _, C in seen] == [1, 2, 3] and all(n < len(texts) for n, _ in seen)
-    assert select_parameters(Model, texts[:1], labels[:1]) == {"C": 1}
+    fold = Fold(texts[:50], labels[:50], texts[50:80], labels[50:80])
+    kept = [TfidfFeatures(*each).matrices(fold) for each in ((1, 0), (1, 2), (2, 2))]
+    assert list(fold.cache) == [("word", 1), ("word", 2), ("char", 2)]
+    monkeypatch.setattr(features, "_MAX_CACHED", 0)
+    again = TfidfFeatures(1, 2).matrices(fold)
+    assert list(fold.cache) == [("word", 1), ("char", 2)]
+    for one, other in zip(kept[1], again):
+        assert (one != other).nnz == 0
 
 
 def test_scores_are_those_of_scikit_learn():
@@ -77,7 +111,7 @@ def test_scores_are_those_of_scikit_learn():
 
 
 @pytest.mark.parametrize(
-    ("make", "library"), [(TfidfClassifier, "sklearn"), (FastTextClassifier, "fasttext")]
+    ("make", "library"), [(LinearSVCClassifier, "sklearn"), (FastTextClassifier, "fasttext")]
 )
 def test_a_missing_library_is_one_line_with_the_command(make, library, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
