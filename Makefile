@@ -11,11 +11,11 @@ demo: $(READY)
 
 # Everything that CI runs.
 test: lint
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --durations=10
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --durations=10
 
 # What a change is tried on while it is made.
 test-fast: $(READY)
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 -m "not slow and not network"
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile -m "not slow and not network"
 
 lint: $(READY)
 	$(BIN)/ruff check .
