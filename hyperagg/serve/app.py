@@ -94,6 +94,7 @@ def create_app(models: Sequence[ServedModel], settings: Settings | None = None) 
         add_stream_routes(app)
     if settings.feedback_token is not None:
         add_feedback_routes(app)
+    app.router.route_class = APIRoute  # for the routes that users add
     return app
 
 
