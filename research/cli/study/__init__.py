@@ -19,6 +19,10 @@ app.command(epilog="Example: python -m research study reuters --protocol correct
 app.command(epilog="Example: python -m research study accuracy --datasets r8,mr --seeds 5")(
     text.accuracy
 )
+app.command(
+    "learning-curves",
+    epilog="Example: python -m research study learning-curves --datasets r8 --draws 3",
+)(text.learning_curves)
 app.command(epilog="Example: python -m research study deletion --dataset r52 --texts 500")(
     text.deletion
 )

@@ -1,4 +1,4 @@
-"""The studies of text classification: reuters, accuracy and deletion."""
+"""The studies of text classification: reuters, accuracy, learning curves and deletion."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from research.cli.options import Resume, Seeds, output_folder, split_names
+from research.cli.options import Resume, Seeds, output_folder, split_integers, split_names
 
 
 def reuters(
@@ -97,6 +97,46 @@ def accuracy(
         write_accuracy(out, results)
     print(accuracy_table(results))
     print(f"Wrote results.json and table.md to {out}")
+
+
+def learning_curves(
+    datasets: Annotated[
+        str, typer.Option(help="Names separated by commas (default: the ten development sets).")
+    ] = "",
+    sizes: Annotated[
+        str, typer.Option(help="Numbers of labelled texts, separated by commas.")
+    ] = "30,100,300,1000,3000",
+    draws: Annotated[int, typer.Option(min=1, help="Number of draws per size.")] = 10,
+    methods: Annotated[
+        str, typer.Option(help="Classifiers, separated by commas (default: all six).")
+    ] = "",
+    test_rows: Annotated[int, typer.Option(min=1, help="Number of test rows.")] = 3000,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Number of data sets at a time, one core each.")
+    ] = 1,
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/learning-curves"),
+    resume: Resume = False,
+) -> None:
+    """Measure test accuracy by number of labelled texts, beside baselines.
+
+    Each data set has a log, NAME.log, with the time that is left.
+    """
+    from research.data.text_sets import DEVELOPMENT_SETS
+    from research.studies.learning_curves import METHODS, curve_table, draw_curves, measure_curves
+
+    chosen = split_names("--methods", methods) if methods else list(METHODS)
+    for name in chosen:
+        if name not in METHODS:
+            raise ValueError(f"--methods {name}: expected one of {', '.join(METHODS)}")
+    numbers = split_integers("--sizes", sizes)
+    names = split_names("--datasets", datasets) if datasets else list(DEVELOPMENT_SETS)
+    with output_folder(out):
+        results = measure_curves(
+            names, numbers, draws, chosen, out, test_rows=test_rows, jobs=jobs, resume=resume
+        )
+        draw_curves(results, out / "curves.png")
+    print(curve_table(results))
+    print(f"Wrote results.json, table.md and curves.png to {out}")
 
 
 def deletion(

@@ -16,6 +16,7 @@ COMMANDS = [
     "study ag-news",
     "study language-models",
     "study accuracy",
+    "study learning-curves",
     "study deletion",
     "study capacity",
     "study multimodal",
