@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -149,6 +149,17 @@ class AggregationCacheLayer(CacheLayerMixin):
             "an aggregation layer has a state and not keys and values; use update_state"
         )
 
+    def _concatenate(self, layers: Sequence[AggregationCacheLayer]) -> None:
+        """Replace the state by the rows of the states of all layers."""
+        states = [layer.state for layer in layers]
+        self.seq_length = max(int(layer.seq_length) for layer in layers)
+        if states[0] is None:
+            return
+        for name in ("sums", "num_tokens", "conv_state"):
+            if getattr(self, name) is not None:
+                setattr(self, name, torch.cat([getattr(layer, name) for layer in layers]))
+        self.past_sums = self.past_conv_inputs = self.past_is_token = None
+
     def _count_tokens(self, num_positions: int) -> int:
         """The number of tokens of each row in the last positions."""
         recorded = () if self.past_is_token is None else self.past_is_token
@@ -264,13 +275,67 @@ class HyperAggCache(DynamicCache):
             offload_only_non_sliding=False,
         )
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> HyperAggCache:
-        """Return a copy that does not change with this cache; gradients flow to both."""
+    @property
+    def num_bytes(self) -> int:
+        """The size of all states, keys and values."""
+        tensors = (t for layer in self.layers for t in vars(layer).values())
+        return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))
+
+    @property
+    def has_fixed_size(self) -> bool:
+        """Whether the size does not depend on the length: no layer holds keys and values."""
+        return all(isinstance(layer, AggregationCacheLayer) for layer in self.layers)
+
+    def select_rows(self, rows: Tensor) -> HyperAggCache:
+        """Return a cache of the given rows, whose tensors are copies.
+
+        Args:
+            rows: (R,) int64 indices of sequences.
+        """
+        copied = self._copy_layers()
+        copied.batch_select_indices(rows)
+        return copied
+
+    @staticmethod
+    def concatenate(caches: Sequence[HyperAggCache]) -> HyperAggCache:
+        """Return a cache of the rows of all caches, which may have read texts of any lengths.
+
+        A step of decoding then reads one token of each row. What `activate_past_recording` recorded
+        is left out.
+
+        Args:
+            caches: caches of the same model that are not empty.
+
+        Raises:
+            ValueError: a cache holds keys and values, whose lengths would differ.
+
+        Example:
+            >>> import torch
+            >>> from hyperagg.language import HyperAggCache, HyperAggConfig, HyperAggForCausalLM
+            >>> config = HyperAggConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1)
+            >>> model = HyperAggForCausalLM(config).eval()
+            >>> caches = [model(torch.ones(1, n).long()).past_key_values for n in (3, 5)]
+            >>> cache = HyperAggCache.concatenate(caches)
+            >>> model(torch.tensor([[1], [2]]), past_key_values=cache).logits.shape
+            torch.Size([2, 1, 10])
+        """
+        if not all(cache.has_fixed_size for cache in caches):
+            raise ValueError("caches: hold keys and values; expected layers of sums alone")
+        joined = caches[0]._copy_layers()
+        joined_layers: list[Any] = joined.layers
+        for index, layer in enumerate(joined_layers):
+            layer._concatenate([cache.layers[index] for cache in caches])
+        return joined
+
+    def _copy_layers(self) -> HyperAggCache:
         copied = copy.copy(self)
         copied.layers = [copy.copy(layer) for layer in self.layers]
-        layers: list[Any] = copied.layers
-        for layer in layers:
-            layer.batch_repeat_interleave(1)  # copies the tensors
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> HyperAggCache:
+        """Return a copy that does not change with this cache; gradients flow to both."""
+        copied = self._copy_layers()
+        copied.batch_repeat_interleave(1)  # copies the tensors
         return copied
 
     def __getstate__(self) -> dict[str, Any]:

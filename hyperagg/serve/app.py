@@ -94,6 +94,11 @@ def create_app(models: Sequence[ServedModel], settings: Settings | None = None) 
         add_stream_routes(app)
     if settings.feedback_token is not None:
         add_feedback_routes(app)
+    language_models: list[Any] = [model for model in models if model.kind == "language"]
+    if language_models:
+        from hyperagg.serve.language.routes import make_language_router
+
+        app.include_router(make_language_router(language_models, settings.language))
     app.router.route_class = APIRoute  # for the routes that users add
     return app
 

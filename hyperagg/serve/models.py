@@ -80,7 +80,9 @@ def _load(source: str, name: str, threads: int | None) -> ServedModel:
     folder = locate_model(source)
     kind = _kind(folder)
     if kind == "language":
-        raise ValueError(f"{source}: is a language model; expected a classifier")
+        from hyperagg.serve.language.model import ServedLanguageModel
+
+        return ServedLanguageModel(source, name, folder, threads=threads)
     if kind == "multimodal":
         from hyperagg.serve.multimodal import ServedMultimodal
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hyperagg._common.validation import check_bool, check_integer, check_real
+from hyperagg.serve.language.settings import LanguageSettings
 
 __all__ = ["Settings"]
 
@@ -28,6 +29,7 @@ class Settings:
         stream_timeout: the seconds that a stream may be silent.
         keep_alive: the seconds that an idle connection is kept.
         access_log: whether each request is logged, without its content.
+        language: the limits of language models.
 
     Raises:
         TypeError, ValueError: an argument has the wrong type or is out of range.
@@ -48,6 +50,7 @@ class Settings:
     stream_timeout: float = 300.0
     keep_alive: float = 5.0
     access_log: bool = True
+    language: LanguageSettings = field(default_factory=LanguageSettings)
 
     def __post_init__(self) -> None:
         for name in ("api_key", "feedback_token"):

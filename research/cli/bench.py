@@ -289,3 +289,31 @@ def serve(
             f"{memory['end'] / 1e6:,.0f} MB"
         )
     print(f"Wrote results.json to {out}")
+
+
+@app.command(epilog="Example: python -m research bench serve-lm --context 100000")
+def serve_lm(
+    context: Annotated[int, typer.Option(min=2, help="Tokens of a prompt.")] = 100_000,
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/bench-serve-lm"),
+    quick: Quick = False,
+) -> None:
+    """Measure a served language model: time to the first token with and without a kept state."""
+    from dataclasses import replace
+
+    from research.benchmarks.serve_language import (
+        FULL_SERVE_LANGUAGE,
+        QUICK_SERVE_LANGUAGE,
+        bench_serve_language,
+    )
+
+    effort = QUICK_SERVE_LANGUAGE if quick else replace(FULL_SERVE_LANGUAGE, context=context)
+    with output_folder(out, resumable=False):
+        results = bench_serve_language(effort, out)
+    seconds = results["seconds_to_first_token"]
+    print(
+        f"first token after {effort.context:,} tokens: {seconds['read']['median']:.3f} s, from the "
+        f"kept state {seconds['kept']['median']:.3f} s; {results['state_bytes']:,} bytes of state"
+    )
+    for number, speed in results["tokens_per_second"].items():
+        print(f"{number} texts at a time: {speed:,.0f} tokens/s")
+    print(f"Wrote results.json to {out}")

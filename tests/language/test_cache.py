@@ -239,3 +239,30 @@ def test_prefix_tuning_is_for_attention_only(make_model, ids):
     model = peft.get_peft_model(make_model(["gated", "full_attention"]), settings)
     with pytest.raises(TypeError, match="past_key_values: the layer for 'gated'"):
         model(ids, labels=ids)
+
+
+@pytest.mark.parametrize("layer_types", ["gated", "prefix_sum", ["complex_decay", "identity"]])
+@torch.no_grad()
+def test_rows_of_caches_of_any_lengths_continue_together(make_model, make_ids, layer_types):
+    model = make_model(layer_types)
+    texts = [make_ids(length, seed=length) for length in (1, 7, 4)]
+    caches = [model(text[None], use_cache=True).past_key_values for text in texts]
+    cache = HyperAggCache.concatenate(caches)
+    assert cache.num_bytes == sum(each.num_bytes for each in caches)
+    token = make_ids(3)[:, None]
+    together = model(token, past_key_values=cache).logits
+    for row, each in enumerate(caches):
+        torch.testing.assert_close(
+            together[row : row + 1], model(token[row : row + 1], past_key_values=each).logits
+        )
+    selected = cache.select_rows(torch.tensor([2, 0]))
+    expected = model(token[[2, 0]], past_key_values=selected).logits
+    torch.testing.assert_close(model(token, past_key_values=cache).logits[[2, 0]], expected)
+
+
+def test_caches_with_keys_and_values_are_not_concatenated(make_model, make_ids):
+    model = make_model(["gated", "full_attention"])
+    cache = model(make_ids(4)[None], use_cache=True).past_key_values
+    assert not cache.has_fixed_size
+    with pytest.raises(ValueError, match="keys and values"):
+        HyperAggCache.concatenate([cache, cache])

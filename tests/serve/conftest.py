@@ -71,3 +71,53 @@ def url(folder) -> Iterator[str]:
     """A server with the default settings."""
     with serving(create_app(load_models([folder]))) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def language_folders(tmp_path_factory) -> list[Path]:
+    """Two language models that were not trained; the second one has a chat template."""
+    torch = pytest.importorskip("torch")
+    from hyperagg.language import HyperAggConfig, HyperAggForCausalLM
+    from hyperagg.language.tokenizer import train_tokenizer
+
+    tokenizer = train_tokenizer(["oil prices rose by 5 €", "gold fell, naïve"] * 9, "bpe", 300)
+    torch.manual_seed(0)
+    config = HyperAggConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2, conv_kernel_size=3
+    )
+    model = HyperAggForCausalLM(config)
+    folders = [tmp_path_factory.mktemp("language") / name for name in ("lm", "chat")]
+    for folder in folders:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        tokenizer.chat_template = (
+            "{% for message in messages %}{% if message.role == 'system' %}"
+            "{{ raise_exception('no system messages') }}{% endif %}"
+            "{{ message.role + ': ' + message.content + eos_token }}{% endfor %}"
+            "{% if add_generation_prompt %}assistant:{% endif %}"
+        )
+    return folders
+
+
+@pytest.fixture
+def serve_language(language_folders) -> Iterator[Callable[..., str]]:
+    """Starts a server of the language models with the given limits and returns its URL."""
+    from contextlib import ExitStack
+
+    from hyperagg.serve.language.settings import LanguageSettings
+
+    with ExitStack() as servers:
+
+        def start(**limits) -> str:
+            settings = Settings(language=LanguageSettings(**limits))
+            app = create_app(load_models(language_folders), settings)
+            return servers.enter_context(serving(app))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def language_url(language_folders) -> Iterator[str]:
+    """A server of the language models with the default settings."""
+    with serving(create_app(load_models(language_folders))) as url:
+        yield url

@@ -1,0 +1,133 @@
+"""Token ids of what a request begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jinja2 import TemplateError
+
+from hyperagg.serve.errors import RequestError
+from hyperagg.serve.language.model import ServedLanguageModel
+from hyperagg.serve.language.schema import Message
+from hyperagg.serve.language.settings import LanguageSettings
+from hyperagg.serve.language.text_stream import TextStream
+
+__all__ = ["Prompt", "check_lengths", "encode_chat", "encode_prompts"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text and its tokens, the first `num_added` of which precede the text."""
+
+    text: str
+    tokens: list[int]
+    num_added: int
+
+
+def encode_prompts(
+    model: ServedLanguageModel, prompt: str | Sequence[str] | Sequence[int] | Sequence[list[int]]
+) -> list[Prompt]:
+    """Return the token ids of each prompt.
+
+    A text begins with the token that begins every document in training; token ids are taken as they
+    are, unless there are none.
+
+    Raises:
+        RequestError: there is no prompt, a text is not valid Unicode, or an id is not in the
+            vocabulary.
+    """
+    start = model.tokenizer.eos_token_id
+    prompts: list[str | list[int]]
+    if isinstance(prompt, str):
+        prompts = [prompt]
+    elif prompt and isinstance(prompt[0], int):
+        prompts = [[int(token) for token in prompt]]  # type: ignore[arg-type]
+    else:
+        prompts = [each if isinstance(each, str) else list(each) for each in prompt]  # type: ignore[arg-type]
+    if not prompts:
+        raise RequestError(400, "prompt=[]: expected at least one prompt", param="prompt")
+    encoded = []
+    for each in prompts:
+        if isinstance(each, str):
+            encoded.append(Prompt(each, [start, *_encode(model, each, "prompt")], 1))
+            continue
+        vocab_size = model.model.config.vocab_size
+        for token in each:
+            if not 0 <= token < vocab_size:
+                raise RequestError(
+                    400,
+                    f"prompt: token id {token}; expected 0 to {vocab_size - 1}",
+                    param="prompt",
+                )
+        stream = TextStream(model.tokenizer)
+        text = "".join(map(stream.push, each)) + stream.finish()
+        encoded.append(Prompt(text, each or [start], 0 if each else 1))
+    return encoded
+
+
+def encode_chat(model: ServedLanguageModel, messages: Sequence[Message]) -> list[int]:
+    """Return the token ids of a conversation, by the template of the tokenizer.
+
+    Raises:
+        RequestError: the tokenizer has no template, or the template refuses the messages.
+    """
+    if model.tokenizer.chat_template is None:
+        raise RequestError(
+            400,
+            f"model {model.name!r}: its tokenizer has no chat template; use /v1/completions",
+            param="model",
+            code="unsupported_model",
+        )
+    try:
+        text = model.tokenizer.apply_chat_template(
+            [{"role": each.role, "content": each.text} for each in messages],
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+    except (TemplateError, TypeError, ValueError) as error:
+        raise RequestError(
+            400, f"messages: refused by the chat template ({error})", param="messages"
+        ) from error
+    return _encode(model, str(text), "messages") or [model.tokenizer.eos_token_id]
+
+
+def check_lengths(
+    model: ServedLanguageModel,
+    prompt: Sequence[int],
+    max_tokens: int,
+    settings: LanguageSettings,
+    param: str,
+) -> None:
+    """Raise an error if a prompt is too long, or too long for what is to follow it."""
+    if len(prompt) > settings.max_prompt_tokens:
+        raise RequestError(
+            400,
+            f"{param}: {len(prompt)} tokens; expected at most {settings.max_prompt_tokens} "
+            "(max_prompt_tokens of the server)",
+            param=param,
+            code="context_length_exceeded",
+        )
+    context = model.max_context
+    if context is not None and len(prompt) + max_tokens > context:
+        raise RequestError(
+            400,
+            f"{param}: {len(prompt)} tokens and {max_tokens} to generate; the context of model "
+            f"{model.name!r} has {context}",
+            param=param,
+            code="context_length_exceeded",
+        )
+
+
+def _encode(model: ServedLanguageModel, text: str, param: str) -> list[int]:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            400,
+            f"{param}: a lone surrogate at character {error.start}; expected Unicode text",
+            param=param,
+        ) from error
+    # Not by the tokenizer of transformers, which changes settings of the shared one at every call.
+    ids: list[int] = model.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+    return ids
