@@ -38,7 +38,7 @@ KIND = "hyperagg.WordTokenizer"
 Features = Literal["words", "ngrams", "chars"]
 FeatureChoice = Literal["auto", "words", "ngrams", "chars"]
 # Of "auto" and of "chars"; docs/log.md has what they were chosen by.
-_MANY_RARE_TOKENS = 0.25
+_MANY_RARE_TOKENS, _SAMPLED_CHARACTERS = 0.2, 150_000
 _MAX_WORDS, _MAX_NGRAMS, _MIN_COUNT = 50_000, 150_000, 2
 _LEVELS = {"words": scan.WORDS, "ngrams": scan.NGRAMS, "chars": scan.CHARS}
 
@@ -150,14 +150,18 @@ class WordTokenizer:
             max_words: the maximum number of words; the most frequent words are kept.
             min_count: words and n-grams with fewer occurrences are dropped.
             max_ngrams: the maximum number of n-grams; the most frequent n-grams are kept.
-            features: which n-grams are counted; "auto" is "chars" if more than a quarter of the
-                tokens occur only once in the texts, and "ngrams" otherwise. With "chars" an entry
-                must occur twice, and there are at most 50,000 words and 150,000 n-grams.
+            features: which n-grams are counted; "auto" is "chars" if more than a fifth of the
+                tokens of a sample of the texts occur only once, and "ngrams" otherwise. With
+                "chars" an entry must occur twice, and there are at most 50,000 words and 150,000
+                n-grams.
 
         Cost: one scan of the bytes and one sort of the distinct words.
         """
-        found = _words_and_ngrams(texts, max_words, min_count, max_ngrams, features)
-        return cls([UNKNOWN, *found[0], *found[1]], found[2])
+        chosen = _choose_features(texts) if features == "auto" else features
+        if max_ngrams == 0:
+            chosen = "words"
+        words, ngrams = _words_and_ngrams(texts, max_words, min_count, max_ngrams, chosen)
+        return cls([UNKNOWN, *words, *ngrams], chosen)
 
     def extended(
         self, texts: Sequence[str], max_words: int, min_count: int, max_ngrams: int
@@ -167,7 +171,7 @@ class WordTokenizer:
         The known entries keep their ids, and the limits count them. The arguments are those of
         `train`.
         """
-        *found, _ = _words_and_ngrams(texts, max_words, min_count, max_ngrams, self.features)
+        found = _words_and_ngrams(texts, max_words, min_count, max_ngrams, self.features)
         known, known_ngrams = set(self.vocabulary), int(self.ngram_mask.sum())
         limits = max_words - (len(known) - known_ngrams), max_ngrams - known_ngrams
         new = []
@@ -252,40 +256,41 @@ def ngram_mask(tokenizer: Tokenizer) -> np.ndarray:
     return np.zeros(len(tokenizer), dtype=bool)
 
 
-def _words_and_ngrams(
-    texts: Sequence[str], max_words: int, min_count: int, max_ngrams: int, choice: FeatureChoice
-) -> tuple[list[str], list[str], Features]:
-    """The most frequent words and n-grams of texts, and the features that were chosen."""
-    data, borders = scan.texts_to_bytes(texts)
+def _choose_features(texts: Sequence[str]) -> Features:
+    """What "auto" stands for.
+
+    The fraction of the tokens that occur once estimates the probability of a token that was not
+    seen (Good 1953). In a sample of texts of a fixed length it depends on the language and its
+    words, on how many languages there are, and on the script, but not on the number of texts.
+    """
+    characters = sum(map(len, texts))
+    number = len(texts) * _SAMPLED_CHARACTERS // max(1, characters) + 1
+    rows = range(len(texts)) if number >= len(texts) else np.arange(number) * len(texts) // number
+    data, borders = scan.texts_to_bytes([texts[i] for i in rows])
     counter = HashCounter()
     for hashes, occurrences in scan.scan(data, borders, scan.WORDS):
         counter.add(hashes, occurrences)
-    word_counts = counter.result()
-    features: Features = choice if choice != "auto" else _choose(word_counts[0])
-    if max_ngrams == 0:
-        features = "words"
+    counts, _ = counter.result()
+    return "chars" if (counts == 1).sum() > _MANY_RARE_TOKENS * counts.sum() else "ngrams"
+
+
+def _words_and_ngrams(
+    texts: Sequence[str], max_words: int, min_count: int, max_ngrams: int, features: Features
+) -> tuple[list[str], list[str]]:
     if features == "chars":
         max_words, max_ngrams = min(max_words, _MAX_WORDS), min(max_ngrams, _MAX_NGRAMS)
         min_count = max(min_count, _MIN_COUNT)
-    words = scan.entry_texts(data, borders, _most_frequent(*word_counts, max_words, min_count))
-    if features == "words":
-        return words, [], features
-    counter = HashCounter()
+    data, borders = scan.texts_to_bytes(texts)
+    counters = HashCounter(), HashCounter()
     for hashes, occurrences in scan.scan(data, borders, _LEVELS[features]):
         is_ngram = scan.kinds_of(occurrences) > 0
-        counter.add(hashes[is_ngram], occurrences[is_ngram])
-    chosen = _most_frequent(*counter.result(), max_ngrams, min_count)
-    return words, scan.entry_texts(data, borders, chosen), features
-
-
-def _choose(counts: np.ndarray) -> Features:
-    """The features for texts whose words occur so often.
-
-    The fraction of the tokens that occur once estimates how probable a token is that the texts do
-    not have (Good 1953). It decreases with the number and the length of the texts. It is large for
-    many languages and for long words, and small where letters are tokens.
-    """
-    return "chars" if (counts == 1).sum() > _MANY_RARE_TOKENS * counts.sum() else "ngrams"
+        for counter, chosen in zip(counters, (~is_ngram, is_ngram)):
+            counter.add(hashes[chosen], occurrences[chosen])
+    words, ngrams = (
+        scan.entry_texts(data, borders, _most_frequent(*counter.result(), limit, min_count))
+        for counter, limit in zip(counters, (max_words, max_ngrams))
+    )
+    return words, ngrams
 
 
 def _most_frequent(
