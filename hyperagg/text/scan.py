@@ -388,16 +388,13 @@ def _hash_block(data, i, end, table, features, context, starts, characters, keys
     last, one, two, three = context[0], context[1], context[2], context[3]
     n, slots = 0, np.uint64(len(table) - 1)
     while i < end and n < _KEYS_PER_BLOCK:
-        if ASCII[data[i] & 0x7F] == SPACE and data[i] < 128:
-            i += 1
-            continue
-        if data[i] >= 128:
-            first_class, after = class_at(data, i)
-            if first_class == SPACE:
-                i = after
-                continue
+        if data[i] < 128:
+            first_class, after = ASCII[data[i]], i + 1
         else:
-            first_class = ASCII[data[i]]
+            first_class, after = class_at(data, i)
+        if first_class == SPACE:
+            i = after
+            continue
         kind, stop = _token(data, i, end)
         begin, bits = n, data[i]
         token = _OFFSET

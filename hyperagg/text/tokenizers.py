@@ -265,8 +265,9 @@ def _choose_features(texts: Sequence[str]) -> Features:
     """
     characters = sum(map(len, texts))
     number = len(texts) * _SAMPLED_CHARACTERS // max(1, characters) + 1
-    rows = range(len(texts)) if number >= len(texts) else np.arange(number) * len(texts) // number
-    data, borders = scan.texts_to_bytes([texts[i] for i in rows])
+    if number < len(texts):
+        texts = [texts[i * len(texts) // number] for i in range(number)]
+    data, borders = scan.texts_to_bytes(texts)
     counter = HashCounter()
     for hashes, occurrences in scan.scan(data, borders, scan.WORDS):
         counter.add(hashes, occurrences)
