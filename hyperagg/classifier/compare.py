@@ -93,6 +93,7 @@ def compare(
     *,
     epochs: int | None = None,
     aggregation: bool = True,
+    autotune_seconds: int = 0,
     save_models: bool = True,
     resume: bool = False,
     progress: bool | None = None,
@@ -112,6 +113,8 @@ def compare(
         epochs: the number of epochs of aggregation and the neural baselines; None: the default of
             each.
         aggregation: whether aggregation itself is trained.
+        autotune_seconds: duration of fastText's own search; the search for its parameters then
+            starts from the result as well. 0: without it.
         save_models: whether the classifiers and the figure are written.
         resume: keep the runs that an interrupted call left in `out`. Those of aggregation are
             repeated if the commit of the code has changed since.
@@ -160,7 +163,7 @@ def compare(
                 continue
             if key(name, seed) not in runs.done:
                 if name in _EXTERNAL:
-                    parameters = _select(name, held_out, runs, report)
+                    parameters = _select(name, held_out, runs, autotune_seconds, report)
                     run, predicted = _run_external(name, dataset, parameters, seed)
                 elif name in _NEURAL:
                     run, predicted = _run_neural(name, dataset, epochs, seed, progress)
@@ -294,12 +297,25 @@ def _select(
     name: str,
     held_out: Callable[[], Sequence[Fold]],
     runs: Runs,
+    autotune_seconds: int,
     report: Callable[[str], None],
 ) -> dict[str, Any]:
     """The parameters of an external baseline, selected once on validation rows."""
     if (key := f"{name} parameters") not in runs.done:
         baseline = _external(name)
-        found = select_parameters(baseline, held_out(), name=name, runs=runs, report=report)
+        starts = []
+        if name == "fasttext" and autotune_seconds and held_out():
+            from hyperagg.classifier.baselines.autotune import autotuned_parameters
+
+            if (own := "fasttext autotune") not in runs.done:
+                parameters = autotuned_parameters(held_out()[0], autotune_seconds)
+                runs.add(own, {"parameters": parameters, "seconds": autotune_seconds})
+            if parameters := runs.done[own]["parameters"]:
+                starts.append(parameters)
+            report(f"fastText's own search: {parameters or 'it failed'}")
+        found = select_parameters(
+            baseline, held_out(), name=name, more_starts=starts, runs=runs, report=report
+        )
         runs.add(key, found)
     return runs.done[key]["parameters"]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from hyperagg.data import Dataset, Split, load_dataset
+from hyperagg.data.directories import data_directory
 from research.data.clothing_reviews import NAME, Reviews, load_clothing_reviews
 
 __all__ = ["DEVELOPMENT_SETS", "load_texts", "take_rows"]
@@ -32,6 +34,9 @@ def load_texts(name: str, limit: int | None = None) -> Dataset:
     else:
         reviews = load_clothing_reviews()
         data = Dataset(NAME, _texts(reviews.train), _texts(reviews.test), reviews.source)
+    # Where the directory lies is nothing that a committed result should say.
+    source = data.source.replace(f"HYPERAGG_DATA={data_directory()}", "HYPERAGG_DATA")
+    data = replace(data, source=source)
     if limit is None:
         return data
     train, test = _limited(data.train, limit), _limited(data.test, limit)

@@ -29,6 +29,7 @@ def measure_accuracy(
     out: Path,
     *,
     aggregation: bool = True,
+    autotune_seconds: int = 300,
     limit: int | None = None,
     jobs: int = 1,
     resume: bool = False,
@@ -44,6 +45,7 @@ def measure_accuracy(
         seeds: number of seeds.
         out: an existing folder.
         aggregation: whether aggregation is trained too.
+        autotune_seconds: duration of fastText's own search, see `compare`.
         limit: largest number of rows of either split.
         jobs: number of data sets that are measured at a time, each in a process.
         resume: keep finished candidates and runs.
@@ -57,6 +59,7 @@ def measure_accuracy(
         seeds=seeds,
         out=out,
         aggregation=aggregation,
+        autotune_seconds=autotune_seconds,
         limit=limit,
         resume=resume,
     )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from hyperagg.classifier.baselines.search import Axis, OneTwoFive, Steps
 from hyperagg.classifier.baselines.words import separate_words
 from hyperagg.classifier.training.labels import unique_labels
 
-__all__ = ["FastTextClassifier"]
+__all__ = ["FastTextClassifier", "write_training_file"]
 
 _PREFIX = "__label__"
 
@@ -94,7 +93,9 @@ class FastTextClassifier:
     def fit(self, X: Sequence[str], y: Sequence[Any], *, seed: int = 0) -> FastTextClassifier:
         """Learn from texts and their labels."""
         self.classes_, self.multi_label_ = unique_labels(y), isinstance(y[0], tuple)
-        with _training_file(X, y, self.classes_, seed) as file:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "train.txt"
+            write_training_file(file, X, y, self.classes_, seed)
             self.model_ = self.library.train_supervised(
                 str(file),
                 **self._options,
@@ -131,17 +132,14 @@ def _library() -> Any:
     return fasttext
 
 
-@contextmanager
-def _training_file(
-    X: Sequence[str], y: Sequence[Any], classes: Sequence[Any], seed: int
-) -> Iterator[Path]:
+def write_training_file(
+    file: Path, X: Sequence[str], y: Sequence[Any], classes: Sequence[Any], seed: int
+) -> None:
+    """Write texts and labels as fastText reads them; the seed determines their order."""
     names = {label: f"{_PREFIX}{i}" for i, label in enumerate(classes)}
     # fastText reads rows in file order, and learns badly from rows sorted by class.
     order = np.random.default_rng(seed).permutation(len(X))
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "train.txt"
-        with file.open("w", encoding="utf-8") as out:
-            for i in order:
-                labels = y[i] if isinstance(y[i], tuple) else [y[i]]
-                out.write(f"{' '.join(names[label] for label in labels)} {separate_words(X[i])}\n")
-        yield file
+    with file.open("w", encoding="utf-8") as out:
+        for i in order:
+            labels = y[i] if isinstance(y[i], tuple) else [y[i]]
+            out.write(f"{' '.join(names[label] for label in labels)} {separate_words(X[i])}\n")

@@ -32,6 +32,11 @@ class Steps:
         found = value + self.step, value - self.step
         return [each for each in found if self.minimum <= each <= self.maximum]
 
+    def nearest(self, value: float) -> float:
+        """Return the value that is nearest to a number."""
+        steps = round((value - self.minimum) / self.step)
+        return min(max(self.minimum + steps * self.step, self.minimum), self.maximum)
+
 
 @dataclass(frozen=True)
 class OneTwoFive:
@@ -54,6 +59,13 @@ class OneTwoFive:
         if not self.integer or position > 0:
             found.append(self._at(position - 1))
         return found
+
+    def nearest(self, value: float) -> float:
+        """Return the value whose logarithm is nearest to that of a positive number."""
+        first = 3 * math.floor(math.log10(value))
+        positions = [p for p in range(first, first + 4) if p >= 0 or not self.integer]
+        values = [self._at(position) for position in positions or [0]]
+        return min(values, key=lambda each: abs(math.log(each / value)))
 
     def _at(self, position: int) -> float:
         value = float(f"{(1, 2, 5)[position % 3]}e{position // 3}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,20 +70,22 @@ def select_parameters(
     folds: Sequence[Fold],
     *,
     name: str = "",
+    more_starts: Sequence[Mapping[str, Any]] = (),
     runs: Runs | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Return the parameters of a baseline with the best score on validation rows.
 
-    `climb` starts from each of `baseline.STARTS`. If there are more than 10,000 training rows, it
-    does so on 5,000 of them, and continues on all of them from the best parameters. At the end all
-    neighbors of the selected parameters, on both sides of every axis, have been tried on all
-    training rows of the folds, and are not better.
+    `climb` starts from each of `baseline.STARTS` and `more_starts`. If there are more than 10,000
+    training rows, it does so on 5,000 of them, and continues on all of them from the best
+    parameters. At the end all neighbors of the selected parameters, on both sides of every axis,
+    have been tried on all training rows of the folds, and are not better.
 
     Args:
         baseline: a class with AXES, STARTS and `canonical`, see `TfidfClassifier`.
         folds: the rows to learn from and to validate on; see `held_out_folds`.
         name: the name of the baseline in the keys of `runs` and in the lines of `report`.
+        more_starts: further parameters to start from; the nearest values of the axes are used.
         runs: candidates that are in it are not trained again, and the others are added.
         report: called with one line per candidate.
 
@@ -96,6 +98,8 @@ def select_parameters(
     done: dict[str, Any] = {} if runs is None else runs.done
     add = done.__setitem__ if runs is None else runs.add
     starts: list[Any] = [dict(start) for start in baseline.STARTS]
+    for start in more_starts:
+        starts.append({axis: baseline.AXES[axis].nearest(value) for axis, value in start.items()})
     selected: dict[str, Any] = {
         "parameters": baseline.canonical(starts[0]),
         "score": None,

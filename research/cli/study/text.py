@@ -57,6 +57,9 @@ def accuracy(
     aggregation: Annotated[
         bool, typer.Option(help="Train aggregation, or only the baselines.")
     ] = True,
+    autotune_seconds: Annotated[
+        int, typer.Option(min=0, help="Duration of fastText's own search, which is one more start.")
+    ] = 300,
     limit_rows: Annotated[
         int | None, typer.Option(min=1, help="Largest number of rows of either split.")
     ] = None,
@@ -90,6 +93,7 @@ def accuracy(
             seeds,
             out,
             aggregation=aggregation,
+            autotune_seconds=autotune_seconds,
             limit=limit_rows,
             jobs=jobs,
             resume=resume,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from functools import partial
 
@@ -10,6 +12,7 @@ import pytest
 
 import hyperagg
 from hyperagg.classifier.baselines import features
+from hyperagg.classifier.baselines.autotune import autotuned_parameters
 from hyperagg.classifier.baselines.fasttext import FastTextClassifier
 from hyperagg.classifier.baselines.features import Fold, TfidfFeatures
 from hyperagg.classifier.baselines.linear import (
@@ -68,6 +71,25 @@ def test_words_of_thai_and_hindi_are_learned_whole(make):
 def test_words_are_separated_from_punctuation_and_keep_their_marks():
     assert separate_words("It's  5%,\tनमस्ते ที่_นี่!") == "it ' s 5 % , नमस्ते ที่_นี่ !"
     assert separate_words("cafe\u0301 می\u200cخواهم \n") == "cafe\u0301 می\u200cخواهم"
+
+
+def test_fasttext_finds_parameters_or_fails_in_a_process_of_its_own(monkeypatch, rows):
+    pytest.importorskip("fasttext")
+    found = dict(learning_rate=0.3, epochs=7, word_ngrams=1, min_chars=0, max_chars=0, d_model=9)
+    commands = []
+
+    def run(command, **options):
+        commands.append(command)
+        if len(commands) > 1:
+            raise subprocess.CalledProcessError(-8, command)
+        return subprocess.CompletedProcess(command, 0, f"noise\n{json.dumps(found)}\n", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    fold = Fold(*(part[:60] for part in rows), *(part[60:80] for part in rows))
+    assert autotuned_parameters(fold, 2, threads=1) == found
+    options = json.loads(commands[0][-1])
+    assert options["autotuneDuration"] == 2 and options["thread"] == 1
+    assert autotuned_parameters(fold, 2) is None
 
 
 def test_parameters_of_equal_models_are_equal():

@@ -25,6 +25,20 @@ def test_natural_limits_are_the_only_edges():
     assert Steps(0.25, 1, 0.25).neighbors(1.0) == [0.75]
 
 
+@given(st.floats(1e-6, 1e6))
+def test_the_nearest_value_is_within_half_a_step(value):
+    near = OneTwoFive().nearest(value)
+    assert OneTwoFive().nearest(near) == near
+    assert max(near / value, value / near) <= 2.5**0.5 + 1e-9
+    assert Steps(0).nearest(value) == round(value)
+
+
+def test_the_nearest_value_is_within_the_limits():
+    assert OneTwoFive(integer=True).nearest(0.3) == 1
+    assert [OneTwoFive(integer=True).nearest(n) for n in (7, 8, 130, 1000)] == [5, 10, 100, 1000]
+    assert Steps(1, 3).nearest(0) == 1 and Steps(1, 3).nearest(9) == 3
+
+
 @given(st.integers(-8, 8), st.integers(-8, 8), st.integers(0, 9))
 def test_the_best_is_found_however_far_it_is_from_the_starts(x, y, n):
     at = {"x": float(f"1e{x}"), "y": float(f"5e{y}"), "n": n}

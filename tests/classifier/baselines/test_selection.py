@@ -86,6 +86,13 @@ def test_a_search_that_was_killed_repeats_nothing_and_ends_the_same(tmp_path, mo
     assert again == {**whole, "seconds": again["seconds"]}
 
 
+def test_the_search_starts_from_the_nearest_values_of_further_starts(fitted):
+    folds = held_out_folds(TEXTS, LABELS, count=1)
+    found = select_parameters(Model, folds, more_starts=[{"C": 2345.6}])
+    assert found["parameters"] == {"C": 2000.0}
+    assert (360, 2000.0) in fitted
+
+
 def test_a_large_set_is_searched_on_a_subsample_and_checked_on_all_rows(monkeypatch):
     monkeypatch.setattr(features, "SUBSAMPLE", 100)
     monkeypatch.setattr(selection, "SUBSAMPLE", 100)
