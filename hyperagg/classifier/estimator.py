@@ -65,8 +65,9 @@ class TextClassifier:
 
         logits  =  W sum_t w_t e_t * p_t / |w| + b
 
-    The sum is over the tokens of a text: its words, word bigrams, and prefixes and suffixes of long
-    words. The c-th occurrence of a token has the weight w_t = 1/c.
+    The sum is over the tokens of a text in any script: its words, word bigrams, and prefixes and
+    suffixes of long words or all n-grams of characters. The c-th occurrence of a token has the
+    weight w_t = 1/c.
 
     Args:
         tokenizer: a tokenizer of the Hugging Face `tokenizers` library. By default the vocabulary
@@ -77,8 +78,9 @@ class TextClassifier:
         max_ngrams: the maximum number of n-grams in the vocabulary, the most frequent ones.
         features: "words"; "ngrams": also word bigrams, prefixes and suffixes, and n-grams of the
             letters of scripts that do not separate words; "chars": all n-grams of characters
-            instead of prefixes and suffixes; or "auto": "chars" if many words of the texts are
-            rare, otherwise "ngrams". See `hyperagg.text.WordTokenizer`.
+            instead of prefixes and suffixes; or "auto": "chars" if more than a fifth of the
+            tokens of a sample of the texts occur once, otherwise "ngrams". See
+            `hyperagg.text.WordTokenizer`.
         pooling: the weight of the c-th occurrence of a token: "harmonic" for 1/c, "mean" for 1.
         max_tokens: the number of tokens of a text that are read (default: all of them).
         epochs: the number of passes over the training texts (default: 10, or with fewer than 1,000
