@@ -11,6 +11,8 @@ import pytest
 
 from hyperagg._common.report import markdown_table
 from hyperagg.classifier import compare
+from hyperagg.classifier.baselines.search import neighbors
+from hyperagg.classifier.baselines.selection import candidate_key
 from research.benchmarks import diffusion as bench_diffusion
 from research.benchmarks import language_page, ops_page, text_page
 from research.benchmarks import multimodal as bench_multimodal
@@ -37,6 +39,8 @@ def tables() -> Iterator[tuple[str, Callable[[Any], str]]]:
     yield "r52/table.md", comparison_table
     yield "reuters-modapte/table.md", comparison_table
     yield "accuracy/table.md", accuracy_table
+    for path in sorted(RESULTS.glob("accuracy/*/table.md")):
+        yield str(path.relative_to(RESULTS)), comparison_table
     yield "ag-news-original/table.md", ag_news.ag_news_page
     for name in ("table.md", "agreement.md", "vocabulary.md"):
         yield f"capacity/{name}", lambda r, name=name: capacity.retrieval_tables(r)[name]
@@ -72,3 +76,15 @@ def test_table(path: str, table: Callable[[Any], str]) -> None:
 def test_the_deletion_page_contains_its_table() -> None:
     folder = RESULTS / "deletion"
     assert (folder / "table.md").read_text("utf-8") in (folder / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("accuracy/*/runs.json")), ids=str)
+def test_no_neighbor_of_selected_parameters_has_a_better_score(path: Path) -> None:
+    runs = json.loads(path.read_text("utf-8"))["runs"]
+    selected = {key.split()[0]: run for key, run in runs.items() if key.endswith(" parameters")}
+    assert selected
+    for name, run in selected.items():
+        baseline = compare._external(name)
+        around = neighbors(run["parameters"], baseline.AXES, baseline.canonical)
+        scores = [runs[candidate_key("", name, each)]["score"] for each in around]
+        assert len(scores) >= 4 and max(scores) <= run["score"]

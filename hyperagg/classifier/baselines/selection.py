@@ -16,7 +16,7 @@ from hyperagg.classifier.baselines.scores import classification_scores
 from hyperagg.classifier.baselines.search import climb, neighbors
 from hyperagg.classifier.training.labels import encode_labels, first_classes, unique_labels
 
-__all__ = ["held_out_folds", "mean_score", "select_parameters"]
+__all__ = ["candidate_key", "held_out_folds", "mean_score", "select_parameters"]
 
 # One validation part of a small data set is a matter of luck: as many parts are used as have
 # together this many rows.
@@ -116,14 +116,14 @@ def select_parameters(
     for suffix, rows in stages:
 
         def score(point: dict[str, Any], suffix: str = suffix, rows: Any = rows) -> float:
-            key = _key(suffix, name, point)
+            key = candidate_key(suffix, name, point)
             if key not in done:
                 started = time.perf_counter()
                 value = mean_score(baseline, point, rows)
                 run = {"score": value, "seconds": time.perf_counter() - started}
                 add(key, run)
                 values = ", ".join(f"{axis} {value}" for axis, value in point.items())
-                left = sum(_key(suffix, name, each) not in done for each in near(point))
+                left = sum(candidate_key(suffix, name, each) not in done for each in near(point))
                 report(
                     f"{name}{suffix.replace('_', ', ')}: {values}: {100 * run['score']:.2f} %, "
                     f"{run['seconds']:.1f} s; if this is the best, {left} neighbors are left, "
@@ -139,11 +139,12 @@ def select_parameters(
         best = climb(score, baseline.AXES, starts, baseline.canonical)
         starts = [best]
     selected["parameters"] = best
-    selected["score"] = done[_key("", name, best)]["score"]
+    selected["score"] = done[candidate_key("", name, best)]["score"]
     return selected
 
 
-def _key(suffix: str, name: str, point: dict[str, Any]) -> str:
+def candidate_key(suffix: str, name: str, point: Mapping[str, Any]) -> str:
+    """Return the key in `Runs` of a candidate, with the suffix "" or "_subsample"."""
     return f"search{suffix} {name} {json.dumps(point, sort_keys=True)}"
 
 
