@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-__all__ = ["model_card"]
+__all__ = ["example_texts", "model_card"]
+
+_MAX_EXAMPLES, _MAX_EXAMPLE_LENGTH = 10, 2000
+_MAX_CARD_LENGTH = 2**20
 
 
 def model_card(
@@ -46,3 +51,31 @@ def model_card(
             "",
         ]
     )
+
+
+def example_texts(folder: Path) -> list[str]:
+    """Return the example texts of a saved model, at most ten: the field `widget` of its card.
+
+    The Hugging Face Hub shows them beside a model. Each is a line ``- text: ...`` of the front
+    matter, in quotes or not; other forms of YAML are ignored.
+    """
+    try:
+        with (folder / "README.md").open(encoding="utf-8") as file:
+            card = file.read(_MAX_CARD_LENGTH)
+    except (OSError, UnicodeDecodeError):
+        return []
+    front = re.match(r"---\n(.*?)\n---\n", card, re.DOTALL)
+    found = re.findall(r"^ *- text: *(.+?) *$", front[1] if front else "", re.MULTILINE)
+    texts = [text for text in map(_unquote, found) if text and len(text) <= _MAX_EXAMPLE_LENGTH]
+    return texts[:_MAX_EXAMPLES]
+
+
+def _unquote(text: str) -> str:
+    if text.startswith("'") and text.endswith("'") and len(text) > 1:
+        return text[1:-1].replace("''", "'")
+    if not text.startswith('"'):
+        return text
+    try:
+        return str(json.loads(text))
+    except (ValueError, RecursionError):
+        return ""

@@ -14,6 +14,7 @@ from hyperagg.cli import (
     diffusion,
     evaluate,
     explain,
+    export,
     lm,
     predict,
     quantize,
@@ -51,7 +52,8 @@ def options(
     """Linear-time sequence models by high-dimensional aggregation."""
 
 
-for command in (train, evaluate, predict, explain, tune, quantize, convert, compare, serve):
+commands = (train, evaluate, predict, explain, tune, quantize, convert, export, compare, serve)
+for command in commands:
     app.command(epilog=command.EXAMPLE)(getattr(command, command.__name__.rpartition(".")[2]))
 app.add_typer(data.app, name="data")
 app.add_typer(lm.app, name="lm")

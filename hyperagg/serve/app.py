@@ -21,6 +21,7 @@ from hyperagg.serve.feedback import add_feedback_routes
 from hyperagg.serve.guard import Guard
 from hyperagg.serve.metrics import metrics_text
 from hyperagg.serve.models import ServedModel
+from hyperagg.serve.page.routes import add_page_route
 from hyperagg.serve.prediction_routes import add_prediction_routes
 from hyperagg.serve.responses import json_response
 from hyperagg.serve.selection import select_model
@@ -48,7 +49,8 @@ class PlainRoute(APIRoute):
 def create_app(models: Sequence[ServedModel], settings: Settings | None = None) -> FastAPI:
     """Return an ASGI application that serves models.
 
-    The routes of the first model are at the root, and those of every model below `/models/NAME`.
+    The routes of the first model are at the root, and those of every model below `/models/NAME`. A
+    browser finds a page at `/`.
 
     Args:
         models: what `load_models` returned.
@@ -90,6 +92,7 @@ def create_app(models: Sequence[ServedModel], settings: Settings | None = None) 
     # A router tries its routes in turn.
     app.router.routes.insert(0, app.router.routes.pop())
     _add_common_routes(app)
+    add_page_route(app)
     if any(model.kind == "classifier" for model in models):
         add_stream_routes(app)
     if settings.feedback_token is not None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import orjson
 
+from hyperagg._common.model_card import example_texts
 from hyperagg.classifier import Predictor, load_predictor
 from hyperagg.serve.answers import check_number_of_scores, choose_labels, rank
 from hyperagg.serve.errors import RequestError
@@ -41,6 +42,7 @@ class ServedClassifier:
     def __init__(self, source: str, name: str, folder: Path, *, threads: int | None = None) -> None:
         self.source, self.name, self.folder, self.threads = source, name, folder, threads
         self.predictor: Predictor = load(folder, threads)
+        self._examples = example_texts(folder)
 
     def warm_up(self) -> None:
         """Compile, or load from the cache, every kernel that requests use."""
@@ -77,6 +79,7 @@ class ServedClassifier:
             "multi_label": predictor.multi_label_,
             "threshold": predictor.decoder.threshold if predictor.multi_label_ else None,
             "streaming": self.can_stream,
+            "examples": self._examples,
         }
 
     def predict(self, body: PredictRequest, settings: Settings) -> list[Any]:

@@ -24,6 +24,8 @@ from hyperagg._numba.cache import njit
 __all__ = [
     "ASCII",
     "EXTEND",
+    "FOLDED",
+    "FORMATTING",
     "MARK",
     "REGIONAL",
     "SINGLE",
@@ -31,9 +33,11 @@ __all__ = [
     "WORD",
     "class_at",
     "class_of",
+    "classes",
     "normalize",
     "source_characters",
     "stable_length",
+    "unassigned",
 ]
 
 # A run of WORD characters is one token. A MARK, a SINGLE letter of a script that does not separate
@@ -64,9 +68,12 @@ _ASSIGNED = ((0, 0x33FF), (0xA000, 0xABFF), (0xD7A4, 0x1FFFF), (0xE0000, 0xE01FF
 _LAST = 0x10FFFF
 _PAGE_BITS = 7
 
-_FORMATTING = "\u00ad\u061c\u180e\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"
-_FOLDED = re.compile(f"[{_FORMATTING}\ufb00-\ufdff\ufe70-\ufefe\uff00-\uffef]+")
-_REMOVED = re.compile(f"[{_FORMATTING}]+")
+# Characters that are removed, and those that are replaced besides, for a character set of a regular
+# expression.
+FORMATTING = "\u00ad\u061c\u180e\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+FOLDED = f"{FORMATTING}\ufb00-\ufdff\ufe70-\ufefe\uff00-\uffef"
+_FOLDED = re.compile(f"[{FOLDED}]+")
+_REMOVED = re.compile(f"[{FORMATTING}]+")
 _ZERO_WIDTH_JOINER = "\u200d"
 _VOWELS_AND_FINALS = range(0x1160, 0x1200)  # of Hangul, which compose with the letter before them
 
@@ -108,6 +115,18 @@ def class_of(character: str) -> int:
     """Return the class of a character."""
     code = ord(character)
     return int(_PAGES[_NUMBERS[code >> _PAGE_BITS], code & ((1 << _PAGE_BITS) - 1)])
+
+
+def classes() -> np.ndarray:
+    """Return (0x110000,) uint8, the class of every code point."""
+    return _PAGES[_NUMBERS].reshape(-1)
+
+
+def unassigned() -> np.ndarray:
+    """Return the code points, outside the blocks of one class, that are not characters in the
+    version of Unicode of this Python, ascending; a later version may assign some of them."""
+    codes = (code for first, last in _ASSIGNED for code in range(first, last + 1))
+    return np.array([code for code in codes if unicodedata.category(chr(code)) == "Cn"])
 
 
 @njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
