@@ -11,7 +11,7 @@ from hyperagg.cli.options import Model, logger
 
 EXAMPLE = "Example: hyperagg export model page.html"
 
-# The numbers of the embedding that a page holds unless told otherwise, one byte each: with the
+# The numbers of the embedding that a page holds by default, one byte each: with the
 # vocabulary and in base64 a page of about 3 MB, which an e-mail can take.
 _MAX_NUMBERS = 2_000_000
 
