@@ -117,7 +117,8 @@ def _save_model(folder: Path, effort: ServeEffort) -> HyperAggForCausalLM:
 @contextmanager
 def _serving(folder: Path) -> Iterator[str]:
     """The URL of a server in a thread of this process."""
-    settings = Settings(language=LanguageSettings(max_prompt_tokens=10**6), max_body_bytes=10**8)
+    limits = LanguageSettings(max_prompt_tokens=10**6)
+    settings = Settings(language=limits, max_body_bytes=10**8, access_log=False)
     app = create_app(load_models([folder]), settings)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
     thread = threading.Thread(target=server.run, daemon=True)

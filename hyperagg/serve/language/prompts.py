@@ -18,11 +18,18 @@ __all__ = ["Prompt", "check_lengths", "encode_chat", "encode_prompts"]
 
 @dataclass(frozen=True)
 class Prompt:
-    """A text and its tokens, the first `num_added` of which precede the text."""
+    """Token ids, the first `num_added` of which precede the text; None if no text was given."""
 
-    text: str
+    given: str | None
     tokens: list[int]
     num_added: int
+
+    def text(self, model: ServedLanguageModel) -> str:
+        """Return the text that was given, or else that of the tokens."""
+        if self.given is not None:
+            return self.given
+        stream = TextStream(model.tokenizer)
+        return "".join(map(stream.push, self.tokens[self.num_added :])) + stream.finish()
 
 
 def encode_prompts(
@@ -60,9 +67,7 @@ def encode_prompts(
                     f"prompt: token id {token}; expected 0 to {vocab_size - 1}",
                     param="prompt",
                 )
-        stream = TextStream(model.tokenizer)
-        text = "".join(map(stream.push, each)) + stream.finish()
-        encoded.append(Prompt(text, each or [start], 0 if each else 1))
+        encoded.append(Prompt(None, each or [start], 0 if each else 1))
     return encoded
 
 

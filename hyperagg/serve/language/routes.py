@@ -161,9 +161,10 @@ def make_language_router(
             each.model.tokenizer,
             has_logprobs=body.logprobs is not None,
             prompts=[
-                (each_prompt.text, each_prompt.num_added)
-                for each_prompt in prompts
-                for _ in range(body.num_choices if body.echo else 0)
+                echoed
+                for each_prompt in (prompts if body.echo else [])
+                for echoed in [(each_prompt.text(each.model), each_prompt.num_added)]
+                * body.num_choices
             ],
         )
         return await _respond(each.engine, requests, answer, body, request)
