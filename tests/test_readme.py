@@ -64,6 +64,7 @@ def test_commands(folder, monkeypatch):
     # Each name is replaced where the command imports it from: another test may have imported the
     # package before, and then holds the function itself.
     monkeypatch.setattr("hyperagg.classifier.compare.compare", stop)
+    monkeypatch.setattr("research.studies.accuracy.measure_accuracy", stop)
     monkeypatch.setattr("research.studies.reuters.reuters", stop)
     monkeypatch.setattr("research.studies.deletion.deletion", stop)
     monkeypatch.setattr("research.studies.ag_news.ag_news_original", stop)
