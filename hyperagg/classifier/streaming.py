@@ -22,7 +22,8 @@ class StreamingDocument:
     token vectors in each block of positions, the number of occurrences of each token, and the last
     words as far as n-grams may continue them.
 
-    Cost: O(D) per token; memory O(D + V) for a document of any length.
+    Cost: O(D) per token, and for each piece and each prediction O(characters) of a word that has
+    not ended; memory O(D + V) for a document of any length, and the word that has not ended.
 
     Example:
         >>> from hyperagg import TextClassifier
@@ -56,8 +57,8 @@ class StreamingDocument:
         """
         if not isinstance(text, str):
             raise TypeError(f"text: expected str, got {type(text).__name__}")
-        text = self._unfinished + text
-        end = stable_length(text)
+        begin, text = len(self._unfinished), self._unfinished + text
+        end = stable_length(text, begin)
         ids, words = self._add(text[:end], self._context, self._sums, self._squares)
         self._num_tokens, self._num_words = self._num_tokens + len(ids), self._num_words + words
         self._unfinished = text[end:]
@@ -67,6 +68,11 @@ class StreamingDocument:
         """Return the number of words so far, the unfinished one included."""
         context = self._context.copy()
         return self._num_words + self._tokenizer.encode_continuation(self._unfinished, context)[1]
+
+    @property
+    def num_unfinished(self) -> int:
+        """The number of characters at the end of the text whose words may still change."""
+        return len(self._unfinished)
 
     def logits(self) -> np.ndarray:
         """Return the logits (C,) float32 of the text so far."""

@@ -136,7 +136,11 @@ def _is_open(scope: Scope) -> bool:
     """Whether a route needs no API key."""
     if scope["path"] in _OPEN:
         return scope["method"] in ("GET", "HEAD")
-    return str(scope["path"]).endswith("/feedback")  # it requires a secret of its own
+    # It requires a secret of its own. /models/feedback is the route of a model with this name.
+    parts = str(scope["path"]).split("/")[1:]
+    return parts == ["feedback"] or (
+        len(parts) == 3 and parts[0] == "models" and parts[2] == "feedback"
+    )
 
 
 def _declared_size(scope: Scope) -> int:

@@ -97,13 +97,15 @@ async def _converse(websocket: WebSocket, model: Any, settings: Settings) -> Non
             message = parse(StreamMessage, content)
             if not admitted:
                 assert key is not None
-                if not secrets.compare_digest(message.api_key or "", key):
+                if not secrets.compare_digest((message.api_key or "").encode(), key.encode()):
                     raise RequestError(401, "the API key is missing or wrong")
                 admitted = True
-            if len(message.append) > settings.max_characters:
+            unfinished = 0 if message.reset else document.num_unfinished
+            if unfinished + len(message.append) > settings.max_characters:
+                before = f", with {unfinished} of an unfinished word before" if unfinished else ""
                 raise RequestError(
                     413,
-                    f"append: a text of {len(message.append)} characters: expected at most "
+                    f"append: a text of {len(message.append)} characters{before}: expected at most "
                     f"{settings.max_characters}",
                 )
         except RequestError as error:
@@ -120,7 +122,7 @@ async def _converse(websocket: WebSocket, model: Any, settings: Settings) -> Non
             labels = rank(predictor.decoder, logits[None], message.top_k)[0]
             return orjson.dumps({"labels": labels, "num_words": len(document)}).decode()
 
-        if len(content) <= model.inline_bytes:
+        if unfinished + len(content) <= model.inline_bytes:
             text = answer()
         else:
             text = await to_thread.run_sync(answer)

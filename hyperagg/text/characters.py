@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 
@@ -76,6 +78,15 @@ _FOLDED = re.compile(f"[{FOLDED}]+")
 _REMOVED = re.compile(f"[{FORMATTING}]+")
 _ZERO_WIDTH_JOINER = "\u200d"
 _VOWELS_AND_FINALS = range(0x1160, 0x1200)  # of Hangul, which compose with the letter before them
+
+# The normalization forms sort consecutive combining marks in quadratic time, so they are given at
+# most this number at a time.
+_MAX_MARKS = 256
+# Marks whose combining class is 0 although what they are normalized to has another one.
+_MORE_MARKS = "\u0f73\u0f75\u0f81\uff9e\uff9f"
+# No combining mark is a letter.
+_MAYBE_MARKS = re.compile("[\\W\uff9e\uff9f]+")
+_MAYBE_MARK = re.compile(r"[^\w\s\x00-\x7f]|[\uff9e\uff9f]")
 
 
 def _classes() -> np.ndarray:
@@ -145,7 +156,11 @@ def class_at(data, i):
 
 
 def normalize(text: str) -> str:
-    """Return the normalized form of a text. Cost: O(characters).
+    """Return the normalized form of a text.
+
+    Of more than 256 consecutive combining marks, each 256 are ordered by themselves.
+
+    Cost: O(characters).
 
     Example:
         >>> normalize("CAFE\u0301 \uff21\ufb01\u00adn")
@@ -156,11 +171,37 @@ def normalize(text: str) -> str:
     if _FOLDED.search(text):
         text = _FOLDED.sub(_fold, text)
     text = text.lower().replace("ς", "σ")
-    return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
+    return _normal_form("NFC", text)
 
 
 def _fold(match: re.Match[str]) -> str:
-    return unicodedata.normalize("NFKC", _REMOVED.sub("", match[0]))
+    return _normal_form("NFKC", _REMOVED.sub("", match[0]))
+
+
+def _normal_form(form: Literal["NFC", "NFKC"], text: str) -> str:
+    # Of so many consecutive characters, one is among those of the slice.
+    if len(text) >= _MAX_MARKS and _MAYBE_MARK.search(text[::_MAX_MARKS]):
+        borders = [*_borders_of_marks(text), len(text)]
+        if len(borders) > 1:
+            parts = (text[begin:end] for begin, end in zip([0, *borders], borders))
+            return "".join(unicodedata.normalize(form, part) for part in parts)
+    return text if unicodedata.is_normalized(form, text) else unicodedata.normalize(form, text)
+
+
+def _borders_of_marks(text: str) -> Iterator[int]:
+    """Yield where a text has 256 consecutive combining marks before a further one."""
+    for match in _MAYBE_MARKS.finditer(text):
+        if len(match[0]) <= _MAX_MARKS:
+            continue
+        count = 0
+        for i, character in enumerate(match[0], match.start()):
+            if not (unicodedata.combining(character) or character in _MORE_MARKS):
+                count = 0
+                continue
+            if count == _MAX_MARKS:
+                yield i
+                count = 0
+            count += 1
 
 
 def source_characters(text: str) -> np.ndarray:
@@ -184,12 +225,18 @@ def _joins(character: str) -> bool:
     )
 
 
-def stable_length(text: str) -> int:
+def stable_length(text: str, start: int = 0) -> int:
     """Return how many characters of a text have tokens that no continuation can change.
 
     They end after a space, or before a mark or a single letter.
+
+    Args:
+        text: the text.
+        start: where to begin; the characters before it have no stable tokens.
+
+    Cost: O(characters from `start` on).
     """
-    for i in range(len(text) - 1, -1, -1):
+    for i in range(len(text) - 1, start - 1, -1):
         character = text[i]
         if character.isspace():
             return i + 1

@@ -231,6 +231,8 @@ def test_a_key_is_required_for_everything_that_depends_on_the_model(serve, predi
     for path in ("/info", "/models", "/metrics", "/models/news/info"):
         assert requests.get(url + path).status_code == 401
     assert requests.get(f"{url}/v1/models").json()["error"]["code"] == "invalid_api_key"
+    for path in ("/models/feedback", "/other/news/feedback"):  # a model may have this name
+        assert requests.post(url + path, json={"inputs": TEXT}).status_code == 401
     for path in ("/health", "/openapi.json"):
         assert requests.get(url + path).status_code == 200
     client = huggingface_hub.InferenceClient(base_url=url, api_key="secret-1")

@@ -108,3 +108,20 @@ def test_a_silent_stream_is_closed(folder):
         with pytest.raises(WebSocketDisconnect) as closed:
             stream.receive_json()
         assert closed.value.code == 1001
+
+
+def test_a_key_of_other_characters_is_refused(serve):
+    url = serve(api_key="right").replace("http", "ws")
+    with connect(f"{url}/stream") as stream:
+        stream.send(json.dumps({"api_key": "r\u00efght"}))
+        assert json.loads(stream.recv())["error_type"] == "Unauthorized"
+
+
+def test_a_word_that_does_not_end_is_limited_as_a_text_is(folder):
+    app = create_app(load_models([folder]), Settings(max_characters=10))
+    with TestClient(app) as client, client.websocket_connect("/stream") as stream:
+        for piece, is_valid in (("word ", True), ("a" * 10, True), ("b", False), (" ", False)):
+            stream.send_json({"append": piece})
+            assert ("labels" in stream.receive_json()) is is_valid
+        stream.send_json({"reset": True, "append": "a" * 10})
+        assert stream.receive_json()["num_words"] == 1
