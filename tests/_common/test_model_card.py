@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hyperagg._common.model_card import model_card
+from hyperagg._common.model_card import example_texts, model_card
 
 METADATA = {
     "pipeline_tag": "text-classification",
@@ -32,3 +32,22 @@ def test_the_hub_accepts_it():
         raise
     except Exception as error:
         pytest.skip(f"the Hub cannot be reached: {error}")
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        (None, []),
+        ("# no front matter\n- text: a\n", []),
+        ("---\ntags: [a]\n---\n- text: a\n", []),
+        ('---\nwidget:\n- text: one two\n  - text: "a \\"b\\""\n---\n', ["one two", 'a "b"']),
+        ("---\nwidget:\n- text: 'it''s'\n- text: \"open\n- text:\n---\n", ["it's"]),
+        ("---\n" + "- text: a\n" * 99 + f"- text: {'a' * 9999}\n---\n", ["a"] * 10),
+        (b"---\n- text: \xff\n---\n", []),
+    ],
+)
+def test_example_texts_are_those_of_the_widget(tmp_path, card, expected):
+    if card is not None:
+        content = card if isinstance(card, bytes) else card.encode()
+        (tmp_path / "README.md").write_bytes(content)
+    assert example_texts(tmp_path) == expected

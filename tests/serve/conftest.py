@@ -8,6 +8,7 @@ from pathlib import Path
 from shutil import which
 from typing import Any
 
+import numpy as np
 import pytest
 
 import hyperagg
@@ -15,6 +16,14 @@ import hyperagg
 uvicorn = pytest.importorskip("uvicorn", reason="needs pip install 'hyperagg[serve]'")
 
 from hyperagg.serve import Settings, create_app, load_models  # noqa: E402
+
+MULTIMODAL_COLUMNS = {
+    "note": "text",
+    "weight": "number",
+    "kind": "category",
+    "image": "image",
+    "audio": "audio",
+}
 
 
 @pytest.fixture(scope="session")
@@ -123,6 +132,32 @@ def language_url(language_folders) -> Iterator[str]:
     """A server of the language models with the default settings."""
     with serving(create_app(load_models(language_folders))) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def multimodal_folder(tmp_path_factory) -> Path:
+    """A folder with a classifier and a regressor of tables: fruit and price."""
+    pytest.importorskip("torch", reason="needs pip install 'hyperagg[multimodal]'")
+    from hyperagg.multimodal import MultimodalClassifier, MultimodalRegressor
+
+    rng = np.random.default_rng(0)
+    X = {
+        "note": ["red and round", "long and yellow"] * 20,
+        "weight": [150.0, None] * 20,
+        "kind": ["a", "b"] * 20,
+        "image": [rng.integers(0, 256, (8, 8), dtype=np.uint8) for _ in range(40)],
+        "audio": [rng.normal(size=2000) / 9 for _ in range(40)],
+    }
+    folder = tmp_path_factory.mktemp("multimodal")
+    small = dict(d_model=8, hidden_dim=8, epochs=1)
+    model = MultimodalClassifier(MULTIMODAL_COLUMNS, **small).fit(
+        X, ["apple", "banana"] * 20, progress=False
+    )
+    model.save_pretrained(folder / "fruit")
+    numbers = {"note": "text", "weight": "number"}
+    regressor = MultimodalRegressor(numbers, **small).fit(X, [1.0, 2.0] * 20, progress=False)
+    regressor.save_pretrained(folder / "price")
+    return folder
 
 
 @pytest.fixture(scope="session")

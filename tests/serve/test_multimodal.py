@@ -16,8 +16,7 @@ from starlette.testclient import TestClient
 
 from hyperagg.multimodal import MultimodalClassifier, MultimodalRegressor
 from hyperagg.serve import Settings, create_app, load_models
-
-KINDS = {"note": "text", "weight": "number", "kind": "category", "image": "image", "audio": "audio"}
+from tests.serve.conftest import MULTIMODAL_COLUMNS
 
 
 def base64_of(save) -> str:
@@ -33,34 +32,17 @@ WAV = base64_of(lambda file: soundfile.write(file, SAMPLES, 8000, format="WAV", 
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    rng = np.random.default_rng(0)
-    X = {
-        "note": ["red and round", "long and yellow"] * 20,
-        "weight": [150.0, None] * 20,
-        "kind": ["a", "b"] * 20,
-        "image": [rng.integers(0, 256, (8, 8), dtype=np.uint8) for _ in range(40)],
-        "audio": [rng.normal(size=2000) / 9 for _ in range(40)],
-    }
-    folder = tmp_path_factory.mktemp("multimodal")
-    small = dict(d_model=8, hidden_dim=8, epochs=1)
-    model = MultimodalClassifier(KINDS, **small).fit(X, ["apple", "banana"] * 20, progress=False)
-    model.save_pretrained(folder / "fruit")
-    numbers = {"note": "text", "weight": "number"}
-    regressor = MultimodalRegressor(numbers, **small).fit(X, [1.0, 2.0] * 20, progress=False)
-    regressor.save_pretrained(folder / "price")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def client(folders):
-    app = create_app(load_models([folders / "fruit", folders / "price"]), Settings(max_texts=4))
+def client(multimodal_folder):
+    app = create_app(
+        load_models([multimodal_folder / "fruit", multimodal_folder / "price"]),
+        Settings(max_texts=4),
+    )
     with TestClient(app) as client:
         yield client
 
 
-def test_rows_are_answered_as_by_the_model(client, folders):
-    model = MultimodalClassifier.from_pretrained(folders / "fruit")
+def test_rows_are_answered_as_by_the_model(client, multimodal_folder):
+    model = MultimodalClassifier.from_pretrained(multimodal_folder / "fruit")
     row = {"note": "a red one", "weight": 140, "kind": "a"}
     cells = row | {"image": PIXELS, "audio": SAMPLES.astype(np.float32)}
     sent = row | {"image": f"data:image/png;base64,{PNG}", "audio": WAV}
@@ -79,11 +61,11 @@ def test_rows_are_answered_as_by_the_model(client, folders):
     for each in explained["labels"]:
         total = each["bias"] + sum(map(sum, each["contributions"].values()))
         assert total == pytest.approx(each["logit"], abs=1e-4)
-    assert client.get("/info").json()["columns"] == KINDS
+    assert client.get("/info").json()["columns"] == MULTIMODAL_COLUMNS
 
 
-def test_a_regressor_answers_with_its_value(client, folders):
-    model = MultimodalRegressor.from_pretrained(folders / "price")
+def test_a_regressor_answers_with_its_value(client, multimodal_folder):
+    model = MultimodalRegressor.from_pretrained(multimodal_folder / "price")
     answer = client.post("/models/price/predict", json={"inputs": {"note": "red"}}).json()
     assert answer == [{"label": "value", "score": model.predict({"note": "red"})}]
 

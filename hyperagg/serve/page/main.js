@@ -32,7 +32,7 @@ async function startServed() {
   document.getElementById("key").hidden = true;
   const choice = document.getElementById("model");
   choice.replaceChildren(...models.map(({ name }) => element("option", { value: name }, name)));
-  choice.parentElement.hidden = models.length < 2;
+  choice.closest("p").hidden = models.length < 2;
   const open = reporting(async (name) => {
     const chosen = new Server(name === models[0].name ? null : name);
     const info = await chosen.ask("info");
