@@ -44,7 +44,6 @@ class ServedMultimodal:
     """
 
     kind: Literal["multimodal"] = "multimodal"
-    inline_bytes = -1  # every request takes milliseconds, so it waits for a thread
 
     def __init__(self, source: str, name: str, folder: Path) -> None:
         self.source, self.name = source, name
@@ -57,6 +56,10 @@ class ServedMultimodal:
             if kind in ("text", "number"):
                 self._logits({name: ["0" if kind == "text" else 0.0]})
                 return
+
+    def is_quick(self, content: bytes) -> bool:
+        """Return False: every request takes milliseconds, so it waits for a thread."""
+        return False
 
     def info(self) -> dict[str, Any]:
         """Return the fields of Text Embeddings Inference, and what is particular to this model."""

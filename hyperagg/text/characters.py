@@ -207,17 +207,22 @@ def _borders_of_marks(text: str) -> Iterator[int]:
 def source_characters(text: str) -> np.ndarray:
     """Return (n, 2), for each character of `normalize(text)` the first and the last + 1 character
     of the text that it comes from."""
+    if text.isascii():
+        return np.arange(len(text))[:, None] + np.arange(2)
     spans: list[tuple[int, int]] = []
     begin = 0
     for end in range(1, len(text) + 1):
         if end == len(text) or not _joins(text[end]):
-            spans += [(begin, end)] * len(normalize(text[begin:end]))
+            part = text[begin:end]
+            spans += [(begin, end)] * (1 if part.isascii() else len(normalize(part)))
             begin = end
     return np.array(spans, dtype=np.int64).reshape(-1, 2)
 
 
 def _joins(character: str) -> bool:
     """Whether the normalized form of a character belongs to that of the one before it."""
+    if character.isascii():
+        return False
     if _FOLDED.match(character):
         character = normalize(character)
     return (

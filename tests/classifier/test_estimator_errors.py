@@ -198,6 +198,7 @@ def test_two_labels_that_read_the_same_are_refused(trained, first, second):
     ("classes", "written", "expected"),
     [
         ([0, 1], ["1", "1.0", " 0", "0.00"], [1, 1, 0, 0]),
+        ([0, 1], [["1", " 0"], (), ["1.0"]], [(1, 0), (), (1,)]),
         (["0", "1"], [1, "1.0"], ["1", "1"]),
         (["false", "true"], ["True", "FALSE", "true "], ["true", "false", "true"]),
         (["False", "True"], ["true", "False"], ["True", "False"]),

@@ -91,6 +91,16 @@ def test_feedback_is_refused_without_its_key_and_with_invalid_labels(url, copied
     assert (copied / "model.safetensors").read_bytes() == before
 
 
+def test_lists_of_labels_that_are_numbers_are_known_by_their_names(tmp_path):
+    texts, labels = ["good film", "bad film"] * 10, [[1], [1, 2]] * 10
+    hyperagg.TextClassifier(epochs=1, refit=False).fit(texts, labels).save_pretrained(tmp_path)
+    app = create_app(load_models([tmp_path]), Settings(feedback_token="right"))
+    with TestClient(app) as client:
+        body = {"texts": ["good", "bad"], "labels": [["1", "2"], []]}
+        assert client.post("/feedback", json=body, headers=KEY).status_code == 200
+    assert hyperagg.TextClassifier.from_pretrained(tmp_path).classes_ == [1, 2]
+
+
 def test_feedback_is_off_unless_there_is_a_token(folder):
     with serving(create_app(load_models([folder]))) as url:
         answer = requests.post(f"{url}/feedback", json={"texts": ["a"], "labels": ["earn"]})

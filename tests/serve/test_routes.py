@@ -6,6 +6,7 @@ import json
 import logging
 import socket
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
@@ -303,3 +304,28 @@ def test_a_quantized_and_a_multi_label_model_are_served(tmp_path):
             scores = {each["label"]: each["score"] for each in answer}
             expected = TextClassifier.from_pretrained(tmp_path / name).predict_proba("one")
             np.testing.assert_array_equal([scores["a"], scores["b"]], expected)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "waits"),
+    [
+        ("/predict", {"inputs": TEXT}, False),
+        ("/predict", {"texts": ["a"] * 1000}, True),
+        ("/predict", {"inputs": "a" * 60_000}, True),
+        ("/explain", {"inputs": TEXT}, True),
+    ],
+)
+def test_what_takes_long_does_not_keep_other_requests_waiting(folder, path, body, waits):
+    (model,) = load_models([folder])
+    method, threads = path[1:], []
+    compute = getattr(model, method)
+
+    def observed(*args):
+        threads.append(threading.current_thread().name)
+        return compute(*args)
+
+    setattr(model, method, observed)
+    with TestClient(create_app([model])) as client:
+        threads.clear()  # those of the warm-up
+        assert client.post(path, json=body).status_code == 200
+    assert ["worker" in name for name in threads] == [waits]

@@ -234,11 +234,8 @@ def parse_labels(labels: Labels, classes: Sequence[Label]) -> Labels:
         name = str(label)
         return by_name.get(name, normalized.get(_normalize(name), label))
 
-    parsed: Any = [
-        tuple(parse(one) for one in label) if isinstance(label, tuple) else parse(label)
-        for label in labels
-    ]
-    return parsed
+    rows: Any = labels
+    return [tuple(map(parse, row)) if _is_collection(row) else parse(row) for row in rows]
 
 
 def encode_labels(labels: Labels, classes: Sequence[Label], name: str = "y") -> Ragged:
