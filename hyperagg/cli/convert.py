@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hyperagg.cli.options import logger, output_folder
+from hyperagg.cli.options import Force, check_model_folder, logger, output_folder
 
 EXAMPLE = "Example: hyperagg convert model.bin --out model"
 
@@ -20,10 +20,12 @@ def convert(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the model.")] = Path("model"),
+    force: Force = False,
 ) -> None:
     """Convert a supervised fastText model; predict, evaluate and explain take the result."""
     from hyperagg.classifier import TextClassifier
 
+    check_model_folder(out, force)
     classifier = TextClassifier.from_fasttext(file)
     with output_folder(out):
         classifier.save_pretrained(out)

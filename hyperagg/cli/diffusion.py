@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hyperagg.cli.options import Resume, logger, output_folder, report_nothing_to_resume
+from hyperagg.cli.options import Force, Resume, check_training_folder, logger, output_folder
 
 app = typer.Typer(
     no_args_is_help=True, help="Train diffusion models and generate images (experimental)."
@@ -53,6 +53,7 @@ def train(
         int, typer.Option(min=0, help="Seed of initial parameters, images and noise.")
     ] = 0,
     resume: Resume = False,
+    force: Force = False,
 ) -> None:
     """Train a model that generates images of given classes.
 
@@ -72,6 +73,7 @@ def train(
         save_steps=save_steps,
         seed=seed,
     )
+    check_training_folder(out, checkpoint_path(out), resume, force, "results.json")
     images, labels, class_names, source = _load_images(data)
     torch.manual_seed(seed)
     denoiser = Denoiser(
@@ -87,8 +89,6 @@ def train(
     logger.info(f"{source}: {len(images):,} images, {len(class_names):,} classes")
     logger.info(f"{denoiser.num_parameters():,} parameters")
     with output_folder(out):
-        if resume and not checkpoint_path(out).exists():
-            report_nothing_to_resume(out, "results.json")
         try:
             result = train_denoiser(
                 denoiser, images, labels, out, config, class_names=class_names, resume=resume

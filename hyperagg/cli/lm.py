@@ -13,12 +13,13 @@ from typing import Annotated, Any
 import typer
 
 from hyperagg.cli.options import (
+    Force,
     Format,
     Resume,
     Text,
+    check_training_folder,
     logger,
     output_folder,
-    report_nothing_to_resume,
 )
 
 app = typer.Typer(
@@ -97,6 +98,7 @@ def train(
     text: Text = None,
     format: Format = None,
     resume: Resume = False,
+    force: Force = False,
 ) -> None:
     """Train a language model on texts.
 
@@ -136,8 +138,10 @@ def train(
         conv_kernel_size=conv_kernel_size,
         max_position_embeddings=sequence_length if "prefix_sum" in names else None,
     )
-    corpus = _load_corpus(data, text, format)
     is_main_process = _is_main_process()
+    if is_main_process:
+        check_training_folder(out, find_last_checkpoint(out), resume, force)
+    corpus = _load_corpus(data, text, format)
     progress = None if is_main_process else False
     if tokenizer in TOKENIZER_TYPES:
         text_tokenizer = train_tokenizer(corpus.train, tokenizer, vocab_size)
@@ -159,8 +163,6 @@ def train(
             f"{model.num_parameters():,} parameters, vocabulary of {len(text_tokenizer):,} tokens"
         )
     with output_folder(out):
-        if resume and is_main_process and find_last_checkpoint(out) is None:
-            report_nothing_to_resume(out)
         try:
             training = train_model(
                 model, dataset, out, training_config, resume=resume, progress=progress

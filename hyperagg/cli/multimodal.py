@@ -63,7 +63,7 @@ def train(
             f"{table.name}: all labels are {targets[0]!r}; a classifier needs at least two classes"
         )
     checkpoint = out / "checkpoint.safetensors"
-    check_training_folder(out, resume, force)
+    check_training_folder(out, checkpoint, resume, force)
     with output_folder(out):
         try:
             model.fit(

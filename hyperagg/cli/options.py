@@ -33,6 +33,7 @@ __all__ = [
     "Seed",
     "Seeds",
     "Text",
+    "check_model_folder",
     "check_training_folder",
     "logger",
     "output_folder",
@@ -116,22 +117,23 @@ def single_file(files: Sequence[str], **table_options: object) -> str:
     return files[0]
 
 
-def report_nothing_to_resume(out: Path, finished: str = "model.safetensors") -> None:
-    """Say that `--resume` found no checkpoint in a folder."""
-    found = "a finished model and no" if (out / finished).exists() else "no"
-    logger.info(f"{out} holds {found} interrupted training: training from the beginning")
-
-
 def check_training_folder(
-    out: Path, resume: bool, force: bool, finished: str = "config.json"
+    out: Path, checkpoint: Path | None, resume: bool, force: bool, finished: str = "config.json"
 ) -> None:
     """Make sure that a training into a folder replaces nothing that the user wants to keep.
+
+    Args:
+        out: the folder.
+        checkpoint: where an interrupted training would be; None if there is none.
+        resume: continue it.
+        force: replace it, or the model.
+        finished: the file that only a finished model has.
 
     Raises:
         ValueError: there is an interrupted training, and it is not resumed; or only a finished
             model; and it is not to be replaced.
     """
-    interrupted = (out / "checkpoint.safetensors").exists()
+    interrupted = checkpoint is not None and checkpoint.exists()
     if force or (resume and interrupted):
         return
     if interrupted:
@@ -144,7 +146,25 @@ def check_training_folder(
             f"--out {out}: holds a model; give another folder, or replace it with --force"
         )
     if resume:
-        report_nothing_to_resume(out)
+        logger.info(f"{out} holds no interrupted training: training from the beginning")
+
+
+def check_model_folder(out: Path, force: bool) -> None:
+    """Make sure that a model saved to a folder replaces nothing that the user wants to keep.
+
+    Raises:
+        ValueError: there is a model or an interrupted training, and it is not to be replaced.
+    """
+    if force:
+        return
+    for name, held in (
+        ("checkpoint.safetensors", "an interrupted training"),
+        ("config.json", "a model"),
+    ):
+        if (out / name).exists():
+            raise ValueError(
+                f"--out {out}: holds {held}; give another folder, or replace it with --force"
+            )
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hyperagg.cli.options import Model, logger, output_folder
+from hyperagg.cli.options import Force, Model, check_model_folder, logger, output_folder
 
 EXAMPLE = "Example: hyperagg quantize model --max-tokens 20000 --out small"
 
@@ -19,10 +19,12 @@ def quantize(
         int | None,
         typer.Option(min=1, help="Number of words and n-grams to keep (default: all)."),
     ] = None,
+    force: Force = False,
 ) -> None:
     """Store the embedding in 8 bits per number, and keep fewer tokens if asked to."""
     from hyperagg.classifier import TextClassifier
 
+    check_model_folder(out, force)
     classifier = TextClassifier.from_pretrained(model).quantize(max_tokens=max_tokens)
     with output_folder(out):
         classifier.save_pretrained(out)

@@ -158,7 +158,7 @@ def train(
         only = f"all labels are {labels.pop()!r}" if labels else "no row has a label"
         raise ValueError(f"{display_name(files[0])}: {only}; expected at least two classes")
     checkpoint = out / "checkpoint.safetensors"
-    check_training_folder(out, resume, force)
+    check_training_folder(out, checkpoint, resume, force)
     with output_folder(out):
         try:
             classifier.fit(

@@ -11,6 +11,7 @@ import typer
 from hyperagg.cli.options import (
     Delimiter,
     Files,
+    Force,
     Format,
     Label,
     LabelSeparator,
@@ -18,6 +19,7 @@ from hyperagg.cli.options import (
     OnError,
     Quoting,
     Text,
+    check_model_folder,
     logger,
     output_folder,
 )
@@ -56,6 +58,7 @@ def tune(
     no_header: NoHeader = False,
     quoting: Quoting = None,
     on_error: OnError = "stop",
+    force: Force = False,
 ) -> None:
     """Search hyperparameters within a time limit, and train on the files with the best."""
     from rich.console import Console
@@ -66,6 +69,7 @@ def tune(
     from hyperagg.data.readers.files import read_columns
     from hyperagg.data.readers.stream import ReadOptions
 
+    check_model_folder(out, force)
     spec = ColumnSpec("", text, label, label_separator=label_separator)
     rows = read_columns(
         files, spec, ReadOptions(format, delimiter, not no_header, quoting, on_error)

@@ -66,6 +66,15 @@ def test_a_folder_of_images(cli, tmp_path):
     assert done.code == 2 and "--label middle: expected one of high, low" in done.err
 
 
+def test_a_model_is_replaced_only_with_force(cli, model):
+    weights = {path.name: path.read_bytes() for path in model.iterdir() if path.is_file()}
+    for options in ((), ("--resume",)):
+        refused = cli("diffusion", "train", "mnist", "--out", model, *SMALL, *options)
+        assert refused.code == 2
+        assert f"--out {model}: holds a model; give another folder" in refused.err
+    assert {p.name: p.read_bytes() for p in model.iterdir() if p.is_file()} == weights
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -84,6 +84,22 @@ def test_training_that_is_killed_and_resumed_gives_the_same_model(texts, model, 
     assert resumed["validation"] == whole["validation"]
 
 
+@pytest.mark.parametrize(
+    ("file", "held", "options"),
+    [
+        ("config.json", "a model; give another folder", ()),
+        ("config.json", "a model; give another folder", ("--resume",)),
+        ("checkpoint-2/trainer_state.json", "an interrupted training; continue it", ()),
+    ],
+)
+def test_a_model_is_replaced_only_with_force(cli, texts, tmp_path, file, held, options):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text('{"global_step": 2}', "utf-8")
+    refused = cli("lm", "train", texts, "--out", tmp_path, *options)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert f"--out {tmp_path}: holds {held}" in refused.err
+
+
 @pytest.mark.slow
 def test_training_in_two_processes_gives_the_same_model(texts, model, tmp_path):
     ran = run(

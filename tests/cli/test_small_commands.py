@@ -50,6 +50,34 @@ def test_convert(cli, table, rows, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "held", "file"),
+    [
+        (("convert", "TABLE"), "a model", "config.json"),
+        (("quantize", "MODEL"), "a model", "config.json"),
+        (("tune", "TABLE", "--time-limit", 1), "a model", "config.json"),
+        (("tune", "TABLE", "--time-limit", 1), "an interrupted training", "checkpoint.safetensors"),
+    ],
+)
+def test_a_model_is_replaced_only_with_force(cli, table, model, tmp_path, arguments, held, file):
+    (tmp_path / file).write_text("{}", "utf-8")
+    arguments = [{"TABLE": table, "MODEL": model}.get(one, one) for one in arguments]
+    refused = cli(*arguments, "--out", tmp_path)
+    assert refused.code == 2
+    assert refused.err == (
+        f"hyperagg: --out {tmp_path}: holds {held}; give another folder, or replace it with "
+        "--force\n"
+    )
+    assert [one.name for one in tmp_path.iterdir()] == [file]
+
+
+def test_quantize_replaces_a_model_with_force(cli, model, tmp_path):
+    (tmp_path / "config.json").write_text("{}", "utf-8")
+    answer = cli("quantize", model, "--out", tmp_path, "--force")
+    assert answer.code == 0, answer.err
+    assert hyperagg.TextClassifier.from_pretrained(tmp_path).classes_
+
+
 def test_several_labels_per_text(cli, tmp_path):
     lines = ["text,topics"]
     for i in range(60):
