@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -287,6 +287,35 @@ def serve(
             f"{run['cpu_microseconds_per_request']:.0f} µs of processor time per request, "
             f"errors {sum(run['errors'].values())}, memory {memory['start'] / 1e6:,.0f} to "
             f"{memory['end'] / 1e6:,.0f} MB"
+        )
+    print(f"Wrote results.json to {out}")
+
+
+@app.command(epilog="Example: python -m research bench page --dataset ag-news")
+def page(
+    dataset: Annotated[str, typer.Option(help="Name listed by `hyperagg data list`.")] = "ag-news",
+    model: Annotated[
+        Path | None,
+        typer.Option(help="A model that `hyperagg train` made of it (default: train one)."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/bench-page"),
+    quick: Quick = False,
+) -> None:
+    """Measure a classifier as one HTML file: size, accuracy, time to the first answer, parity."""
+    from hyperagg.data import load_dataset
+    from research.benchmarks.page import bench_page
+
+    effort: dict[str, Any] = dict(max_tokens=(100,), texts=20, openings=1) if quick else {}
+    with output_folder(out, resumable=False):
+        results = bench_page(load_dataset(dataset), out, model=model, **effort)
+    print(f"accuracy of the model: {results['accuracy']:.4f}, {results['tokens']:,} tokens")
+    for each in results["pages"]:
+        seconds, difference = each["seconds_to_first_answer"], each["largest_difference"]
+        print(
+            f"{each['tokens']:,} tokens: {each['bytes'] / 1e6:.2f} MB, accuracy "
+            f"{each['accuracy']:.4f}, first answer after {seconds['median']:.2f} s, "
+            f"{each['milliseconds_per_text']:.2f} ms per text, {each['same_tokens']} of "
+            f"{each['texts']} texts with equal tokens, logits within {difference['logit']:.1e}"
         )
     print(f"Wrote results.json to {out}")
 
