@@ -66,11 +66,14 @@ class Trainer:
 def add_feedback_routes(app: FastAPI) -> None:
     """Add the route to an application whose models can all continue training."""
     settings: Settings = app.state.settings
-    trainers = {
-        model.name: Trainer(model)
-        for model in app.state.models.values()
-        if isinstance(model, ServedClassifier)
-    }
+    models = [each for each in app.state.models.values() if isinstance(each, ServedClassifier)]
+    for each in models:  # before the first trainer compiles kernels, which may take a minute
+        if not (each.folder / "training.safetensors").is_file():
+            raise ValueError(
+                f"{each.source}: cannot learn from feedback without training.safetensors, which "
+                "quantized and imported models do not have; serve it without feedback"
+            )
+    trainers = {each.name: Trainer(each) for each in models}
     one_at_a_time = asyncio.Lock()
 
     async def feedback(request: Request) -> Response:

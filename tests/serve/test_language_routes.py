@@ -212,6 +212,21 @@ def test_a_broken_body_is_an_error_of_the_client(language_url, body):
         assert json.loads(answer.read())["error"]["type"] == "invalid_request_error"
 
 
+def test_a_body_without_the_header_of_json_is_refused_by_its_name(language_url):
+    from urllib.error import HTTPError
+
+    # The header of `curl -d` unless another one is given.
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    body = b'{"model": "lm", "prompt": "oil"}'
+    with pytest.raises(HTTPError) as error:
+        urlopen(Request(language_url + "/v1/completions", body, headers))
+    with error.value as answer:
+        assert answer.code == 400
+        assert json.loads(answer.read())["error"]["message"] == (
+            "Content-Type: application/x-www-form-urlencoded; expected application/json"
+        )
+
+
 def test_limits_are_named(serve_language):
     url = serve_language(max_prompt_tokens=5, max_generations=1, max_tokens=10)
     with client_of(url) as client:

@@ -54,7 +54,7 @@ class _Route(APIRoute):
             try:
                 return await handle(request)
             except RequestValidationError as error:
-                raise _invalid_body(error) from error
+                raise _invalid_body(error, request) from error
 
         return handle_invalid
 
@@ -236,10 +236,13 @@ def _check_choices(number: int, settings: LanguageSettings) -> None:
         )
 
 
-def _invalid_body(error: RequestValidationError) -> RequestError:
+def _invalid_body(error: RequestValidationError, request: Request) -> RequestError:
     """Return the error of a body that is not valid, which names the argument at fault."""
     first = error.errors()[0]
     path = [str(part) for part in first["loc"][1:]]
+    if isinstance(first.get("input"), bytes):  # a body of another type is not parsed
+        given = request.headers.get("Content-Type", "none")[:80]
+        return RequestError(400, f"Content-Type: {given}; expected application/json")
     if first["type"] == "json_invalid" or not path:
         return RequestError(400, f"body: {first['msg']}; expected a JSON object")
     name, message = path[0], first["msg"].removeprefix("Value error, ")
