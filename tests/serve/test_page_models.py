@@ -6,12 +6,13 @@ import re
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch", reason="needs pip install 'hyperagg[language,multimodal]'")
+
 from PIL import Image
 
 from hyperagg.serve import create_app, load_models
 from tests.serve.conftest import serving
-
-pytest.importorskip("torch", reason="needs pip install 'hyperagg[language,multimodal]'")
 
 
 def wait_for(page, text: str) -> None:
