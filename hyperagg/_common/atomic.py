@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["WRITE_ERRORS", "atomic_write"]
+__all__ = ["WRITE_ERRORS", "apply_umask", "atomic_write"]
 
 # A full disk is noticed while writing to an open file, by an error that does not name it.
 WRITE_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -34,10 +34,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.parent / f".{path.name}.{secrets.token_hex(8)}{path.suffix}"
-    # Unlike tempfile, with the permissions that the umask leaves to new files.
-    handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    mode = os.fstat(handle).st_mode & 0o777
-    os.close(handle)
+    mode = _create(draft)
     try:
         yield draft
         with draft.open("rb") as file:
@@ -50,3 +47,23 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise
     finally:
         draft.unlink(missing_ok=True)
+
+
+def apply_umask(folder: Path, pattern: str) -> None:
+    """Give files in a folder and its subfolders the permissions that the umask leaves to new files.
+
+    Libraries that write to temporary files first leave theirs readable by their owner alone.
+    """
+    probe = folder / f".{secrets.token_hex(8)}"
+    mode = _create(probe)
+    probe.unlink()
+    for file in folder.rglob(pattern):
+        file.chmod(mode)
+
+
+def _create(path: Path) -> int:
+    """Create a file and return its permissions; tempfile would leave them to the owner alone."""
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    mode = os.fstat(handle).st_mode & 0o777
+    os.close(handle)
+    return mode

@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler, DiffusionPipeline, ImagePipelineOutput
 from safetensors import SafetensorError
 from torch import Tensor
 
-from hyperagg._common.atomic import atomic_write
+from hyperagg._common.atomic import apply_umask, atomic_write
 from hyperagg._common.validation import check_choice, check_integer
 from hyperagg.diffusion.model import Denoiser
 
@@ -137,6 +137,7 @@ class DenoiserPipeline(DiffusionPipeline):
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
         """Write the folder that `from_pretrained` loads: model, scheduler and a loader script."""
         super().save_pretrained(save_directory, *args, **kwargs)
+        apply_umask(Path(save_directory), "*.safetensors")
         with atomic_write(Path(save_directory) / "pipeline.py") as draft:
             draft.write_text(_CODE, "utf-8")
 

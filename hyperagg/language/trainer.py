@@ -23,6 +23,7 @@ from transformers import (
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from hyperagg._common.atomic import apply_umask
 from hyperagg._common.progress import progress_bar
 from hyperagg.language.packing import PackedDataset
 
@@ -150,6 +151,8 @@ def train_model(
     seconds = time.perf_counter() - start
     # The Trainer gathers what FSDP has distributed over the processes.
     trainer.save_model(str(output_dir))
+    if trainer.is_world_process_zero():
+        apply_umask(output_dir, "*.safetensors")
     (output_dir / TRAINING_ARGS_NAME).unlink(missing_ok=True)
     steps = trainer.state.global_step
     num_tokens = (steps - callback.first_step) * tokens_per_step

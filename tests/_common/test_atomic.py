@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 
-from hyperagg._common.atomic import atomic_write
+from hyperagg._common.atomic import apply_umask, atomic_write
 from hyperagg._common.checkpoint import write_checkpoint
 
 
@@ -75,6 +75,13 @@ def test_the_umask_determines_the_permissions(tmp_path, umask, mode):
         with atomic_write(page) as draft:
             draft.write_text("page")
         write_checkpoint(state, {"a": np.zeros(1)}, {"run": "a"})
+        other = tmp_path / "part" / "other.safetensors"
+        other.parent.mkdir()
+        other.touch()
+        other.chmod(0o600)  # as safetensors leaves it
+        apply_umask(tmp_path, "*.safetensors")
     finally:
         os.umask(before)
-    assert [stat.S_IMODE(file.stat().st_mode) for file in (page, state)] == [mode, mode]
+    files = page, state, other
+    assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [mode] * 3
+    assert set(tmp_path.rglob("*")) == {*files, other.parent}

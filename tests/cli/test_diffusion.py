@@ -25,6 +25,8 @@ def model(cli, tmp_path_factory):
 def test_training_writes_results(model):
     results = json.loads((model / "results.json").read_text())
     assert results["training_config"]["steps"] == 20 and results["loss"][-1][0] == 20
+    modes = {path.stat().st_mode for path in model.rglob("*") if path.is_file()}
+    assert len(modes) == 1  # another user may read all of them or none
 
 
 def test_samples_of_one_class_and_an_animation(cli, model, tmp_path):

@@ -65,6 +65,8 @@ def test_training_learns_and_leaves_only_the_model(model):
     files = {path.name for path in model.iterdir()}
     assert {"model.safetensors", "tokenizer.json", "config.json", "README.md"} <= files
     assert not [name for name in files if name.startswith("checkpoint") or name.endswith(".bin")]
+    modes = {path.stat().st_mode for path in model.iterdir() if path.is_file()}
+    assert len(modes) == 1  # another user may read all of them or none
 
 
 @pytest.mark.slow
