@@ -104,6 +104,7 @@ def language_folders(tmp_path_factory) -> list[Path]:
         tokenizer.chat_template = (
             "{% for message in messages %}{% if message.role == 'system' %}"
             "{{ raise_exception('no system messages') }}{% endif %}"
+            "{% if message.content == 'divide' %}{{ 1 / 0 }}{% endif %}"
             "{{ message.role + ': ' + message.content + eos_token }}{% endfor %}"
             "{% if add_generation_prompt %}assistant:{% endif %}"
         )

@@ -303,6 +303,7 @@ def test_a_conversation_is_rendered_by_the_template(client):
         ({"messages": []}, "messages", "at least 1"),
         ({"messages": [{"role": "critic", "content": "a"}]}, "messages", "role"),
         ({"messages": [{"role": "system", "content": "a"}]}, "messages", "no system messages"),
+        ({"messages": [{"role": "user", "content": "divide"}]}, "messages", "division by zero"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
             "messages",
