@@ -19,6 +19,7 @@ from reprlib import repr as shorten
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from hyperagg._common.atomic import atomic_write
@@ -43,6 +44,7 @@ FORMAT, FORMAT_VERSION = "hyperagg.TextClassifier", 4
 _MAX_CONFIG_BYTES = 2**28
 _MAX_CLASSES = 2**24
 _MAX_EPOCHS = 2**20
+_BELONGS_TO = "hyperagg.rows"
 _KEYS = {"format", "format_version", "classes", "multi_label", "class_weight", "history"}
 
 
@@ -81,6 +83,8 @@ def write(
         ),
         "tokenizer.json": tokenizer.to_json(),
     }
+    # The metadata that other libraries expect before they read tensors for PyTorch, and our own.
+    metadata = {"format": "pt", _BELONGS_TO: _digest_rows(texts["tokenizer.json"], decoder)}
     parameters = model.arrays
     if scales is not None:
         parameters |= pack(parameters.pop("embedding"), scales)
@@ -96,8 +100,28 @@ def write(
                 (folder / name).unlink(missing_ok=True)
                 continue
             draft = drafts.enter_context(atomic_write(folder / name))
-            # The metadata that other libraries expect before they read tensors for PyTorch.
-            write_tensors(draft, named, {"format": "pt"})
+            write_tensors(draft, named, metadata)
+
+
+def _digest_rows(tokenizer: str, decoder: LabelDecoder) -> str:
+    """What tells which rows the tensors have: the entries of the tokenizer, and the classes."""
+    digest = hashlib.blake2b(json.dumps(list(decoder.classes)).encode(), digest_size=16)
+    digest.update(tokenizer.encode())
+    return digest.hexdigest()
+
+
+def _check_digest(file: Path, expected: str) -> None:
+    """Raise ValueError if a file, which has been read, was saved with other texts.
+
+    Shapes do not tell: large vocabularies have as many entries as they may.
+    """
+    with safe_open(file, "numpy") as opened:
+        found = (opened.metadata() or {}).get(_BELONGS_TO, expected)  # other programs write none
+    if found != expected:
+        raise ValueError(
+            "belongs to another config.json or tokenizer.json; another process replaces the model, "
+            "or was stopped while it did"
+        )
 
 
 def _fasttext_loss(model: ClassifierModel, decoder: LabelDecoder) -> str | None:
@@ -115,6 +139,7 @@ class SavedClassifier:
     Attributes:
         text_digest: of config.json and tokenizer.json, in hexadecimal.
         has_tree: whether the output layer is a hierarchical softmax.
+        row_digest: of the classes and tokenizer.json, which the tensors belong to.
     """
 
     path: Path
@@ -125,6 +150,7 @@ class SavedClassifier:
     tokenizer: Tokenizer
     text_digest: str
     has_tree: bool
+    row_digest: str
 
     def model(self, mmap: bool = False) -> tuple[ClassifierModel, np.ndarray | None]:
         """Read model.safetensors: the parameters, and the scales (V,) of a quantized embedding.
@@ -142,6 +168,7 @@ class SavedClassifier:
             shapes["tree"] = (num_classes - 1, 2)
         with raise_as_corrupt(self.path, "model.safetensors"):
             arrays, scales = _read_arrays(self.path / "model.safetensors", shapes, mmap)
+            _check_digest(self.path / "model.safetensors", self.row_digest)
         if mmap and arrays["embedding"].flags.writeable:  # a conversion of what is mapped
             raise ValueError(
                 f"mmap=True: the embedding of {self.path} is quantized or not float32, so it is "
@@ -156,6 +183,7 @@ class SavedClassifier:
             return {}
         with raise_as_corrupt(self.path, file.name):
             found = load_file(file)
+            _check_digest(file, self.row_digest)
             if {name: array.shape for name, array in found.items()} != {
                 name: (length,) for name, length in lengths.items()
             }:
@@ -184,11 +212,13 @@ def read(
         config, decoder, class_weight, history, has_tree = _parse_config(content)
     with raise_as_corrupt(path, "tokenizer.json"):
         encoded = (path / "tokenizer.json").read_bytes()
-        tokenizer = read_tokenizer(encoded.decode("utf-8"))
+        text = encoded.decode("utf-8")
+        tokenizer = read_tokenizer(text)
+        row_digest = _digest_rows(text, decoder)
         digest.update(encoded)
     text_digest = digest.hexdigest()
     return SavedClassifier(
-        path, config, decoder, class_weight, history, tokenizer, text_digest, has_tree
+        path, config, decoder, class_weight, history, tokenizer, text_digest, has_tree, row_digest
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -180,6 +181,17 @@ def test_a_damaged_config_is_refused_in_one_line(tiny, tmp_path, case):
     with pytest.raises(ValueError, match=message) as error:
         hyperagg.TextClassifier.from_pretrained(tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("replaced", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_files_of_two_models_are_refused_whatever_their_shapes(tmp_path, replaced):
+    for name, texts, labels in (("a", "oil gold", "up down"), ("b", "gold rain", "down good")):
+        clf = hyperagg.TextClassifier(d_model=2, epochs=1, features="words")
+        clf.fit(texts.split() * 9, labels.split() * 9).save_pretrained(tmp_path / name)
+    shutil.copy(tmp_path / "b" / replaced, tmp_path / "a" / replaced)
+    for load in (hyperagg.load_predictor, hyperagg.TextClassifier.from_pretrained):
+        with pytest.raises(ValueError, match=r"model.safetensors: damaged .*belongs to another"):
+            load(tmp_path / "a")
 
 
 @pytest.mark.parametrize("quantized", [False, True])

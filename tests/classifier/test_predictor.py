@@ -185,6 +185,8 @@ def swap_two_words(folder):
     for old, new in ('"up"', '"?"'), ('"down"', '"up"'), ('"?"', '"down"'):
         text = text.replace(old, new)
     file.write_text(text, "utf-8")
+    parameters = folder / "model.safetensors"  # which says what vocabulary it belongs to
+    save_file(load_file(parameters), parameters)
 
 
 def change_a_parameter(name):
