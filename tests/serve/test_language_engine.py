@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from unittest.mock import Mock
 
 import pytest
 
@@ -171,6 +172,20 @@ def test_an_error_ends_its_request_alone(make_engine):
     assert isinstance(bad[-1], FloatingPointError)
     assert isinstance(good[-1], Finished)
     assert engine.num_jobs == 0
+
+
+@pytest.mark.parametrize(
+    "method", ["_drop_cancelled", "_read", "_forward", "_step", "_advance", "_retain", "_merge"]
+)
+def test_an_error_anywhere_ends_the_requests_and_later_ones_run(make_engine, monkeypatch, method):
+    engine = make_engine()
+    original = getattr(engine, method)
+    monkeypatch.setattr(engine, method, Mock(side_effect=MemoryError))
+    events = generate(engine, GenerationRequest([5]), GenerationRequest([6]))
+    assert all(isinstance(each[-1], MemoryError) for each in events) and not engine.num_jobs
+    monkeypatch.setattr(engine, method, original)
+    (after,) = generate(engine, GenerationRequest([5]))
+    assert isinstance(after[-1], Finished)
 
 
 def test_more_requests_than_allowed_are_refused_whole(make_engine):

@@ -237,21 +237,29 @@ class Engine:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         while self._admit():
-            self._drop_cancelled()
-            if self._reading:
-                job = self._reading.popleft()
-                try:
-                    if not self._read(job):
-                        self._reading.append(job)
-                except Exception as error:
+            try:
+                self._continue()
+            except Exception as error:  # whatever happens, no request waits for ever
+                self._fail_all(error)
+
+    def _continue(self) -> None:
+        """Read a chunk of one prompt, and compute the next token of every text."""
+        self._drop_cancelled()
+        if self._reading:
+            job = self._reading.popleft()
+            try:
+                if not self._read(job):
+                    self._reading.append(job)
+            except Exception as error:
+                self._drop([each for each in self._batches if each.rows[0].job is job])
+                self._fail(job, error)
+        for batch in list(self._batches):
+            try:
+                self._step(batch)
+            except Exception as error:
+                self._drop([batch])
+                for job in {row.job for row in batch.rows}:
                     self._fail(job, error)
-            for batch in list(self._batches):
-                try:
-                    self._step(batch)
-                except Exception as error:
-                    self._batches.remove(batch)
-                    for job in {row.job for row in batch.rows}:
-                        self._fail(job, error)
 
     def _admit(self) -> bool:
         """Take new requests, wait for the first if nothing runs, and return whether to go on."""
@@ -384,7 +392,7 @@ class Engine:
         if batch.rows:
             batch.cache.batch_select_indices(torch.tensor(stays).nonzero()[:, 0])
         else:
-            self._batches.remove(batch)
+            self._drop([batch])
 
     def _merge(self) -> None:
         """Join the batches whose states have a fixed size."""
@@ -404,6 +412,17 @@ class Engine:
         self._leave(job)
         _emit(job, error)
         job.is_cancelled = True  # rows that it may still have are dropped
+
+    def _drop(self, batches: list[_Batch]) -> None:
+        self._batches = [batch for batch in self._batches if batch not in batches]
+
+    def _fail_all(self, error: Exception) -> None:
+        self._batches = []
+        self._reading.clear()
+        with self._changed:
+            running = self._jobs - set(self._waiting)
+        for job in running:
+            self._fail(job, error)
 
     def _leave(self, job: Job) -> None:
         with self._changed:
