@@ -1,4 +1,4 @@
-"""Writes safetensors files whose tensors are aligned, and maps them into memory.
+"""Writes safetensors files whose tensors are aligned, maps them, and tells what they belong to.
 
 A safetensors file is the length of a header (8 bytes), the header (JSON, which may end in spaces)
 and the bytes of the tensors without gaps. The library's own writer aligns the bytes to 8; here they
@@ -7,16 +7,21 @@ start at a multiple of 64, a cache line, and the largest tensor of the widest ty
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
 
-__all__ = ["map_tensors", "write_tensors"]
+__all__ = ["BELONGS_TO", "check_belongs", "digest_texts", "map_tensors", "write_tensors"]
+
+# The metadata with the digest of the texts that say what the rows of the tensors are.
+BELONGS_TO = "hyperagg.rows"
 
 _ALIGNMENT = 64  # bytes
 _MAX_HEADER_BYTES = 100_000_000  # as in the safetensors library
@@ -110,6 +115,31 @@ def map_tensors(file: Path) -> dict[str, np.ndarray]:
     if [begin for begin, _ in sorted(intervals)] != borders[:-1] or borders[-1] != size - start:
         raise ValueError("its tensors do not fill the file")
     return arrays
+
+
+def digest_texts(texts: Iterable[str]) -> str:
+    """Return the digest of texts, in hexadecimal."""
+    digest = hashlib.blake2b(digest_size=16)
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.hexdigest()
+
+
+def check_belongs(file: Path, expected: str) -> None:
+    """Raise ValueError if a file, which has been read, names another digest than `expected`.
+
+    A model that is read while another process replaces it, or after that process was killed, may
+    consist of files of two models. Shapes do not tell: large vocabularies have as many entries as
+    they may. A file without a digest, such as that of another program, is accepted.
+    """
+    with safe_open(file, "numpy") as opened:
+        found = (opened.metadata() or {}).get(BELONGS_TO, expected)
+    if found != expected:
+        raise ValueError(
+            "belongs to another config.json or tokenizer.json; another process replaces the model, "
+            "or was stopped while it did"
+        )
 
 
 def _parse(name: str, described: Any) -> tuple[np.dtype, list[int], int, int]:

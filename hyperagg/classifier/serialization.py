@@ -19,13 +19,18 @@ from reprlib import repr as shorten
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.hub import locate_model
 from hyperagg._common.label_decoder import Label, LabelDecoder
-from hyperagg._common.tensors import map_tensors, write_tensors
+from hyperagg._common.tensors import (
+    BELONGS_TO,
+    check_belongs,
+    digest_texts,
+    map_tensors,
+    write_tensors,
+)
 from hyperagg._common.validation import check_bool, check_choice, check_integer, check_real
 from hyperagg.classifier.config import ClassifierConfig
 from hyperagg.classifier.history import History
@@ -44,7 +49,6 @@ FORMAT, FORMAT_VERSION = "hyperagg.TextClassifier", 4
 _MAX_CONFIG_BYTES = 2**28
 _MAX_CLASSES = 2**24
 _MAX_EPOCHS = 2**20
-_BELONGS_TO = "hyperagg.rows"
 _KEYS = {"format", "format_version", "classes", "multi_label", "class_weight", "history"}
 
 
@@ -84,7 +88,7 @@ def write(
         "tokenizer.json": tokenizer.to_json(),
     }
     # The metadata that other libraries expect before they read tensors for PyTorch, and our own.
-    metadata = {"format": "pt", _BELONGS_TO: _digest_rows(texts["tokenizer.json"], decoder)}
+    metadata = {"format": "pt", BELONGS_TO: _digest_rows(texts["tokenizer.json"], decoder)}
     parameters = model.arrays
     if scales is not None:
         parameters |= pack(parameters.pop("embedding"), scales)
@@ -104,24 +108,8 @@ def write(
 
 
 def _digest_rows(tokenizer: str, decoder: LabelDecoder) -> str:
-    """What tells which rows the tensors have: the entries of the tokenizer, and the classes."""
-    digest = hashlib.blake2b(json.dumps(list(decoder.classes)).encode(), digest_size=16)
-    digest.update(tokenizer.encode())
-    return digest.hexdigest()
-
-
-def _check_digest(file: Path, expected: str) -> None:
-    """Raise ValueError if a file, which has been read, was saved with other texts.
-
-    Shapes do not tell: large vocabularies have as many entries as they may.
-    """
-    with safe_open(file, "numpy") as opened:
-        found = (opened.metadata() or {}).get(_BELONGS_TO, expected)  # other programs write none
-    if found != expected:
-        raise ValueError(
-            "belongs to another config.json or tokenizer.json; another process replaces the model, "
-            "or was stopped while it did"
-        )
+    """What tells which rows the tensors have: the classes, and the entries of the tokenizer."""
+    return digest_texts([json.dumps(list(decoder.classes)), tokenizer])
 
 
 def _fasttext_loss(model: ClassifierModel, decoder: LabelDecoder) -> str | None:
@@ -168,7 +156,7 @@ class SavedClassifier:
             shapes["tree"] = (num_classes - 1, 2)
         with raise_as_corrupt(self.path, "model.safetensors"):
             arrays, scales = _read_arrays(self.path / "model.safetensors", shapes, mmap)
-            _check_digest(self.path / "model.safetensors", self.row_digest)
+            check_belongs(self.path / "model.safetensors", self.row_digest)
         if mmap and arrays["embedding"].flags.writeable:  # a conversion of what is mapped
             raise ValueError(
                 f"mmap=True: the embedding of {self.path} is quantized or not float32, so it is "
@@ -183,7 +171,7 @@ class SavedClassifier:
             return {}
         with raise_as_corrupt(self.path, file.name):
             found = load_file(file)
-            _check_digest(file, self.row_digest)
+            check_belongs(file, self.row_digest)
             if {name: array.shape for name, array in found.items()} != {
                 name: (length,) for name, length in lengths.items()
             }:

@@ -162,7 +162,7 @@ def train(
         logger.info(
             f"{model.num_parameters():,} parameters, vocabulary of {len(text_tokenizer):,} tokens"
         )
-    with output_folder(out):
+    with output_folder(out, lock=is_main_process):
         try:
             training = train_model(
                 model, dataset, out, training_config, resume=resume, progress=progress

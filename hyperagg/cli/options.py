@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -168,11 +168,12 @@ def check_model_folder(out: Path, force: bool) -> None:
 
 
 @contextmanager
-def output_folder(folder: Path) -> Iterator[None]:
+def output_folder(folder: Path, *, lock: bool = True) -> Iterator[None]:
     """Makes sure that `folder` exists and is writable, before hours of work and not after them.
 
     A folder that was created here is removed again if it is empty in the end. No other command can
-    use the folder at the same time: its training would replace the checkpoint of this one.
+    use the folder at the same time: its training would replace the checkpoint of this one. Of the
+    processes of one command only the main one locks it.
 
     Raises:
         ValueError: the folder cannot be created or written to, or another command uses it.
@@ -193,7 +194,7 @@ def output_folder(folder: Path) -> Iterator[None]:
                 f"--out {folder}: cannot be written to ({error.strerror}); expected a writable "
                 "folder"
             ) from error
-        with _locked(resolved, folder):
+        with _locked(resolved, folder) if lock else nullcontext():
             yield
     finally:
         for path in absent:

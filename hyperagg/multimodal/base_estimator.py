@@ -478,6 +478,7 @@ class MultimodalEstimator:
             network.load_state_dict(
                 {name: torch.from_numpy(array) for name, array in saved.tensors.items()}
             )
+            saved.check_tensors()
         model.network_ = network.eval()
         return model
 

@@ -19,7 +19,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from hyperagg._common.atomic import atomic_write
-from hyperagg._common.tensors import write_tensors
+from hyperagg._common.tensors import BELONGS_TO, check_belongs, digest_texts, write_tensors
 
 __all__ = ["SavedModel", "is_multimodal", "raise_as_corrupt", "read", "write"]
 
@@ -37,12 +37,18 @@ class SavedModel:
         model: "MultimodalClassifier" or "MultimodalRegressor".
         config: the content of config.json; a text column has its tokenizer's JSON as "tokenizer".
         tensors: the content of model.safetensors.
+        digest: of what the rows of the tensors are: the columns, the target and the tokenizers.
     """
 
     path: Path
     model: str
     config: Mapping[str, Any]
     tensors: Mapping[str, np.ndarray]
+    digest: str
+
+    def check_tensors(self) -> None:
+        """Raise ValueError if the tensors were saved with other columns, targets or tokenizers."""
+        check_belongs(self.path / "model.safetensors", self.digest)
 
 
 def is_multimodal(folder: str | Path) -> bool:
@@ -86,8 +92,9 @@ def write(
     with ExitStack() as drafts:
         for name, text in texts.items():
             drafts.enter_context(atomic_write(folder / name)).write_text(text, "utf-8")
-        file = folder / "model.safetensors"
-        write_tensors(drafts.enter_context(atomic_write(file)), tensors, {"format": "pt"})
+        draft = drafts.enter_context(atomic_write(folder / "model.safetensors"))
+        digest = _digest(json.loads(texts["config.json"]), tokenizers)
+        write_tensors(draft, tensors, {"format": "pt", BELONGS_TO: digest})
 
 
 def read(path: Path) -> SavedModel:
@@ -113,14 +120,24 @@ def read(path: Path) -> SavedModel:
         )
     with raise_as_corrupt(path, "config.json"):
         kinds = [column["kind"] for column in config["columns"].values()]
-    for index, column in enumerate(config["columns"].values()):
-        if kinds[index] == "text":
+    tokenizers = {}
+    for index, kind in enumerate(kinds):
+        if kind == "text":
             name = _tokenizer_file(index)
             with raise_as_corrupt(path, name):
-                column["tokenizer"] = (path / name).read_text("utf-8")
+                tokenizers[index] = (path / name).read_text("utf-8")
+    digest = _digest(config, tokenizers)
+    columns = list(config["columns"].values())
+    for index, text in tokenizers.items():
+        columns[index]["tokenizer"] = text
     with raise_as_corrupt(path, "model.safetensors"):
         tensors = load_file(path / "model.safetensors")
-    return SavedModel(path, model, config, tensors)
+    return SavedModel(path, model, config, tensors, digest)
+
+
+def _digest(config: Mapping[str, Any], tokenizers: Mapping[int, str]) -> str:
+    rows = json.dumps([config.get("columns"), config.get("target")])
+    return digest_texts([rows, *(tokenizers[index] for index in sorted(tokenizers))])
 
 
 @contextmanager

@@ -173,7 +173,7 @@ def test_help_states_the_defaults_of_the_estimator(cli, monkeypatch):
 def test_training_again_takes_the_place_of_the_model(cli, table, whole, tmp_path):
     out = tmp_path / "model"
     assert cli("train", table, "--epochs", 1, "--d-model", 4, "--out", out).code == 0
-    assert cli("train", table, *ARGUMENTS, "--out", out).code == 0
+    assert cli("train", table, *ARGUMENTS, "--out", out, "--force").code == 0
     assert weights(out) == weights(whole)
     assert len(list(out.iterdir())) == 5
 

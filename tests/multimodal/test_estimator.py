@@ -222,7 +222,7 @@ def test_sample_weight_weighs_the_loss():
     [
         (dict(class_weight="heavy"), "class_weight='heavy': expected \"balanced\" or"),
         (dict(class_weight={"none": 1}), "class_weight: 'none': expected one of the classes"),
-        (dict(class_weight={"rare": 0}), r"class_weight\['rare'\]=0: expected a finite number > 0"),
+        (dict(class_weight={"rare": 0}), r"class_weight\['rare'\]=0: expected a finite number >="),
         (dict(sample_weight=[1.0]), r"sample_weight: shape \(1,\): expected one number per row"),
         (dict(sample_weight=[-1.0] * 40), "sample_weight: row 0: -1: expected a finite number"),
         (dict(sample_weight=[0.0] * 40), "sample_weight: all weights are 0"),
@@ -333,7 +333,7 @@ def test_targets_are_checked():
         MultimodalRegressor({"a": "number"}).fit({"a": [1, 2]}, [float("nan"), 1.0])
     with pytest.raises(ValueError, match=r"y: row 0: 1000.*: expected a finite number"):
         MultimodalRegressor({"a": "number"}).fit({"a": [1, 2]}, [10**400, 1.0])
-    with pytest.raises(TypeError, match=r"y: row 1: 2.5: expected str or int"):
+    with pytest.raises(TypeError, match=r"y: row 1: expected a label .*got float \(2.5\)"):
         model.fit({"a": [1, 2]}, [1, 2.5])
     with pytest.raises(ValueError, match="y: row 1: the label is missing"):
         model.fit({"a": [1, 2]}, ["p", None])
@@ -371,7 +371,7 @@ def test_a_table_of_targets_is_refused(estimator, sparse):
 
 @pytest.mark.parametrize("y", [[True, False], np.array([True, False])])
 def test_bool_targets_are_refused(y):
-    with pytest.raises(TypeError, match="y: row 0: True: expected str or int"):
+    with pytest.raises(TypeError, match=r"y: row 0: expected a label .*got bool"):
         MultimodalClassifier({"a": "number"}).fit({"a": [1, 2]}, y)
     with pytest.raises(TypeError, match="y: row 0: True: expected a finite number"):
         MultimodalRegressor({"a": "number"}).fit({"a": [1, 2]}, y)

