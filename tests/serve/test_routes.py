@@ -7,6 +7,7 @@ import logging
 import socket
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
@@ -264,7 +265,11 @@ def test_a_bug_is_answered_without_its_message_and_logged_without_it(folder):
 def test_each_request_is_logged_without_its_content(url, caplog):
     with caplog.at_level("INFO", "hyperagg.serve.access"):
         requests.post(f"{url}/predict?secret=1", json={"inputs": "private words"})
-    (line,) = [r.getMessage() for r in caplog.records if r.name == "hyperagg.serve.access"]
+        lines: list[str] = []
+        while not lines:  # a request is logged after its answer was sent
+            time.sleep(0.001)
+            lines = [r.getMessage() for r in caplog.records if r.name == "hyperagg.serve.access"]
+    (line,) = lines
     content = json.loads(line)
     assert (content["method"], content["path"], content["status"]) == ("POST", "/predict", 200)
     assert "private" not in line and "secret" not in line
