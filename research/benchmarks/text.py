@@ -154,7 +154,7 @@ class _FastText:
     """fastText, and the training file of a split."""
 
     def __init__(self, split: Split, folder: Path, buckets: int = Effort.buckets) -> None:
-        self.library = FastTextClassifier().library
+        self.fasttext = FastTextClassifier().fasttext
         self.classes = {
             f"__label__{i}": label for i, label in enumerate(dict.fromkeys(split.labels))
         }
@@ -175,7 +175,7 @@ class _FastText:
         epoch: int = 5,
         buckets: int | None = None,
     ) -> Any:
-        return self.library.train_supervised(
+        return self.fasttext.train_supervised(
             str(self.file),
             lr=lr,
             epoch=epoch,

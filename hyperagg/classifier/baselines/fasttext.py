@@ -70,7 +70,7 @@ class FastTextClassifier:
         buckets: int = 2_000_000,
         threads: int | None = None,
     ) -> None:
-        self.library = _library()
+        self.fasttext = _import_fasttext()
         self.epochs = epochs
         self.threads = threads
         self._options = {
@@ -96,7 +96,7 @@ class FastTextClassifier:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "train.txt"
             write_training_file(file, X, y, self.classes_, seed)
-            self.model_ = self.library.train_supervised(
+            self.model_ = self.fasttext.train_supervised(
                 str(file),
                 **self._options,
                 thread=self.threads or default_threads(),
@@ -121,7 +121,7 @@ class FastTextClassifier:
         return int(sum(np.asarray(matrix).size for matrix in matrices))
 
 
-def _library() -> Any:
+def _import_fasttext() -> Any:
     try:
         import fasttext
     except ImportError as error:
