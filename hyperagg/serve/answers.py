@@ -11,7 +11,7 @@ from hyperagg._common.calibration import sigmoid, softmax
 from hyperagg._common.label_decoder import LabelDecoder
 from hyperagg.serve.errors import RequestError
 
-__all__ = ["check_number_of_scores", "choose_labels", "rank"]
+__all__ = ["check_number_of_scores", "choose_labels", "describe_model", "rank"]
 
 # An answer of so many scores is about 10 MB.
 _MAX_SCORES = 250_000
@@ -19,6 +19,24 @@ _MAX_SCORES = 250_000
 _FEW_CLASSES = 64
 
 _FUNCTIONS = {"sigmoid": sigmoid, "softmax": softmax, "none": lambda logits: logits}
+
+
+def describe_model(
+    source: str, decoder: LabelDecoder, fingerprint: str | None = None
+) -> dict[str, Any]:
+    """Return the fields of `/info` that Text Embeddings Inference has."""
+    names = [str(label) for label in decoder.classes]
+    return {
+        "model_id": source,
+        "model_sha": fingerprint,
+        "model_dtype": "float32",
+        "model_type": {
+            "classifier": {
+                "id2label": {str(c): name for c, name in enumerate(names)},
+                "label2id": {name: c for c, name in enumerate(names)},
+            }
+        },
+    }
 
 
 def check_number_of_scores(rows: int, decoder: LabelDecoder, top_k: int | None) -> None:

@@ -10,7 +10,7 @@ import orjson
 
 from hyperagg._common.model_card import example_texts
 from hyperagg.classifier import Predictor, load_predictor
-from hyperagg.serve.answers import check_number_of_scores, choose_labels, rank
+from hyperagg.serve.answers import check_number_of_scores, choose_labels, describe_model, rank
 from hyperagg.serve.errors import RequestError
 from hyperagg.serve.requests import ExplainRequest, InferenceRequest, PredictRequest, parse
 from hyperagg.serve.settings import Settings
@@ -69,17 +69,8 @@ class ServedClassifier:
     def info(self) -> dict[str, Any]:
         """Return the fields of Text Embeddings Inference, and what is particular to this model."""
         predictor = self.predictor
-        names = [str(label) for label in predictor.classes_]
         return {
-            "model_id": self.source,
-            "model_sha": predictor.fingerprint,
-            "model_dtype": "float32",
-            "model_type": {
-                "classifier": {
-                    "id2label": {str(c): name for c, name in enumerate(names)},
-                    "label2id": {name: c for c, name in enumerate(names)},
-                }
-            },
+            **describe_model(self.source, predictor.decoder, predictor.fingerprint),
             "kind": self.kind,
             "multi_label": predictor.multi_label_,
             "threshold": predictor.decoder.threshold if predictor.multi_label_ else None,

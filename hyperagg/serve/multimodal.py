@@ -18,7 +18,7 @@ import numpy as np
 
 from hyperagg._common.label_decoder import LabelDecoder
 from hyperagg.multimodal import MultimodalClassifier, load_multimodal
-from hyperagg.serve.answers import check_number_of_scores, choose_labels, rank
+from hyperagg.serve.answers import check_number_of_scores, choose_labels, describe_model, rank
 from hyperagg.serve.errors import RequestError
 from hyperagg.serve.requests import ExplainRequest, PredictRequest
 from hyperagg.serve.settings import Settings
@@ -63,17 +63,8 @@ class ServedMultimodal:
 
     def info(self) -> dict[str, Any]:
         """Return the fields of Text Embeddings Inference, and what is particular to this model."""
-        names = [str(label) for label in self._decoder.classes]
         return {
-            "model_id": self.source,
-            "model_sha": None,
-            "model_dtype": "float32",
-            "model_type": {
-                "classifier": {
-                    "id2label": {str(c): name for c, name in enumerate(names)},
-                    "label2id": {name: c for c, name in enumerate(names)},
-                }
-            },
+            **describe_model(self.source, self._decoder),
             "kind": self.kind,
             "columns": self._model.columns,
             "regression": not self._is_classifier,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from hyperagg._common.report import markdown_table, spread, write_results
 from hyperagg.classifier.baselines.significance import verdict
 from hyperagg.classifier.compare import compare
 from research.data.text_sets import load_texts
+from research.studies.parallel_sets import measure_sets
 
 __all__ = ["accuracy_table", "measure_accuracy", "write_accuracy"]
 
@@ -63,13 +61,7 @@ def measure_accuracy(
         limit=limit,
         resume=resume,
     )
-    os.environ["OMP_NUM_THREADS"] = "1"
-    found = {}
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        futures = {pool.submit(measure, name): name for name in names}
-        for future in as_completed(futures):
-            found[futures[future]] = future.result()
-    return {name: found[name] for name in names}
+    return measure_sets(measure, names, jobs)
 
 
 def _measure(name: str, out: Path, limit: int | None, **options: Any) -> dict[str, Any]:

@@ -7,12 +7,9 @@ default settings. No choice uses test rows.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +30,7 @@ from hyperagg.classifier.baselines.linear import (
 from hyperagg.classifier.baselines.selection import mean_score
 from hyperagg.data import Dataset
 from research.data.text_sets import load_texts
+from research.studies.parallel_sets import measure_sets
 
 __all__ = ["METHODS", "SIZES", "curve_table", "draw_curves", "measure_curve", "measure_curves"]
 
@@ -119,12 +117,7 @@ def measure_curves(
         test_rows=test_rows,
         resume=resume,
     )
-    os.environ["OMP_NUM_THREADS"] = "1"
-    found = {}
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        futures = {pool.submit(measure, name): name for name in names}
-        for future in as_completed(futures):
-            found[futures[future]] = future.result()
+    found = measure_sets(measure, names, jobs)
     results = {
         "environment": environment(),
         "test_rows": test_rows,
