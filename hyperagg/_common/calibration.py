@@ -10,10 +10,19 @@ Source: Guo et al. 2017, "On calibration of modern neural networks".
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["best_threshold", "expected_calibration_error", "fit_temperature", "sigmoid", "softmax"]
+__all__ = [
+    "ReliabilityBins",
+    "best_threshold",
+    "expected_calibration_error",
+    "fit_temperature",
+    "reliability_bins",
+    "sigmoid",
+    "softmax",
+]
 
 # Beyond these bounds the held-out rows are all correct or all wrong and do not determine a
 # temperature.
@@ -89,6 +98,47 @@ def best_threshold(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]
     return float((ranked[best] + ranked[min(best + 1, len(ranked) - 1)]) / 2), float(f1[best])
 
 
+class ReliabilityBins(NamedTuple):
+    """Predictions by their probability, in bins of equal width from 0 to 1.
+
+    Attributes:
+        counts: (K,) the number of predictions in each bin.
+        probabilities: (K,) the sum of their probabilities.
+        correct: (K,) the number of them that are correct.
+    """
+
+    counts: np.ndarray
+    probabilities: np.ndarray
+    correct: np.ndarray
+
+
+def reliability_bins(
+    probabilities: np.ndarray, truth: np.ndarray, multi_label: bool, bins: int = _NUM_BINS
+) -> ReliabilityBins:
+    """Count how often predictions of each probability are correct.
+
+    They are the most probable class of each row, or every class of every row if `multi_label`.
+
+    Args:
+        probabilities: (B, C).
+        truth: (B, C) bool, True where a row has a class.
+        multi_label: whether a row may have any number of classes.
+        bins: the number of bins.
+    """
+    if multi_label:
+        confidence, correct = probabilities.ravel().astype(np.float64), truth.ravel()
+    else:
+        best = probabilities.argmax(1)
+        rows = np.arange(len(best))
+        confidence, correct = probabilities[rows, best].astype(np.float64), truth[rows, best]
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    return ReliabilityBins(
+        np.bincount(bin_of, minlength=bins),
+        np.bincount(bin_of, confidence, bins),
+        np.bincount(bin_of, correct, bins),
+    )
+
+
 def expected_calibration_error(
     probabilities: np.ndarray, truth: np.ndarray, multi_label: bool
 ) -> float:
@@ -104,12 +154,5 @@ def expected_calibration_error(
 
     Source: Naeini et al. 2015, "Obtaining well calibrated probabilities using Bayesian binning".
     """
-    if multi_label:
-        confidence, correct = probabilities.ravel().astype(np.float64), truth.ravel()
-    else:
-        best = probabilities.argmax(1)
-        rows = np.arange(len(best))
-        confidence, correct = probabilities[rows, best].astype(np.float64), truth[rows, best]
-    bins = np.minimum((confidence * _NUM_BINS).astype(int), _NUM_BINS - 1)
-    gaps = np.bincount(bins, confidence, _NUM_BINS) - np.bincount(bins, correct, _NUM_BINS)
-    return float(np.abs(gaps).sum() / max(1, len(confidence)))
+    bins = reliability_bins(probabilities, truth, multi_label)
+    return float(np.abs(bins.probabilities - bins.correct).sum() / max(1, bins.counts.sum()))

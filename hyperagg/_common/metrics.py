@@ -6,7 +6,7 @@ import numpy as np
 
 from hyperagg._common.calibration import expected_calibration_error
 
-__all__ = ["classification_metrics"]
+__all__ = ["classification_metrics", "metric_name"]
 
 
 def classification_metrics(
@@ -43,3 +43,8 @@ def classification_metrics(
         "macro_f1": float(f1.mean()) if len(f1) else 0.0,
         "expected_calibration_error": error,
     }
+
+
+def metric_name(key: str) -> str:
+    """Return the name of a metric for people, given its key: "macro-F1" for "macro_f1"."""
+    return key.replace("_f1", "-F1").replace("_", " ")

@@ -7,19 +7,25 @@ from typing import TYPE_CHECKING, Any
 __all__ = [
     "ClassifierConfig",
     "ClassifierModel",
+    "Evaluation",
     "Explanation",
     "History",
     "Predictor",
     "Progress",
     "StreamingDocument",
     "TextClassifier",
+    "evaluation_page",
+    "explanation_page",
     "load_predictor",
 ]
 
 if TYPE_CHECKING:
+    from hyperagg._common.evaluation import Evaluation
     from hyperagg.classifier.config import ClassifierConfig
     from hyperagg.classifier.estimator import TextClassifier
+    from hyperagg.classifier.evaluation_report import evaluation_page
     from hyperagg.classifier.explanation import Explanation
+    from hyperagg.classifier.explanation_report import explanation_page
     from hyperagg.classifier.history import History
     from hyperagg.classifier.model import ClassifierModel
     from hyperagg.classifier.predictor import Predictor, load_predictor
@@ -29,12 +35,15 @@ if TYPE_CHECKING:
 _MODULES = {
     "ClassifierConfig": "config",
     "ClassifierModel": "model",
+    "Evaluation": "estimator",
     "Explanation": "explanation",
     "History": "history",
     "Predictor": "predictor",
     "Progress": "training.loop",
     "StreamingDocument": "streaming",
     "TextClassifier": "estimator",
+    "evaluation_page": "evaluation_report",
+    "explanation_page": "explanation_report",
     "load_predictor": "predictor",
 }
 

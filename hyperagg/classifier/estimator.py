@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from hyperagg._common.checkpoint import check_checkpoint
+from hyperagg._common.evaluation import Evaluation, evaluate_logits
 from hyperagg._common.hub import push_folder
 from hyperagg._common.label_decoder import Label, LabelDecoder
-from hyperagg._common.metrics import classification_metrics
 from hyperagg._common.representation import represent
 from hyperagg._common.validation import (
     check_bool,
@@ -44,6 +44,7 @@ from hyperagg.classifier.training.labels import (
     check_label_kind,
     check_labeled_texts,
     check_sample_weight,
+    check_spelling,
     check_validation,
     is_multi_label,
     parse_labels,
@@ -469,26 +470,34 @@ class TextClassifier:
         """Measure how well the predictions match known labels.
 
         Args:
-            X, y: as in `fit`.
+            X, y: as in `fit`. A label that the classifier does not have counts as an error.
 
         Returns:
             "accuracy" and "macro_f1", or "micro_f1" and "macro_f1" in a multi-label problem, and
             "expected_calibration_error", each from 0 to 1.
 
         Raises:
-            TypeError, ValueError: as in `fit`; or a label did not occur in training.
+            TypeError, ValueError: as in `fit`, or a label reads like a class of another type.
+        """
+        return self.evaluation(X, y).metrics
+
+    def evaluation(self, X: Iterable[str], y: Iterable[Any]) -> Evaluation:
+        """Compare the predictions with known labels: the metrics, the scores of each class, the
+        confusion matrix and the worst errors.
+
+        Args, raises: as `evaluate`.
+
+        Example:
+            >>> texts, labels = ["good film", "bad film"] * 20, ["yes", "no"] * 20
+            >>> clf = TextClassifier().fit(texts, labels)
+            >>> clf.evaluation(["good film", "bad film"], ["yes", "yes"]).confused_pairs()
+            [ConfusedPair(label='yes', predicted='no', rows=1)]
         """
         texts, labels = check_labeled_texts(X, y)
-        predictor = self.predictor
         check_label_kind(labels, self.multi_label_)
-        data = self._problem.encode(texts, labels)
-        logits = predictor.model.logits(data.rows)
-        return classification_metrics(
-            self.decoder.decide(logits),
-            data.targets.indicators(len(self.classes_)),
-            self.decoder.probabilities(logits),
-            self.multi_label_,
-        )
+        evaluation = evaluate_logits(self.decoder, self.predictor.logits(texts), labels)
+        check_spelling(evaluation.unknown_labels, self.classes_)
+        return evaluation
 
     def explain(self, text: str) -> Explanation:
         """Return what every word of a text contributes to the logit of every class.

@@ -35,6 +35,8 @@ class Explanation:
         decoder: gives the meaning of the columns.
         contributions: (T, C) float64. A token that stands for several words, such as a
             bigram, contributes equally to each.
+        feature_spans: the same as `spans`, but of words and n-grams of words.
+        feature_contributions: (F, C) float64, what each of these adds by itself.
         bias: (C,) float64.
         logits: (C,) float32, as the classifier computes them.
     """
@@ -43,6 +45,8 @@ class Explanation:
     spans: list[tuple[int, int]]
     decoder: LabelDecoder
     contributions: np.ndarray
+    feature_spans: list[tuple[int, int]]
+    feature_contributions: np.ndarray
     bias: np.ndarray
     logits: np.ndarray
 
@@ -72,10 +76,18 @@ class Explanation:
         Raises:
             ValueError: the classifier does not have this label.
         """
+        return self.contributions[:, self.column(label)]
+
+    def column(self, label: Label) -> int:
+        """Return the column of a label.
+
+        Raises:
+            ValueError: the classifier does not have this label.
+        """
         if label not in self.classes_:
             expected = ", ".join(map(repr, self.classes_))
             raise ValueError(f"label={label!r}: expected one of {expected}")
-        return self.contributions[:, self.classes_.index(label)]
+        return self.classes_.index(label)
 
 
 def explain(
@@ -99,10 +111,13 @@ def explain(
     Numerics: float64. Cost: O(T D C).
     """
     model.refuse_tree("explain")
-    contributions = by_word(_token_contributions(model, token_ids), alignment)
+    of_tokens = _token_contributions(model, token_ids)
+    contributions = by_word(of_tokens, alignment)
     spans = alignment.spans[: len(contributions)]
     bias = model.bias.astype(np.float64)
-    return Explanation(text, spans, decoder, contributions, bias, logits)
+    return Explanation(
+        text, spans, decoder, contributions, *_by_feature(of_tokens, alignment), bias, logits
+    )
 
 
 def by_word(contributions: np.ndarray, alignment: Alignment) -> np.ndarray:
@@ -116,6 +131,18 @@ def by_word(contributions: np.ndarray, alignment: Alignment) -> np.ndarray:
         shares = (last - first + 1)[own, None]
         np.add.at(sums, first[own] + k, contributions[own] / shares)
     return sums
+
+
+def _by_feature(
+    contributions: np.ndarray, alignment: Alignment
+) -> tuple[list[tuple[int, int]], np.ndarray]:
+    """Sum the contributions (T, C) of the tokens that stand for the same words."""
+    owners = alignment.owners[: len(contributions)]
+    pairs, feature_of = np.unique(owners, axis=0, return_inverse=True)
+    sums = np.zeros((len(pairs), contributions.shape[1]))
+    np.add.at(sums, feature_of.ravel(), contributions)
+    spans = alignment.spans
+    return [(spans[first][0], spans[last][1]) for first, last in pairs.tolist()], sums
 
 
 def top_features(model: ClassifierModel, token_ids: np.ndarray, number: int) -> np.ndarray:

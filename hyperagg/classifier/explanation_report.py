@@ -1,105 +1,159 @@
-"""Formats explanations for people: colored text in a terminal, and a self-contained HTML page.
+"""Formats explanations for people: colored text in a terminal, and pages.
 
-Red marks words that speak for a class, blue words that speak against it. The word of a text with
-the largest absolute contribution has the full color.
+Orange marks words that speak for a label, blue words that speak against it. A color stands for the
+same contribution in every text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from html import escape
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hyperagg._common.label_decoder import Label
+from hyperagg._common.pages import explanations as pages
+from hyperagg._common.pages.explanations import ExplainedRow, LabelView, color_step
 from hyperagg.classifier.explanation import Explanation
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["colored_text", "html_page"]
+__all__ = ["colored_text", "explained_row", "explanation_page", "strongest_terms"]
 
-_POSITIVE, _NEGATIVE = (209, 73, 91), (48, 99, 142)
+# By the number of the color, 1 to 4: white letters on a dark background.
+_FOR = ("#402713", "#653a15", "#824610", "#a0540b")
+_AGAINST = ("#172c42", "#1b4268", "#1b5285", "#1c66a8")
+_NUM_LABELS = 3  # labels that are explained unless others are named
 
 
-def colored_text(explanation: Explanation, label: str | int | None = None) -> Text:
-    """Return the text with its words colored by their contributions to one class.
+def colored_text(
+    explanation: Explanation, label: Label | tuple[Label, Label] | None = None
+) -> Text:
+    """Return the text with its words colored by their contributions to one label.
 
     Args:
         explanation: from `TextClassifier.explain`.
-        label: the class; None: the most probable one.
+        label: the label (default: the most probable one), or a pair, to show what speaks for the
+            first rather than the second.
 
     Raises:
         ValueError: the classifier does not have this label.
     """
     from rich.text import Text
 
-    strengths, out = _strengths(explanation, label), Text()
+    weights, out = _weights(explanation, label), Text()
+    values = explanation.contributions @ weights
     for piece, token in _pieces(explanation):
-        style = ""
-        if token is not None:
-            # On a dark background, from black to the full color.
-            color = _color(strengths[token])
-            red, green, blue = (round(abs(strengths[token]) * channel) for channel in color)
-            style = f"white on rgb({red},{green},{blue})"
-        out.append(piece, style=style)
+        step = 0 if token is None else color_step(values[token])
+        colors = _FOR if step > 0 else _AGAINST
+        out.append(piece, style=f"white on {colors[abs(step) - 1]}" if step else "")
     return out
 
 
-def html_page(explanations: Iterable[Explanation], title: str) -> str:
-    """Return a page with every text, its words colored by their contributions to the most probable
-    class; the contributions to the three most probable classes are shown on hover.
+def strongest_terms(
+    explanation: Explanation, label: Label | tuple[Label, Label] | None = None
+) -> list[tuple[str, float]]:
+    """Return the words and n-grams of a text with their contributions to one label, the largest
+    absolute one first; those that differ only in case are added up.
+
+    Args:
+        explanation, label: as for `colored_text`.
+    """
+    values = explanation.feature_contributions @ _weights(explanation, label)
+    sums: Counter[str] = Counter()
+    for (begin, end), value in zip(explanation.feature_spans, values.tolist()):
+        sums[explanation.text[begin:end].lower()] += value
+    return sorted(sums.items(), key=lambda term: -abs(term[1]))
+
+
+def explanation_page(
+    explanations: Iterable[Explanation],
+    title: str,
+    *,
+    names: Iterable[str] | None = None,
+    true_labels: Iterable[Label | Sequence[Label] | None] | None = None,
+    labels: Sequence[Label | tuple[Label, Label]] = (),
+) -> str:
+    """Return a page that shows what the words of texts contribute.
+
+    The page is one file without scripts and needs no network.
 
     Args:
         explanations: from `TextClassifier.explain`.
         title: the title of the page.
+        names: where the texts are from, such as "reviews.csv: line 7".
+        true_labels: the true label of each text, or several of them, or None if it is not known.
+        labels: the labels to explain, or pairs of labels (default: the three most probable ones and
+            the true one).
+
+    Raises:
+        ValueError: the classifier does not have one of the labels.
+
+    Example:
+        >>> from hyperagg import TextClassifier
+        >>> clf = TextClassifier().fit(["good film", "bad film"] * 20, ["yes", "no"] * 20)
+        >>> page = explanation_page([clf.explain("a good one")], "One review")
+        >>> page.count("<article>")
+        1
     """
-    sections = []
-    for e in explanations:
-        best = np.argsort(-e.logits)[:3]
-        ranks = ", ".join(f"{escape(str(e.classes_[c]))} {e.probabilities[c]:.1%}" for c in best)
-        sections.append(f"<section><h2>{ranks}</h2><p>{_html(e, best)}</p></section>")
-    positive, negative = (", ".join(map(str, color)) for color in (_POSITIVE, _NEGATIVE))
-    return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>
-<style>
-body {{ font: 16px/1.7 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto }}
-h2 {{ font-size: 1rem; margin-bottom: 0 }}
-section p {{ white-space: pre-wrap; overflow-wrap: anywhere; margin-top: .3rem }}
-span {{ border-radius: .2em; padding: .1em 0 }}
-</style>
-<h1>{escape(title)}</h1>
-<p>The contribution of each word to the logit of the most probable class:
-<span style="background: rgba({positive}, .7)">positive</span>,
-<span style="background: rgba({negative}, .7)">negative</span>.</p>
-{"".join(sections)}
-</html>
-"""
+    given = zip(explanations, names or repeat(""), true_labels or repeat(None))
+    return pages.explanation_page(title, [explained_row(*one, labels) for one in given])
 
 
-def _html(e: Explanation, best: np.ndarray) -> str:
-    strengths, out = _strengths(e, None), []
-    for piece, token in _pieces(e):
-        if token is None:
-            out.append(escape(piece))
-            continue
-        title = ", ".join(f"{e.classes_[c]} {e.contributions[token, c]:+.3f}" for c in best)
-        color = ", ".join(map(str, _color(strengths[token])))
-        out.append(
-            f'<span title="{escape(title)}" style="background: rgba({color}, '
-            f'{abs(strengths[token]):.2f})">{escape(piece)}</span>'
-        )
-    return "".join(out)
+def explained_row(
+    explanation: Explanation,
+    name: str = "",
+    true_label: Label | Sequence[Label] | None = None,
+    labels: Sequence[Label | tuple[Label, Label]] = (),
+) -> ExplainedRow:
+    """Return what a page shows of a text; see `explanation_page`."""
+    e = explanation
+    known = [true_label] if isinstance(true_label, str | int) else true_label
+    if not labels:
+        most_probable = [e.classes_[c] for c in np.argsort(-e.logits, kind="stable")[:_NUM_LABELS]]
+        true = [label for label in known or [] if label in e.classes_]
+        labels = list(dict.fromkeys([*most_probable, *true]))[: pages.MAX_VIEWS]
+    predicted = ", ".join(map(str, _predicted(e))) or "none of the labels"
+    verdict = f"predicted: {predicted}"
+    if known is not None:
+        verdict += f"; true: {', '.join(map(str, known)) or 'none of the labels'}"
+    return ExplainedRow(name, verdict, [_view(e, label) for label in labels])
 
 
-def _strengths(e: Explanation, label: str | int | None) -> np.ndarray:
-    """(T,) from -1 to 1: the contributions divided by the largest absolute one."""
-    contributions = e.for_label(e.label if label is None else label)
-    return contributions / max(np.abs(contributions).max(initial=0), 1e-12)
+def _predicted(e: Explanation) -> list[Label]:
+    return [e.classes_[c] for c in np.flatnonzero(e.decoder.decide(e.logits[None])[0])]
 
 
-def _color(strength: float) -> tuple[int, int, int]:
-    return _POSITIVE if strength > 0 else _NEGATIVE
+def _view(e: Explanation, label: Label | tuple[Label, Label]) -> LabelView:
+    weights = _weights(e, label)
+    if isinstance(label, tuple):
+        name = f"{label[0]} rather than {label[1]}"
+    else:
+        name = f"{label} {e.probabilities[e.column(label)]:.1%}"
+    values = e.contributions @ weights
+    pieces = [(text, None if token is None else float(values[token])) for text, token in _pieces(e)]
+    return LabelView(
+        name,
+        [("", pieces)],
+        strongest_terms(e, label),
+        float(e.bias @ weights),
+        float(e.logits @ weights),
+    )
+
+
+def _weights(e: Explanation, label: Label | tuple[Label, Label] | None) -> np.ndarray:
+    """(C,) the weights of the columns whose sum is the value that is explained."""
+    weights = np.zeros(len(e.classes_))
+    if isinstance(label, tuple):
+        first, second = label
+        weights[e.column(first)] += 1
+        weights[e.column(second)] -= 1
+    else:
+        weights[e.column(e.label if label is None else label)] = 1
+    return weights
 
 
 def _pieces(e: Explanation) -> Iterator[tuple[str, int | None]]:

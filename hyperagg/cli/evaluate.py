@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json as json_module
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from hyperagg.cli._evaluation import print_evaluation, unknown_labels_note
 from hyperagg.cli._models import is_multimodal
 from hyperagg.cli.options import (
     Delimiter,
@@ -36,9 +40,13 @@ def evaluate(
     no_header: NoHeader = False,
     quoting: Quoting = None,
     on_error: OnError = "stop",
+    report: Annotated[
+        Path | None,
+        typer.Option(help="HTML page to write as well: all labels, the worst errors and why."),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Print the accuracy, macro-F1 and calibration error of a model on a file with labels."""
+    """Print the scores of a model on a file with labels, and its most frequent and worst errors."""
     if is_multimodal(model):
         from hyperagg.cli import multimodal
 
@@ -54,14 +62,16 @@ def evaluate(
             quoting=quoting,
             on_error=on_error,
         )
-        multimodal.evaluate(Path(model), table, label, format, json)
+        multimodal.evaluate(Path(model), table, label, format, report, json)
         return
+    from hyperagg._common.atomic import atomic_write
     from hyperagg.classifier import TextClassifier
-    from hyperagg.data.readers.columns import ColumnSpec, join_quoted, pluralize
-    from hyperagg.data.readers.errors import DataError, quote
+    from hyperagg.data.readers.columns import ColumnSpec, pluralize
     from hyperagg.data.readers.files import display_name, read_columns
     from hyperagg.data.readers.stream import ReadOptions
 
+    if report is not None and report.is_dir():
+        raise ValueError(f"--report {report}: is a folder; expected the name of a file")
     classifier = TextClassifier.from_pretrained(model)
     # read_columns rather than read_file, because its result knows the names of the rows.
     spec = ColumnSpec(display_name(files[0]), text, label, label_separator=label_separator)
@@ -69,23 +79,31 @@ def evaluate(
         files, spec, ReadOptions(format, delimiter, not no_header, quoting, on_error)
     )
     labels = classifier.parse_labels(rows.labels or [])
-    known = set(classifier.classes_)
     multi_label = bool(labels) and isinstance(labels[0], tuple)
     if multi_label != classifier.multi_label_:
         has, expected = ("several labels", "one") if multi_label else ("one label", "several")
         raise spec.error(f"has {has} per row, but {model} was trained with {expected}")
-    for i, own in enumerate(labels):
-        for one in own if isinstance(own, tuple) else (own,):
-            if one not in known:
-                raise DataError(
-                    f"{rows.row_name(i)}: label {quote(str(one))} did not occur in training; "
-                    f"expected one of {join_quoted([str(name) for name in classifier.classes_])}"
-                )
-    scores = classifier.evaluate(rows.texts, labels)
+    evaluation = classifier.evaluation(rows.texts, labels)
     logger.info(f"read {rows}; answered {pluralize(len(rows.texts), 'row')}")
+    notes = []
+    if note := unknown_labels_note(evaluation):
+        notes.append(note)
+        logger.info(f"warning: {note}")
+    if report is not None:
+        from hyperagg.classifier import evaluation_page
+
+        page = evaluation_page(
+            classifier.predictor,
+            evaluation,
+            rows.texts,
+            f"{Path(model).name} on {', '.join(Path(display_name(file)).name for file in files)}",
+            row_name=rows.row_name,
+            notes=notes,
+        )
+        with atomic_write(report) as draft:
+            draft.write_text(page, "utf-8", errors="replace")
+        logger.info(f"report in {report}")
     if json:
-        print(json_module.dumps({"rows": len(rows.texts), **scores}))
-        return
-    print(f"{'rows':26}  {len(rows.texts):,}")
-    for name, score in scores.items():
-        print(f"{name.replace('_f1', '-F1').replace('_', ' '):26}  {100 * score:.2f} %")
+        print(json_module.dumps({"rows": len(rows.texts), **evaluation.to_dict()}))
+    else:
+        print_evaluation(evaluation, rows.row_name, rows.texts)

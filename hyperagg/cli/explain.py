@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -14,6 +14,8 @@ from hyperagg.cli.options import (
     Delimiter,
     Format,
     Json,
+    Label,
+    LabelSeparator,
     Model,
     NoHeader,
     Quoting,
@@ -23,9 +25,20 @@ from hyperagg.cli.options import (
 from hyperagg.cli.options import Text as TextColumn
 
 if TYPE_CHECKING:
-    from hyperagg.classifier.explanation import Explanation
+    from hyperagg.classifier import Explanation, TextClassifier
+    from hyperagg.data.readers.stream import ReadOptions
 
 EXAMPLE = "Example: hyperagg explain model new.csv --text review --html why.html"
+
+_NUM_TERMS = 8
+
+
+class _Row(NamedTuple):
+    """A text to explain; the label is None if it is not known."""
+
+    name: str
+    text: str
+    true_label: Any = None
 
 
 def explain(
@@ -37,116 +50,252 @@ def explain(
         ),
     ] = None,
     text: TextColumn = None,
-    format: Format = None,
-    delimiter: Delimiter = None,
-    no_header: NoHeader = False,
-    quoting: Quoting = None,
+    label: Label = None,
+    explained: Annotated[
+        str | None,
+        typer.Option("--class", help="Label to explain (default: the most probable one)."),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Explain what speaks for --class rather than this label."),
+    ] = None,
+    row: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Number of a row to explain, from 1; may be repeated."),
+    ] = None,
+    worst: Annotated[
+        bool,
+        typer.Option(
+            "--worst", help="Explain the wrongly predicted rows with the highest loss first."
+        ),
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="Number of texts to explain.")] = 10,
     html: Annotated[Path | None, typer.Option(help="HTML page to write as well.")] = None,
     json: Json = False,
+    format: Format = None,
+    label_separator: LabelSeparator = None,
+    delimiter: Delimiter = None,
+    no_header: NoHeader = False,
+    quoting: Quoting = None,
 ) -> None:
     """Show what each token contributes to the logit of its text's label.
 
-    The contributions and the bias add up to the logit.
+    The contributions and the bias add up to the logit. With --label or --worst, the true labels are
+    read and shown as well.
     """
+    if against is not None and explained is None:
+        raise ValueError(f"--against {against}: needs --class, the label that it is compared with")
+    if html is not None and html.is_dir():
+        raise ValueError(f"--html {html}: is a folder; expected the name of a file")
+    if row and worst:
+        raise ValueError("--row and --worst: expected one of them")
     if is_multimodal(model):
         from hyperagg.cli import multimodal
 
-        for option, value in {"--text": text, "--html": html}.items():
+        unused = {"--text": text, "--label-separator": label_separator, "--against": against}
+        for option, value in unused.items():
             if value is not None:
                 raise ValueError(f"{option}: applies to a classifier of text alone; leave it out")
         if not files:
             raise ValueError(f"{model}: a multimodal model explains rows; name a FILE as well")
         table = single_file(files, delimiter=delimiter, no_header=no_header, quoting=quoting)
-        multimodal.explain(Path(model), table, format, limit, json)
+        multimodal.explain(
+            Path(model),
+            table,
+            format,
+            label=label,
+            explained=explained,
+            rows=row or [],
+            worst=worst,
+            limit=limit,
+            html=html,
+            as_json=json,
+        )
         return
-    from hyperagg.classifier import TextClassifier
+    from hyperagg.classifier import TextClassifier, explanation_page
+    from hyperagg.data.readers.stream import ReadOptions
+
+    classifier = TextClassifier.from_pretrained(model)
+    if not files:
+        for option, given in {"--html": html, "--row": row, "--worst": worst or None}.items():
+            if given:
+                raise ValueError(f"{option}: applies to texts; name a FILE as well")
+        _print_top_features(classifier, json)
+        return
+    classes = _classes_to_explain(classifier, explained, against)
+    options = ReadOptions(format, delimiter, not no_header, quoting)
+    if label is None and not worst:
+        rows = _read_texts(files, text, options, row or [], limit)
+    else:
+        labeled = _read_labeled(classifier, files, text, label, label_separator, options)
+        rows = _choose(classifier, labeled, row or [], worst, limit)
+    explanations = [classifier.explain(each.text) for each in rows]
+    for explanation, each in zip(explanations, rows):
+        if json:
+            print(_to_json(explanation, each))
+        else:
+            _print(explanation, each, classes[0] if classes else None)
+    if html is not None:
+        from hyperagg._common.atomic import atomic_write
+
+        page = explanation_page(
+            explanations,
+            f"{', '.join(map(_file_name, files))}, explained",
+            names=[each.name for each in rows],
+            true_labels=[each.true_label for each in rows],
+            labels=classes,
+        )
+        with atomic_write(html) as draft:
+            draft.write_text(page, "utf-8", errors="replace")
+        logger.info(f"page in {html}")
+
+
+def _classes_to_explain(
+    classifier: TextClassifier, explained: str | None, against: str | None
+) -> list[Any]:
+    """The labels of a page: none for the default ones."""
+    from hyperagg.data.readers.columns import join_quoted
+
+    found = []
+    for option, given in {"--class": explained, "--against": against}.items():
+        if given is None:
+            continue
+        (label,) = classifier.parse_labels([given])
+        if label not in classifier.classes_:
+            expected = join_quoted([str(each) for each in classifier.classes_])
+            raise ValueError(f"{option} {given}: expected one of {expected}")
+        found.append(label)
+    if len(found) == 2:
+        if found[0] == found[1]:
+            raise ValueError(f"--against {against}: expected another label than --class")
+        return [tuple(found), *found]
+    return found
+
+
+def _read_texts(
+    files: list[str], text: str | None, options: ReadOptions, numbers: list[int], limit: int
+) -> list[_Row]:
+    """The first texts, or those of the rows with these numbers."""
     from hyperagg.data.readers.columns import pluralize
     from hyperagg.data.readers.sources import display_name, expand_sources
     from hyperagg.data.readers.stream import stream_rows
 
-    classifier = TextClassifier.from_pretrained(model)
-    if not files:
-        if html is not None:
-            raise ValueError(f"--html {html}: a page explains texts; name a FILE as well")
-        features = classifier.top_features()
-        if json:
-            print(dumps({str(label): own for label, own in features.items()}, ensure_ascii=False))
-            return
-        for label, tokens in features.items():
-            print(f"{label}: {' '.join(tokens)}")
-        return
-    if html is not None and html.is_dir():
-        raise ValueError(f"--html {html}: is a folder; expected the name of a file")
-    texts: list[str] = []
+    wanted = {number - 1 for number in numbers}
+    found: dict[int, _Row] = {}
     total, problems = 0, Counter[str]()
-    for source in expand_sources(files, format=format):
+    for source in expand_sources(files, format=options.format):
         for batch in stream_rows(
             source,
             text=text,
-            format=format,
-            delimiter=delimiter,
-            header=not no_header,
-            quoting=quoting,
+            format=options.format,
+            delimiter=options.delimiter,
+            header=options.header,
+            quoting=options.quoting,
         ):
-            texts += batch.texts[: limit - len(texts)]
+            for i, (number, own) in enumerate(zip(batch.rows, batch.texts), start=total):
+                if i in wanted if wanted else i < limit:
+                    found[i] = _Row(f"{display_name(source)}: row {number + 1}", own)
             total += len(batch)
             problems += batch.problems
     if not total:
         raise ValueError(f"{display_name(files[0])}: has no rows; expected one row per text")
-    explanations = [classifier.explain(each) for each in texts]
-    for explanation in explanations:
-        if json:
-            print(_to_json(explanation))
-        else:
-            _print(explanation)
+    _check_numbers(numbers, total)
     odd = "".join(f", {problem}: {count:,}" for problem, count in problems.most_common())
-    logger.info(f"read {pluralize(total, 'row')}{odd}; explained {len(texts):,}")
-    if total > limit:
+    logger.info(f"read {pluralize(total, 'row')}{odd}; explained {len(found):,}")
+    if not wanted and total > limit:
         logger.info(f"--limit {total} explains all of them")
-    if html is not None:
-        from hyperagg._common.atomic import atomic_write
-        from hyperagg.classifier.explanation_report import html_page
+    return [found[number - 1] for number in numbers] if wanted else list(found.values())
 
-        with atomic_write(html) as draft:
-            page = html_page(explanations, f"{', '.join(map(_file_name, files))}, explained")
-            draft.write_text(page, "utf-8", errors="replace")
-        logger.info(f"page in {html}")
+
+def _read_labeled(
+    classifier: TextClassifier,
+    files: list[str],
+    text: str | None,
+    label: str | None,
+    label_separator: str | None,
+    options: ReadOptions,
+) -> list[_Row]:
+    from hyperagg.data.readers.columns import ColumnSpec
+    from hyperagg.data.readers.files import display_name, read_columns
+
+    spec = ColumnSpec(display_name(files[0]), text, label, label_separator=label_separator)
+    columns = read_columns(files, spec, options)
+    labels = classifier.parse_labels(columns.labels or [])
+    return [
+        _Row(columns.row_name(i), own, true)
+        for i, (own, true) in enumerate(zip(columns.texts, labels))
+    ]
+
+
+def _choose(
+    classifier: TextClassifier, rows: list[_Row], numbers: list[int], worst: bool, limit: int
+) -> list[_Row]:
+    from hyperagg.data.readers.columns import pluralize
+
+    _check_numbers(numbers, len(rows))
+    chosen = [number - 1 for number in numbers] or list(range(len(rows))[:limit])
+    if worst:
+        evaluation = classifier.evaluation(
+            [each.text for each in rows], [each.true_label for each in rows]
+        )
+        chosen = evaluation.worst_rows(limit)
+    logger.info(f"read {pluralize(len(rows), 'row')}; explained {len(chosen):,}")
+    return [rows[i] for i in chosen]
+
+
+def _check_numbers(numbers: list[int], total: int) -> None:
+    for number in numbers:
+        if number > total:
+            raise ValueError(f"--row {number}: there are {total:,} rows; expected 1 to {total}")
 
 
 def _file_name(source: str) -> str:
     return "standard input" if source == "-" else Path(source).name
 
 
-def _print(explanation: Explanation) -> None:
+def _print_top_features(classifier: TextClassifier, as_json: bool) -> None:
+    features = classifier.top_features()
+    if as_json:
+        print(dumps({str(label): own for label, own in features.items()}, ensure_ascii=False))
+        return
+    for label, tokens in features.items():
+        print(f"{label}: {' '.join(tokens)}")
+
+
+def _print(explanation: Explanation, row: _Row, label: Any) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from hyperagg.classifier.explanation_report import colored_text
+    from hyperagg.classifier.explanation_report import colored_text, explained_row
 
     console = Console(highlight=False)
-    label = explanation.label
-    head = f"{label} {explanation.probabilities.max():.1%}: "
-    console.print(Text.assemble(head, colored_text(explanation)), soft_wrap=True)
-    sums: Counter[str] = Counter()
-    for token, contribution in zip(explanation.tokens, explanation.for_label(label)):
-        sums[token.lower()] += contribution
-    strongest = sorted(sums, key=lambda token: -abs(sums[token]))[:8]
-    parts = ", ".join(f"{token} {sums[token]:+.2f}" for token in strongest)
-    c = explanation.classes_.index(label)
-    logit, bias = explanation.logits[c], explanation.bias[c]
-    console.print(Text(f"  logit {logit:+.2f} = {bias:+.2f} + tokens: {parts}"), soft_wrap=True)
+    label = explanation.label if label is None else label
+    shown = explained_row(explanation, row.name, row.true_label, [label])
+    (view,) = shown.views
+    true = "" if row.true_label is None else f" ({shown.verdict})"
+    console.print(
+        Text.assemble(f"{view.name}{true}: ", colored_text(explanation, label)), soft_wrap=True
+    )
+    parts = ", ".join(f"{term} {value:+.2f}" for term, value in view.terms[:_NUM_TERMS])
+    console.print(
+        Text(f"  logit {view.total:+.2f} = {view.bias:+.2f} + tokens: {parts}"), soft_wrap=True
+    )
 
 
-def _to_json(explanation: Explanation) -> str:
+def _to_json(explanation: Explanation, row: _Row) -> str:
+    spans = explanation.feature_spans
     return dumps(
         {
+            "row": row.name,
             "label": explanation.label,
+            "true_label": row.true_label,
             "classes": explanation.classes_,
             "logits": [round(float(z), 6) for z in explanation.logits],
             "bias": [round(float(b), 6) for b in explanation.bias],
             "tokens": explanation.tokens,
             "contributions": explanation.contributions.round(6).tolist(),
+            "features": [explanation.text[begin:end] for begin, end in spans],
+            "feature_contributions": explanation.feature_contributions.round(6).tolist(),
         },
         ensure_ascii=False,
     )

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hyperagg._common.atomic import atomic_write
+from hyperagg.cli._evaluation import print_evaluation, unknown_labels_note
 from hyperagg.cli._predictions import print_predictions
 from hyperagg.cli.options import check_training_folder, logger, output_folder
-from hyperagg.data.readers.columns import pluralize
+from hyperagg.data.readers.columns import join_quoted, pluralize
 from hyperagg.data.readers.errors import quote
 from hyperagg.data.readers.table import Table, read_table
 
 if TYPE_CHECKING:
+    from hyperagg._common.label_decoder import LabelDecoder
     from hyperagg.classifier.batch_prediction.predictions import PredictionOptions
     from hyperagg.multimodal import Explanation, MultimodalClassifier, MultimodalRegressor
 
 NUM_STRONGEST_TOKENS = 5
+_NUM_WORST = 20
 
 
 def train(
@@ -105,59 +108,139 @@ def predict(folder: Path, file: str, format: str | None, answer: PredictionOptio
     logger.info(f"read {pluralize(len(table), 'row')}, answered {len(table):,}")
 
 
-def evaluate(folder: Path, file: str, label: str | None, format: str | None, as_json: bool) -> None:
-    """Print the scores of a model on a table with labels."""
+def evaluate(
+    folder: Path,
+    file: str,
+    label: str | None,
+    format: str | None,
+    report: Path | None,
+    as_json: bool,
+) -> None:
+    """Print the scores of a model on a table with labels, and write a page of them."""
     model, table = _load(folder, file, format)
     is_classifier = _is_classifier(model)
     targets = _targets(table, label or "label", not is_classifier)
-    if is_classifier:
-        classes = set(model.classes_)
-        for i, target in enumerate(targets):
-            if target not in classes:
-                listed = ", ".join(quote(str(name)) for name in model.classes_[:10])
-                raise table.error(
-                    i, f"label {quote(target)} is not one of the model's labels {listed}"
-                )
-    scores = model.evaluate(table, targets)
-    if as_json:
-        print(dumps({"rows": len(table), **scores}))
+    if not is_classifier:
+        if report is not None:
+            raise ValueError(
+                "--report: applies to labels, not to a continuous target; leave it out"
+            )
+        scores = {"rows": len(table), **model.evaluate(table, targets)}
+        if as_json:
+            print(dumps(scores))
+        for name, score in scores.items() if not as_json else ():
+            print(f"{name:8}  {f'{score:,}' if name == 'rows' else f'{score:.4f}'}")
         return
-    width = max(map(len, scores))
-    print(f"{'rows':{width}}  {len(table):,}")
-    for name, score in scores.items():
-        shown = f"{100 * score:.2f} %" if is_classifier else f"{score:.4f}"
-        print(f"{name.replace('_f1', '-F1').replace('_', ' '):{width}}  {shown}")
+    evaluation = model.evaluation(table, targets)
+    notes = [note for note in [unknown_labels_note(evaluation)] if note]
+    for note in notes:
+        logger.info(f"warning: {note}")
+
+    def row_name(i: int) -> str:
+        return f"{table.name}: {table.row_name(i)}"
+
+    if report is not None:
+        from hyperagg._common.pages.evaluation import evaluation_page, unexplained_row
+        from hyperagg.multimodal.explanation_report import explained_row
+
+        worst = evaluation.worst_rows(_NUM_WORST)
+        if model.fusion == "sum" and worst:
+            explanations = zip(worst, model.explain(table.take(worst)))
+            rows = [explained_row(own, row_name(i), targets[i]) for i, own in explanations]
+        else:  # other logits are no sum over tokens
+            rows = [unexplained_row(evaluation, i, row_name(i)) for i in worst]
+        title = f"{folder.name} on {Path(table.name).name}"
+        with atomic_write(report) as draft:
+            page = evaluation_page(title, evaluation, rows, notes)
+            draft.write_text(page, "utf-8", errors="replace")
+        logger.info(f"report in {report}")
+    if as_json:
+        print(dumps({"rows": len(table), **evaluation.to_dict()}))
+    else:
+        print_evaluation(evaluation, row_name)
 
 
-def explain(folder: Path, file: str, format: str | None, limit: int, as_json: bool) -> None:
-    """Print what each column and its strongest tokens add to the output of the first rows."""
+def explain(
+    folder: Path,
+    file: str,
+    format: str | None,
+    *,
+    label: str | None,
+    explained: str | None,
+    rows: Sequence[int],
+    worst: bool,
+    limit: int,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """Print what each column and its strongest tokens add to the output of some rows, and write a
+    page of them."""
     model, table = _load(folder, file, format)
-    first = {name: column[:limit] for name, column in table.cells.items()}
-    for explanation in model.explain(replace(table, cells=first)):
+    is_classifier = _is_classifier(model)
+    if explained is not None and (not is_classifier or explained not in map(str, model.classes_)):
+        expected = join_quoted([str(c) for c in model.classes_]) if is_classifier else "no label"
+        raise ValueError(f"--class {explained}: expected one of {expected}")
+    targets = None
+    if label is not None or worst:
+        targets = _targets(table, label or "label", not is_classifier)
+    for number in rows:
+        if number > len(table):
+            raise ValueError(
+                f"--row {number}: there are {len(table):,} rows; expected 1 to {len(table)}"
+            )
+    chosen = [number - 1 for number in rows] or list(range(min(limit, len(table))))
+    if worst:
+        if not is_classifier:
+            raise ValueError("--worst: applies to labels, not to a continuous target; leave it out")
+        chosen = model.evaluation(table, targets).worst_rows(limit)
+    explanations = model.explain(table.take(chosen)) if chosen else []
+    column = None
+    if explained is not None:
+        column = [str(c) for c in model.classes_].index(explained)
+    for explanation in explanations:
         if as_json:
             print(_to_json(explanation))
-            continue
-        c = int(explanation.logits.argmax())
-        head = f"{explanation.logits[c]:.4g}"
-        if _is_classifier(model):
-            probability = model.decoder.probabilities(explanation.logits)[c]
-            head = f"{explanation.label} {probability:.1%}: logit {explanation.logits[c]:+.2f}"
-        terms = "".join(
-            f" {'+' if parts[c] >= 0 else '-'} {name} {abs(parts[c]):.2f}"
-            for name, parts in explanation.by_modality().items()
+        else:
+            c = int(explanation.logits.argmax()) if column is None else column
+            _print(explanation, c, model.decoder if is_classifier else None)
+    if html is not None:
+        from hyperagg.multimodal.explanation_report import explanation_page
+
+        page = explanation_page(
+            explanations,
+            f"{Path(table.name).name}, explained",
+            names=[f"{table.name}: {table.row_name(i)}" for i in chosen],
+            targets=None if targets is None else [targets[i] for i in chosen],
+            labels=[] if column is None else [model.classes_[column]],
+            unit=1.0 if is_classifier else model.target_.std,
         )
-        print(f"{head} = {explanation.bias[c]:+.2f}{terms}")
-        for name, parts in explanation.contributions.items():
-            strongest = sorted(range(len(parts)), key=lambda t: -abs(parts[t, c]))
-            tokens = ", ".join(
-                f"{explanation.tokens[name][t]} {parts[t, c]:+.2f}"
-                for t in strongest[:NUM_STRONGEST_TOKENS]
-            )
-            print(f"  {name}: {tokens}")
-    if len(table) > limit:
+        with atomic_write(html) as draft:
+            draft.write_text(page, "utf-8", errors="replace")
+        logger.info(f"page in {html}")
+    if not rows and not worst and len(table) > limit:
         logger.info(
             f"the first {limit} of {len(table)} rows; --limit {len(table)} explains all of them"
         )
+
+
+def _print(explanation: Explanation, c: int, decoder: LabelDecoder | None) -> None:
+    """Print an explanation of one output; a regressor has no decoder."""
+    head = f"{explanation.logits[c]:.4g}"
+    if decoder is not None:
+        probability = decoder.probabilities(explanation.logits)[c]
+        head = f"{explanation.classes[c]} {probability:.1%}: logit {explanation.logits[c]:+.2f}"
+    terms = "".join(
+        f" {'+' if parts[c] >= 0 else '-'} {name} {abs(parts[c]):.2f}"
+        for name, parts in explanation.by_modality().items()
+    )
+    print(f"{head} = {explanation.bias[c]:+.2f}{terms}")
+    for name, parts in explanation.contributions.items():
+        strongest = sorted(range(len(parts)), key=lambda t: -abs(parts[t, c]))
+        tokens = ", ".join(
+            f"{explanation.tokens[name][t]} {parts[t, c]:+.2f}"
+            for t in strongest[:NUM_STRONGEST_TOKENS]
+        )
+        print(f"  {name}: {tokens}")
 
 
 def _columns(kinds: Mapping[str, list[str]], label: str) -> dict[str, str]:
@@ -205,7 +288,7 @@ def _is_classifier(model: MultimodalClassifier | MultimodalRegressor) -> bool:
 
 
 def _to_json(explanation: Explanation) -> str:
-    is_class = explanation.classes != ["value"]
+    is_class = not explanation.is_value
     return dumps(
         {
             "label": explanation.label if is_class else None,

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from hyperagg._common.evaluation import Evaluation, evaluate_logits
 from hyperagg._common.hub import locate_model
 from hyperagg._common.label_decoder import Label, LabelDecoder
-from hyperagg._common.metrics import classification_metrics
 from hyperagg._common.validation import check_real
 from hyperagg.multimodal import serialization
 from hyperagg.multimodal.base_estimator import MultimodalEstimator, targets_of
 from hyperagg.multimodal.columns import RowName
+from hyperagg.multimodal.explanation import VALUE
 from hyperagg.multimodal.table import Cells, read_cells
 from hyperagg.multimodal.targets import ClassTarget, ContinuousTarget, regression_metrics
 
@@ -129,17 +130,21 @@ class MultimodalClassifier(MultimodalEstimator):
 
         Args:
             X: as for `logits`.
-            y: one label of `classes_` per row.
+            y: one label per row. One that the model does not have counts as an error.
+        """
+        return self.evaluation(X, y).metrics
+
+    def evaluation(self, X: Any, y: Any) -> Evaluation:
+        """Compare the predictions with known labels: the metrics, the scores of each class, the
+        confusion matrix and the worst errors.
+
+        Args:
+            X, y: as for `evaluate`.
         """
         cells = read_cells(X, self.columns)
         self._fitted()
-        truth = self.target_.encode(targets_of(cells, y, "y"), "y")
-        logits = self._outputs(cells)
-        indicators = np.arange(len(self.target_.classes)) == truth[:, None]
-        probabilities = self.decoder.probabilities(logits)
-        return classification_metrics(
-            self.decoder.decide(logits), indicators, probabilities, multi_label=False
-        )
+        labels = self.target_.check_labels(targets_of(cells, y, "y"), "y")
+        return evaluate_logits(self.decoder, self._outputs(cells), labels)
 
     @property
     def decoder(self) -> LabelDecoder:
@@ -244,7 +249,7 @@ class MultimodalRegressor(MultimodalEstimator):
         return super()._row_weights(None, sample_weight, target, encoded)
 
     def _output_scale(self) -> dict[str, Any]:
-        return {"classes": ["value"], "offset": self.target_.mean, "scale": self.target_.std}
+        return {"classes": [VALUE], "offset": self.target_.mean, "scale": self.target_.std}
 
     def _summary(self) -> tuple[str, str, list[str]]:
         return "a continuous target", "R²", []

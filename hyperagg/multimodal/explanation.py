@@ -16,14 +16,16 @@ import torch
 
 from hyperagg.multimodal.encoder import ModalityInput, MultimodalNetwork
 
-__all__ = ["Explanation", "explain"]
+__all__ = ["VALUE", "Explanation", "explain"]
+
+VALUE = "value"  # the only "class" of a regressor; a classifier has at least two
 
 
 @dataclass(frozen=True)
 class Explanation:
     """The tokens of a row and what each of them adds to each logit.
 
-    A regressor has one "logit", the predicted value, whose class is called "value".
+    A regressor has one "logit", the predicted value, whose class is called `VALUE`.
 
     Attributes:
         classes: C labels, in the order of the columns of `contributions`.
@@ -38,6 +40,11 @@ class Explanation:
     contributions: dict[str, np.ndarray]
     bias: np.ndarray
     logits: np.ndarray
+
+    @property
+    def is_value(self) -> bool:
+        """Whether a continuous value is explained, and not labels."""
+        return self.classes == [VALUE]
 
     @property
     def label(self) -> Any:

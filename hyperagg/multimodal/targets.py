@@ -76,7 +76,7 @@ class ClassTarget:
 
     def encode(self, y: Sequence[Any], name: str) -> np.ndarray:
         ids = {label: c for c, label in enumerate(self.classes)}
-        labels = _checked_labels(y, name, "row {}".format)
+        labels = self.check_labels(y, name)
         for i, label in enumerate(labels):
             if label not in ids:
                 raise ValueError(
@@ -84,6 +84,11 @@ class ClassTarget:
                     f"{shorten(list(self.classes))[1:-1]}"
                 )
         return np.array([ids[label] for label in labels], dtype=np.int64)
+
+    @staticmethod
+    def check_labels(y: Sequence[Any], name: str) -> list[Label]:
+        """Return the labels as str and int; they need not be classes."""
+        return _checked_labels(y, name, "row {}".format)
 
     def loss(self, logits: Tensor, encoded: np.ndarray, weights: np.ndarray | None) -> Tensor:
         target = torch.from_numpy(encoded)

@@ -107,9 +107,11 @@ def test_invalid_texts_are_named(trained, method, texts):
         getattr(trained, method)(texts)
 
 
-def test_an_unseen_label_is_named(trained):
+def test_an_unseen_label_counts_as_an_error(trained):
+    found = trained.evaluation(["a film", "b"], ["odd", "odd"])
+    assert found.metrics["accuracy"] == 0 and found.unknown_labels == {"odd": 2}
     with pytest.raises(ValueError, match=r"y\[1\]: the label 'odd' did not occur .*'bad', 'good'"):
-        trained.evaluate(["a", "b"], ["good", "odd"])
+        trained.fit(["good film", "bad"], ["good", "bad"], validation=(["a", "b"], ["good", "odd"]))
 
 
 OTHER_KINDS = {
@@ -213,7 +215,7 @@ def test_labels_of_files_are_those_that_read_the_same(classes, written, expected
 
 def test_a_label_of_another_type_is_named_with_the_class_that_reads_the_same():
     made = classifier().fit(TEXTS, ["0", "1"] * 10)
-    with pytest.raises(ValueError, match=r"y\[0\]: the label 1 did not .* converts it to '1'$"):
+    with pytest.raises(ValueError, match=r"y: the label 1 did not .* converts it to '1'$"):
         made.evaluate(["a film"], [1])
 
 

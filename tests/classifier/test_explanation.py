@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import hyperagg
-from hyperagg.classifier.explanation_report import colored_text, html_page
+from hyperagg.classifier.explanation_report import colored_text, explanation_page, strongest_terms
 from hyperagg.text import WordTokenizer
 
 
@@ -80,4 +82,38 @@ def test_alignment_is_that_of_the_encoded_tokens(texts, max_ngrams):
 def test_pages_show_the_whole_text_and_run_none_of_it(trained, text):
     e = trained.explain(text + "<script>alert(1)</script> é İ")
     assert colored_text(e).plain == e.text
-    assert "<script" not in html_page([e], "<script>")
+    page = explanation_page([e], "<script>", names=["<script>"], true_labels=["<script>"])
+    assert "<script" not in page
+
+
+def test_features_are_the_words_and_their_ngrams(data):
+    clf = hyperagg.TextClassifier(d_model=16, epochs=2, features="ngrams").fit(
+        data.train.texts[:1500], data.train.labels[:1500]
+    )
+    e = clf.explain(data.test.texts[0])
+    np.testing.assert_allclose(e.feature_contributions.sum(0), e.contributions.sum(0))
+    names = [e.text[begin:end] for begin, end in e.feature_spans]
+    pairs = [name for name in names if len(name.split()) == 2]
+    assert pairs and all(name in e.text for name in pairs)
+    terms = strongest_terms(e)
+    assert abs(terms[0][1]) == max(abs(value) for _, value in terms)
+    assert sum(value for _, value in terms) == pytest.approx(e.for_label(e.label).sum())
+
+
+def test_a_pair_of_labels_is_explained_by_the_difference(trained, data):
+    e = trained.explain(data.test.texts[1])
+    first, second = e.classes_[:2]
+    values = dict(strongest_terms(e, (first, second)))
+    of_first, of_second = dict(strongest_terms(e, first)), dict(strongest_terms(e, second))
+    assert values == pytest.approx({term: of_first[term] - of_second[term] for term in values})
+    page = explanation_page([e], "one", labels=[(first, second)])
+    assert f"{first} rather than {second}" in page
+
+
+def test_a_color_means_the_same_in_every_text(trained):
+    page = explanation_page([trained.explain("oil"), trained.explain("oil the of and in to")], "")
+    strong = trained.explain("oil").for_label(trained.explain("oil").label).max()
+    assert strong > 1 and page.count('class="for-4"') >= 1 + 1  # the legend and the word
+    assert "STEPS = [0.05, 0.15, 0.4, 1]" in files("hyperagg.serve.page").joinpath(
+        "dom.js"
+    ).read_text("utf-8"), "the served page has the same scale"

@@ -46,7 +46,6 @@ FILES = {
     "empty-text.csv": table("a,x", ",y"),
     "blank-text.csv": table("a,x", '" \t",y'),
     "no-label.csv": table("a,x", "b,"),
-    "unseen.csv": table("a,good", "b,awful"),
     "few-fields.csv": table("a,x", "b"),
     "many-fields.csv": table("a,x", "b,y", "well, c,x"),
     "open-quote.csv": table('"a,x', "b,y"),
@@ -122,10 +121,6 @@ FILE_CASES = {
     "format without labels": ("train good.csv --format lines", ["good.csv", "no labels"]),
     "huge line": ("train huge-line.csv", ["huge-line.csv: does not have a column 'text'"]),
     "empty standard input": ("train -", ["standard input: the file is empty"]),
-    "evaluate: unseen label": (
-        "evaluate model unseen.csv",
-        ["unseen.csv: row 2 (line 3)", "'awful'", "'bad'"],
-    ),
     "evaluate: no label": ("evaluate model no-label.csv", ["no-label.csv: row 2 (line 3)"]),
     "evaluate: wrong column": ("evaluate model good.csv --text x", ["good.csv", "'x'", "'label'"]),
     "evaluate: absent file": ("evaluate model nothing.csv", ["nothing.csv"]),

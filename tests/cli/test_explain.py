@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 import hyperagg
 
 
@@ -17,7 +19,7 @@ def test_texts_classes_and_a_page(fresh, table, rows, tmp_path):
     assert answer.code == 0, answer.err
     assert answer.out.startswith(str(classifier.predict(texts[:1])[0]))
     assert f"read {len(rows):,} rows; explained 2" in answer.err
-    assert page.read_text("utf-8").count("<section>") == 2
+    assert page.read_text("utf-8").count("<article>") == 2
 
     answer = fresh("explain", model, table, "--limit", 1, "--json")
     row = json.loads(answer.out)
@@ -26,9 +28,39 @@ def test_texts_classes_and_a_page(fresh, table, rows, tmp_path):
     assert abs(total - row["logits"][c]) < 1e-3
     assert len(row["tokens"]) == len(row["contributions"])
 
+    worst = fresh("explain", model, table, "--worst", "--limit", 3, "--json")
+    found = [json.loads(line) for line in worst.out.splitlines()]
+    wrong = [i for i, label in enumerate(classifier.predict(texts)) if label != labels[i]]
+    assert found and len(found) == min(3, len(wrong))
+    for row in found:
+        assert row["label"] != row["true_label"]
+    one = fresh("explain", model, table, "--row", 7, "--class", labels[0], "--json")
+    assert json.loads(one.out)["row"].endswith("row 7")
+    first, second = classifier.classes_[:2]
+    pair = fresh("explain", model, table, "--row", 7, "--class", first, "--against", second)
+    assert pair.out.startswith(f"{first} rather than {second}")
+
     answer = fresh("explain", model)
     assert {line.split(":")[0] for line in answer.out.splitlines()} == set(labels)
     answer = fresh("explain", model, "--html", page)
     assert answer.code == 2 and "name a FILE" in answer.err
     answer = fresh("explain", model, table, "--html", tmp_path)
     assert answer.code == 2 and "is a folder; expected the name of a file" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--class", "sport"], "--class sport: expected one of 'bad', 'good'"),
+        (["--against", "bad"], "needs --class"),
+        (["--class", "bad", "--against", "bad"], "expected another label"),
+        (["--row", "9"], "--row 9: there are 2 rows; expected 1 to 2"),
+        (["--row", "1", "--worst"], "expected one of them"),
+        (["--label", "stars"], "'stars'"),
+    ],
+)
+def test_impossible_options_are_named(cli, model, tmp_path, options, message):
+    file = tmp_path / "films.csv"
+    file.write_text("text,label\na fine film,good\na dull film,bad\n")
+    answer = cli("explain", model, file, *options)
+    assert (answer.code, answer.err.count("\n")) == (2, 1) and message in answer.err

@@ -82,6 +82,16 @@ def test_all_commands_take_the_model(cli, model, folder):
     for line in map(json.loads, explanations):
         parts = [np.sum(own["contributions"], 0) for own in line["modalities"].values()]
         np.testing.assert_allclose(np.sum(parts, 0) + line["bias"], line["logits"], atol=1e-3)
+    report, why = folder / "report.html", folder / "why.html"
+    assert (
+        cli("evaluate", model, folder / "test.csv", "--label", "digit", "--report", report).code
+        == 0
+    )
+    assert "Confusion matrix" in report.read_text("utf-8")
+    options = ["--label", "digit", "--row", "3", "--class", "two", "--html", why]
+    answer = cli("explain", model, folder / "test.csv", *options)
+    assert answer.code == 0 and answer.out.startswith("two ")
+    assert "row 3" in why.read_text("utf-8") and "<h3>" in why.read_text("utf-8")
     shown = cli("explain", model, folder / "test.csv", "--limit", "2")
     assert "logit" in shown.out and "the first 2 of 40 rows" in shown.err
 

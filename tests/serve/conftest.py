@@ -5,8 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from shutil import which
-from typing import Any
 
 import numpy as np
 import pytest
@@ -159,43 +157,3 @@ def multimodal_folder(tmp_path_factory) -> Path:
     regressor = MultimodalRegressor(numbers, **small).fit(X, [1.0, 2.0] * 20, progress=False)
     regressor.save_pretrained(folder / "price")
     return folder
-
-
-# Not for the whole session: while it runs, its event loop keeps others from starting.
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A headless Chromium."""
-    executable = which("chromium")
-    if executable is None:
-        pytest.skip("needs chromium: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs pip install playwright")
-    # A page that does not answer fails its test; how long it takes is not tested.
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(
-            executable_path=executable,
-            args=[
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-quic",
-                "--no-first-run",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-            ],
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser) -> Iterator[Any]:
-    """A page of the browser that fails the test if a script or the policy raises an error."""
-    page = browser.new_page()
-    page.set_default_timeout(120_000)
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda m: problems.append(m.text) if "Content Security" in m.text else None)
-    yield page
-    page.close()
-    assert not problems

@@ -33,6 +33,7 @@ __all__ = [
     "check_label_kind",
     "check_labeled_texts",
     "check_sample_weight",
+    "check_spelling",
     "check_texts",
     "check_validation",
     "class_weights",
@@ -254,13 +255,28 @@ def encode_labels(labels: Labels, classes: Sequence[Label], name: str = "y") -> 
         i, unknown = next(
             (i, label) for i, own in enumerate(rows) for label in own if label not in ids_of
         )
-        [alike] = parse_labels([unknown], classes)
-        hint = "" if alike == unknown else f"; parse_labels(y) converts it to {alike!r}"
-        raise ValueError(
-            f"{name}[{i}]: the label {unknown!r} did not occur in training; expected one of "
-            f"{summarize_labels(classes)}{hint}"
-        ) from None
+        raise _unknown_label(f"{name}[{i}]", unknown, classes) from None
     return Ragged(np.array(ids, dtype=np.int32), boundaries)
+
+
+def check_spelling(unknown: Iterable[Label], classes: Sequence[Label], name: str = "y") -> None:
+    """Check that no unknown label reads the same as a class.
+
+    Raises:
+        ValueError: one does, such as 1 where the class is "1".
+    """
+    for label in unknown:
+        if parse_labels([label], classes) != [label]:
+            raise _unknown_label(name, label, classes)
+
+
+def _unknown_label(where: str, label: Label, classes: Sequence[Label]) -> ValueError:
+    [alike] = parse_labels([label], classes)
+    hint = "" if alike == label else f"; parse_labels(y) converts it to {alike!r}"
+    return ValueError(
+        f"{where}: the label {label!r} did not occur in training; expected one of "
+        f"{summarize_labels(classes)}{hint}"
+    )
 
 
 def first_classes(targets: Ragged) -> np.ndarray:

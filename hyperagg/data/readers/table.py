@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,14 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.cells[self.columns[0]])
+
+    def take(self, rows: Sequence[int]) -> Table:
+        """Return a table of these rows, which keep their names."""
+        return replace(
+            self,
+            cells={name: [cells[i] for i in rows] for name, cells in self.cells.items()},
+            row_name=lambda i: self.row_name(rows[i]),
+        )
 
     def find(self, column: str) -> list[Any]:
         """Return the cells of a column.

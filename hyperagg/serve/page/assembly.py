@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from hyperagg._common.pages.document import policy_hash, read_style
 from hyperagg.classifier import Predictor
 from hyperagg.serve.page.parameters import describe, encode_parameters
 
 __all__ = ["exported_page", "served_page"]
-
-_STYLE = "style.css"
 
 
 @cache
@@ -60,7 +57,7 @@ def _assemble(
 ) -> str:
     blocks = {
         "policy": policy,
-        "style": f"<style>{_read(_STYLE)}</style>",
+        "style": f"<style>{_style()}</style>",
         "views": "\n".join(
             f'<template id="{view}-view">\n{_read(f"{view}.html")}</template>' for view in views
         ),
@@ -81,8 +78,8 @@ def _policy(scripts: Sequence[str], connect: str) -> str:
     return "; ".join(
         [
             "default-src 'none'",
-            f"script-src {' '.join(_hash(script) for script in scripts)}",
-            f"style-src {_hash(_STYLE)}",
+            f"script-src {' '.join(policy_hash(_read(script)) for script in scripts)}",
+            f"style-src {policy_hash(_style())}",
             "img-src data:",
             "media-src data:",
             f"connect-src {connect}",
@@ -92,9 +89,8 @@ def _policy(scripts: Sequence[str], connect: str) -> str:
     )
 
 
-def _hash(name: str) -> str:
-    digest = hashlib.sha256(_read(name).encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
+def _style() -> str:
+    return read_style("base.css") + _read("style.css")
 
 
 @cache

@@ -1,0 +1,1 @@
+"""HTML pages that need no server and run no script: explanations and evaluations."""

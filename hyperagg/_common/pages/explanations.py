@@ -1,0 +1,173 @@
+"""Shows what the tokens of a row contribute to the logits of labels.
+
+All texts of a page have the same scale: a word has the same color wherever its contribution is
+the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from hyperagg._common.pages.document import html_document
+
+__all__ = ["STEPS", "ExplainedRow", "LabelView", "color_step", "explanation_page", "rows_html"]
+
+# The contributions at which the color changes, in logits.
+STEPS = (0.05, 0.15, 0.4, 1.0)
+_MAX_TERMS = 12  # that are listed; the others are summed up
+MAX_VIEWS = 6  # of a row, for which report.css has rules
+
+
+@dataclass(frozen=True)
+class LabelView:
+    """What speaks for and against one label of a row.
+
+    Attributes:
+        name: the label, with its probability.
+        parts: for each column, its name (empty if there is only one) and its content in order:
+            pieces of text with their contributions, None for what has none.
+        terms: names of tokens or columns with their contributions, which add up to total - bias.
+        bias: the logit without any token.
+        total: the logit.
+    """
+
+    name: str
+    parts: Sequence[tuple[str, Sequence[tuple[str, float | None]]]]
+    terms: Sequence[tuple[str, float]]
+    bias: float
+    total: float
+
+
+@dataclass(frozen=True)
+class ExplainedRow:
+    """A row with the explanation of one or several labels.
+
+    Attributes:
+        name: where the row is, such as "reviews.csv: line 7"; may be empty.
+        verdict: the predicted label, and the true one if it is known.
+        views: one per label, at most six; none for a row that cannot be explained.
+    """
+
+    name: str
+    verdict: str
+    views: Sequence[LabelView]
+
+
+def color_step(contribution: float, unit: float = 1.0) -> int:
+    """Return the number of the color of a contribution, from -4 (against) to 4 (for).
+
+    Args:
+        contribution: to a logit or another output.
+        unit: what counts as 1.
+    """
+    step = sum(abs(contribution) >= border * unit for border in STEPS)
+    return step if contribution > 0 else -step
+
+
+def explanation_page(title: str, rows: Iterable[ExplainedRow], unit: float = 1.0) -> str:
+    """Return a page that shows rows.
+
+    Args:
+        title: the title of the page.
+        rows: the rows.
+        unit: what counts as 1 in the scale of colors: 1 for logits, the standard deviation of the
+            target for its values.
+    """
+    return html_document(title, rows_html(list(rows), unit))
+
+
+def rows_html(rows: Sequence[ExplainedRow], unit: float = 1.0) -> str:
+    """Return the legend and the rows as HTML; see `explanation_page`."""
+    largest = max(
+        (abs(value) for row in rows for view in row.views for _, value in view.terms), default=1.0
+    )
+    articles = (_article(index, row, unit, largest or 1.0) for index, row in enumerate(rows))
+    return "\n".join([_legend(unit), *articles])
+
+
+def _legend(unit: float) -> str:
+    def swatch(border: float) -> str:
+        return f'<span class="{_color_class(border, unit)}">{_signed(border)}</span>'
+
+    borders = [border * unit for border in STEPS]
+    against = " ".join(swatch(-border) for border in reversed(borders))
+    return (
+        '<p class="legend">Contribution of each word to the chosen label: against '
+        f"{against} {' '.join(map(swatch, borders))} for. The colors mean the same in every text "
+        "of this page.</p>"
+    )
+
+
+def _article(index: int, row: ExplainedRow, unit: float, largest: float) -> str:
+    choices = views = ""
+    for k, view in enumerate(row.views[:MAX_VIEWS]):
+        checked = " checked" if k == 0 else ""
+        choices += (
+            f'<label><input type="radio" name="row-{index}"{checked}> {escape(view.name)}</label> '
+        )
+        views += _view(view, unit, largest)
+    heading = f"<h2>{escape(row.name)}</h2>" if row.name else ""
+    if not row.views:
+        return f"<article>{heading}<p>{escape(row.verdict)}</p></article>"
+    return (
+        f"<article>{heading}<p>{escape(row.verdict)}</p>\n<fieldset><legend>Label that is "
+        f'explained</legend>{choices}</fieldset>\n<div class="views">{views}</div></article>'
+    )
+
+
+def _view(view: LabelView, unit: float, largest: float) -> str:
+    texts = "".join(
+        (f"<h3>{escape(name)}</h3>" if name else "")
+        + f'<div class="words" dir="auto">{"".join(_piece(*each, unit) for each in pieces)}</div>'
+        for name, pieces in view.parts
+    )
+    ranked = sorted(view.terms, key=lambda term: -abs(term[1]))
+    lines = [_line(name, value, largest) for name, value in ranked[:_MAX_TERMS]]
+    others = ranked[_MAX_TERMS:]
+    if others:
+        lines.append(_line(f"{len(others):,} others", sum(v for _, v in others), largest, "note"))
+    lines.append(_line("bias", view.bias, largest, "note"))
+    lines.append(
+        f'<tr class="note"><th scope="row">sum</th><td>{_signed(view.total)}</td><td></td></tr>'
+    )
+    return (
+        f'<section class="view"><div class="texts">{texts}</div>'
+        f'<table class="terms">{"".join(lines)}</table></section>\n'
+    )
+
+
+def _piece(text: str, contribution: float | None, unit: float) -> str:
+    if contribution is None:
+        return escape(text)
+    return (
+        f'<span class="{_color_class(contribution, unit)}" title="{_signed(contribution)}">'
+        f"{escape(text)}</span>"
+    )
+
+
+def _line(name: str, value: float, largest: float, kind: str = "") -> str:
+    """A row of a table with a bar to the right of the middle, or to the left if it is negative."""
+    width = min(100.0, 100 * abs(value) / largest)
+    sign = "for" if value > 0 else "against"
+    bar = (
+        '<svg class="bar" viewBox="-100 0 200 10" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect class="{sign}" x="{0 if value > 0 else -width:.1f}" y="1" width="{width:.1f}" '
+        'height="8"/><line x1="0" y1="0" x2="0" y2="10"/></svg>'
+    )
+    shown = f' class="{kind}"' if kind else ""
+    return (
+        f'<tr{shown}><th scope="row"><bdi>{escape(name)}</bdi></th><td>{_signed(value)}</td>'
+        f"<td>{bar}</td></tr>"
+    )
+
+
+def _color_class(contribution: float, unit: float) -> str:
+    step = color_step(contribution, unit)
+    return f"{'for' if step > 0 else 'against'}-{abs(step)}" if step else "neutral"
+
+
+def _signed(value: float) -> str:
+    shown = f"{value:+.2f}" if abs(value) < 1000 else f"{value:+.4g}"
+    return shown.replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,74 @@
+"""Print how the predictions of a classifier compare with known labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from hyperagg._common.metrics import metric_name
+
+if TYPE_CHECKING:
+    from hyperagg._common.evaluation import Evaluation
+
+__all__ = ["print_evaluation", "unknown_labels_note"]
+
+_MAX_CLASSES = 20
+_NUM_PAIRS, _NUM_ROWS = 5, 5
+_MAX_CHARACTERS = 70
+
+
+def print_evaluation(
+    evaluation: Evaluation, row_name: Callable[[int], str], texts: Sequence[str] | None = None
+) -> None:
+    """Print the metrics, the scores of each label, and the most frequent and worst errors.
+
+    Args:
+        evaluation: the predictions and the labels.
+        row_name: returns where a row is from.
+        texts: the texts of the rows, if they have one.
+    """
+    print(f"{'rows':26}  {len(evaluation.truth):,}")
+    for name, value in evaluation.metrics.items():
+        print(f"{metric_name(name):26}  {100 * value:.2f} %")
+    scores = evaluation.class_scores()
+    shown = sorted(scores, key=lambda own: own.f1)[:_MAX_CLASSES]
+    kept = [own for own in scores if own in shown]  # in the order of the labels
+    width = max(26, *(len(str(own.label)) for own in kept))
+    print(f"\n{'label':{width}}  precision   recall       F1     rows")
+    for label, precision, recall, f1, rows in kept:
+        numbers = "".join(f"{100 * score:7.1f} %" for score in (precision, recall, f1))
+        print(f"{label!s:{width}}  {numbers}  {rows:7,}")
+    if len(scores) > len(kept):
+        print(f"and {len(scores) - len(kept):,} labels with a higher F1")
+    pairs = [] if evaluation.decoder.multi_label else evaluation.confused_pairs(_NUM_PAIRS)
+    if pairs:
+        print("\nmost frequent errors")
+    for pair in pairs:
+        print(f"{pair.rows:9,}  {pair.label} predicted as {pair.predicted}")
+    worst = evaluation.worst_rows(_NUM_ROWS)
+    if worst:
+        print("\nerrors with the highest loss")
+    for i in worst:
+        true = ", ".join(map(str, evaluation.true_labels(i))) or "no label"
+        predicted = ", ".join(map(str, evaluation.predicted_labels(i))) or "no label"
+        text = f": {_shorten(texts[i])}" if texts is not None else ""
+        print(f"{row_name(i)}: {true} predicted as {predicted}{text}")
+
+
+def unknown_labels_note(evaluation: Evaluation) -> str | None:
+    """Return a sentence about the labels that the classifier does not have, if there are any."""
+    unknown = evaluation.unknown_labels
+    if not unknown:
+        return None
+    listed = ", ".join(f"{str(label)!r}" for label in list(unknown)[:5])
+    more = f" and {len(unknown) - 5:,} more" if len(unknown) > 5 else ""
+    rows = int(evaluation.truth[:, len(evaluation.decoder.classes) :].any(1).sum())
+    return (
+        f"{rows:,} of {len(evaluation.truth):,} rows have labels that did not occur in training, "
+        f"which count as errors: {listed}{more}"
+    )
+
+
+def _shorten(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _MAX_CHARACTERS else f"{line[: _MAX_CHARACTERS - 3]}..."
