@@ -14,7 +14,8 @@ baselines are linear models on TF-IDF features of words and characters ("linear_
 The validation part of the training rows selects the epoch, and the parameters of the external
 baselines; see `select_parameters`. The test rows are read once, at the end. Models are trained in
 turn, seed by seed, in one process with the same number of threads. The predictions of every run are
-kept, and a paired test on the test rows compares aggregation with every baseline.
+kept, and a paired test on the test rows compares aggregation with every baseline: of the accuracy,
+or of the micro-F1 if texts have several labels.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ from hyperagg._common.runs import Runs
 from hyperagg._common.split import train_validation_split
 from hyperagg._common.validation import check_choice, check_integer, check_real
 from hyperagg.classifier.baselines.features import Fold
-from hyperagg.classifier.baselines.predictions import correct_rows, pack_labels
+from hyperagg.classifier.baselines.predictions import correct_rows, label_counts, pack_labels
 from hyperagg.classifier.baselines.scores import classification_scores
 from hyperagg.classifier.baselines.selection import (
     held_out_folds,
     select_parameters,
 )
-from hyperagg.classifier.baselines.significance import paired_test, verdict
+from hyperagg.classifier.baselines.significance import paired_f1_test, paired_test, verdict
 from hyperagg.classifier.estimator import TextClassifier
 from hyperagg.classifier.training.labels import encode_labels, first_classes, unique_labels
 from hyperagg.data import Dataset, Split
@@ -197,8 +198,7 @@ def compare(
             results["models"][name]["search"] = runs.done[f"{name} parameters"]
     if aggregation:
         results["ratios"] = _ratios(results["models"])
-        if not multi_label:
-            results["paired"] = _paired(by_model, dataset.test.labels, classes)
+        results["paired"] = _paired(by_model, dataset.test.labels, classes)
     curves = {
         name: [(np.cumsum(run["seconds"]).tolist(), run["validation_score"]) for run in done]
         for name, done in by_model.items()
@@ -324,12 +324,14 @@ def _paired(
     by_model: dict[str, list[dict[str, Any]]], labels: Sequence[Any], classes: Sequence[Any]
 ) -> dict[str, Any]:
     """Test aggregation against every baseline, on the test rows."""
-    correct = {
-        name: correct_rows([run["predictions"] for run in runs], labels, classes)
-        for name, runs in by_model.items()
-    }
-    ours = correct.pop("aggregation")
-    return {name: paired_test(ours, theirs) for name, theirs in correct.items()}
+    packed = {name: [run["predictions"] for run in runs] for name, runs in by_model.items()}
+    others = [name for name in packed if name != "aggregation"]
+    if not isinstance(labels[0], tuple):
+        correct = {name: correct_rows(runs, labels, classes) for name, runs in packed.items()}
+        return {name: paired_test(correct["aggregation"], correct[name]) for name in others}
+    counts = {name: label_counts(runs, labels, classes) for name, runs in packed.items()}
+    true = np.array([len(set(row)) for row in labels])
+    return {name: paired_f1_test(counts["aggregation"], counts[name], true) for name in others}
 
 
 def _run_aggregation(

@@ -91,7 +91,9 @@ def measure_curves(
     jobs: int = 1,
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Measure learning curves on several data sets, and write results.json and table.md.
+    """Measure learning curves on several data sets.
+
+    results.json, table.md and curves.png are written after each data set.
 
     Args:
         names: data sets, see `load_texts`.
@@ -117,17 +119,21 @@ def measure_curves(
         test_rows=test_rows,
         resume=resume,
     )
-    found = measure_sets(measure, names, jobs)
-    results = {
+    results: dict[str, Any] = {
         "environment": environment(),
         "test_rows": test_rows,
         "draws": draws,
         "settings": {name: candidates for name, (_, candidates) in _BASELINES.items()},
-        "accuracy": {name: found[name] for name in names},
     }
-    write_results(out, results)
-    with atomic_write(out / "table.md") as draft:
-        draft.write_text(curve_table(results), "utf-8")
+
+    def write(found: dict[str, Any]) -> None:
+        results["accuracy"] = found
+        write_results(out, results)
+        with atomic_write(out / "table.md") as draft:
+            draft.write_text(curve_table(results), "utf-8")
+        draw_curves(results, out / "curves.png")
+
+    measure_sets(measure, names, jobs, write)
     return results
 
 

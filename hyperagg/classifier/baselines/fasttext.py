@@ -45,14 +45,15 @@ class FastTextClassifier:
         "min_chars": Steps(0),
         "d_model": OneTwoFive(integer=True),
     }
+    SCALING: Sequence[str] = ("learning_rate", "epochs")
     STARTS: Sequence[Mapping[str, Any]] = tuple(
         {
             "learning_rate": 0.5,
-            "epochs": 20,
+            "epochs": 10,
             "word_ngrams": 2,
             "min_chars": min_chars,
             "max_chars": max_chars,
-            "d_model": 50,
+            "d_model": 20,
         }
         for min_chars, max_chars in ((0, 0), (2, 4))
     )

@@ -18,6 +18,11 @@ __all__ = [
 ]
 
 
+# liblinear's own tolerance for dual problems is 0.1. With 0.01 r8 and mr have the held-out accuracy
+# of scikit-learn's 0.0001 in half the time; weak regularization takes longest.
+_TOLERANCE = 0.01
+
+
 class TfidfClassifier:
     """Classify texts by a linear model on TF-IDF of words and characters; see `TfidfFeatures`.
 
@@ -38,6 +43,7 @@ class TfidfClassifier:
         "word_ngrams": Steps(0),
         "char_ngrams": Steps(0),
     }
+    SCALING: ClassVar[Sequence[str]] = ("strength",)
     STARTS: ClassVar[Sequence[Mapping[str, Any]]] = (
         {"word_ngrams": 2, "char_ngrams": 0, "strength": 1.0},
         {"word_ngrams": 2, "char_ngrams": 4, "strength": 1.0},
@@ -130,7 +136,7 @@ class LinearSVCClassifier(TfidfClassifier):
     def _make(self) -> Any:
         from sklearn.svm import LinearSVC
 
-        return LinearSVC(C=self.strength, random_state=0)
+        return LinearSVC(C=self.strength, tol=_TOLERANCE, random_state=0)
 
 
 class LogisticRegressionClassifier(TfidfClassifier):
@@ -143,7 +149,9 @@ class LogisticRegressionClassifier(TfidfClassifier):
     def _make(self) -> Any:
         from sklearn.linear_model import LogisticRegression
 
-        return LogisticRegression(C=self.strength, solver="liblinear", dual=True, random_state=0)
+        return LogisticRegression(
+            C=self.strength, tol=_TOLERANCE, solver="liblinear", dual=True, random_state=0
+        )
 
 
 class ComplementNBClassifier(TfidfClassifier):
@@ -190,4 +198,4 @@ class NBSVMClassifier(TfidfClassifier):
     def _make(self) -> Any:
         from hyperagg.classifier.baselines.nb_svm import BinaryNBSVM
 
-        return BinaryNBSVM(C=self.strength, interpolation=self.interpolation)
+        return BinaryNBSVM(self.strength, self.interpolation, _TOLERANCE)

@@ -26,13 +26,15 @@ class BinaryNBSVM(ClassifierMixin, BaseEstimator):
         C: inverse regularization strength of the machine.
         interpolation: b; 1 is the machine alone. Wang and Manning recommend 0.25, which is better
             for two classes of equal size and worse for many classes.
+        tol: tolerance at which the solver stops.
 
     Source: Wang, Manning (2012), Baselines and Bigrams.
     """
 
-    def __init__(self, C: float = 1.0, interpolation: float = 0.25) -> None:
+    def __init__(self, C: float = 1.0, interpolation: float = 0.25, tol: float = 1e-4) -> None:
         self.C = C
         self.interpolation = interpolation
+        self.tol = tol
 
     def fit(self, X: Any, y: Any) -> BinaryNBSVM:
         """Learn from a sparse matrix of features and two classes."""
@@ -46,7 +48,8 @@ class BinaryNBSVM(ClassifierMixin, BaseEstimator):
         ]
         p, q = (each / each.sum() for each in counts)
         ratio = np.log(p / q)
-        machine = LinearSVC(C=self.C, random_state=0).fit(present.multiply(ratio).tocsr(), positive)
+        scaled = present.multiply(ratio).tocsr()
+        machine = LinearSVC(C=self.C, tol=self.tol, random_state=0).fit(scaled, positive)
         weights = machine.coef_.ravel()
         mixed = (1 - self.interpolation) * np.abs(weights).mean() + self.interpolation * weights
         self.coef_, self.intercept_ = (mixed * ratio)[None], machine.intercept_

@@ -11,7 +11,7 @@ import numpy as np
 
 from hyperagg.classifier.training.labels import encode_labels
 
-__all__ = ["correct_rows", "pack_labels", "unpack_labels"]
+__all__ = ["correct_rows", "label_counts", "pack_labels", "unpack_labels"]
 
 
 def pack_labels(labels: Sequence[Any], classes: Sequence[Any]) -> str:
@@ -60,3 +60,18 @@ def correct_rows(
             for run in (unpack_labels(each, classes, multi_label) for each in packed)
         ]
     )
+
+
+def label_counts(
+    packed: Sequence[str], labels: Sequence[Any], classes: Sequence[Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of correctly predicted labels and of predicted labels, (runs, rows) each.
+
+    >>> runs = [pack_labels([("a", "b"), ("b",)], ["a", "b"])]
+    >>> [counts.tolist() for counts in label_counts(runs, [("a",), ("b",)], ["a", "b"])]
+    [[[1, 1]], [[2, 1]]]
+    """
+    truth = [frozenset(row) for row in labels]
+    runs = [[frozenset(row) for row in unpack_labels(each, classes, True)] for each in packed]
+    correct = [[len(found & row) for found, row in zip(run, truth)] for run in runs]
+    return np.array(correct), np.array([[len(found) for found in run] for run in runs])

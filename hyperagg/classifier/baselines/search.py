@@ -95,8 +95,9 @@ def climb(
     axes: Mapping[str, Axis],
     starts: Iterable[Mapping[str, Any]],
     canonical: Callable[[Parameters], Parameters] = dict,
-) -> Parameters:
-    """Return the best parameters that hill climbing from any start finds.
+    more_starts: Iterable[Mapping[str, Any]] = (),
+) -> list[Parameters]:
+    """Return the best parameters that hill climbing finds from each start, the best of all first.
 
     From every start, each axis in turn is followed as long as the score rises, until no neighbor
     has a better score. Of equal scores the first is kept. `score` is called once per point.
@@ -106,10 +107,12 @@ def climb(
         axes: the values of each parameter.
         starts: parameters to start from, at least one.
         canonical: maps parameters that give the same model to one of them.
+        more_starts: further parameters, from which the search climbs only if they are better than
+            all that it found before.
 
     >>> axes = {"C": OneTwoFive(), "n": Steps(1)}
     >>> climb(lambda p: -abs(p["C"] - 20) - abs(p["n"] - 3), axes, [{"C": 1.0, "n": 1}])
-    {'C': 20.0, 'n': 3}
+    [{'C': 20.0, 'n': 3}]
     """
     tried: dict[tuple[tuple[str, Any], ...], float] = {}
 
@@ -120,7 +123,11 @@ def climb(
         return tried[key]
 
     tops = [_climb(measured, axes, canonical(dict(start)), canonical) for start in starts]
-    return max(tops, key=measured)
+    for start in map(canonical, map(dict, more_starts)):
+        if measured(start) > max(map(measured, tops)):
+            tops.append(_climb(measured, axes, start, canonical))
+    distinct = {tuple(sorted(top.items())): top for top in tops}
+    return sorted(distinct.values(), key=measured, reverse=True)
 
 
 def _climb(

@@ -11,7 +11,7 @@ import numpy as np
 
 from hyperagg._common.runs import Runs
 from hyperagg._common.split import train_validation_split
-from hyperagg.classifier.baselines.features import SUBSAMPLE, Fold
+from hyperagg.classifier.baselines.features import Fold
 from hyperagg.classifier.baselines.scores import classification_scores
 from hyperagg.classifier.baselines.search import climb, neighbors
 from hyperagg.classifier.training.labels import encode_labels, first_classes, unique_labels
@@ -22,6 +22,10 @@ __all__ = ["candidate_key", "held_out_folds", "mean_score", "select_parameters"]
 # together this many rows.
 _MIN_HELD_OUT = 1_000
 _MAX_FOLDS = 5
+# All axes are searched on the smaller number of training rows. The larger one bounds the cost of
+# a candidate where the parameters that depend on the number of rows are searched again.
+_SAMPLE = 3_000
+_MAX_ROWS = 20_000
 
 
 def held_out_folds(
@@ -76,46 +80,58 @@ def select_parameters(
 ) -> dict[str, Any]:
     """Return the parameters of a baseline with the best score on validation rows.
 
-    `climb` starts from each of `baseline.STARTS` and `more_starts`. If there are more than 10,000
-    training rows, it does so on 5,000 of them, and continues on all of them from the best
-    parameters. At the end all neighbors of the selected parameters, on both sides of every axis,
-    have been tried on all training rows of the folds, and are not better.
+    `climb` starts from each of `baseline.STARTS`, and follows all axes on a sample of 3,000
+    training rows of each fold, drawn per class, and measures on all validation rows. The best of
+    every start are then compared on at most 20,000 rows of each fold, and only the axes in
+    `baseline.SCALING` are followed there: those whose best value depends on the number of rows. At
+    the end all neighbors of the selected parameters, on both sides of every axis, have been tried
+    in one of the two stages, and are not better. Up to 3,000 rows are searched once, on all axes.
 
     Args:
-        baseline: a class with AXES, STARTS and `canonical`, see `TfidfClassifier`.
+        baseline: a class with AXES, SCALING, STARTS and `canonical`, see `TfidfClassifier`.
         folds: the rows to learn from and to validate on; see `held_out_folds`.
         name: the name of the baseline in the keys of `runs` and in the lines of `report`.
-        more_starts: further parameters to start from; the nearest values of the axes are used.
+        more_starts: further parameters, at the nearest values of the axes; see `climb`.
         runs: candidates that are in it are not trained again, and the others are added.
         report: called with one line per candidate.
 
     Returns:
-        {"parameters": ..., "score": ..., "candidates": number that were tried on all rows,
-        "candidates_subsample": number on the subsample, "held_out_rows": ...,
+        {"parameters": ..., "score": ..., "candidates": number that were tried,
+        "candidates_sample": number on the sample, before these; "training_rows" of the first fold
+        and "held_out_rows" of all of them that they were tried on,
         "seconds": training and prediction of all candidates}. Without validation rows,
         "parameters" is the first start.
     """
     done: dict[str, Any] = {} if runs is None else runs.done
     add = done.__setitem__ if runs is None else runs.add
     starts: list[Any] = [dict(start) for start in baseline.STARTS]
-    for start in more_starts:
-        starts.append({axis: baseline.AXES[axis].nearest(value) for axis, value in start.items()})
+    others: list[Any] = [
+        {axis: baseline.AXES[axis].nearest(value) for axis, value in start.items()}
+        for start in more_starts
+    ]
     selected: dict[str, Any] = {
         "parameters": baseline.canonical(starts[0]),
         "score": None,
+        "training_rows": 0,
         "held_out_rows": sum(len(fold.held_out_texts) for fold in folds),
-        "candidates_subsample": 0,
+        "candidates_sample": 0,
         "candidates": 0,
         "seconds": 0.0,
     }
     if not folds:
         return selected
-    stages: list[tuple[str, Sequence[Fold]]] = [("", folds)]
-    if len(folds[0].texts) > 2 * SUBSAMPLE:
-        stages.insert(0, ("_subsample", [fold.subsample for fold in folds]))
-    for suffix, rows in stages:
+    stages = [("", [fold.sample(_MAX_ROWS) for fold in folds], baseline.AXES)]
+    if len(folds[0].texts) > _SAMPLE:
+        scaling = {axis: baseline.AXES[axis] for axis in baseline.SCALING}
+        stages = [
+            ("_sample", [fold.sample(_SAMPLE) for fold in folds], baseline.AXES),
+            ("", stages[0][1], scaling),
+        ]
+    for suffix, rows, axes in stages:
 
-        def score(point: dict[str, Any], suffix: str = suffix, rows: Any = rows) -> float:
+        def score(
+            point: dict[str, Any], suffix: str = suffix, rows: Any = rows, axes: Any = axes
+        ) -> float:
             key = candidate_key(suffix, name, point)
             if key not in done:
                 started = time.perf_counter()
@@ -123,7 +139,9 @@ def select_parameters(
                 run = {"score": value, "seconds": time.perf_counter() - started}
                 add(key, run)
                 values = ", ".join(f"{axis} {value}" for axis, value in point.items())
-                left = sum(candidate_key(suffix, name, each) not in done for each in near(point))
+                left = sum(
+                    candidate_key(suffix, name, each) not in done for each in near(point, axes)
+                )
                 report(
                     f"{name}{suffix.replace('_', ', ')}: {values}: {100 * run['score']:.2f} %, "
                     f"{run['seconds']:.1f} s; if this is the best, {left} neighbors are left, "
@@ -133,18 +151,19 @@ def select_parameters(
             selected["seconds"] += done[key]["seconds"]
             return done[key]["score"]
 
-        def near(point: dict[str, Any]) -> list[dict[str, Any]]:
-            return neighbors(point, baseline.AXES, baseline.canonical)
+        def near(point: dict[str, Any], axes: Any) -> list[dict[str, Any]]:
+            return neighbors(point, axes, baseline.canonical)
 
-        best = climb(score, baseline.AXES, starts, baseline.canonical)
+        best, *others = climb(score, axes, starts, baseline.canonical, others)
         starts = [best]
     selected["parameters"] = best
     selected["score"] = done[candidate_key("", name, best)]["score"]
+    selected["training_rows"] = len(stages[-1][1][0].texts)
     return selected
 
 
 def candidate_key(suffix: str, name: str, point: Mapping[str, Any]) -> str:
-    """Return the key in `Runs` of a candidate, with the suffix "" or "_subsample"."""
+    """Return the key in `Runs` of a candidate, with the suffix "" or "_sample"."""
     return f"search{suffix} {name} {json.dumps(point, sort_keys=True)}"
 
 

@@ -1,4 +1,4 @@
-"""A paired test on rows: is one classifier more accurate than another?"""
+"""Paired tests on rows: is one classifier better than another?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["paired_test", "verdict"]
+__all__ = ["paired_f1_test", "paired_test", "verdict"]
+
+_DRAWS = 10_000
 
 
 def paired_test(first: np.ndarray, second: np.ndarray, level: float = 0.05) -> dict[str, Any]:
@@ -54,18 +56,84 @@ def paired_test(first: np.ndarray, second: np.ndarray, level: float = 0.05) -> d
     sums = np.abs(2 * np.arange(total + 1) - total)
     p = float(min(1.0, distribution[sums >= observed].sum()))
     mean = float(difference.mean() / unit) if difference.size else 0.0
-    verdict = "not different" if p >= level else "ahead" if mean > 0 else "behind"
     return {
         "difference": mean,
         "p": p,
         "first_only": int((difference > 0).sum()),
         "second_only": int((difference < 0).sum()),
-        "verdict": verdict,
+        "verdict": _decide(mean, p, level),
     }
 
 
+def paired_f1_test(
+    first: tuple[np.ndarray, np.ndarray],
+    second: tuple[np.ndarray, np.ndarray],
+    true: np.ndarray,
+    level: float = 0.05,
+) -> dict[str, Any]:
+    """Compare the micro-F1 of two classifiers on the same rows by a paired randomization test.
+
+        F1 = 2 sum_i a_i / (sum_i p_i + sum_i t_i)
+
+    a_i labels of row i that are predicted correctly and p_i predicted labels, both as means over
+    the runs, and t_i true labels. Under the hypothesis of `paired_test`, that the classifiers are
+    exchangeable on every row, (a_i, p_i) are swapped between them with probability 1/2; p is the
+    probability that the values of F1 then differ at least as much as measured, from 10,000 draws
+    with a fixed seed. F1 is not a sum over rows, so the exact test does not apply to it.
+
+    Args:
+        first: (runs, rows) numbers of correctly predicted labels and of predicted labels; see
+            `label_counts`.
+        second: those of the second classifier, of any number of runs.
+        true: (rows,) numbers of true labels.
+        level: the difference is significant if p is less.
+
+    Returns:
+        as for `paired_test`; "difference" is that of the micro-F1, and "first_only" ("second_only")
+        the number of rows on which the first (second) has fewer wrong and missing labels.
+
+    Cost: O(10,000 R), R the number of rows that differ.
+
+    Source: Yeh (2000), More accurate tests for the statistical significance of result differences.
+
+    >>> right, none, one = np.ones((1, 8)), np.zeros((1, 8)), np.ones(8)
+    >>> paired_f1_test((right, right), (none, right), one)["verdict"]
+    'ahead'
+    """
+    ours, theirs = (np.array([part.mean(0) for part in each]) for each in (first, second))
+    labels = float(true.sum())
+
+    def difference(a: Any, p: Any, b: Any, q: Any) -> Any:
+        # Without any label, true or predicted, the sums are 0 and so is F1.
+        return 2 * a / np.maximum(p + labels, 1) - 2 * b / np.maximum(q + labels, 1)
+
+    sums = ours.sum(1), theirs.sum(1)
+    observed = float(difference(*sums[0], *sums[1]))
+    change = theirs - ours
+    change = change[:, change.any(0)]
+    rng = np.random.default_rng(0)
+    extreme = 0
+    for draws in np.full(10, _DRAWS // 10):
+        swapped = rng.integers(2, size=(draws, change.shape[1]), dtype=np.int8) @ change.T
+        moved = difference(*(sums[0] + swapped).T, *(sums[1] - swapped).T)
+        extreme += int((np.abs(moved) >= abs(observed) - 1e-12).sum())
+    p = (1 + extreme) / (1 + _DRAWS)
+    wrong = [counts[1] - 2 * counts[0] for counts in (ours, theirs)]
+    return {
+        "difference": observed,
+        "p": p,
+        "first_only": int((wrong[0] < wrong[1]).sum()),
+        "second_only": int((wrong[0] > wrong[1]).sum()),
+        "verdict": _decide(observed, p, level),
+    }
+
+
+def _decide(difference: float, p: float, level: float) -> str:
+    return "not different" if p >= level else "ahead" if difference > 0 else "behind"
+
+
 def verdict(test: Mapping[str, Any]) -> str:
-    """Format the result of `paired_test` for a table.
+    """Format the result of `paired_test` or `paired_f1_test` for a table.
 
     >>> verdict({"verdict": "ahead", "difference": 0.0125, "p": 0.004})
     'ahead by 1.25 (p 0.004)'

@@ -114,6 +114,19 @@ def test_blocks_of_features_that_no_longer_fit_are_made_again(rows, monkeypatch)
         assert (one != other).nnz == 0
 
 
+def test_features_of_characters_are_those_of_scikit_learn(rows):
+    text = pytest.importorskip("sklearn.feature_extraction.text")
+    texts = [*rows[0][:150], "", " \n", "กี่ ดี a\u00a0b", "É é\tİ x"]
+    reference = text.TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True)
+    ours = TfidfFeatures(0, 4)
+    for learned, expected in [
+        (ours.fit_transform(texts), reference.fit_transform(texts)),
+        (ours.transform(rows[0][150:200]), reference.transform(rows[0][150:200])),
+    ]:
+        assert learned.shape == expected.shape and learned.nnz == expected.nnz
+        assert abs(learned - expected).max() < 1e-12
+
+
 def test_scores_are_those_of_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(0)

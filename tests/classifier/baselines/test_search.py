@@ -51,7 +51,8 @@ def test_the_best_is_found_however_far_it_is_from_the_starts(x, y, n):
         scored.append(tuple(point.items()))
         return -sum(abs(index[point[k]] - index[at[k]]) for k in "xy") - abs(point["n"] - n)
 
-    best = climb(score, axes, [{"x": 1.0, "y": 1.0, "n": 2}, {"x": 0.1, "y": 10.0, "n": 0}])
+    starts = [{"x": 1.0, "y": 1.0, "n": 2}, {"x": 0.1, "y": 10.0, "n": 0}]
+    (best,) = climb(score, axes, starts)
     assert best == at
     assert len(scored) == len(set(scored)), "a point was scored twice"
     # Neither side of any axis is left out.
@@ -69,7 +70,7 @@ def test_of_equal_scores_the_first_is_kept_and_equal_models_are_scored_once():
         calls.append(point)
         return 1.0
 
-    assert climb(score, axes, [{"size": 2, "unused": 5}], canonical) == {"size": 2, "unused": 0}
+    assert climb(score, axes, [{"size": 2, "unused": 5}], canonical) == [{"size": 2, "unused": 0}]
     assert calls == [{"size": size, "unused": 0} for size in (2, 3, 1)]
 
 
@@ -78,4 +79,18 @@ def test_several_starts_find_the_best_of_their_tops(starts):
     def score(point):
         return {1.0: 0.5, 1000.0: 0.9}.get(point["C"], 0.0)
 
-    assert climb(score, {"C": OneTwoFive()}, starts) == starts[-1]
+    assert climb(score, {"C": OneTwoFive()}, starts) == starts[::-1]
+
+
+@pytest.mark.parametrize(("value", "climbed"), [(10.0, True), (200.0, False)])
+def test_more_starts_are_climbed_from_only_if_they_are_better(value, climbed):
+    scores = {1.0: 0.5, 10.0: 0.6, 20.0: 0.9, 200.0: 0.4, 500.0: 1.0}
+    tried = []
+
+    def score(point):
+        tried.append(point["C"])
+        return scores.get(point["C"], 0.0)
+
+    found = climb(score, {"C": OneTwoFive()}, [{"C": 1.0}], more_starts=[{"C": value}])
+    assert found == ([{"C": 20.0}, {"C": 1.0}] if climbed else [{"C": 1.0}])
+    assert value in tried and 500.0 not in tried

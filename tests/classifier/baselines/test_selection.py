@@ -7,8 +7,9 @@ from typing import ClassVar
 import pytest
 
 from hyperagg._common.runs import Runs
-from hyperagg.classifier.baselines import features, selection
-from hyperagg.classifier.baselines.search import OneTwoFive, neighbors
+from hyperagg.classifier.baselines import selection
+from hyperagg.classifier.baselines.features import Fold
+from hyperagg.classifier.baselines.search import OneTwoFive, Steps, neighbors
 from hyperagg.classifier.baselines.selection import held_out_folds, select_parameters
 
 TEXTS = [f"text {i}" for i in range(400)]
@@ -19,6 +20,7 @@ class Model:
     """Right about the more rows the closer C is to the optimum; it only counts its calls."""
 
     AXES: ClassVar = {"C": OneTwoFive()}
+    SCALING = ("C",)
     STARTS = ({"C": 1.0},)
     canonical = staticmethod(dict)
     optimum = 2000.0
@@ -93,17 +95,52 @@ def test_the_search_starts_from_the_nearest_values_of_further_starts(fitted):
     assert (360, 2000.0) in fitted
 
 
-def test_a_large_set_is_searched_on_a_subsample_and_checked_on_all_rows(monkeypatch):
-    monkeypatch.setattr(features, "SUBSAMPLE", 100)
-    monkeypatch.setattr(selection, "SUBSAMPLE", 100)
+def test_a_large_set_is_searched_on_a_sample_and_again_on_more_rows(monkeypatch):
+    monkeypatch.setattr(selection, "_SAMPLE", 100)
+    monkeypatch.setattr(selection, "_MAX_ROWS", 200)
     lines = []
     folds = held_out_folds(TEXTS, LABELS, count=1)
     found = select_parameters(Model, folds, name="model", report=lines.append)
     assert found["parameters"] == {"C": 2000.0}
     rows = [rows for rows, _ in Model.fitted]
-    assert rows == [100] * found["candidates_subsample"] + [360] * 3
+    assert rows == [100] * found["candidates_sample"] + [200] * 3
     assert found["candidates"] == 3  # the best and both of its neighbors
+    assert found["training_rows"] == 200
     assert len(lines) == len(rows) and "neighbors are left" in lines[-1]
+
+
+def test_only_the_axes_that_depend_on_the_number_of_rows_are_followed_on_more_rows(monkeypatch):
+    class Wide(Model):
+        AXES: ClassVar = {"C": OneTwoFive(), "size": Steps(1, 3)}
+        STARTS = ({"C": 1000.0, "size": 2}, {"C": 1000.0, "size": 3})
+
+        def __init__(self, C, size):
+            super().__init__(C)
+            self.size = size
+
+        def fit(self, X, y):
+            self.fitted.append((len(X), self.size))
+            return self
+
+    monkeypatch.setattr(selection, "_SAMPLE", 100)
+    found = select_parameters(Wide, held_out_folds(TEXTS, LABELS, count=1))
+    assert {size for rows, size in Wide.fitted if rows == 100} == {1, 2, 3}
+    # The best of both starts are compared; only "C" changes.
+    sizes = [size for rows, size in Wide.fitted if rows == 360]
+    assert sizes == [2] * 3 + [3]
+    assert found["candidates"] == 4 and found["parameters"] == {"C": 2000.0, "size": 2}
+
+
+def test_a_sample_has_rows_of_every_class():
+    labels = ["a"] * 300 + ["b"] * 99 + ["c"]
+    fold = Fold(TEXTS, labels, [], [])
+    sample = fold.sample(40)
+    counts = {label: sample.labels.count(label) for label in "abc"}
+    assert counts["c"] == 1 and 29 <= counts["a"] <= 31 and 9 <= counts["b"] <= 11
+    assert [labels[TEXTS.index(text)] for text in sample.texts] == sample.labels
+    assert fold.sample(400) is fold
+    multi_label = Fold(TEXTS, [(label, "d") for label in labels], [], [])
+    assert {row[0] for row in multi_label.sample(40).labels} == {"a", "b", "c"}
 
 
 def test_small_sets_have_several_folds_with_a_thousand_held_out_rows():
