@@ -53,7 +53,7 @@ class _SmallFastText(FastTextClassifier):
 
     def __init__(self, num_texts: int, **features: int) -> None:
         epochs = min(500, max(25, 30_000 // num_texts))
-        super().__init__(0.5, epochs, d_model=50, buckets=200_000, threads=1, **features)
+        super().__init__(0.5, epochs, d_model=20, buckets=200_000, threads=1, **features)
 
 
 # The class and the settings among which cross-validation chooses, by name.
