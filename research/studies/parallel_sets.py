@@ -28,6 +28,5 @@ def measure_sets(
         futures = {pool.submit(measure, name): name for name in names}
         for future in as_completed(futures):
             found[futures[future]] = future.result()
-            found = {name: found[name] for name in names if name in found}
-            write(found)
-    return found
+            write({name: found[name] for name in names if name in found})
+    return {name: found[name] for name in names}

@@ -80,12 +80,12 @@ def select_parameters(
 ) -> dict[str, Any]:
     """Return the parameters of a baseline with the best score on validation rows.
 
-    `climb` starts from each of `baseline.STARTS`, and follows all axes on a sample of 3,000
-    training rows of each fold, drawn per class, and measures on all validation rows. The best of
-    every start are then compared on at most 20,000 rows of each fold, and only the axes in
-    `baseline.SCALING` are followed there: those whose best value depends on the number of rows. At
-    the end all neighbors of the selected parameters, on both sides of every axis, have been tried
-    in one of the two stages, and are not better. Up to 3,000 rows are searched once, on all axes.
+    The search has two stages, with the same validation rows. On a sample of 3,000 training rows of
+    each fold, drawn per class, `climb` starts from each of `baseline.STARTS` and follows all axes,
+    until no neighbor on either side of any axis is better. The best of every start are then
+    compared on at most 20,000 rows of each fold, and only the axes in `baseline.SCALING` are
+    followed, again until no neighbor is better: those whose best value depends on the number of
+    rows. Up to 3,000 rows are searched once, on all axes.
 
     Args:
         baseline: a class with AXES, SCALING, STARTS and `canonical`, see `TfidfClassifier`.

@@ -73,10 +73,10 @@ def accuracy(
 ) -> None:
     """Compare the default classifier with baselines at their best on many data sets.
 
-    The parameters of every baseline are searched on held-out training rows until no neighbor of the
-    best is better: all of them on a sample of 3,000 training rows, and those that depend on the
-    number of rows again on up to 20,000. Each data set has a log, log.txt, with a line per
-    candidate; results.json and table.md have the data sets that are finished.
+    The parameters of every baseline are selected on held-out training rows: all of them with 3,000
+    training rows, and those that depend on the number of rows again with up to 20,000, until no
+    neighbor of the best is better. Each data set has a log, log.txt, with a line per candidate.
+    results.json and table.md have the data sets that are finished.
     """
     from hyperagg.classifier import compare as comparison
     from research.data.text_sets import DEVELOPMENT_SETS
