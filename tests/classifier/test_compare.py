@@ -232,3 +232,20 @@ def test_a_label_is_never_only_in_the_test_rows():
             "file", Split([f"text {i}" for i in range(10)], labels), test_fraction=test_fraction
         )
         assert "rare" not in {one for row in data.test.labels for one in row}
+
+
+def test_several_labels_per_text_are_tested_by_micro_f1(small, tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    monkeypatch.setattr(TfidfClassifier, "AXES", {"strength": OneTwoFive()})
+
+    def with_length(rows):
+        labels = [(y, "long") if len(x) > 600 else (y,) for x, y in zip(rows.texts, rows.labels)]
+        return Split(rows.texts, labels)
+
+    data = Dataset("tags", with_length(small.train), with_length(small.test), "")
+    options = dict(epochs=20, progress=False, save_models=False, callback=lambda line: None)
+    results = compare(data, ["complement_nb"], 1, tmp_path, **options)
+    models, test = results["models"], results["paired"]["complement_nb"]
+    difference = models["aggregation"]["micro_f1"][0] - models["complement_nb"]["micro_f1"][0]
+    assert test["difference"] == pytest.approx(difference) and 0 < test["p"] <= 1
+    assert "micro-F1 % | aggregation is" in (tmp_path / "table.md").read_text()
