@@ -17,6 +17,7 @@ from hyperagg._common.calibration import best_threshold, expected_calibration_er
 from hyperagg._common.checkpoint import remove_checkpoint
 from hyperagg._common.label_decoder import LabelDecoder
 from hyperagg._common.split import train_validation_split
+from hyperagg._numba.threads import even_borders, parts, run
 from hyperagg.classifier.config import TrainingConfig
 from hyperagg.classifier.history import History
 from hyperagg.classifier.model import ClassifierModel
@@ -151,13 +152,18 @@ def _initialize(
             ids, values = vectors
             model.embedding[ids] = values * (model.embedding.std() / values.std())
         scales = feature_scales(problem.tokenizer, data)
-        model.embedding *= scales[:, None]
+        ranges = even_borders(np.ones(len(scales)), parts(model.embedding.size))
+        run(_scale_rows, ranges, model.embedding, scales)
         return TrainStep(model, config, objective, scales, options.threads)
     except MemoryError as error:
         raise ValueError(
             f"d_model={problem.config.d_model}: {len(problem.tokenizer):,} tokens of this "
             "dimension do not fit into memory; use a smaller one"
         ) from error
+
+
+def _scale_rows(first: int, last: int, table: np.ndarray, scales: np.ndarray) -> None:
+    table[first:last] *= scales[first:last, None]
 
 
 def _calibrate(

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hyperagg.classifier.initialization import uniform
 from hyperagg.classifier.kernels import scoring
 from hyperagg.classifier.kernels.tree import label_scores
 from hyperagg.classifier.pooling import NUM_BLOCKS, Pooling
@@ -72,18 +73,11 @@ class ClassifierModel:
         position vectors are 1.
         """
 
-        def uniform(limit: float, *shape: int) -> np.ndarray:
-            # float32 from the start and in place: the embedding may be large.
-            values = rng.random(shape, dtype=np.float32)
-            values *= np.float32(2 * limit)
-            values -= np.float32(limit)
-            return values
-
         return cls(
-            embedding=uniform(_INITIAL_RANGE, vocab_size, d_model),
+            embedding=uniform(rng, _INITIAL_RANGE, vocab_size, d_model),
             positions=np.ones((NUM_BLOCKS, d_model), dtype=np.float32),
-            weight=uniform(d_model**-0.5, num_classes, d_model),
-            bias=uniform(d_model**-0.5, num_classes),
+            weight=uniform(rng, d_model**-0.5, num_classes, d_model),
+            bias=uniform(rng, d_model**-0.5, num_classes),
             pooling=pooling,
         )
 

@@ -2,7 +2,7 @@
 
 from hyperagg.text.characters import stable_length
 from hyperagg.text.ragged import Ragged
-from hyperagg.text.term_frequency import occurrence_weights
+from hyperagg.text.term_frequency import occurrence_weights, token_counts
 from hyperagg.text.tokenizers import (
     UNKNOWN,
     WORD_PATTERN,
@@ -32,4 +32,5 @@ __all__ = [
     "read_tokenizer",
     "register_tokenizer",
     "stable_length",
+    "token_counts",
 ]

@@ -12,9 +12,9 @@ import numpy as np
 from hyperagg._numba.cache import njit
 from hyperagg._numba.prefetch import prefetch
 
-__all__ = ["HashCounter", "build_table", "find"]
+__all__ = ["build_table", "count", "find", "merge_counts", "new_counts", "reserve"]
 
-_CHUNK = 1 << 18
+_FEWEST_SLOTS = 1 << 16
 _PREFETCH_DISTANCE = 16
 _ONE = np.uint64(1)
 
@@ -26,37 +26,29 @@ def build_table(hashes: np.ndarray) -> np.ndarray:
     return table
 
 
-class HashCounter:
-    """Counts how often each hash occurs, and keeps its first occurrence."""
+def new_counts() -> np.ndarray:
+    """Return an empty table of hash, count and first occurrence per slot; count 0 is an empty slot.
 
-    def __init__(self) -> None:
-        self._table, self._used = _new_counts(1 << 16), 0
-
-    def add(self, hashes: np.ndarray, occurrences: np.ndarray) -> None:
-        """Count further hashes.
-
-        Args:
-            hashes: (N,) uint64.
-            occurrences: (N,) int64, a number for each of them, which `result` returns of the first.
-        """
-        for begin in range(0, len(hashes), _CHUNK):
-            part = slice(begin, begin + _CHUNK)
-            needed = self._used + len(hashes[part])
-            if 2 * needed > len(self._table):
-                small, self._table = self._table, _new_counts(1 << int(4 * needed).bit_length())
-                _move(small, self._table)
-            self._used += _count(hashes[part], occurrences[part], self._table)
-
-    def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the count of each hash and its first occurrence, in no particular order."""
-        counts, firsts = (np.empty(self._used, dtype=np.int64) for _ in range(2))
-        _collect(self._table, counts, firsts)
-        return counts, firsts
+    It is as `reserve` and `count` take it, and they keep the number of its hashes.
+    """
+    return np.zeros((_FEWEST_SLOTS, 3), dtype=np.uint64)
 
 
-def _new_counts(slots: int) -> np.ndarray:
-    """An empty table of hash, count and first occurrence per slot; count 0 is an empty slot."""
-    return np.zeros((slots, 3), dtype=np.uint64)
+def merge_counts(tables: list[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the counts of the distinct hashes of tables, and their first occurrences.
+
+    Args:
+        tables: each with the number of its hashes. The largest one is changed.
+
+    Returns:
+        (N,) int64 and (N,) int64, in no particular order.
+    """
+    (total, used), *others = sorted(tables, key=lambda each: -each[1])
+    for table, _ in others:
+        total, used = _merge(table, total, used)
+    counts, firsts = (np.empty(used, dtype=np.int64) for _ in range(2))
+    _collect(total, counts, firsts)
+    return counts, firsts
 
 
 @njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
@@ -84,17 +76,47 @@ def _fill_table(hashes, table):
         table[slot, 0], table[slot, 1] = hashes[i], np.uint64(i + 1)
 
 
+@njit(nogil=True, cache=True, no_cpython_wrapper=True)
+def reserve(table, used, more):
+    """Return a table of counts with the hashes of this one and slots for so many more."""
+    if 2 * (used + more) <= len(table):
+        return table
+    slots = len(table)
+    while slots < 4 * (used + more):
+        slots *= 2
+    grown = np.zeros((slots, 3), dtype=np.uint64)
+    _merge_into(table, grown)
+    return grown
+
+
+@njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
+def count(table, key, number, first):
+    """Add to the count of a hash whose first occurrence is not after `first`; return the number of
+    new hashes, 0 or 1. The table must have a free slot."""
+    slot = _slot(table, key)
+    fresh = table[slot, 1] == 0
+    if fresh or first < table[slot, 2]:
+        table[slot, 0], table[slot, 2] = key, first
+    table[slot, 1] += number
+    return np.int64(fresh)
+
+
 @njit(nogil=True, cache=True)
-def _count(hashes, occurrences, table):
-    """Count the hashes; return the number of new ones."""
-    last, fresh = np.uint64(len(table) - 1), 0
-    for i in range(len(hashes)):
-        prefetch(table, hashes[min(i + _PREFETCH_DISTANCE, len(hashes) - 1)] & last)
-        slot = _slot(table, hashes[i])
-        if not table[slot, 1]:
-            table[slot, 0], table[slot, 2] = hashes[i], np.uint64(occurrences[i])
-            fresh += 1
-        table[slot, 1] += _ONE
+def _merge(table, into, used):
+    found = 0
+    for i in range(len(table)):
+        found += table[i, 1] > 0
+    into = reserve(into, used, found)
+    return into, used + _merge_into(table, into)
+
+
+@njit(nogil=True, cache=True, no_cpython_wrapper=True)
+def _merge_into(table, into):
+    last, fresh = np.uint64(len(into) - 1), 0
+    for i in range(len(table)):
+        prefetch(into, table[min(i + _PREFETCH_DISTANCE, len(table) - 1), 0] & last)
+        if table[i, 1]:
+            fresh += count(into, table[i, 0], table[i, 1], table[i, 2])
     return fresh
 
 
@@ -105,14 +127,3 @@ def _collect(table, counts, firsts):
         if table[i, 1]:
             counts[n], firsts[n] = table[i, 1], table[i, 2]
             n += 1
-
-
-@njit(nogil=True, cache=True)
-def _move(table, into):
-    last = np.uint64(len(into) - 1)
-    for i in range(len(table)):
-        prefetch(into, table[min(i + _PREFETCH_DISTANCE, len(table) - 1), 0] & last)
-        if table[i, 1]:
-            slot = _slot(into, table[i, 0])
-            for column in range(3):  # compiling the assignment of a row takes two seconds
-                into[slot, column] = table[i, column]

@@ -17,7 +17,7 @@ hashes, the context.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -37,12 +37,13 @@ from hyperagg.text.characters import (
     class_at,
     normalize,
 )
-from hyperagg.text.hash_table import find
+from hyperagg.text.hash_table import count, find, merge_counts, new_counts, reserve
 
 __all__ = [
     "CHARS",
     "NGRAMS",
     "WORDS",
+    "count_occurrences",
     "entry_texts",
     "find_ids",
     "hash_vocabulary",
@@ -50,7 +51,6 @@ __all__ = [
     "look_up",
     "look_up_continuation",
     "new_context",
-    "scan",
     "text_to_bytes",
     "texts_to_bytes",
     "token_borders",
@@ -70,8 +70,8 @@ _START, _END, _INNER = 8, 16, 24
 _KIND_BITS = 5
 
 _TEXTS_PER_JOIN = 64
-_BYTES_PER_PART = 1 << 22
-_WORK_PER_BYTE = 4  # in multiply-adds, approximately
+_BYTES_PER_PART = 1 << 20
+_WORK_PER_BYTE, _WORK_PER_ENTRY = 4, 100  # in multiply-adds, approximately
 # The maximum number of tokens and n-grams per byte: a word of one letter has "a", a bigram and with
 # CHARS "a*", "*a" and "*a*"; a word of n letters has at most 4 n + 2.
 _MAX_PER_BYTE = (1, 2, 5)
@@ -105,29 +105,28 @@ def _encoded(text: str) -> bytes:
     return normalize(text).encode("utf-8", "replace")  # UTF-8 cannot encode surrogates
 
 
-def scan(
+def count_occurrences(
     data: np.ndarray, borders: np.ndarray, features: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Split texts into tokens and hash the tokens and their n-grams.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split texts into tokens and count the tokens and their n-grams.
 
     Args:
         data, borders: from `texts_to_bytes`.
         features: WORDS, NGRAMS or CHARS.
 
-    Yields:
-        for parts of the texts the hashes (N,) uint64, and the occurrences (N,) int64: the first
-        byte of each, times 32, plus its kind, which is 0 for a token.
+    Returns:
+        for each distinct one, in no particular order, its count (N,) int64 and its first occurrence
+        (N,) int64: the first byte, times 32, plus the kind, which is 0 for a token.
     """
-    ranges = _ranges(borders)
-    threads = parts(_WORK_PER_BYTE * int(borders[-1]))
-    for begin in range(0, len(ranges) - 1, threads):
-        found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        run(_hash_rows, ranges[begin : begin + threads + 1], found, data, borders, features)
-        yield from (found[first] for first in sorted(found))
+    # Each range is counted in a table that no other thread has at that time. Counts and first
+    # occurrences do not depend on which table that is.
+    tables: list[tuple[np.ndarray, int]] = []
+    run(_count_rows, _ranges(borders), tables, data, borders, features)
+    return merge_counts(tables or [(new_counts(), 0)])
 
 
 def kinds_of(occurrences: np.ndarray) -> np.ndarray:
-    """Return the kinds of occurrences that `scan` returned."""
+    """Return the kinds of occurrences as `count_occurrences` returns them."""
     return occurrences & (1 << _KIND_BITS) - 1
 
 
@@ -142,27 +141,28 @@ def entry_texts(data: np.ndarray, borders: np.ndarray, occurrences: np.ndarray) 
     """Return the vocabulary entries of tokens and n-grams: "oil", "crude oil", "petro*", "*eum".
 
     Args:
-        data, borders: the texts, as `scan` takes them.
-        occurrences: as `scan` returns them.
+        data, borders: the texts, as `count_occurrences` takes them.
+        occurrences: as `count_occurrences` returns them.
     """
-    if not len(occurrences):
-        return []
-    ends = borders[np.searchsorted(borders, occurrences >> _KIND_BITS, side="right")]
-    size = _write_entries(data, ends, occurrences, np.empty(0, dtype=np.uint8))
-    out = np.empty(size, dtype=np.uint8)
-    _write_entries(data, ends, occurrences, out)
+    found: dict[int, np.ndarray] = {}
+    ranges = even_borders(np.ones(len(occurrences)), parts(_WORK_PER_ENTRY * len(occurrences)))
+    run(_write_range, ranges, found, data, borders, occurrences)
+    joined = b"".join(found[first].tobytes() for first in sorted(found))
     # A token cannot contain a newline.
-    return out.tobytes().decode("utf-8", "replace").split("\n")[:-1]
+    return joined.decode("utf-8", "replace").split("\n")[:-1]
 
 
 def hash_vocabulary(entries: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the hashes (V,) of tokens and n-grams, given as `entry_texts` returns them, and their
     kinds (V,), which are 0 for a token."""
-    encoded = [entry.encode("utf-8", "replace") for entry in entries]
-    lengths = accumulate(map(len, encoded), initial=0)
-    borders = np.fromiter(lengths, dtype=np.int64, count=len(entries) + 1)
+    joined = "\n".join([*entries, ""])
+    if joined.count("\n") > len(entries):
+        return hash_vocabulary([entry.replace("\n", " ") for entry in entries])
+    data = np.frombuffer(joined.encode("utf-8", "replace"), dtype=np.uint8)
+    ends = np.flatnonzero(data == _NEWLINE)
     hashes, kinds = np.empty(len(entries), dtype=np.uint64), np.empty(len(entries), dtype=np.uint8)
-    _hash_entries(np.frombuffer(b"".join(encoded), dtype=np.uint8), borders, hashes, kinds)
+    ranges = even_borders(np.ones(len(entries)), parts(_WORK_PER_ENTRY * len(entries)))
+    run(_hash_entries, ranges, data, ends, hashes, kinds)
     return hashes, kinds
 
 
@@ -190,10 +190,25 @@ def look_up(
     return np.concatenate(token_ids), np.cumsum(np.concatenate(counts))
 
 
-def _hash_rows(first: int, last: int, found: dict[int, Any], *args: Any) -> None:
-    result = _hash_range(first, last, *args)
+def _count_rows(first: int, last: int, tables: list[Any], *args: Any) -> None:
+    try:
+        table, used = tables.pop()  # by one thread at a time
+    except IndexError:
+        table, used = new_counts(), 0
+    result = _count_range(first, last, table, used, *args)
     if first < last:
-        found[first] = result
+        tables.append(result)
+
+
+def _write_range(
+    first: int, last: int, found: dict[int, Any], data: Any, borders: Any, occurrences: Any
+) -> None:
+    own = occurrences[first:last]
+    ends = borders[np.searchsorted(borders, own >> _KIND_BITS, side="right")]
+    size = _write_entries(data, ends, own, np.empty(0, dtype=np.uint8))
+    out = np.empty(size, dtype=np.uint8)
+    _write_entries(data, ends, own, out)
+    found[first] = out
 
 
 def _look_up_rows(first: int, last: int, found: dict[int, Any], *args: Any) -> None:
@@ -454,25 +469,23 @@ def _new_block():
 
 
 @njit(nogil=True, cache=True)
-def _hash_range(first, last, data, borders, features):
-    """Hash the tokens and n-grams of rows first to last - 1; see `scan`."""
-    limit = (borders[last] - borders[first]) * _MAX_PER_BYTE[features]
-    hashes, occurrences = np.empty(limit, dtype=np.uint64), np.empty(limit, dtype=np.int64)
-    table, context = np.zeros((1, 2), dtype=np.uint64), np.zeros(4, dtype=np.uint64)
+def _count_range(first, last, table, used, data, borders, features):
+    """Count the tokens and n-grams of rows first to last - 1; return the table and its number of
+    hashes."""
+    context = np.zeros(4, dtype=np.uint64)
     starts, characters, keys, kinds, begins = _new_block()
-    total = 0
     for row in range(first, last):
         i, end = borders[row], borders[row + 1]
         context[:] = _NONE
         while i < end:
+            table = reserve(table, used, len(keys))
             i, n = _hash_block(
                 data, i, end, table, features, context, starts, characters, keys, kinds, begins
             )
             for k in range(n):
-                hashes[total] = keys[k]
-                occurrences[total] = (begins[k] << _KIND_BITS) + kinds[k]
-                total += 1
-    return hashes[:total], occurrences[:total]
+                occurrence = np.uint64((begins[k] << _KIND_BITS) + kinds[k])
+                used += count(table, keys[k], _ONE, occurrence)
+    return table, used
 
 
 @njit(nogil=True, cache=True)
@@ -522,10 +535,10 @@ def _token_borders(data, out):
 
 
 @njit(nogil=True, cache=True)
-def _hash_entries(data, borders, hashes, kinds):
-    """Hash entries that are joined in `data`."""
-    for entry in range(len(hashes)):
-        start, end = borders[entry], borders[entry + 1]
+def _hash_entries(first, last, data, ends, hashes, kinds):
+    """Hash entries first to last - 1 of those that are joined in `data`."""
+    for entry in range(first, last):
+        start, end = ends[entry - 1] + 1 if entry else 0, ends[entry]
         # A star with combining marks is a token, not the beginning of an n-gram.
         after = start < end - 1 and data[start] == _STAR
         if after and data[start + 1] >= 128:

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol, get_args
 import numpy as np
 
 from hyperagg.text import characters, scan
-from hyperagg.text.hash_table import HashCounter, build_table
+from hyperagg.text.hash_table import build_table
 from hyperagg.text.ragged import Ragged
 
 __all__ = [
@@ -268,10 +268,7 @@ def _choose_features(texts: Sequence[str]) -> Features:
     if number < len(texts):
         texts = [texts[i * len(texts) // number] for i in range(number)]
     data, borders = scan.texts_to_bytes(texts)
-    counter = HashCounter()
-    for hashes, occurrences in scan.scan(data, borders, scan.WORDS):
-        counter.add(hashes, occurrences)
-    counts, _ = counter.result()
+    counts, _ = scan.count_occurrences(data, borders, scan.WORDS)
     return "chars" if (counts == 1).sum() > _MANY_RARE_TOKENS * counts.sum() else "ngrams"
 
 
@@ -282,14 +279,13 @@ def _words_and_ngrams(
         max_words, max_ngrams = min(max_words, _MAX_WORDS), min(max_ngrams, _MAX_NGRAMS)
         min_count = max(min_count, _MIN_COUNT)
     data, borders = scan.texts_to_bytes(texts)
-    counters = HashCounter(), HashCounter()
-    for hashes, occurrences in scan.scan(data, borders, _LEVELS[features]):
-        is_ngram = scan.kinds_of(occurrences) > 0
-        for counter, chosen in zip(counters, (~is_ngram, is_ngram)):
-            counter.add(hashes[chosen], occurrences[chosen])
+    counts, firsts = scan.count_occurrences(data, borders, _LEVELS[features])
+    is_ngram = scan.kinds_of(firsts) > 0
     words, ngrams = (
-        scan.entry_texts(data, borders, _most_frequent(*counter.result(), limit, min_count))
-        for counter, limit in zip(counters, (max_words, max_ngrams))
+        scan.entry_texts(
+            data, borders, _most_frequent(counts[chosen], firsts[chosen], limit, min_count)
+        )
+        for chosen, limit in ((~is_ngram, max_words), (is_ngram, max_ngrams))
     )
     return words, ngrams
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hyperagg._numba.threads import limit_threads
 from hyperagg.text import (
     UNKNOWN,
     Ragged,
@@ -16,7 +18,6 @@ from hyperagg.text import (
     scan,
     tokenizers,
 )
-from hyperagg.text.hash_table import HashCounter
 
 # UTF-8 cannot encode surrogates.
 texts = st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=6)
@@ -66,19 +67,16 @@ def test_unknown_ngrams_are_left_out():
     assert few.vocabulary == [UNKNOWN, "a", "b", "c", "a b"]
 
 
-def test_counts_of_more_than_one_chunk_of_hashes():
+def test_words_are_counted_over_tables_that_grow_and_are_merged(monkeypatch):
     rng = np.random.default_rng(0)
-    hashes = rng.integers(1, 200_000, 700_000).astype(np.uint64)
-    counter = HashCounter()
-    for begin in (0, 300_000):
-        part = slice(begin, 300_000 if begin == 0 else None)
-        counter.add(hashes[part], np.arange(len(hashes))[part])
-    counts, firsts = counter.result()
-    wanted, first, number = np.unique(hashes, return_index=True, return_counts=True)
-    order = np.argsort(hashes[firsts])
-    assert np.array_equal(hashes[firsts][order], wanted)
-    assert np.array_equal(counts[order], number)
-    assert np.array_equal(firsts[order], first)
+    words = [f"w{i}" for i in rng.integers(0, 60_000, 200_000)]
+    texts = [" ".join(words[i : i + 20]) for i in range(0, len(words), 20)]
+    expected = sorted(Counter(words).items(), key=lambda item: -item[1])  # by first appearance
+    monkeypatch.setattr(scan, "_BYTES_PER_PART", 10_000)
+    with limit_threads(3):
+        tokenizer = WordTokenizer.train(texts, min_count=4)
+    frequent = [word for word, number in expected if number >= 4]
+    assert tokenizer.vocabulary == [UNKNOWN, *frequent]
 
 
 @given(st.lists(st.lists(st.integers(1, 9), max_size=7), max_size=6), st.data())

@@ -109,8 +109,9 @@ class Batch(NamedTuple):
 class Parameters(NamedTuple):
     """The parameters, their rows padded to whole vectors.
 
-    Each table is followed by the accumulated mean squared gradients of its rows. The embedding has
-    the rows of one owner after those of another: see `row_of`.
+    Each table is followed by the accumulated mean squared gradients of its rows. Those of the
+    embedding have beside them the factor of the learning rate of the row, since a step needs both
+    at once. The embedding has the rows of one owner after those of another: see `row_of`.
     """
 
     embedding: np.ndarray
@@ -121,7 +122,6 @@ class Parameters(NamedTuple):
     weight_state: np.ndarray
     bias: np.ndarray
     bias_state: np.ndarray
-    lr_scale: np.ndarray  # the factor of the learning rate of each row of the embedding
 
 
 class Plan(NamedTuple):
@@ -433,17 +433,20 @@ def _update(owner, first, last, shares, plan, parameters, workspace, steps):
             )  # fmt: skip
             parameters.bias[c] -= g * _step_size(parameters.bias_state, c, g * g, learning_rate)
     rows, sources, weights = workspace.rows, workspace.sources, workspace.weights
+    state = parameters.embedding_state
     for share in range(shares):
         begin, end = _list_of(workspace, share, owner)
         for j in range(begin, end):
             row, w, source = rows[j], weights[j], sources[j]
             square = w * w * workspace.token_squares[source >> 6, source & 63]
-            size = _step_size(parameters.embedding_state, row, square, learning_rate)
-            weights[j] = -size * w * parameters.lr_scale[row]
+            state[row, 0] += square
+            size = learning_rate / (np.sqrt(state[row, 0]) + _EPSILON)
+            weights[j] = -size * w * state[row, 1]
         if share + 1 < shares:
             start, stop = _list_of(workspace, share + 1, owner)
             for j in range(start, stop):
                 prefetch(parameters.embedding, rows[j])
+                prefetch(state, rows[j])
         for j in range(begin, end):
             simd.add_product(
                 parameters.embedding, rows[j], weights[j], workspace.context_gradients,

@@ -8,7 +8,7 @@ import numpy as np
 
 from hyperagg._numba import tasks
 from hyperagg._numba.simd import VECTOR_WIDTH, aligned_empty, pad_to_vector
-from hyperagg._numba.threads import limit_threads, run
+from hyperagg._numba.threads import even_borders, limit_threads, parts, run
 from hyperagg.classifier.kernels.scoring import ModelArrays
 from hyperagg.classifier.kernels.train_step import (
     OWNERS,
@@ -25,6 +25,7 @@ __all__ = ["Batch", "FusedTrainer", "StepConfig"]
 
 # In channels of tokens; with less work per thread, waking one costs more than it saves.
 _MIN_WORK_PER_THREAD = 1_000_000
+_STATE_CHANNELS = 2  # the accumulated squares of a row and its factor
 
 
 class FusedTrainer:
@@ -43,20 +44,20 @@ class FusedTrainer:
         self.threads, self._lr_scale = max(1, threads), lr_scale
         self._workspace: Workspace | None = None
         names = "embedding", "positions", "weight", "bias"
-        self.load(initial, {name: np.zeros(len(getattr(initial, name))) for name in names})
+        lengths = {name: len(getattr(initial, name)) for name in names}
+        self.load(initial, {name: np.zeros(n, np.float32) for name, n in lengths.items()})
 
     def load(self, arrays: ModelArrays, state: Mapping[str, np.ndarray]) -> None:
         """Continue from these parameters and the accumulated mean squared gradients of each row."""
         self._parameters = Parameters(
             _by_owner(arrays.embedding),
-            _by_owner(state["embedding"]),
+            _by_owner(np.stack([state["embedding"], self._lr_scale], 1, dtype=np.float32)),
             pad_to_vector(arrays.positions),
             _aligned_copy(state["positions"]),
             pad_to_vector(arrays.weight),
             _aligned_copy(state["weight"]),
             _aligned_copy(arrays.bias),
             _aligned_copy(state["bias"]),
-            _by_owner(self._lr_scale),
         )
 
     @property
@@ -64,7 +65,9 @@ class FusedTrainer:
         """The accumulated mean squared gradients of the rows of each array, by its name."""
         parameters = self._parameters
         return {
-            "embedding": _by_token(parameters.embedding_state, np.empty_like(self._lr_scale)),
+            "embedding": _by_token(
+                parameters.embedding_state, np.empty_like(self._lr_scale)[:, None]
+            )[:, 0],
             "positions": parameters.position_state,
             "weight": parameters.weight_state,
             "bias": parameters.bias_state,
@@ -147,24 +150,38 @@ class FusedTrainer:
 
 
 def _by_owner(array: np.ndarray) -> np.ndarray:
-    """Copy the rows of tokens sorted by owner, with zeros after those of each owner; channels are
-    padded to whole vectors."""
+    """Copy the rows of tokens sorted by owner, with zeros after those of each owner and after the
+    channels of each row, if there is more than one vector of them."""
     rows = -(-len(array) // (OWNERS * 16)) * 16  # no two owners write to a cache line of the state
-    channels = [-(-d // VECTOR_WIDTH) * VECTOR_WIDTH for d in array.shape[1:]]
-    out = aligned_empty(OWNERS * rows, *channels)
-    out[:] = 0
-    for owner, own in enumerate(out.reshape(OWNERS, rows, *channels)):
-        tokens = array[owner::OWNERS]
-        own[tuple(map(slice, tokens.shape))] = tokens
+    channels = array.shape[1]
+    if channels > _STATE_CHANNELS:
+        channels = -(-channels // VECTOR_WIDTH) * VECTOR_WIDTH
+    out = aligned_empty(OWNERS * rows, channels)
+    run(_copy_to_owners, _owner_ranges(out), array, out.reshape(OWNERS, rows, channels))
     return out
 
 
 def _by_token(array: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Do the inverse of `_by_owner` and return `out`."""
-    for owner, own in enumerate(array.reshape(OWNERS, -1, *array.shape[1:])):
-        tokens = out[owner::OWNERS]
-        tokens[:] = own[tuple(map(slice, tokens.shape))]
+    run(_copy_to_tokens, _owner_ranges(array), array.reshape(OWNERS, -1, array.shape[1]), out)
     return out
+
+
+def _owner_ranges(array: np.ndarray) -> np.ndarray:
+    return even_borders(np.ones(OWNERS), parts(array.size))
+
+
+def _copy_to_owners(first: int, last: int, array: np.ndarray, out: np.ndarray) -> None:
+    for owner in range(first, last):
+        tokens, own = array[owner::OWNERS], out[owner]
+        n, d = tokens.shape
+        own[:n, :d], own[:n, d:], own[n:] = tokens, 0, 0
+
+
+def _copy_to_tokens(first: int, last: int, array: np.ndarray, out: np.ndarray) -> None:
+    for owner in range(first, last):
+        tokens = out[owner::OWNERS]
+        tokens[:] = array[owner, : len(tokens), : tokens.shape[1]]
 
 
 def _aligned_copy(array: np.ndarray) -> np.ndarray:

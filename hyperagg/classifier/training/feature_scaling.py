@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from hyperagg.classifier.training.train_step import LabeledDocuments
-from hyperagg.text import Tokenizer, ngram_mask
+from hyperagg.text import Tokenizer, ngram_mask, token_counts
 
 __all__ = ["feature_scales"]
 
@@ -26,16 +26,16 @@ __all__ = ["feature_scales"]
 def feature_scales(tokenizer: Tokenizer, data: LabeledDocuments) -> np.ndarray:
     """Return (V,) float32, the scale of every row of the embedding. Cost: O(T + C V)."""
     token_ids, vocab_size = data.rows.token_ids, len(tokenizer)
-    counts = np.bincount(token_ids, minlength=vocab_size)
+    counts = token_counts(data.rows, vocab_size)
     # The tokens of a document count for each of its classes.
     documents = np.repeat(np.arange(len(data.targets)), data.targets.lengths)
     squares = np.zeros(vocab_size)
     for c in np.unique(data.targets.token_ids):
-        in_class = data.rows.take(documents[data.targets.token_ids == c]).token_ids
-        prior = len(in_class) / max(1, len(token_ids))
+        in_class = token_counts(data.rows, vocab_size, documents[data.targets.token_ids == c])
+        prior = in_class.sum() / max(1, len(token_ids))
         if prior == 0:
             continue
-        smoothed = (np.bincount(in_class, minlength=vocab_size) + prior) / (counts + 1)
+        smoothed = (in_class + prior) / (counts + 1)
         squares += prior * np.log(smoothed / prior).clip(-5, 5) ** 2
     scores = 0.1 + np.sqrt(squares)
     mean = (scores * counts).sum() / max(1, len(token_ids))

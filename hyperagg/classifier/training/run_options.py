@@ -8,6 +8,7 @@ from typing import Any
 
 from hyperagg._common.progress import progress_bar
 from hyperagg._common.validation import check_bool, check_seed
+from hyperagg._numba.cpus import usable_cpus
 from hyperagg._numba.threads import max_threads
 from hyperagg.classifier.history import History
 from hyperagg.classifier.training.loop import Callback, Progress, train
@@ -56,6 +57,9 @@ def check_run_options(
 ) -> RunOptions:
     """Return the options of a run; `threads` of None stands for `max_threads()`.
 
+    There are at most as many threads as processors: the weights do not depend on the number, and
+    further threads would only wait for one another.
+
     Raises:
         TypeError, ValueError: an argument has the wrong type or is out of range.
     """
@@ -65,7 +69,7 @@ def check_run_options(
             raise TypeError("callbacks: expected a list of functions of a Progress")
     return RunOptions(
         seed=check_seed(seed),
-        threads=threads or max_threads(),
+        threads=min(threads or max_threads(), usable_cpus()),
         progress=None if progress is None else check_bool("progress", progress),
         callbacks=checked,
     )

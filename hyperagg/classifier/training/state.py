@@ -9,6 +9,7 @@ import numpy as np
 from hyperagg.classifier.history import History
 from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.training.train_step import LabeledDocuments, TrainStep
+from hyperagg.text import token_counts
 
 __all__ = ["OPTIMIZER_PREFIX", "TrainingResult", "state_lengths", "training_state"]
 
@@ -44,7 +45,7 @@ def training_state(train_step: TrainStep, data: LabeledDocuments) -> dict[str, n
     return {
         **{f"{OPTIMIZER_PREFIX}{name}": array.copy() for name, array in optimizer.items()},
         "lr_scale": train_step.lr_scale,
-        "token_counts": np.bincount(data.rows.token_ids, minlength=vocab_size),
+        "token_counts": token_counts(data.rows, vocab_size),
         "label_counts": np.bincount(data.targets.token_ids, minlength=num_classes),
     }
 
