@@ -95,8 +95,8 @@ class TextClassifier:
             best epoch and the temperature, if `fit` is not given validation data.
         refit: whether to train once more afterwards, on all texts and for as many epochs.
         threads: the maximum number of threads for training (default: the usable processors, from
-            the affinity mask and the quota of the container, or `OMP_NUM_THREADS`). The weights do
-            not depend on it.
+            the affinity mask and the quota of the container, or `OMP_NUM_THREADS`). No more are
+            started than there are usable processors. The weights do not depend on it.
 
     Attributes:
         classes_: the labels, in the order of the columns of `predict_proba`.

@@ -3,11 +3,12 @@
 Whole runs are measured with each number of threads, and again beside a busy loop on every core.
 For more cores than the machine has, there is an estimate from what is measured on one thread:
 
-    seconds(n)  =  serial + sum over the phases of all blocks of
+    seconds(n)  =  serial + parallel / n + sum over the phases of all blocks of
                    seconds of the phase * max(ceil(tasks / n) / tasks, largest task) + join
 
-Serial is all of a run but its epochs. A phase has at most as many tasks as `train_step` gives it,
-and the largest task is that of the owner of the most frequent tokens.
+Serial and parallel are the parts of a run outside its epochs (Amdahl 1967), of which one and two
+threads take serial + parallel and serial + parallel / 2. A phase has at most as many tasks as
+`train_step` gives it, and the largest task is that of the owner of the most frequent tokens.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import environment, markdown_table, write_results
 from hyperagg._numba import tasks
 from hyperagg._numba.cache import njit
+from hyperagg._numba.cpus import usable_cpus
 from hyperagg.classifier.kernels.train_step import (
     MIN_TOKENS_PER_TASK,
     OWNERS,
@@ -183,8 +185,9 @@ def _account(
     documents, chunks = len(encoded), max(1, total // TOKENS_PER_CHUNK)
     borders = np.arange(chunks + 1) * documents // chunks
     one = times[min(times)]
-    serial, per_token = one["run"] - one["epochs"], one["epochs"] / max(1, total * effort.epochs)
-    estimated, phases = dict.fromkeys(_ESTIMATED, serial), 0
+    serial, shared = _outside_epochs(times)
+    per_token = one["epochs"] / max(1, total * effort.epochs)
+    estimated, phases = {n: serial + shared / n for n in _ESTIMATED}, 0
     for epoch in range(effort.epochs):
         order = np.random.default_rng([0, epoch]).permutation(documents)
         for first, last in zip(borders, borders[1:]):
@@ -205,6 +208,8 @@ def _account(
     row_bytes = 4 * 16 * -(-DIMENSION // 16)
     return {
         "serial": serial,
+        "serial_share": serial / one["run"],
+        "parallel_outside_epochs": shared,
         "nanoseconds_per_token": 1e9 * per_token,
         # A row is read for the gradients, and read and written for the updates.
         "bytes_per_token": 3 * row_bytes + 2 * 12,
@@ -212,6 +217,15 @@ def _account(
         "joins": phases,
         "estimate": estimated,
     }
+
+
+def _outside_epochs(times: dict[int, dict[str, float]]) -> tuple[float, float]:
+    """Return the serial and the parallel seconds outside the epochs of a run on one thread."""
+    rest = {n: max(0.0, each["run"] - each["epochs"]) for n, each in times.items()}
+    if 1 not in rest or 2 not in rest or usable_cpus() < 2:
+        return rest[min(rest)], 0.0
+    serial = min(max(0.0, 2 * rest[2] - rest[1]), rest[1])
+    return serial, rest[1] - serial
 
 
 def _page(results: dict[str, Any]) -> str:
@@ -230,6 +244,8 @@ def _page(results: dict[str, Any]) -> str:
         [
             f"{row['dataset']}, {row['features']}",
             f"{own['serial']:.2f}",
+            f"{100 * own['serial_share']:.0f}",
+            f"{own['parallel_outside_epochs']:.2f}",
             f"{own['nanoseconds_per_token']:.1f}",
             f"{own['bytes_per_token']:,}",
             f"{own['bytes_per_token'] / own['nanoseconds_per_token']:.0f}",
@@ -240,7 +256,15 @@ def _page(results: dict[str, Any]) -> str:
         for row in rows
         for own in [row["account"]]
     ]
-    columns = ["", "serial, s", "ns per token", "bytes per token", "GB/s per thread"]
+    columns = [
+        "",
+        "serial, s",
+        "serial, %",
+        "parallel outside epochs, s",
+        "ns per token",
+        "bytes per token",
+        "GB/s per thread",
+    ]
     columns += ["largest owner, %", "joins", *(f"{n} cores, s" for n in _ESTIMATED)]
     return f"""# Training time by number of threads
 
@@ -253,15 +277,17 @@ Written by `python -m research bench scaling` from results.json beside it; do no
 ## Idle cores
 
 {table("seconds")}
+No more threads are started than there are cores.
+
 ## A busy loop on every core
 
 {table("seconds_on_busy_cores")}
 ## Where the time goes on more cores
 
 {markdown_table(columns, account)}
-An estimate from one thread, not a measurement. Serial: all of a run but its epochs, taken as if
-none of it were parallel. The rest is divided among the tasks of each phase, of which the largest
-owner of rows is never divided. A join of two threads takes {results["join_microseconds"]:.1f}
+An estimate from one and two threads, not a measurement. Serial and parallel: the parts of a run
+outside its epochs, from the times of both. The epochs are divided among the tasks of each phase, of
+which the largest owner of rows is never divided. A join of two threads takes {results["join_microseconds"]:.1f}
 microseconds. The bandwidth that n threads need together is n times that of one, if no row is in a
 cache; it must be below that of the memory.
 """

@@ -192,13 +192,15 @@ def _softmax_gradient(logits, target, smoothing, weight, gradient):
         maximum = max(maximum, logits[c])
     norm = 0.0
     for c in range(classes):
-        norm += math.exp(logits[c] - maximum)
+        odds = math.exp(logits[c] - maximum)
+        gradient[c] = _F(odds)
+        norm += odds
     log_norm = math.log(norm) + maximum
     loss = 0.0
     for c in range(classes):
         target_probability = smoothing / classes + (1 - smoothing if c == target else 0.0)
         loss += target_probability * (log_norm - logits[c])
-        gradient[c] = _F(weight * (math.exp(logits[c] - log_norm) - target_probability))
+        gradient[c] = _F(weight * (gradient[c] / norm - target_probability))
     return weight * loss
 
 

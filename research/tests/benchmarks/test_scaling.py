@@ -47,3 +47,10 @@ def test_more_cores_never_take_longer_in_the_estimate():
     estimate = list(account["estimate"].values())
     assert estimate[0] == pytest.approx(3.0)
     assert estimate == sorted(estimate, reverse=True) and estimate[-1] >= 1.0
+
+
+def test_the_serial_part_follows_from_one_and_two_threads(monkeypatch):
+    monkeypatch.setattr(scaling, "usable_cpus", lambda: 2)
+    times = {1: {"run": 5.0, "epochs": 4.0}, 2: {"run": 2.7, "epochs": 2.0}}
+    assert scaling._outside_epochs(times) == pytest.approx((0.4, 0.6))
+    assert scaling._outside_epochs({1: times[1]}) == (1.0, 0.0)
