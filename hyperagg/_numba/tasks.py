@@ -15,12 +15,14 @@ from numba.extending import intrinsic, overload
 
 from hyperagg._numba.cache import njit
 
-__all__ = ["claim", "finish", "new_counters", "wait"]
+__all__ = ["claim", "exact_sleeps", "finish", "new_counters", "restore_sleeps", "wait"]
 
 _STRIDE = 16  # a pair of cache lines, in int64, since processors prefetch cache lines in pairs
 _DONE = _STRIDE // 2
 # A few microseconds, the time in which most waits end. Then the core is left to other work.
 _SPINS_BEFORE_SLEEP = 1000
+_SLEEP = 5  # microseconds
+_SET_TIMER_SLACK, _GET_TIMER_SLACK = 29, 30  # of prctl
 _ONE = np.int64(1)
 
 
@@ -83,4 +85,34 @@ def _():
     if sys.platform == "win32":
         return lambda: None
     usleep = types.ExternalFunction("usleep", types.int32(types.uint32))
-    return lambda: usleep(np.uint32(20))
+    return lambda: usleep(np.uint32(_SLEEP))
+
+
+@njit(nogil=True, cache=True, inline="always")
+def exact_sleeps():
+    """Have this thread sleep no longer than it asks for; return what `restore_sleeps` takes.
+
+    Linux makes every sleep up to 50 microseconds longer, so as to end several at once. Most waits
+    are shorter than that.
+    """
+    before = _timer_slack(_GET_TIMER_SLACK, 0)
+    _timer_slack(_SET_TIMER_SLACK, 1)
+    return before
+
+
+@njit(nogil=True, cache=True, inline="always")
+def restore_sleeps(before):
+    """Undo `exact_sleeps`."""
+    _timer_slack(_SET_TIMER_SLACK, before)
+
+
+def _timer_slack(operation, nanoseconds):  # pragma: no cover
+    raise NotImplementedError
+
+
+@overload(_timer_slack, inline="always")
+def _(operation, nanoseconds):
+    if sys.platform != "linux":
+        return lambda operation, nanoseconds: np.int32(0)
+    prctl = types.ExternalFunction("prctl", types.int32(types.int32, types.uint64))
+    return lambda operation, nanoseconds: prctl(np.int32(operation), np.uint64(nanoseconds))

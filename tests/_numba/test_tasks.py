@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 
 import numpy as np
@@ -45,3 +47,19 @@ def test_a_thread_that_comes_late_finds_nothing_to_do():
     _compute(counters, done, seen)
     _compute(counters, done, seen)
     assert (done == 1).all()
+
+
+@njit
+def _slack_within():
+    before = tasks.exact_sleeps()
+    within = tasks.exact_sleeps()
+    tasks.restore_sleeps(before)
+    return within
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux rounds sleeps up")
+def test_sleeps_are_as_before_afterwards():
+    read = 30  # PR_GET_TIMERSLACK
+    before = ctypes.CDLL(None).prctl(read, 0)
+    assert _slack_within() == 1
+    assert ctypes.CDLL(None).prctl(read, 0) == before

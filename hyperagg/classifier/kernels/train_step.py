@@ -232,6 +232,7 @@ def train_documents(
 
     Every one of the threads from `first_thread` to `last_thread` - 1 would suffice.
     """
+    sleeps = tasks.exact_sleeps()
     for me in range(first_thread, last_thread):
         for block in range(len(plan.boundaries) - 1):
             first, last = plan.boundaries[block], plan.boundaries[block + 1]
@@ -257,6 +258,7 @@ def train_documents(
                 tasks.finish(counters, 2 * block + 1)
                 task = tasks.claim(counters, 2 * block + 1)
             tasks.wait(counters, 2 * block + 1, total)
+    tasks.restore_sleeps(sleeps)
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy", no_cpython_wrapper=True)
