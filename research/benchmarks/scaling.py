@@ -288,6 +288,6 @@ No more threads are started than there are cores.
 An estimate from one and two threads, not a measurement. Serial and parallel: the parts of a run
 outside its epochs, from the times of both. The epochs are divided among the tasks of each phase, of
 which the largest owner of rows is never divided. A join of two threads takes
-{results["join_microseconds"]:.1f} microseconds. The bandwidth that n threads need together is n times that of one, if no row is in a
-cache; it must be below that of the memory.
+{results["join_microseconds"]:.1f} microseconds. The bandwidth that n threads need
+together is n times that of one, if no row is in a cache; it must be below that of the memory.
 """
