@@ -34,7 +34,7 @@ def uniform(rng: np.random.Generator, limit: float, *shape: int) -> np.ndarray:
 
 
 def _fill(first: int, last: int, values: np.ndarray, limit: float, state: dict[str, Any]) -> None:
-    bits = np.random.PCG64()
+    bits: Any = np.random.PCG64()
     bits.state = state
     bits.advance(first * _CHUNK // 2)
     rng = np.random.Generator(bits)
