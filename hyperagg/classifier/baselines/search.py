@@ -96,6 +96,7 @@ def climb(
     starts: Iterable[Mapping[str, Any]],
     canonical: Callable[[Parameters], Parameters] = dict,
     more_starts: Iterable[Mapping[str, Any]] = (),
+    reach: float = math.inf,
 ) -> list[Parameters]:
     """Return the best parameters that hill climbing finds from each start, the best of all first.
 
@@ -109,6 +110,8 @@ def climb(
         canonical: maps parameters that give the same model to one of them.
         more_starts: further parameters, from which the search climbs only if they are better than
             all that it found before.
+        reach: a start is left out if its score is lower by more than this than that of the best
+            start, from which the search climbs first.
 
     >>> axes = {"C": OneTwoFive(), "n": Steps(1)}
     >>> climb(lambda p: -abs(p["C"] - 20) - abs(p["n"] - 3), axes, [{"C": 1.0, "n": 1}])
@@ -122,7 +125,9 @@ def climb(
             tried[key] = score(point)
         return tried[key]
 
-    tops = [_climb(measured, axes, canonical(dict(start)), canonical) for start in starts]
+    ordered = sorted(map(canonical, map(dict, starts)), key=measured, reverse=True)
+    lowest = measured(ordered[0]) - reach
+    tops = [_climb(measured, axes, each, canonical) for each in ordered if measured(each) >= lowest]
     for start in map(canonical, map(dict, more_starts)):
         if measured(start) > max(map(measured, tops)):
             tops.append(_climb(measured, axes, start, canonical))

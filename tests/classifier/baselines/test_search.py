@@ -94,3 +94,18 @@ def test_more_starts_are_climbed_from_only_if_they_are_better(value, climbed):
     found = climb(score, {"C": OneTwoFive()}, [{"C": 1.0}], more_starts=[{"C": value}])
     assert found == ([{"C": 20.0}, {"C": 1.0}] if climbed else [{"C": 1.0}])
     assert value in tried and 500.0 not in tried
+
+
+@pytest.mark.parametrize(("reach", "followed"), [(0.1, False), (0.5, True)])
+def test_a_start_that_is_far_behind_is_left_out(reach, followed):
+    scores = {1.0: 0.5, 2.0: 0.55, 1000.0: 0.9}
+    tried = []
+
+    def score(point):
+        tried.append(point["C"])
+        return scores.get(point["C"], 0.0)
+
+    starts = [{"C": 1.0}, {"C": 1000.0}]
+    found = climb(score, {"C": OneTwoFive()}, starts, reach=reach)
+    assert found == [{"C": 1000.0}, *([{"C": 2.0}] if followed else [])]
+    assert (2.0 in tried) == followed
