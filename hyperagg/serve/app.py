@@ -18,7 +18,7 @@ from starlette.routing import Route, request_response
 import hyperagg
 from hyperagg.serve.errors import RequestError, error_response
 from hyperagg.serve.feedback import add_feedback_routes
-from hyperagg.serve.guard import Guard
+from hyperagg.serve.guard import Endpoint, Guard
 from hyperagg.serve.metrics import metrics_text
 from hyperagg.serve.models import ServedModel
 from hyperagg.serve.page.routes import add_page_route
@@ -86,17 +86,15 @@ def create_app(models: Sequence[ServedModel], settings: Settings | None = None) 
     app.state.models = {model.name: model for model in models}
     app.state.first = models[0]
     app.state.settings = settings
-    app.add_middleware(Guard, settings=settings)
     _add_error_handlers(app)
     add_prediction_routes(app)
-    # A router tries its routes in turn.
-    app.router.routes.insert(0, app.router.routes.pop())
     _add_common_routes(app)
     add_page_route(app)
     if any(model.kind == "classifier" for model in models):
         add_stream_routes(app)
     if settings.feedback_token is not None:
         add_feedback_routes(app)
+    app.add_middleware(Guard, settings=settings, endpoints=_endpoints(app))
     language_models: list[Any] = [model for model in models if model.kind == "language"]
     if language_models:
         from hyperagg.serve.language.routes import make_language_router
@@ -106,10 +104,17 @@ def create_app(models: Sequence[ServedModel], settings: Settings | None = None) 
     return app
 
 
-def _add_error_handlers(app: FastAPI) -> None:
-    async def on_request_error(request: Request, error: Any) -> Response:
-        return error_response(error, request.url.path)
+def _endpoints(app: FastAPI) -> dict[tuple[str, str], Endpoint]:
+    """The functions of plain routes whose paths have no parameters, by method and path."""
+    return {
+        (method, route.path): route.endpoint
+        for route in app.routes
+        if isinstance(route, PlainRoute) and not route.param_convertors
+        for method in route.methods
+    }
 
+
+def _add_error_handlers(app: FastAPI) -> None:
     async def on_http_error(request: Request, error: Any) -> Response:
         own = RequestError(error.status_code, str(error.detail), headers=error.headers)
         return error_response(own, request.url.path)
@@ -126,7 +131,6 @@ def _add_error_handlers(app: FastAPI) -> None:
         return error_response(RequestError(500, "internal error"), request.url.path)
 
     app.add_exception_handler(Exception, on_bug)
-    app.add_exception_handler(RequestError, on_request_error)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
 

@@ -1,4 +1,8 @@
-"""What every request passes before its route: the key, the limits, the time-out and the log."""
+"""What every request passes before its route: the key, the limits, the time-out and the log.
+
+Routes whose paths have no parameters are called from here. The layers of middleware and the router
+that FastAPI has behind this one take longer than the prediction for a text.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,23 @@ import asyncio
 import logging
 import secrets
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
 import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hyperagg.serve.errors import RequestError, error_response
 from hyperagg.serve.log import access_logger
 from hyperagg.serve.metrics import count_request
+from hyperagg.serve.scope import BODY_ARRIVED
 from hyperagg.serve.settings import Settings
 
-__all__ = ["Guard", "has_secret"]
+__all__ = ["Endpoint", "Guard", "has_secret"]
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 # What may be read without a key: what load balancers and browsers ask for first, which says nothing
 # about a model.
@@ -27,15 +37,18 @@ _CLOSE = {"Connection": "close"}
 
 
 class Guard:
-    """ASGI middleware that admits requests.
+    """ASGI middleware that admits requests and answers the errors of their routes.
 
     Args:
         app: the application behind it.
         settings: the limits.
+        endpoints: the functions of routes that are called from here, by method and path.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self.app, self.settings = app, settings
+    def __init__(
+        self, app: ASGIApp, settings: Settings, endpoints: Mapping[tuple[str, str], Endpoint]
+    ) -> None:
+        self.app, self.settings, self._endpoints = app, settings, endpoints
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,14 +64,17 @@ class Guard:
                 status = message["status"]
             await send(message)
 
-        error = self._refuse(scope)
         self._running += 1
         try:
-            if error is not None:
-                respond = error_response(error, scope["path"])
-                await respond(scope, receive, send_noting_status)
-            else:
-                await self.app(scope, self._limited(receive), send_noting_status)
+            try:
+                self._check(scope)
+                await self._call(scope, self._limited(receive, scope), send_noting_status)
+            except RequestError as error:
+                if status:  # the answer has begun
+                    raise
+                await error_response(error, scope["path"])(scope, receive, send_noting_status)
+        except ClientDisconnect:
+            pass  # nobody reads an answer
         except BaseException:
             status = status or 500
             raise
@@ -69,18 +85,28 @@ class Guard:
             if access_logger.isEnabledFor(logging.INFO):
                 access_logger.info(_access_line(scope, status, seconds))
 
-    def _refuse(self, scope: Scope) -> RequestError | None:
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self._endpoints.get((scope["method"], scope["path"]))
+        if endpoint is None:
+            await self.app(scope, receive, send)
+            return
+        scope["endpoint"] = endpoint
+        response = await endpoint(Request(scope, receive))
+        await response(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        """Raise a RequestError if a request is refused before its body is read."""
         settings, path = self.settings, scope["path"]
         key = settings.api_key
         if not (key is None or _is_open(scope) or has_secret(scope, key)):
-            return RequestError(
+            raise RequestError(
                 401,
                 "the API key is missing or wrong; send it as Authorization: Bearer KEY",
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        if self._running >= settings.max_concurrent_requests and path != "/health":
-            return RequestError(
+        if self._running > settings.max_concurrent_requests and path != "/health":
+            raise RequestError(
                 429,
                 f"the server already handles {settings.max_concurrent_requests} requests; try "
                 "again later",
@@ -88,14 +114,15 @@ class Guard:
                 headers={"Retry-After": "1"},
             )
         if _declared_size(scope) > settings.max_body_bytes:
-            return _too_large(settings.max_body_bytes)
-        return None
+            raise _too_large(settings.max_body_bytes)
 
-    def _limited(self, receive: Receive) -> Receive:
+    def _limited(self, receive: Receive, scope: Scope) -> Receive:
         """Return a `receive` that raises an error if the body is too large or arrives too late."""
         limit, timeout = self.settings.max_body_bytes, self.settings.request_timeout
         complete, size = False, 0
-        deadline = asyncio.get_running_loop().time() + timeout
+        arrived = scope.get(BODY_ARRIVED, False)
+        # None starts no timer.
+        deadline = None if arrived else asyncio.get_running_loop().time() + timeout
 
         async def receive_limited() -> Message:
             nonlocal complete, size

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-__all__ = ["JsonFormatter", "access_logger", "log_config"]
+__all__ = ["JsonFormatter", "LineHandler", "access_logger", "log_config"]
 
 # Its messages are lines of JSON already. It has no handler unless `hyperagg serve` sets one.
 access_logger = logging.getLogger("hyperagg.serve.access")
@@ -38,6 +40,33 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(content).decode()
 
 
+class LineHandler(logging.StreamHandler):
+    """Writes the messages of a turn of the event loop together, as lines.
+
+    A system call for each of them would take a sixth of the time of a request.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(record.getMessage() + "\n")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+        else:
+            if len(self._lines) == 1:
+                loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        lines, self._lines = self._lines, []
+        with suppress(OSError):  # nobody reads standard error
+            self.stream.write("".join(lines))
+            super().flush()
+
+
 def log_config(*, access_log: bool) -> dict[str, Any]:
     """Return the configuration of `logging` for a server: lines of JSON on standard error."""
 
@@ -47,9 +76,10 @@ def log_config(*, access_log: bool) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"json": {"()": JsonFormatter}, "line": {"format": "%(message)s"}},
+        "formatters": {"json": {"()": JsonFormatter}},
         "handlers": {
-            name: {"class": "logging.StreamHandler", "formatter": name} for name in ("json", "line")
+            "json": {"class": "logging.StreamHandler", "formatter": "json"},
+            "line": {"()": LineHandler},
         },
         "loggers": {
             "uvicorn": logger("json"),

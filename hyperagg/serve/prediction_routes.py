@@ -23,10 +23,7 @@ __all__ = ["add_prediction_routes"]
 
 
 def add_prediction_routes(app: FastAPI) -> None:
-    """Add the routes to an application whose state has the models and the settings.
-
-    The last one is `/predict`.
-    """
+    """Add the routes to an application whose state has the models and the settings."""
     # Large requests take the threads of the machine; more of them at a time would only need more
     # memory.
     limiter = CapacityLimiter(default_threads())

@@ -20,6 +20,7 @@ from uvicorn.supervisors import Multiprocess
 
 from hyperagg._numba.cpus import default_threads
 from hyperagg.serve.log import log_config
+from hyperagg.serve.scope import BODY_ARRIVED
 from hyperagg.serve.settings import Settings
 
 __all__ = ["run"]
@@ -45,32 +46,41 @@ class _StrictHttp(HttpToolsProtocol):
     def __init__(self, *args: Any, request_timeout: float, **options: Any) -> None:
         super().__init__(*args, **options)
         self._request_timeout = request_timeout
+        self._awaits_headers = True
         self._header_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._expect_headers()
+        self._watch_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_header_timer()
+        self._awaits_headers = False
+        self._watch_headers()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # Headers mostly arrive whole; then no timer is started.
+        self._watch_headers()
+
     def on_message_begin(self) -> None:
-        self._expect_headers()
+        self._awaits_headers = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._stop_header_timer()
+        self._awaits_headers = False
         super().on_headers_complete()
 
-    def _expect_headers(self) -> None:
-        if self._header_timer is None:
+    def on_message_complete(self) -> None:
+        self.scope[BODY_ARRIVED] = True  # type: ignore[typeddict-unknown-key]
+        super().on_message_complete()
+
+    def _watch_headers(self) -> None:
+        if self._awaits_headers and self._header_timer is None:
             self._header_timer = self.loop.call_later(
                 self._request_timeout, self.timeout_keep_alive_handler
             )
-
-    def _stop_header_timer(self) -> None:
-        if self._header_timer is not None:
+        elif not self._awaits_headers and self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
 
@@ -106,6 +116,7 @@ def run(
     host: str = "127.0.0.1",
     port: int = 8000,
     workers: int = 1,
+    threads: int | None = None,
 ) -> None:
     """Serve models until SIGTERM or Ctrl-C; requests that run by then are finished.
 
@@ -115,6 +126,8 @@ def run(
         host, port: the address to listen at; port 0 takes a free one.
         workers: the number of processes. They share one copy of mapped parameters, and one that
             dies is replaced.
+        threads: the number of threads per worker (default: the processors divided by the number of
+            workers).
 
     Raises:
         ValueError: a model cannot be loaded, or the address cannot be used.
@@ -127,7 +140,8 @@ def run(
         )
     model_names(sources)  # an error of the command line, before anything starts
     with _bind(host, port) as listener:
-        factory = _Factory(sources, settings, max(1, default_threads() // workers))
+        threads = threads or max(1, default_threads() // workers)
+        factory = _Factory(sources, settings, threads)
         config = uvicorn.Config(
             factory if workers > 1 else factory.load(),
             factory=workers > 1,
