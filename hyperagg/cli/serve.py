@@ -25,6 +25,13 @@ def serve(
     workers: Annotated[
         int, typer.Option(min=1, help="Number of processes; they share mapped parameters.")
     ] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Threads per worker (default: the processors divided by the number of workers).",
+        ),
+    ] = None,
     api_key: Annotated[
         str | None,
         typer.Option(
@@ -59,6 +66,18 @@ def serve(
     request_timeout: Annotated[
         float, typer.Option(help="Seconds in which the headers, and then the body, must arrive.")
     ] = 10.0,
+    max_prompt_tokens: Annotated[
+        int, typer.Option(min=1, help="Language models: maximum number of tokens of a prompt.")
+    ] = 131_072,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, help="Language models: maximum number of tokens to generate.")
+    ] = 4096,
+    max_generations: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Language models: maximum number of prompts that are answered at a time."
+        ),
+    ] = 64,
     access_log: Annotated[
         bool, typer.Option("--access-log/--no-access-log", help="Log each request.")
     ] = True,
@@ -69,6 +88,7 @@ def serve(
     texts of requests.
     """
     from hyperagg.serve import Settings, run
+    from hyperagg.serve.language.settings import LanguageSettings
 
     if allow_feedback and feedback_token is None:
         raise ValueError(
@@ -83,5 +103,10 @@ def serve(
         max_concurrent_requests=max_concurrent_requests,
         request_timeout=request_timeout,
         access_log=access_log,
+        language=LanguageSettings(
+            max_prompt_tokens=max_prompt_tokens,
+            max_tokens=max_tokens,
+            max_generations=max_generations,
+        ),
     )
-    run(models, settings, host=host, port=port, workers=workers)
+    run(models, settings, host=host, port=port, workers=workers, threads=threads)

@@ -16,6 +16,7 @@ from hyperagg.serve.language.sampling import Sampler, log_softmax, most_probable
 from hyperagg.serve.language.settings import LanguageSettings
 from hyperagg.serve.language.state_cache import StateCache
 from hyperagg.serve.language.text_stream import StopMatcher, TextStream
+from hyperagg.serve.metrics import count_tokens
 
 __all__ = [
     "Engine",
@@ -293,6 +294,7 @@ class Engine:
             else:
                 job.position, job.cache = self.states.find(prompt)
                 job.cached_tokens = job.position
+                count_tokens("kept", job.position)
             job.cache = job.cache or HyperAggCache(self.model.config)
         if job.position < last:
             # The borders of chunks do not depend on where reading began, so that prompts which
@@ -301,6 +303,7 @@ class Engine:
             logits = self._forward(
                 prompt[job.position : end], job.cache, all_logits=request.prompt_logprobs
             )
+            count_tokens("read", end - job.position)
             if request.prompt_logprobs:
                 self._add_prompt_logprobs(job, logits)
             job.position = end
@@ -314,6 +317,7 @@ class Engine:
             self._finish(job)
             return True
         logits = self._forward(prompt[last:], job.cache)[-1]
+        count_tokens("read", 1)
         _emit(job, PromptRead(job.cached_tokens, job.logprobs))
         job.choices = [_Choice(job, i, self.tokenizer) for i in range(request.num_choices)]
         rows = torch.zeros(request.num_choices, dtype=torch.int64)
@@ -358,6 +362,7 @@ class Engine:
 
     def _advance(self, batch: _Batch, logits: np.ndarray) -> None:
         """Give every row its next token; those that are complete leave."""
+        count_tokens("generated", len(batch.rows))
         failed: dict[Job, Exception] = {}
         remain = []
         for index, (row, row_logits) in enumerate(zip(batch.rows, logits)):

@@ -23,6 +23,10 @@ class ServedLanguageModel:
         name: its name in requests.
         folder: where the model is.
         threads: the number of threads of PyTorch (default: unchanged).
+
+    Attributes:
+        control_tokens: the tokens, by their ids, that a chat template may write and the content of
+            a message may not.
     """
 
     kind: Literal["language"] = "language"
@@ -38,6 +42,7 @@ class ServedLanguageModel:
         # Prompts are whole: a limit is an error, whatever the tokenizer was saved with.
         self.tokenizer.backend_tokenizer.no_truncation()
         self.tokenizer.backend_tokenizer.no_padding()
+        self.control_tokens = _control_tokens(self.tokenizer)
 
     @torch.inference_mode()
     def warm_up(self) -> None:
@@ -65,3 +70,13 @@ class ServedLanguageModel:
         config = self.model.config
         limited = "prefix_sum" in config.layer_types
         return int(config.max_position_embeddings) if limited else None
+
+
+def _control_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
+    """The special tokens by their ids, without that for unknown words, which any text may have."""
+    added = tokenizer.added_tokens_decoder.items()
+    special = {token: each.content for token, each in added if each.special}
+    special.update(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens))
+    if tokenizer.unk_token_id not in (None, tokenizer.eos_token_id):
+        special.pop(tokenizer.unk_token_id, None)
+    return special

@@ -73,7 +73,8 @@ def encode_chat(model: ServedLanguageModel, messages: Sequence[Message]) -> list
     """Return the token ids of a conversation, by the template of the tokenizer.
 
     Raises:
-        RequestError: the tokenizer has no template, or the template refuses the messages.
+        RequestError: the tokenizer has no template, the template refuses the messages, or a message
+            contains a special token of the tokenizer, which could end it and begin another.
     """
     if model.tokenizer.chat_template is None:
         raise RequestError(
@@ -82,6 +83,15 @@ def encode_chat(model: ServedLanguageModel, messages: Sequence[Message]) -> list
             param="model",
             code="unsupported_model",
         )
+    for index, message in enumerate(messages):
+        for token in _encode(model, message.text, "messages"):
+            if token in model.control_tokens:
+                raise RequestError(
+                    400,
+                    f"messages: [{index}].content contains {model.control_tokens[token]!r}, a "
+                    "special token of the tokenizer; expected text without it",
+                    param="messages",
+                )
     try:
         text = model.tokenizer.apply_chat_template(
             [{"role": each.role, "content": each.text} for each in messages],
