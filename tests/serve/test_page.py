@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from pathlib import Path
 
@@ -178,6 +179,26 @@ def test_the_served_page_asks_the_server(page, url, folder, tmp_path):
     file = tmp_path / "rows.csv"
     file.write_text(f"text\n{TEXT}\nwheat\n", "utf-8")
     assert [row[1] for row in table_of(page, file)[1:]] == predictor.predict([TEXT, "wheat"])
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme", "width"),
+    [
+        *[("light", "light", 1000), ("dark", "dark", 1000)],
+        *[("phone-light", "light", 360), ("phone-dark", "dark", 360)],
+    ],
+)
+def test_the_page_fits_the_screen_and_follows_its_colors(page, url, folder, name, scheme, width):
+    """A folder in the environment variable HYPERAGG_SCREENSHOTS receives what it looks like."""
+    page.set_viewport_size({"width": width, "height": 800})
+    page.emulate_media(color_scheme=scheme)
+    page.goto(url)
+    type_text(page, TEXT, hyperagg.load_predictor(folder).predict(TEXT))
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    channels = re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert (sum(map(int, channels[:3])) < 3 * 128) == (scheme == "dark")
+    if out := os.environ.get("HYPERAGG_SCREENSHOTS"):
+        page.screenshot(path=Path(out) / f"page-{name}.png", full_page=True)
 
 
 def test_the_policy_of_the_served_page_is_strict(url):
