@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from research.cli.options import output_folder, split_integers, split_names
+from research.cli.options import Resume, output_folder, split_integers, split_names
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -260,35 +260,56 @@ def serve(
     words: Annotated[
         str, typer.Option(help="Lengths of texts in words, separated by commas.")
     ] = "10,1000",
+    servers: Annotated[
+        str | None,
+        typer.Option(
+            help="What is measured, separated by commas: hyperagg, fastapi, starlette, fasttext "
+            "(default: all that are installed)."
+        ),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Duration of each measurement.")] = 60.0,
     rounds: Annotated[int, typer.Option(min=1, help="Number of measurements of each server.")] = 1,
+    soak: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds of load at the end, for the growth of memory; 0: none."),
+    ] = 600.0,
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/bench-serve"),
+    resume: Resume = False,
     quick: Quick = False,
 ) -> None:
-    """Measure `hyperagg serve` under load, beside empty routes and fastText in FastAPI."""
-    from hyperagg.data import load_dataset
-    from research.benchmarks.serve import QUICK_SERVE, ServeEffort, bench_serve
+    """Measure `hyperagg serve` under load, beside empty routes and fastText in FastAPI.
 
+    By default about 70 minutes: for each server, and again for `hyperagg serve` at half of the
+    connections, a minute for every number of connections, words and workers, and the soak.
+    """
+    from hyperagg.data import load_dataset
+    from research.benchmarks.serve import (
+        QUICK_SERVE,
+        SERVERS,
+        ServeEffort,
+        bench_serve,
+        serve_table,
+    )
+
+    names = None if servers is None else split_names("--servers", servers)
+    for name in names or ():
+        if name not in SERVERS:
+            raise ValueError(f"--servers {name}: expected one of {', '.join(SERVERS)}")
     effort = ServeEffort(
         split_integers("--connections", connections),
         split_integers("--workers", workers),
         split_integers("--words", words),
+        None if names is None else [SERVERS[name] for name in names],
         seconds,
         rounds,
+        soak,
     )
-    with output_folder(out, resumable=False):
-        results = bench_serve(load_dataset(dataset), QUICK_SERVE if quick else effort, out)
-    for run in results["runs"]:
-        memory = run["memory_bytes"]
-        print(
-            f"{run['server']}, {run['workers']} workers, {run['words']} words, "
-            f"{run['connections']:,} connections: {run['requests_per_second']:,.0f} requests/s, "
-            f"p50 {run['p50_ms']:.1f} ms, p99 {run['p99_ms']:.1f} ms, "
-            f"{run['cpu_microseconds_per_request']:.0f} µs of processor time per request, "
-            f"errors {sum(run['errors'].values())}, memory {memory['start'] / 1e6:,.0f} to "
-            f"{memory['end'] / 1e6:,.0f} MB"
+    with output_folder(out):
+        results = bench_serve(
+            load_dataset(dataset), QUICK_SERVE if quick else effort, out, resume=resume
         )
-    print(f"Wrote results.json to {out}")
+    print(serve_table(results))
+    print(f"Wrote results.json and table.md to {out}")
 
 
 @app.command(epilog="Example: python -m research bench page --dataset ag-news")

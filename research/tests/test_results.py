@@ -14,7 +14,7 @@ from hyperagg.classifier import compare
 from hyperagg.classifier.baselines.search import neighbors
 from hyperagg.classifier.baselines.selection import candidate_key
 from research.benchmarks import diffusion as bench_diffusion
-from research.benchmarks import language_page, ops_page, text_page
+from research.benchmarks import language_page, ops_page, serve, text_page
 from research.benchmarks import multimodal as bench_multimodal
 from research.studies import ag_news, capacity, capacity_tasks, deletion, diffusion
 from research.studies.accuracy import accuracy_table
@@ -57,6 +57,7 @@ def tables() -> Iterator[tuple[str, Callable[[Any], str]]]:
     yield "lm/decoding.md", language_page.decoding_table
     yield "ops/README.md", ops_page._page
     yield "ops/table.md", ops_page.ops_table
+    yield "serve/table.md", serve.serve_table
     yield "text/README.md", text_page._page
     yield "text/table.md", text_page.text_table
     yield "multimodal/digits/digits.md", digits.digits_table
