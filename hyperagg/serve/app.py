@@ -110,7 +110,7 @@ def _endpoints(app: FastAPI) -> dict[tuple[str, str], Endpoint]:
         (method, route.path): route.endpoint
         for route in app.routes
         if isinstance(route, PlainRoute) and not route.param_convertors
-        for method in route.methods
+        for method in route.methods or ()
     }
 
 

@@ -72,7 +72,7 @@ class _StrictHttp(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self.scope[BODY_ARRIVED] = True  # type: ignore[typeddict-unknown-key]
+        self.scope[BODY_ARRIVED] = True  # type: ignore[literal-required]
         super().on_message_complete()
 
     def _watch_headers(self) -> None:
