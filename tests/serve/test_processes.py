@@ -142,7 +142,13 @@ def test_sigterm_finishes_what_runs_and_takes_no_more(start, predictor, workers)
     assert set(clients.counts) <= {"right", "no connection"}
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", server.port))
-    assert "Traceback" not in server.log.read_text("utf-8")
+    log = server.log.read_text("utf-8")
+    assert "Traceback" not in log
+    # Every answer is in the log, although lines are written together.
+    lines = [json.loads(line) for line in log.splitlines()]
+    answered = [line for line in lines if line.get("path") == "/predict"]
+    assert all(line["status"] == 200 for line in answered)
+    assert len(answered) >= clients.counts["right"] + 1
 
 
 def test_headers_must_arrive_in_time(start):
@@ -152,6 +158,12 @@ def test_headers_must_arrive_in_time(start):
         with socket.create_connection(("127.0.0.1", server.port)) as slow:
             slow.sendall(sent)
             assert slow.recv(1000) == b""
+    with socket.create_connection(("127.0.0.1", server.port)) as slow:
+        slow.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\nGET /hea")
+        answer = b""
+        while block := slow.recv(1000):
+            answer += block
+    assert answer.count(b"HTTP/1.1") == answer.count(b"200 OK") == 1
 
 
 def test_workers_that_cannot_start_say_why_in_one_line(tmp_path):

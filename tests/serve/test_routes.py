@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import sys
 import threading
@@ -220,6 +221,38 @@ def test_a_body_must_arrive_in_time(serve):
         gone.shutdown(socket.SHUT_WR)
         read(gone)
     assert requests.post(f"{url}/predict", json={"inputs": "a"}).status_code == 200
+
+
+def test_a_client_that_leaves_before_its_body_has_arrived_is_no_error(serve, caplog):
+    url = serve()
+
+    def number_of_those_that_left():
+        text = requests.get(f"{url}/metrics").text
+        found = re.search(r'requests_total{route="predict",status="0"} (\S+)', text)
+        return float(found[1]) if found else 0.0
+
+    before = number_of_those_that_left()
+    with connect(url) as gone:
+        gone.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n{")
+    while number_of_those_that_left() == before:
+        time.sleep(0.001)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_middleware_of_an_application_of_ones_own_surrounds_all_routes(folder):
+    app = create_app(load_models([folder]))
+
+    @app.middleware("http")
+    async def mark(request, call_next):
+        answer = await call_next(request)
+        answer.headers["X-Mark"] = "seen"
+        return answer
+
+    with TestClient(app) as client:
+        for path in ("/predict", "/models/news/predict"):
+            answer = client.post(path, json={"inputs": "a", "top_k": 0})
+            assert answer.status_code == 422 and answer.headers["X-Mark"] == "seen"
+        assert client.get("/predict").status_code == 405
 
 
 def test_a_key_is_required_for_everything_that_depends_on_the_model(serve, predictor):
