@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from research.cli.study import capacity, diffusion, language, multimodal, text
+from research.cli.study import capacity, diffusion, faults, language, multimodal, text
 
 __all__ = ["app"]
 
@@ -42,4 +42,7 @@ app.command(epilog="Example: python -m research study multimodal --part digits -
 )
 app.command(epilog="Example: python -m research study diffusion --steps 500 --samples 100")(
     diffusion.diffusion
+)
+app.command(epilog="Example: python -m research study faults --moments 20 --out results/faults")(
+    faults.faults
 )

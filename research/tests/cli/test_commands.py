@@ -21,6 +21,7 @@ COMMANDS = [
     "study capacity",
     "study multimodal",
     "study diffusion",
+    "study faults",
     "bench ops",
     "bench text",
     "bench lm",

@@ -1,0 +1,32 @@
+"""The study of trainings that are stopped and resumed."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from research.cli.options import output_folder, split_names
+
+
+def faults(
+    moments: Annotated[
+        int, typer.Option(min=1, help="Moments per product and fault, evenly spaced.")
+    ] = 20,
+    products: Annotated[
+        str, typer.Option(help="Products, separated by commas.")
+    ] = "classifier,multimodal,language,diffusion",
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/faults"),
+) -> None:
+    """Kill, terminate and fill the disk of trainings, resume them, and compare the weights."""
+    from hyperagg._common.validation import check_choice
+    from research.studies.faults import PRODUCTS, study_faults
+
+    names = split_names("--products", products)
+    for name in names:
+        check_choice("--products", name, tuple(PRODUCTS))
+    with output_folder(out, resumable=False), tempfile.TemporaryDirectory() as work:
+        print(study_faults(out, Path(work), moments=moments, products=tuple(names)))
+    print(f"Wrote results.json and table.md to {out}")

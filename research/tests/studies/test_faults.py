@@ -1,0 +1,49 @@
+"""A few moments of each fault; `python -m research study faults` has twenty."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from research.studies.faults import FAULTS, PRODUCTS, faults_table
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs fork and prlimit"),
+]
+
+RUN = """
+import json, sys
+from dataclasses import asdict
+from pathlib import Path
+from research.studies.faults import PRODUCTS, run_faults
+cases = run_faults(PRODUCTS[sys.argv[1]], Path(sys.argv[2]), 3)
+print(json.dumps({fault: [asdict(case) for case in own] for fault, own in cases.items()}))
+"""
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_a_training_that_is_stopped_resumes_to_the_same_bits(product, tmp_path):
+
+    # In a process without threads, which can be forked.
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, product, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    cases = json.loads(done.stdout.splitlines()[-1])
+    assert set(cases) == set(FAULTS)
+    for fault, own in cases.items():
+        for case in own:
+            assert case["ended_well"] and case["model_whole"] and case["same_bits"], (fault, case)
+        # The later moments are those of checkpoints, or of the model that is being saved.
+        assert any(case["had_checkpoint"] or case["code"] == 0 for case in own), (fault, own)
+    table = faults_table({"products": {product: cases}})
+    assert table.count(f"| {product} |") == len(FAULTS)
