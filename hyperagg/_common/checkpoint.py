@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,17 @@ from hyperagg._common.atomic import atomic_write
 from hyperagg._common.tensors import write_tensors
 from hyperagg._common.validation import check_path
 
-__all__ = ["check_checkpoint", "read_checkpoint", "remove_checkpoint", "write_checkpoint"]
+__all__ = [
+    "check_checkpoint",
+    "check_same_run",
+    "check_space",
+    "digest_arrays",
+    "read_checkpoint",
+    "remove_checkpoint",
+    "write_checkpoint",
+]
+
+_MAX_SHOWN = 24  # characters of a value in a message
 
 
 def check_checkpoint(checkpoint: str | Path | None, resume: bool) -> Path | None:
@@ -64,6 +76,73 @@ def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise ValueError(
             f"{path}: not a checkpoint of hyperagg; delete it to start from the beginning"
         ) from error
+
+
+def check_space(path: Path, num_bytes: int) -> None:
+    """Make sure, before a training, that there is space for what it writes.
+
+    Args:
+        path: the checkpoint.
+        num_bytes: what the checkpoint and the model have at least.
+
+    Raises:
+        ValueError: fewer bytes are free.
+    """
+    folder = next(each for each in path.absolute().parents if each.exists())
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        raise ValueError(
+            f"{path}: {free / 1e6:,.1f} MB are free in {folder}; the checkpoint and the model need "
+            f"{num_bytes / 1e6:,.1f} MB"
+        )
+
+
+def digest_arrays(arrays: Iterable[np.ndarray | None]) -> str:
+    """Return the digest of arrays, of their types and of their shapes, in hexadecimal."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        if array is None:
+            digest.update(b"None")
+            continue
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def check_same_run(path: Path, saved: Any, current: Mapping[str, Any]) -> None:
+    """Make sure that a checkpoint belongs to the run that is to continue from it.
+
+    Args:
+        path: the checkpoint.
+        saved: what identified the run that wrote it.
+        current: what identifies this run: JSON values by name, also nested.
+
+    Raises:
+        ValueError: they differ; the message names each difference.
+    """
+    # What has been through JSON has lists for tuples.
+    found = list(_differences(saved, json.loads(json.dumps(current))))
+    if found:
+        raise ValueError(
+            f"{path}: belongs to a run with other data or arguments: {', '.join(found)}; repeat "
+            "those, or train without resuming"
+        )
+
+
+def _differences(saved: Any, current: Any, name: str = "run") -> Iterator[str]:
+    """Yield the names of values that differ, with both values where they are short."""
+    if saved == current:
+        return
+    if isinstance(saved, dict) and isinstance(current, dict):
+        for key in dict.fromkeys([*current, *saved]):
+            yield from _differences(saved.get(key), current.get(key), key)
+        return
+    shown = [json.dumps(value) for value in (saved, current)]
+    is_digest = isinstance(saved, str) and len(saved) == 32
+    if is_digest or isinstance(saved, list) or max(map(len, shown)) > _MAX_SHOWN:
+        yield name
+    else:
+        yield f"{name} {shown[0]} there and {shown[1]} here"
 
 
 def remove_checkpoint(path: Path) -> None:

@@ -34,7 +34,7 @@ def model_card(
     """
     # JSON is a subset of YAML, so no title or label can break out of its field.
     fields = {"library_name": "hyperagg", **metadata}
-    return "\n".join(
+    card = "\n".join(
         [
             "---",
             *(f"{name}: {json.dumps(value)}" for name, value in fields.items()),
@@ -51,6 +51,8 @@ def model_card(
             "",
         ]
     )
+    # The name of a folder may have bytes that are not UTF-8, which Python holds as surrogates.
+    return card.encode("utf-8", "replace").decode("utf-8")
 
 
 def example_texts(folder: Path) -> list[str]:

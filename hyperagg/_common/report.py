@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperagg._common.atomic import atomic_write
+from hyperagg._common.terminal import cell
 from hyperagg._numba.cpus import default_threads
 
 if TYPE_CHECKING:
@@ -83,11 +84,11 @@ def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     from rich.table import Table
 
     # Without a frame, eight columns fit into 80 characters.
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table = Table(title=cell(title), title_justify="left", box=None, padding=(0, 1, 0, 0))
     for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i else "left")
+        table.add_column(cell(column), justify="right" if i else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(cell, row))
     return table
 
 

@@ -16,7 +16,12 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor, nn
 
-from hyperagg._common.checkpoint import read_checkpoint, write_checkpoint
+from hyperagg._common.checkpoint import (
+    check_same_run,
+    check_space,
+    read_checkpoint,
+    write_checkpoint,
+)
 from hyperagg._common.interrupt import deferred_interrupt
 
 __all__ = ["TorchTrainer", "TrainingHistory", "isolated_accelerator", "warmup_cosine"]
@@ -59,7 +64,8 @@ class TorchTrainer:
         steps_per_epoch: number of steps after which the mean loss is logged and `validate` runs.
         schedule: maps the index of a step to the factor of all learning rates.
         clip: parameters whose gradients are clipped together to a norm of 1; not sparse ones.
-        identity: JSON values that define the run. A checkpoint of another identity is refused.
+        identity: JSON values by name that define the run: its data, arguments and seed. A
+            checkpoint of another identity is refused, with the names of what differs.
         ema_decay: decay of a running mean of the parameters, which replaces them in the end. None
             keeps the parameters.
         bf16: whether the loss is computed under autocast to bfloat16; parameters keep their type.
@@ -98,6 +104,9 @@ class TorchTrainer:
             raise ValueError("model: expected parameters in float32 or float64")
         if ema_decay is not None and validate is not None:
             raise ValueError("ema_decay, validate: expected at most one of them")
+        if checkpoint is not None:
+            # The parameters, the state of an optimizer, and the model.
+            check_space(checkpoint, 3 * sum(p.nbytes for p in model.parameters()))
         self.model, self.loss, self.accelerator = model, loss, accelerator
         self.steps, self.steps_per_epoch, self.schedule = steps, steps_per_epoch, schedule
         self.clip, self.identity = list(clip), dict(identity)
@@ -146,11 +155,15 @@ class TorchTrainer:
                     self.history.seconds = before + time.perf_counter() - started
                     for callback in self.callbacks:
                         callback(self)
-                    stop = interrupted.is_set()
+                    if interrupted.is_set():
+                        # A signal may reach the processes of a run in different steps.
+                        self.accelerator.set_trigger()
+                    stop = self.accelerator.check_trigger()
                     if stop or self._checkpoint_is_due():
                         self._save()
                     if stop:
-                        raise KeyboardInterrupt
+                        interrupted.raise_()
+                        raise KeyboardInterrupt  # the signal has reached another process
             self._use_final_weights()
         finally:
             # Accelerate marks a module that it has prepared, and would not prepare it again.
@@ -248,11 +261,7 @@ class TorchTrainer:
     def _restore(self, path: Path) -> None:
         arrays, record = read_checkpoint(path)
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        if record["run"] != self.identity:
-            raise ValueError(
-                f"{path}: the checkpoint belongs to a run with other data or settings; repeat "
-                "those, or delete the file to start from the beginning"
-            )
+        check_same_run(path, record["run"], self.identity)
         self.step = record["step"]
         self._epoch_loss, self._epoch_rows = record["epoch_loss"], record["epoch_rows"]
         self.recent_loss, self.history = record["recent_loss"], TrainingHistory(**record["history"])

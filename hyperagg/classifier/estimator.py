@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hyperagg._common.checkpoint import check_checkpoint
+from hyperagg._common.checkpoint import check_checkpoint, remove_checkpoint
 from hyperagg._common.evaluation import Evaluation, evaluate_logits
 from hyperagg._common.hub import push_folder
 from hyperagg._common.label_decoder import Label, LabelDecoder
@@ -25,6 +25,7 @@ from hyperagg._numba.threads import limit_threads
 from hyperagg.classifier import fitting, serialization
 from hyperagg.classifier.config import ClassifierConfig
 from hyperagg.classifier.explanation import Explanation, top_features
+from hyperagg.classifier.fitted import FittedState
 from hyperagg.classifier.history import History
 from hyperagg.classifier.incremental import begin_training, continue_training
 from hyperagg.classifier.interop.fasttext import read_fasttext
@@ -157,14 +158,9 @@ class TextClassifier:
                 f"tokenizer: expected a tokenizers.Tokenizer, got {type(tokenizer).__name__}"
             )
         self._given_tokenizer = None if tokenizer is None else HubTokenizer(tokenizer)
-        self.classes_: list[Label] = []
-        self.multi_label_ = False
-        self.class_weight_: ClassWeight = None
-        self._tokenizer: Tokenizer | None = None
-        self._result = TrainingResult()
-        self._scales: np.ndarray | None = None  # (V,) of a quantized embedding
-        self._stepped = False  # whether the probabilities are the sigmoids of fastText
-        self._predictor: Predictor | None = None  # the last one
+        self._state: FittedState | None = None
+        self._predictor: tuple[FittedState, Predictor] | None = None  # the last one
+        self._checkpoint: Path | None = None  # of the last fit, until the model is saved
 
     def __repr__(self) -> str:
         given = self._given_tokenizer
@@ -173,58 +169,72 @@ class TextClassifier:
             self, {**asdict(self.config), "tokenizer": tokenizer, "threads": self.threads}
         )
 
+    def _fitted(self) -> FittedState:
+        """The state; what needs several parts of it takes it once, since another thread may be
+        training."""
+        state = self._state
+        if state is None:
+            raise ValueError(_NOT_FITTED)
+        return state
+
+    @property
+    def classes_(self) -> list[Label]:
+        """The labels, in the order of the columns of `predict_proba`; [] before the first fit."""
+        state = self._state
+        return [] if state is None else list(state.classes)
+
+    @property
+    def multi_label_(self) -> bool:
+        """Whether a text may have any number of labels instead of exactly one."""
+        state = self._state
+        return state is not None and state.multi_label
+
+    @property
+    def class_weight_(self) -> ClassWeight:
+        """The class weights of the last `fit` or `partial_fit`."""
+        state = self._state
+        return None if state is None else state.class_weight
+
     @property
     def model_(self) -> ClassifierModel:
         """The parameters, NumPy arrays; predictions follow changes of their values."""
-        if self._result.model is None:
-            raise ValueError(_NOT_FITTED)
-        return self._result.model
+        return self._fitted().model
 
     @property
     def history_(self) -> History:
         """The course of the last `fit`."""
-        return self._result.history
+        state = self._state
+        return History() if state is None else state.result.history
 
     @property
     def tokenizer_(self) -> Tokenizer:
         """The tokenizer, which converts texts to token ids."""
-        if self._tokenizer is None:
-            raise ValueError(_NOT_FITTED)
-        return self._tokenizer
+        return self._fitted().tokenizer
 
     @property
     def decoder(self) -> LabelDecoder:
         """What converts logits to probabilities and labels."""
-        return LabelDecoder(
-            self.classes_, self.multi_label_, self.history_.threshold, self._stepped
-        )
+        return self._fitted().decoder
 
     @property
     def predictor(self) -> Predictor:
         """The part of the classifier that predicts, as `load_predictor` returns it."""
-        known, result = self._predictor, self._result
+        return self._state_and_predictor()[1]
+
+    def _state_and_predictor(self) -> tuple[FittedState, Predictor]:
+        state, known = self._fitted(), self._predictor
         if (
             known is None
-            or known.model is not result.model
-            or known.tokenizer is not self._tokenizer
-            or known.decoder.classes is not self.classes_
-            or known.decoder.multi_label != self.multi_label_
-            or known.decoder.threshold != result.history.threshold
-            or known.decoder.stepped != self._stepped
-            or known.max_tokens != self.config.max_tokens
+            or known[0] is not state
+            or known[1].decoder.threshold != state.result.history.threshold
+            or known[1].max_tokens != self.config.max_tokens
         ):
-            known = Predictor(self.model_, self.tokenizer_, self.decoder, self.config.max_tokens)
+            known = state, state.predictor(self.config.max_tokens)
             self._predictor = known
         return known
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_predictor": None}
-
-    @property
-    def _problem(self) -> Problem:
-        return Problem(
-            self.config, self.tokenizer_, self.classes_, self.multi_label_, self.class_weight_
-        )
 
     def fit(
         self,
@@ -263,7 +273,8 @@ class TextClassifier:
                 values of the embedding. A word that the file does not have starts at random.
             seed: determines the initial parameters and the order of the texts. The same seed, data
                 and arguments give the same bits.
-            checkpoint: a file that keeps the state of training until it ends.
+            checkpoint: a file that keeps the state of training, written every 20 seconds and
+                after an interruption. `save_pretrained` removes it once the model is saved.
             resume: whether to continue from the checkpoint, if it exists; the result has the same
                 bits as without the interruption.
             progress: whether to show a progress bar (default: in a terminal or a notebook).
@@ -297,10 +308,7 @@ class TextClassifier:
 
         def adopt() -> None:
             if result.model is not None:
-                self.__dict__.update(
-                    classes_=classes, multi_label_=multi_label, class_weight_=factors,
-                    _tokenizer=tokenizer, _result=result, _scales=None, _stepped=False,
-                )  # fmt: skip
+                self._state = FittedState(tokenizer, classes, result, multi_label, factors)
 
         try:
             with limit_threads(options.threads):
@@ -318,6 +326,7 @@ class TextClassifier:
             adopt()
             raise
         adopt()
+        self._checkpoint = checkpoint
         return self
 
     def partial_fit(
@@ -338,7 +347,8 @@ class TextClassifier:
         it. What was learned before stays unless the new texts contradict it: beside new labels the
         classifier also trains on documents that it draws from the tokens and labels it knows. The
         first call is a `fit`; or, with a single label, a classifier that knows this label alone. An
-        interruption leaves the classifier as it was.
+        interruption leaves the classifier as it was. Other threads may predict and explain
+        meanwhile: each of their answers is that of the classifier before this call or after it.
 
         Args:
             X, y: as in `fit`.
@@ -358,7 +368,8 @@ class TextClassifier:
         """
         epochs = None if epochs is None else check_integer("epochs", epochs, 1)
         unchanged = isinstance(class_weight, str) and class_weight == "unchanged"
-        if self._result.model is None:
+        state = self._state
+        if state is None:
             texts, labels = check_labeled_texts(X, y)
             given: Any = None if unchanged else class_weight
             if len(unique_labels(labels)) != 1:
@@ -370,35 +381,34 @@ class TextClassifier:
             return self._begin(
                 texts, labels, given, check_run_options(seed, self.threads, progress, callbacks)
             )
-        if not self._result.state:
+        if not state.result.state:
             reason = (
                 "the fit of this classifier was interrupted in its first run"
-                if self._result.interrupted
+                if state.result.interrupted
                 else "this classifier was quantized, imported, or loaded without its "
                 "training.safetensors"
             )
             raise ValueError(f"partial_fit: {reason}, so it cannot continue training; use fit")
         texts, labels = check_labeled_texts(X, y)
-        check_label_kind(labels, self.multi_label_)
+        check_label_kind(labels, state.multi_label)
         weights = check_sample_weight(sample_weight, len(texts))
         options = check_run_options(seed, self.threads, progress, callbacks)
-        known, tokenizer = set(self.classes_), self.tokenizer_
+        known, tokenizer = set(state.classes), state.tokenizer
         added = (check_label(c, "y") for c in unique_labels(labels) if c not in known)
-        classes = [*self.classes_, *added]
+        classes = [*state.classes, *added]
         check_distinct(classes)
-        updated = self.class_weight_ if unchanged else check_class_weight(class_weight, classes)
+        updated = state.class_weight if unchanged else check_class_weight(class_weight, classes)
         with limit_threads(options.threads):
             if isinstance(tokenizer, WordTokenizer):
                 config = self.config
                 tokenizer = tokenizer.extended(
                     texts, config.max_words, config.min_count, config.max_ngrams
                 )
-            problem = Problem(self.config, tokenizer, classes, self.multi_label_, updated)
+            problem = Problem(self.config, tokenizer, classes, state.multi_label, updated)
             data = problem.encode(texts, labels, weights=weights)
-            result = continue_training(self._result, problem, data, options, epochs=epochs)
-        # All at once, so that an interruption cannot leave half of them changed.
-        self.__dict__.update(
-            classes_=classes, class_weight_=updated, _tokenizer=tokenizer, _result=result
+            result = continue_training(state.result, problem, data, options, epochs=epochs)
+        self._state = replace(
+            state, tokenizer=tokenizer, classes=classes, result=result, class_weight=updated
         )
         return self
 
@@ -412,10 +422,7 @@ class TextClassifier:
             tokenizer = self._train_tokenizer(texts)
             problem = Problem(self.config, tokenizer, classes, multi_label, factors)
             result = begin_training(problem, problem.encode(texts, labels), options)
-        self.__dict__.update(
-            classes_=classes, multi_label_=multi_label, class_weight_=factors,
-            _tokenizer=tokenizer, _result=result, _scales=None,
-        )  # fmt: skip
+        self._state = FittedState(tokenizer, classes, result, multi_label, factors)
         return self
 
     def _train_tokenizer(self, texts: list[str]) -> Tokenizer:
@@ -494,9 +501,10 @@ class TextClassifier:
             [ConfusedPair(label='yes', predicted='no', rows=1)]
         """
         texts, labels = check_labeled_texts(X, y)
-        check_label_kind(labels, self.multi_label_)
-        evaluation = evaluate_logits(self.decoder, self.predictor.logits(texts), labels)
-        check_spelling(evaluation.unknown_labels, self.classes_)
+        state, predictor = self._state_and_predictor()
+        check_label_kind(labels, state.multi_label)
+        evaluation = evaluate_logits(predictor.decoder, predictor.logits(texts), labels)
+        check_spelling(evaluation.unknown_labels, state.classes)
         return evaluation
 
     def explain(self, text: str) -> Explanation:
@@ -531,7 +539,8 @@ class TextClassifier:
     def word_vectors(self) -> np.ndarray:
         """Return the embedding (words, D) of the words by decreasing frequency, without "[UNK]" and
         n-grams."""
-        return self.model_.embedding[self._entry_ids(ngrams=False)]
+        state = self._fitted()
+        return state.model.embedding[_entry_ids(state.tokenizer, ngrams=False)]
 
     def top_features(self, number: int = 10, among: int = 10_000) -> dict[Label, list[str]]:
         """Return the most discriminative tokens of each class, the strongest first.
@@ -545,9 +554,11 @@ class TextClassifier:
                 frequency, then the n-grams.
         """
         number, among = check_integer("number", number, 1), check_integer("among", among, 1)
-        vocabulary, ids = self.tokenizer_.vocabulary, self._entry_ids(ngrams=True)[:among]
-        best = top_features(self.model_, ids, number)
-        return {c: [vocabulary[i] for i in row] for c, row in zip(self.classes_, best)}
+        state = self._fitted()
+        vocabulary = state.tokenizer.vocabulary
+        ids = _entry_ids(state.tokenizer, ngrams=True)[:among]
+        best = top_features(state.model, ids, number)
+        return {c: [vocabulary[i] for i in row] for c, row in zip(state.classes, best)}
 
     def quantize(
         self, dtype: Literal["int8"] = "int8", *, max_tokens: int | None = None
@@ -568,7 +579,8 @@ class TextClassifier:
                 `max_tokens` it lacks the token counts of its training.
         """
         check_choice("dtype", dtype, ("int8",))
-        model, tokenizer, state = self.model_, self.tokenizer_, self._result.state
+        fitted = self._fitted()
+        model, tokenizer, state = fitted.model, fitted.tokenizer, fitted.result.state
         if max_tokens is not None:
             max_tokens = check_integer("max_tokens", max_tokens, 1)
             if not isinstance(tokenizer, WordTokenizer) or "token_counts" not in state:
@@ -577,8 +589,11 @@ class TextClassifier:
                     "which training.safetensors holds"
                 )
             model, tokenizer = prune(model, tokenizer, state["token_counts"], max_tokens)
-        self._scales, self._tokenizer = round_to_int8(model.embedding), tokenizer
-        self._result = replace(self._result, model=model, state={})
+        else:
+            model = model.copy()  # another thread may be predicting with this one
+        scales = round_to_int8(model.embedding)
+        result = replace(fitted.result, model=model, state={})
+        self._state = replace(fitted, tokenizer=tokenizer, result=result, scales=scales)
         return self
 
     def parse_labels(self, labels: Labels) -> Labels:
@@ -591,18 +606,25 @@ class TextClassifier:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json, model.safetensors, tokenizer.json, README.md and, if training can
-        continue, training.safetensors. Each file is written atomically."""
-        folder = check_output_folder(folder)
+        continue, training.safetensors. Each file is written atomically. The checkpoint of its
+        training is removed then."""
+        self._write(folder)
+        if self._checkpoint is not None:
+            remove_checkpoint(self._checkpoint)
+            self._checkpoint = None
+
+    def _write(self, folder: str | Path) -> None:
+        state, folder = self._fitted(), check_output_folder(folder)
         serialization.write(
             folder,
             self.config,
-            self.decoder,
-            self.class_weight_,
-            self.history_,
-            self.tokenizer_,
-            self.model_,
-            self._scales,
-            self._result.state,
+            state.decoder,
+            state.class_weight,
+            state.result.history,
+            state.tokenizer,
+            state.model,
+            state.scales,
+            state.result.state,
         )
 
     @classmethod
@@ -623,14 +645,18 @@ class TextClassifier:
         """
         saved = serialization.read(folder, revision=revision, token=token)
         classifier = cls(**vars(saved.config))
-        classifier.classes_ = list(saved.decoder.classes)
-        classifier.multi_label_ = saved.decoder.multi_label
-        classifier._stepped = saved.decoder.stepped
-        classifier.class_weight_ = saved.class_weight
-        classifier._tokenizer = saved.tokenizer
-        model, classifier._scales = saved.model()
+        model, scales = saved.model()
         state = saved.training_state(state_lengths(model))
-        classifier._result = TrainingResult(model, saved.history, state)
+        decoder = saved.decoder
+        classifier._state = FittedState(
+            saved.tokenizer,
+            decoder.classes,
+            TrainingResult(model, saved.history, state),
+            decoder.multi_label,
+            saved.class_weight,
+            scales,
+            decoder.stepped,
+        )
         return classifier
 
     def push_to_hub(
@@ -657,10 +683,9 @@ class TextClassifier:
         Raises:
             ImportError: huggingface_hub is not installed.
         """
-        if self._result.model is None:
-            raise ValueError(_NOT_FITTED)
+        self._fitted()
         return push_folder(
-            self.save_pretrained,
+            self._write,
             repo_id,
             revision=revision,
             token=token,
@@ -678,8 +703,9 @@ class TextClassifier:
         """
         from hyperagg.classifier.interop.torch_module import ClassifierModule
 
-        self.model_.refuse_tree("to_torch")
-        return ClassifierModule.from_model(self.model_)
+        model = self.model_
+        model.refuse_tree("to_torch")
+        return ClassifierModule.from_model(model)
 
     def export_onnx(self, path: str | Path) -> None:
         """Write the model as an .onnx file that maps token ids to logits.
@@ -696,8 +722,9 @@ class TextClassifier:
         """
         from hyperagg.classifier.interop import onnx
 
-        self.model_.refuse_tree("export_onnx")
-        onnx.write(path, self.model_, self._scales, self.decoder, self.config.max_tokens)
+        state = self._fitted()
+        state.model.refuse_tree("export_onnx")
+        onnx.write(path, state.model, state.scales, state.decoder, self.config.max_tokens)
 
     @classmethod
     def from_fasttext(cls, file: str | Path) -> TextClassifier:
@@ -715,12 +742,9 @@ class TextClassifier:
         if len(found.labels) < 2:
             raise ValueError(f"{file}: expected a model with at least two labels, got one")
         classifier = cls(d_model=found.dim, pooling="mean", max_ngrams=0)
-        classifier.multi_label_ = found.loss == "ova"
-        classifier._stepped = found.loss in ("ns", "ova")
-        order = slice(None, None, -1 if classifier._stepped else 1)
-        classifier.classes_ = [*found.labels[order]]
-        classifier._tokenizer = found.tokenizer
-        classifier._result.model = ClassifierModel(
+        stepped = found.loss in ("ns", "ova")
+        order = slice(None, None, -1 if stepped else 1)
+        model = ClassifierModel(
             embedding=found.input,
             positions=np.ones((NUM_BLOCKS, found.dim), dtype=np.float32),
             weight=np.ascontiguousarray(found.output[order]),
@@ -728,15 +752,22 @@ class TextClassifier:
             pooling="mean",
             tree=found.tree,
         )
+        classifier._state = FittedState(
+            found.tokenizer,
+            [*found.labels[order]],
+            TrainingResult(model),
+            multi_label=found.loss == "ova",
+            stepped=stepped,
+        )
         return classifier
 
-    def _entry_ids(self, ngrams: bool) -> np.ndarray:
-        """Return the ids of all words, and of the n-grams if wanted."""
-        tokenizer = self.tokenizer_
-        wanted = np.array([entry != UNKNOWN for entry in tokenizer.vocabulary], dtype=bool)
-        if not ngrams:
-            wanted &= ~ngram_mask(tokenizer)
-        return np.flatnonzero(wanted)
+
+def _entry_ids(tokenizer: Tokenizer, ngrams: bool) -> np.ndarray:
+    """Return the ids of all words, and of the n-grams if wanted."""
+    wanted = np.array([entry != UNKNOWN for entry in tokenizer.vocabulary], dtype=bool)
+    if not ngrams:
+        wanted &= ~ngram_mask(tokenizer)
+    return np.flatnonzero(wanted)
 
 
 _NOT_FITTED = "this TextClassifier is not fitted; call fit or from_pretrained first"

@@ -6,6 +6,7 @@ same contribution in every text.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
@@ -16,6 +17,7 @@ import numpy as np
 from hyperagg._common.label_decoder import Label
 from hyperagg._common.pages import explanations as pages
 from hyperagg._common.pages.explanations import ExplainedRow, LabelView, color_step
+from hyperagg._common.terminal import for_stream
 from hyperagg.classifier.explanation import Explanation
 
 if TYPE_CHECKING:
@@ -49,7 +51,8 @@ def colored_text(
     for piece, token in _pieces(explanation):
         step = 0 if token is None else color_step(values[token])
         colors = _FOR if step > 0 else _AGAINST
-        out.append(piece, style=f"white on {colors[abs(step) - 1]}" if step else "")
+        style = f"white on {colors[abs(step) - 1]}" if step else ""
+        out.append(for_stream(piece, sys.stdout), style=style)
     return out
 
 

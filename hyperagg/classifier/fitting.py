@@ -7,6 +7,7 @@ The second one trains new parameters on all texts, for as many epochs.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from hyperagg._common.calibration import best_threshold, expected_calibration_error, fit_temperature
-from hyperagg._common.checkpoint import remove_checkpoint
 from hyperagg._common.label_decoder import LabelDecoder
 from hyperagg._common.split import train_validation_split
 from hyperagg._numba.threads import even_borders, parts, run
@@ -54,7 +54,7 @@ def fit(
         validation: the held-out documents (default: a fraction of `data`).
         options: the options of the runs.
         vectors: a file of word vectors, the initial values of the embedding.
-        checkpoint: the file that keeps the state of training until it ends.
+        checkpoint: the file that keeps the state of training. It is left in place.
         resume: whether to continue from the checkpoint, if it exists.
 
     Raises:
@@ -73,7 +73,7 @@ def fit(
         len(problem.classes), len(data.rows), problem.multi_label
     )
     initial = None if vectors is None else problem.read_vectors(vectors)
-    plan = "" if checkpoint is None else _plan(training, validation, initial, refit)
+    plan = {} if checkpoint is None else _plan(problem, training, validation, initial, refit)
 
     def run(documents: LabeledDocuments, title: str, **arguments: Any) -> None:
         train_step = _initialize(problem, documents, objective, config, initial, options)
@@ -112,25 +112,32 @@ def fit(
         assert result.model is not None
         result.model.divide_head(history.temperature)
         result.history = replace(history, num_texts=len(data.rows))
-    if checkpoint is not None:
-        remove_checkpoint(checkpoint)
 
 
 def _plan(
+    problem: Problem,
     training: LabeledDocuments,
     validation: LabeledDocuments,
     vectors: WordVectors | None,
     refit: bool,
-) -> str:
+) -> dict[str, Any]:
     """Identify both runs: a checkpoint of the second holds the result of the first, whose documents
     and initial vectors the second does not have."""
     words = (
         None if vectors is None else [zlib.crc32(np.asarray(each).tobytes()) for each in vectors]
     )
-    return (
-        f"refit={refit} training={checksums(training)} validation={checksums(validation)} "
-        f"vectors={words}"
-    )
+    return {
+        "refit": refit,
+        "labels": _checksum(map(repr, problem.classes)),
+        "vocabulary": _checksum(problem.tokenizer.vocabulary),
+        "training texts": checksums(training),
+        "held-out texts": checksums(validation),
+        "vectors": words,
+    }
+
+
+def _checksum(texts: Iterable[str]) -> int:
+    return zlib.crc32("\n".join(texts).encode("utf-8", "surrogatepass"))
 
 
 def _initialize(

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import hyperagg
+from hyperagg._common.terminal import echo
 from hyperagg.cli import (
     compare,
     convert,
@@ -36,7 +37,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"hyperagg {hyperagg.__version__}")
+        echo(f"hyperagg {hyperagg.__version__}")
         raise typer.Exit
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from hyperagg._common.metrics import metric_name
+from hyperagg._common.terminal import echo
 
 if TYPE_CHECKING:
     from hyperagg._common.evaluation import Evaluation
@@ -27,32 +28,32 @@ def print_evaluation(
         row_name: returns where a row is from.
         texts: the texts of the rows, if they have one.
     """
-    print(f"{'rows':26}  {len(evaluation.truth):,}")
+    echo(f"{'rows':26}  {len(evaluation.truth):,}")
     for name, value in evaluation.metrics.items():
-        print(f"{metric_name(name):26}  {100 * value:.2f} %")
+        echo(f"{metric_name(name):26}  {100 * value:.2f} %")
     scores = evaluation.class_scores()
     shown = sorted(scores, key=lambda own: own.f1)[:_MAX_CLASSES]
     kept = [own for own in scores if own in shown]  # in the order of the labels
     width = max(26, *(len(str(own.label)) for own in kept))
-    print(f"\n{'label':{width}}  precision   recall       F1     rows")
+    echo(f"\n{'label':{width}}  precision   recall       F1     rows")
     for label, precision, recall, f1, rows in kept:
         numbers = "".join(f"{100 * score:7.1f} %" for score in (precision, recall, f1))
-        print(f"{label!s:{width}}  {numbers}  {rows:7,}")
+        echo(f"{label!s:{width}}  {numbers}  {rows:7,}")
     if len(scores) > len(kept):
-        print(f"and {len(scores) - len(kept):,} labels with a higher F1")
+        echo(f"and {len(scores) - len(kept):,} labels with a higher F1")
     pairs = [] if evaluation.decoder.multi_label else evaluation.confused_pairs(_NUM_PAIRS)
     if pairs:
-        print("\nmost frequent errors")
+        echo("\nmost frequent errors")
     for pair in pairs:
-        print(f"{pair.rows:9,}  {pair.label} predicted as {pair.predicted}")
+        echo(f"{pair.rows:9,}  {pair.label} predicted as {pair.predicted}")
     worst = evaluation.worst_rows(_NUM_ROWS)
     if worst:
-        print("\nerrors with the highest loss")
+        echo("\nerrors with the highest loss")
     for i in worst:
         true = ", ".join(map(str, evaluation.true_labels(i))) or "no label"
         predicted = ", ".join(map(str, evaluation.predicted_labels(i))) or "no label"
         text = f": {_shorten(texts[i])}" if texts is not None else ""
-        print(f"{row_name(i)}: {true} predicted as {predicted}{text}")
+        echo(f"{row_name(i)}: {true} predicted as {predicted}{text}")
 
 
 def unknown_labels_note(evaluation: Evaluation) -> str | None:

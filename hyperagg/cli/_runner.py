@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import errno
 import logging
 import os
 import sys
@@ -10,6 +10,9 @@ import sys
 import typer
 
 from hyperagg._common.atomic import WRITE_ERRORS
+from hyperagg._common.interrupt import raise_on_termination
+from hyperagg._common.terminal import for_stream
+from hyperagg.cli._streams import prepare_streams
 from hyperagg.data.readers.errors import escape
 
 __all__ = ["one_line", "run_app"]
@@ -19,38 +22,49 @@ def run_app(app: typer.Typer, name: str) -> None:
     """Runs the application and exits.
 
     Exit codes: 0 for success, 1 if the reader of the output has gone, 2 for a mistake of the user,
-    which is reported in one line on standard error, and 130 after Ctrl-C.
+    which is reported in one line on standard error, and 128 + N after the signal N: 130 after
+    Ctrl-C, 143 after SIGTERM and 129 after SIGHUP.
     """
+    prepare_streams()
     _show_log()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Labels may be of any language. Output into a pipe is UTF-8, like the files that are read;
-        # a terminal shows what it can.
-        if sys.stdout.isatty():
-            sys.stdout.reconfigure(errors="replace")
-        else:
-            sys.stdout.reconfigure(encoding="utf-8")
+    with raise_on_termination() as received:
+        try:
+            code = _exit_code(app, name)
+        except BaseException:
+            if not received:
+                raise
+            code = 1  # replaced below
+        if received:
+            # An interruption inside an import may have come out as any other error.
+            code = 128 + received[0]
+    sys.exit(code)
+
+
+def _exit_code(app: typer.Typer, name: str) -> int:
+    """Run the application, report what fails, and return the exit code."""
     try:
         code = app(prog_name=name, standalone_mode=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # here, where a closed pipe can still be handled
+        sys.stdout.flush()  # here, where a closed pipe can still be handled
     except BrokenPipeError:
         # The reader of the output has gone, so nothing more may be written, not even at exit.
         _discard_output()
-        sys.exit(1)
+        return 1
     except (typer.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        return 130
     except Exception as error:
         line = one_line(error)
         # What writes to files names them; see `atomic_write`.
-        if isinstance(error, OSError) and error.errno in WRITE_ERRORS and not error.filename:
-            line = f"standard output: {error.strerror}"
+        failed = {*WRITE_ERRORS, errno.EBADF}
+        if isinstance(error, OSError) and error.errno in failed and not error.filename:
+            closed = error.errno == errno.EBADF
+            line = f"standard output: {'is closed' if closed else error.strerror}"
             _discard_output()
         if line is None:
             raise
         if line:
             print(f"{name}: {line}", file=sys.stderr)
-        sys.exit(2)
-    sys.exit(code if isinstance(code, int) else 0)
+        return 2
+    return code if isinstance(code, int) else 0
 
 
 def _discard_output() -> None:
@@ -81,7 +95,7 @@ class _StandardError(logging.Handler):
     """Prints messages to standard error, whatever it is at that moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        print(for_stream(self.format(record), sys.stderr), file=sys.stderr, flush=True)
 
 
 def _show_log() -> None:

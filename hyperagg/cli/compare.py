@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hyperagg._common.terminal import echo
 from hyperagg.cli.options import (
     Delimiter,
     Format,
@@ -90,7 +91,7 @@ def compare(
         def read(file: str | Path) -> Split:
             columns = read_columns(file, spec, options)
             assert columns.labels is not None
-            print(f"{file}: {columns}")
+            echo(f"{file}: {columns}")
             return Split(columns.texts, columns.labels)
 
         rows, measured = read(dataset), None if test is None else read(test)
@@ -103,8 +104,8 @@ def compare(
         data = load_dataset(dataset)
     out = out or Path("runs") / data.name
     with output_folder(out):
-        print(f"{data.name}: {len(data.train):,} training rows, {len(data.test):,} test rows")
-        print(f"source: {data.source}")
+        echo(f"{data.name}: {len(data.train):,} training rows, {len(data.test):,} test rows")
+        echo(f"source: {data.source}")
         try:
             results = run(
                 data,
@@ -113,11 +114,11 @@ def compare(
                 out,
                 epochs=epochs,
                 resume=resume,
-                callback=lambda line: print(line, flush=True),
+                callback=lambda line: echo(line, flush=True),
             )
         except KeyboardInterrupt:
             if (out / "runs.json").exists():
                 logger.info(f"interrupted; repeat the command with --resume to continue from {out}")
             raise
     Console().print(results_table(results))
-    print(f"results.json, table.md and models in {out}")
+    echo(f"results.json, table.md and models in {out}")

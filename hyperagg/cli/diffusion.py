@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from hyperagg.cli.options import Force, Resume, check_training_folder, logger, output_folder
+from hyperagg.cli.options import (
+    Force,
+    Resume,
+    check_training_folder,
+    existing,
+    keep_checkpoint,
+    logger,
+    output_folder,
+)
 
 app = typer.Typer(
     no_args_is_help=True, help="Train diffusion models and generate images (experimental)."
@@ -61,8 +69,7 @@ def train(
     """
     # The first import names the extra if a package is missing.
     from hyperagg.diffusion import Denoiser, TrainingConfig, train_denoiser  # isort: skip
-    import torch
-
+    from hyperagg._common.torch_random import seeded
     from hyperagg.diffusion.trainer import checkpoint_path, write_metadata
 
     config = TrainingConfig(
@@ -75,32 +82,28 @@ def train(
     )
     check_training_folder(out, checkpoint_path(out), resume, force, "results.json")
     images, labels, class_names, source = _load_images(data)
-    torch.manual_seed(seed)
-    denoiser = Denoiser(
-        sample_size=images.shape[1],
-        in_channels=images.shape[3] if images.ndim == 4 else 1,
-        patch_size=patch_size,
-        num_classes=len(class_names),
-        d_model=d_model,
-        num_layers=layers,
-        mixer=mixer,
-        num_heads=heads,
-    )
+    with seeded(seed):
+        denoiser = Denoiser(
+            sample_size=images.shape[1],
+            in_channels=images.shape[3] if images.ndim == 4 else 1,
+            patch_size=patch_size,
+            num_classes=len(class_names),
+            d_model=d_model,
+            num_layers=layers,
+            mixer=mixer,
+            num_heads=heads,
+        )
     logger.info(f"{source}: {len(images):,} images, {len(class_names):,} classes")
     logger.info(f"{denoiser.num_parameters():,} parameters")
-    with output_folder(out):
-        try:
-            result = train_denoiser(
-                denoiser, images, labels, out, config, class_names=class_names, resume=resume
-            )
-        except KeyboardInterrupt:
-            if checkpoint_path(out).exists():
-                logger.info(f"interrupted; repeat the command with --resume to continue from {out}")
-            raise
+    checkpoint = checkpoint_path(out)
+    with output_folder(out), keep_checkpoint(out, lambda: existing(checkpoint)):
+        result = train_denoiser(
+            denoiser, images, labels, out, config, class_names=class_names, resume=resume
+        )
         write_metadata(out, result, config, source)
-        loss = result.loss[-1][1]
-        logger.info(f"{result.steps:,} steps in {result.seconds:,.0f} s, loss {loss:.4f}")
-        logger.info(f"saved {out}; generate images with `hyperagg diffusion sample {out}`")
+    loss = result.loss[-1][1]
+    logger.info(f"{result.steps:,} steps in {result.seconds:,.0f} s, loss {loss:.4f}")
+    logger.info(f"saved {out}; generate images with `hyperagg diffusion sample {out}`")
 
 
 @app.command(epilog="Example: hyperagg diffusion sample digits --label 3 --gif denoising.gif")

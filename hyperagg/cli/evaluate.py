@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hyperagg._common.terminal import echo
 from hyperagg.cli._evaluation import print_evaluation, unknown_labels_note
 from hyperagg.cli._models import is_multimodal
 from hyperagg.cli.options import (
@@ -104,6 +105,6 @@ def evaluate(
             draft.write_text(page, "utf-8", errors="replace")
         logger.info(f"report in {report}")
     if json:
-        print(json_module.dumps({"rows": len(rows.texts), **evaluation.to_dict()}))
+        echo(json_module.dumps({"rows": len(rows.texts), **evaluation.to_dict()}))
     else:
         print_evaluation(evaluation, rows.row_name, rows.texts)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from hyperagg._common.terminal import cell, echo
 from hyperagg.cli._models import is_multimodal
 from hyperagg.cli.options import (
     Delimiter,
@@ -132,7 +133,7 @@ def explain(
     explanations = [classifier.explain(each.text) for each in rows]
     for explanation, each in zip(explanations, rows):
         if json:
-            print(_to_json(explanation, each))
+            echo(_to_json(explanation, each))
         else:
             _print(explanation, each, classes[0] if classes else None)
     if html is not None:
@@ -256,10 +257,10 @@ def _file_name(source: str) -> str:
 def _print_top_features(classifier: TextClassifier, as_json: bool) -> None:
     features = classifier.top_features()
     if as_json:
-        print(dumps({str(label): own for label, own in features.items()}, ensure_ascii=False))
+        echo(dumps({str(label): own for label, own in features.items()}, ensure_ascii=False))
         return
     for label, tokens in features.items():
-        print(f"{label}: {' '.join(tokens)}")
+        echo(f"{label}: {' '.join(tokens)}")
 
 
 def _print(explanation: Explanation, row: _Row, label: Any) -> None:
@@ -274,11 +275,12 @@ def _print(explanation: Explanation, row: _Row, label: Any) -> None:
     (view,) = shown.views
     true = "" if row.true_label is None else f" ({shown.verdict})"
     console.print(
-        Text.assemble(f"{view.name}{true}: ", colored_text(explanation, label)), soft_wrap=True
+        Text.assemble(cell(f"{view.name}{true}: "), colored_text(explanation, label)),
+        soft_wrap=True,
     )
     parts = ", ".join(f"{term} {value:+.2f}" for term, value in view.terms[:_NUM_TERMS])
     console.print(
-        Text(f"  logit {view.total:+.2f} = {view.bias:+.2f} + tokens: {parts}"), soft_wrap=True
+        cell(f"  logit {view.total:+.2f} = {view.bias:+.2f} + tokens: {parts}"), soft_wrap=True
     )
 
 

@@ -6,18 +6,23 @@ import json
 import os
 import shlex
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from hyperagg._common.terminal import echo
+from hyperagg.cli._streams import standard_input
 from hyperagg.cli.options import (
     Force,
     Format,
     Resume,
     Text,
     check_training_folder,
+    keep_checkpoint,
     logger,
     output_folder,
 )
@@ -105,14 +110,14 @@ def train(
     To train in several processes, start the command with torchrun or `accelerate launch`.
     """
     quiet()
-    from transformers import set_seed
-
+    from hyperagg._common.torch_random import seeded
     from hyperagg.language import HyperAggConfig, HyperAggForCausalLM
     from hyperagg.language.packing import pack
     from hyperagg.language.serialization import compute_metrics, load_model, write_metadata
     from hyperagg.language.tokenizer import TOKENIZER_TYPES, load_tokenizer, train_tokenizer
     from hyperagg.language.trainer import (
         TrainingConfig,
+        check_checkpoints,
         find_last_checkpoint,
         remove_checkpoints,
         train_model,
@@ -139,6 +144,7 @@ def train(
         max_position_embeddings=sequence_length if "prefix_sum" in names else None,
     )
     is_main_process = _is_main_process()
+    check_checkpoints(out)
     if is_main_process:
         check_training_folder(out, find_last_checkpoint(out), resume, force)
     corpus = _load_corpus(data, text, format)
@@ -151,8 +157,8 @@ def train(
     config.bos_token_id = text_tokenizer.bos_token_id
     config.eos_token_id = text_tokenizer.eos_token_id
     config.pad_token_id = text_tokenizer.pad_token_id
-    set_seed(seed)
-    model = HyperAggForCausalLM(config)
+    with seeded(seed):
+        model = HyperAggForCausalLM(config)
     token_ids = text_tokenizer(corpus.train, add_special_tokens=False)["input_ids"]
     dataset = pack(token_ids, text_tokenizer.eos_token_id, sequence_length)
     if is_main_process:
@@ -162,36 +168,37 @@ def train(
         logger.info(
             f"{model.num_parameters():,} parameters, vocabulary of {len(text_tokenizer):,} tokens"
         )
-    with output_folder(out, lock=is_main_process):
-        try:
-            training = train_model(
-                model, dataset, out, training_config, resume=resume, progress=progress
-            )
-        except KeyboardInterrupt:
-            if is_main_process and find_last_checkpoint(out):
-                logger.info(f"interrupted; to continue from the checkpoint in {out}, add --resume")
-            raise
-        if is_main_process:
-            text_tokenizer.save_pretrained(out)
-            saved, _ = load_model(out)
-            validation = compute_metrics(
-                saved, text_tokenizer, corpus.validation, progress=progress
-            )
-            results = {
-                "command": shlex.join(["hyperagg", *sys.argv[1:]]),
-                "data": corpus.source,
-                "config": config.to_diff_dict(),
-                "training_config": asdict(training_config),
-                "training": asdict(training),
-                "validation": validation,
-            }
-            write_metadata(out, saved, results)
-            remove_checkpoints(out)
-            logger.info(
-                f"{training.steps:,} steps, {training.tokens_per_second:,.0f} tokens/s -> {out}"
-            )
-            if validation:
-                _print_metrics(validation, len(corpus.validation))
+    last_checkpoint = partial(find_last_checkpoint, out)
+    with (
+        output_folder(out, lock=is_main_process),
+        keep_checkpoint(out, last_checkpoint) if is_main_process else nullcontext(),
+    ):
+        training = train_model(
+            model,
+            dataset,
+            out,
+            training_config,
+            tokenizer=text_tokenizer,
+            resume=resume,
+            progress=progress,
+        )
+        if not is_main_process:
+            return
+        saved, _ = load_model(out)
+        validation = compute_metrics(saved, text_tokenizer, corpus.validation, progress=progress)
+        results = {
+            "command": shlex.join(["hyperagg", *sys.argv[1:]]),
+            "data": corpus.source,
+            "config": config.to_diff_dict(),
+            "training_config": asdict(training_config),
+            "training": asdict(training),
+            "validation": validation,
+        }
+        write_metadata(out, saved, results)
+        remove_checkpoints(out)
+    logger.info(f"{training.steps:,} steps, {training.tokens_per_second:,.0f} tokens/s -> {out}")
+    if validation:
+        _print_metrics(validation, len(corpus.validation))
 
 
 @app.command(epilog='Example: hyperagg lm generate headlines --prompt "Oil prices" --samples 3')
@@ -236,7 +243,7 @@ def generate(
     from hyperagg.language.serialization import load_model
 
     language_model, tokenizer = load_model(model)
-    prompts = [line.rstrip("\n") for line in sys.stdin] if prompt == "-" else [prompt]
+    prompts = [line.rstrip("\n") for line in standard_input()] if prompt == "-" else [prompt]
     do_sample = temperature > 0 and beams == 1
     options: dict[str, Any] = dict(do_sample=do_sample, max_new_tokens=max_new_tokens)
     if do_sample:
@@ -250,7 +257,7 @@ def generate(
             inputs["input_ids"], attention_mask=inputs["attention_mask"], num_beams=beams, **options
         )
         for text in tokenizer.batch_decode(generated, skip_special_tokens=True):
-            print(" ".join(text.split()))
+            echo(" ".join(text.split()))
 
 
 @app.command(epilog="Example: hyperagg lm evaluate headlines ag-news")
@@ -297,7 +304,7 @@ def evaluate(
     )
     assert metrics is not None
     _print_metrics(metrics, len(texts))
-    print(json.dumps(metrics))
+    echo(json.dumps(metrics))
 
 
 @app.command(epilog="Example: hyperagg lm export headlines headlines.onnx")
@@ -341,7 +348,7 @@ def push(
     quiet()
     from hyperagg.language.serialization import push_to_hub
 
-    print(push_to_hub(model, repo_id, private=private, revision=revision))
+    echo(push_to_hub(model, repo_id, private=private, revision=revision))
 
 
 def _load_corpus(data: str, text: str | None, format: str | None) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyperagg._common.atomic import atomic_write
+from hyperagg._common.terminal import echo
 from hyperagg.cli._evaluation import print_evaluation, unknown_labels_note
 from hyperagg.cli._predictions import print_predictions
 from hyperagg.cli.options import check_training_folder, logger, output_folder
@@ -102,7 +103,7 @@ def predict(folder: Path, file: str, format: str | None, answer: PredictionOptio
                 name = option.replace("_", "-")
                 raise ValueError(f"--{name}: {folder} predicts a continuous target")
         for value in model.predict(table):
-            print(f"{value:.6g}")
+            echo(f"{value:.6g}")
     else:
         print_predictions(model.decoder, model.logits(table), answer)
     logger.info(f"read {pluralize(len(table), 'row')}, answered {len(table):,}")
@@ -127,9 +128,9 @@ def evaluate(
             )
         scores = {"rows": len(table), **model.evaluate(table, targets)}
         if as_json:
-            print(dumps(scores))
+            echo(dumps(scores))
         for name, score in scores.items() if not as_json else ():
-            print(f"{name:8}  {f'{score:,}' if name == 'rows' else f'{score:.4f}'}")
+            echo(f"{name:8}  {f'{score:,}' if name == 'rows' else f'{score:.4f}'}")
         return
     evaluation = model.evaluation(table, targets)
     notes = [note for note in [unknown_labels_note(evaluation)] if note]
@@ -155,7 +156,7 @@ def evaluate(
             draft.write_text(page, "utf-8", errors="replace")
         logger.info(f"report in {report}")
     if as_json:
-        print(dumps({"rows": len(table), **evaluation.to_dict()}))
+        echo(dumps({"rows": len(table), **evaluation.to_dict()}))
     else:
         print_evaluation(evaluation, row_name)
 
@@ -199,7 +200,7 @@ def explain(
         column = [str(c) for c in model.classes_].index(explained)
     for explanation in explanations:
         if as_json:
-            print(_to_json(explanation))
+            echo(_to_json(explanation))
         else:
             c = int(explanation.logits.argmax()) if column is None else column
             _print(explanation, c, model.decoder if is_classifier else None)
@@ -233,14 +234,14 @@ def _print(explanation: Explanation, c: int, decoder: LabelDecoder | None) -> No
         f" {'+' if parts[c] >= 0 else '-'} {name} {abs(parts[c]):.2f}"
         for name, parts in explanation.by_modality().items()
     )
-    print(f"{head} = {explanation.bias[c]:+.2f}{terms}")
+    echo(f"{head} = {explanation.bias[c]:+.2f}{terms}")
     for name, parts in explanation.contributions.items():
         strongest = sorted(range(len(parts)), key=lambda t: -abs(parts[t, c]))
         tokens = ", ".join(
             f"{explanation.tokens[name][t]} {parts[t, c]:+.2f}"
             for t in strongest[:NUM_STRONGEST_TOKENS]
         )
-        print(f"  {name}: {tokens}")
+        echo(f"  {name}: {tokens}")
 
 
 def _columns(kinds: Mapping[str, list[str]], label: str) -> dict[str, str]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from hyperagg._common.atomic import remove_drafts
 
 try:
     import fcntl
@@ -35,9 +38,18 @@ __all__ = [
     "Text",
     "check_model_folder",
     "check_training_folder",
+    "existing",
+    "keep_checkpoint",
     "logger",
     "output_folder",
+    "save_model",
 ]
+
+# What a model of any kind consists of, and what it is trained with.
+_MODEL_FILES = (
+    *("README.md", "config.json", "model.safetensors", "tokenizer.json", "results.json"),
+    *("checkpoint.safetensors", "training.safetensors", "model_index.json"),
+)
 
 # Messages for people; `run_app` shows them on standard error.
 logger = logging.getLogger("hyperagg")
@@ -168,6 +180,61 @@ def check_model_folder(out: Path, force: bool) -> None:
 
 
 @contextmanager
+def keep_checkpoint(out: Path, checkpoint: Callable[[], Path | None]) -> Iterator[None]:
+    """Say how to go on if the block, a training and the saving of its model, does not end well.
+
+    Args:
+        out: the folder of the model.
+        checkpoint: returns the checkpoint of the training; None if there is none.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if checkpoint() is not None:
+            logger.info(
+                f"interrupted; the state is in {out}: repeat the command with --resume to continue"
+            )
+        raise
+    except OSError as error:
+        kept = checkpoint()
+        if kept is None or error.filename is None:
+            raise
+        raise OSError(
+            error.errno,
+            f"{error.strerror}; the training is kept in {kept}: repeat the command with --resume "
+            "to continue",
+            error.filename,
+        ) from error
+
+
+def existing(checkpoint: Path) -> Path | None:
+    """Return the checkpoint if it exists."""
+    return checkpoint if checkpoint.exists() else None
+
+
+def save_model(save: Callable[[Path], None], out: Path, checkpoint: Path) -> None:
+    """Save a model; if that fails and no checkpoint has the training, save it somewhere else.
+
+    Raises:
+        OSError: the model could not be saved to `out`; the error says where it is instead.
+    """
+    try:
+        save(out)
+    except OSError as error:
+        if checkpoint.exists():
+            raise
+        beside = Path(tempfile.mkdtemp(prefix="hyperagg-"))
+        try:
+            save(beside)
+        except OSError:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise error from None
+        raise OSError(
+            error.errno, f"{error.strerror}; the model is in {beside} instead", error.filename
+        ) from error
+
+
+@contextmanager
 def output_folder(folder: Path, *, lock: bool = True) -> Iterator[None]:
     """Makes sure that `folder` exists and is writable, before hours of work and not after them.
 
@@ -194,7 +261,14 @@ def output_folder(folder: Path, *, lock: bool = True) -> Iterator[None]:
                 f"--out {folder}: cannot be written to ({error.strerror}); expected a writable "
                 "folder"
             ) from error
+        for name in _MODEL_FILES:
+            if (resolved / name).is_dir():
+                raise ValueError(
+                    f"--out {folder}: {name} in it is a folder; a model has a file of that name"
+                )
         with _locked(resolved, folder) if lock else nullcontext():
+            if lock:
+                remove_drafts(resolved)
             yield
     finally:
         for path in absent:

@@ -21,8 +21,11 @@ from hyperagg.cli.options import (
     Seed,
     Text,
     check_training_folder,
+    existing,
+    keep_checkpoint,
     logger,
     output_folder,
+    save_model,
     single_file,
 )
 
@@ -159,25 +162,17 @@ def train(
         raise ValueError(f"{display_name(files[0])}: {only}; expected at least two classes")
     checkpoint = out / "checkpoint.safetensors"
     check_training_folder(out, checkpoint, resume, force)
-    with output_folder(out):
-        try:
-            classifier.fit(
-                rows.texts,
-                rows.labels,
-                class_weight="balanced" if balanced else None,
-                vectors=vectors,
-                seed=seed,
-                checkpoint=checkpoint,
-                resume=resume,
-            )
-        except KeyboardInterrupt:
-            if checkpoint.exists():
-                logger.info(
-                    f"interrupted; the state is in {out}: repeat the command with --resume to "
-                    "continue"
-                )
-            raise
-        classifier.save_pretrained(out)
+    with output_folder(out), keep_checkpoint(out, lambda: existing(checkpoint)):
+        classifier.fit(
+            rows.texts,
+            rows.labels,
+            class_weight="balanced" if balanced else None,
+            vectors=vectors,
+            seed=seed,
+            checkpoint=checkpoint,
+            resume=resume,
+        )
+        save_model(classifier.save_pretrained, out, checkpoint)
     history = classifier.history_
     logger.info(
         f"read {rows}; trained on {pluralize(len(rows.texts), 'row')}, "

@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
-from hyperagg._common.atomic import atomic_write
-from hyperagg._common.checkpoint import remove_checkpoint
+from hyperagg._common.atomic import atomic_folder, atomic_write
+from hyperagg._common.checkpoint import digest_arrays, remove_checkpoint
 from hyperagg._common.model_card import model_card
 from hyperagg._common.progress import progress_bar
+from hyperagg._common.tensors import digest_texts
 from hyperagg._common.torch_trainer import TorchTrainer, isolated_accelerator, warmup_cosine
 from hyperagg._common.validation import check_bool, check_integer, check_real
 from hyperagg.diffusion.model import Denoiser
@@ -122,7 +123,7 @@ def train_denoiser(
         denoiser: an untrained model. It is moved to the device.
         images: (N, height, width) or (N, height, width, channels) uint8.
         labels: (N,) class numbers from 0 to C - 1.
-        out: folder for the pipeline, and for the checkpoint during training.
+        out: folder for the pipeline, and for the checkpoint, which `write_metadata` removes.
         config: hyperparameters.
         class_names: C names, one for each class; None: their numbers.
         resume: whether to continue from the checkpoint in `out`, if there is one.
@@ -137,6 +138,7 @@ def train_denoiser(
         ValueError: images or labels that do not fit the model, a batch that is not divisible by the
             number of processes, a loss that is not finite, or a checkpoint of another run.
         KeyboardInterrupt: after Ctrl-C, once the step has ended and a checkpoint is written.
+        OSError: the disk is full. The folder is as it was, and the last checkpoint is complete.
 
     >>> import tempfile
     >>> images, labels = np.zeros((4, 8, 8), np.uint8), np.array([0, 1, 0, 1])
@@ -148,6 +150,9 @@ def train_denoiser(
     2
     """
     images = _check_data(denoiser, images, labels, class_names)
+    for name in ("denoiser", "scheduler"):  # before hours of training and not after them
+        if (out / name).exists() and not (out / name).is_dir():
+            raise ValueError(f"{out / name}: is a file; expected a folder, or nothing")
     with isolated_accelerator() as accelerator:
         if config.batch_size % accelerator.num_processes:
             raise ValueError(
@@ -174,7 +179,7 @@ def train_denoiser(
                 steps_per_epoch=LOG_STEPS,  # rows are drawn with replacement: there are no epochs
                 schedule=warmup_cosine(config.steps, config.steps // WARMUP),
                 clip=denoiser.parameters(),
-                identity=_identity(denoiser, config, len(images)),
+                identity=_identity(denoiser, config, images, labels, class_names),
                 ema_decay=config.ema_decay,
                 bf16=config.bf16,
                 checkpoint=checkpoint_path(out),
@@ -184,8 +189,8 @@ def train_denoiser(
         id2label = {str(i): name for i, name in enumerate(class_names or ())}
         pipeline = DenoiserPipeline(denoiser, make_scheduler(), id2label)
         if accelerator.is_main_process:
-            pipeline.save_pretrained(out)
-            remove_checkpoint(checkpoint_path(out))
+            with atomic_folder(out, last="model_index.json") as draft:
+                pipeline.save_pretrained(draft)
     ends = (min((i + 1) * LOG_STEPS, config.steps) for i in range(len(history.loss)))
     return TrainingResult(pipeline, config.steps, history.seconds, list(zip(ends, history.loss)))
 
@@ -251,11 +256,23 @@ def _check_data(
     return images
 
 
-def _identity(denoiser: Denoiser, config: TrainingConfig, rows: int) -> dict[str, Any]:
+def _identity(
+    denoiser: Denoiser,
+    config: TrainingConfig,
+    images: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str] | None,
+) -> dict[str, Any]:
     """What must not change when a run is resumed."""
     settings = asdict(config)
     del settings["save_steps"]
-    return {"model": _model_config(denoiser), "config": settings, "rows": rows}
+    return {
+        "model": _model_config(denoiser),
+        **settings,
+        "images": digest_arrays([images]),
+        "labels": digest_arrays([labels]),
+        "class_names": None if class_names is None else digest_texts(class_names),
+    }
 
 
 def _model_config(denoiser: Denoiser) -> dict[str, Any]:
@@ -266,7 +283,7 @@ def _model_config(denoiser: Denoiser) -> dict[str, Any]:
 def write_metadata(
     folder: Path, result: TrainingResult, config: TrainingConfig, source: str
 ) -> None:
-    """Write README.md and results.json beside a saved pipeline; results.json is written last.
+    """Write README.md and results.json beside a saved pipeline, and remove its checkpoint.
 
     Args:
         folder: the folder of the pipeline.
@@ -301,3 +318,4 @@ def write_metadata(
         draft.write_text(card, "utf-8")
     with atomic_write(folder / "results.json") as draft:
         draft.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    remove_checkpoint(checkpoint_path(folder))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 from transformers import (
     PreTrainedModel,
+    PreTrainedTokenizerFast,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -23,17 +27,26 @@ from transformers import (
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from hyperagg._common.atomic import apply_umask
+from hyperagg._common.atomic import apply_umask, atomic_folder, atomic_write, name_write_errors
+from hyperagg._common.checkpoint import check_same_run, check_space, digest_arrays
+from hyperagg._common.interrupt import DeferredInterrupt, deferred_interrupt
 from hyperagg._common.progress import progress_bar
+from hyperagg._common.tensors import digest_texts
+from hyperagg._common.torch_random import preserve_random_state
 from hyperagg.language.packing import PackedDataset
 
 __all__ = [
     "TrainingConfig",
     "TrainingResult",
+    "check_checkpoints",
     "find_last_checkpoint",
     "remove_checkpoints",
     "train_model",
 ]
+
+_CHECKPOINTS = "checkpoints"
+_RUN = "run.json"  # marks the folder of the checkpoints as ours, and says what they belong to
+_WEIGHT_FILES = ("model-*-of-*.safetensors", "model.safetensors", "model.safetensors.index.json")
 
 
 @dataclass(frozen=True)
@@ -108,6 +121,7 @@ def train_model(
     output_dir: Path,
     config: TrainingConfig = TrainingConfig(),
     *,
+    tokenizer: PreTrainedTokenizerFast | None = None,
     resume: bool = False,
     progress: bool | None = None,
 ) -> TrainingResult:
@@ -120,11 +134,14 @@ def train_model(
         model: a model of this package, or any causal language model of transformers that accepts
             packed documents by `position_ids`.
         dataset: the rows, from `pack`.
-        output_dir: the folder to save the model in. Checkpoints are its subfolders
-            checkpoint-STEP.
+        output_dir: the folder to save the model in. Its subfolder "checkpoints" holds the
+            checkpoints until `remove_checkpoints` is called, after all that belongs to the model is
+            saved.
         config: the training configuration.
-        resume: whether to continue from the last complete checkpoint in `output_dir`, if there is
-            one (default: False).
+        tokenizer: what made the rows; it is saved with the model (default: it is not saved).
+        resume: whether to continue from the last complete checkpoint, if there is one (default:
+            False). A checkpoint of other rows, another tokenizer, model or configuration is
+            refused.
         progress: whether to show a progress bar; None (default) shows it in a terminal and in a
             notebook.
 
@@ -132,28 +149,62 @@ def train_model(
         A `TrainingResult`.
 
     Raises:
-        ValueError: if `batch_size` is not a multiple of the number of processes.
+        ValueError: if `batch_size` is not a multiple of the number of processes, or a checkpoint
+            belongs to another run, or something else is called "checkpoints" in `output_dir`.
+        KeyboardInterrupt: after Ctrl-C, once the step has ended and a checkpoint is written. A
+            second Ctrl-C interrupts at once.
+        OSError: if the disk is full. The folder is as it was, and the last checkpoint is complete.
 
     Numerics: the same seed, data and options give the same weights, also if training is
-        interrupted and resumed.
+        interrupted and resumed, and beside other work in the process.
     """
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
-    arguments = _training_arguments(output_dir, config, num_processes, len(dataset))
+    folder = check_checkpoints(output_dir)
+    arguments = _training_arguments(folder, config, num_processes, len(dataset))
     enabled = progress if arguments.process_index == 0 else False
+    checkpoint = find_last_checkpoint(output_dir) if resume else None
+    if checkpoint is None and config.save_steps is not None:
+        # The parameters, the state of AdamW, and the model.
+        check_space(folder, 4 * sum(p.nbytes for p in model.parameters()))
+    identity = _identity(model, dataset, config, tokenizer)
+    if checkpoint is not None:
+        check_same_run(folder, _read_run(folder), identity)
+    elif arguments.process_index == 0:
+        remove_checkpoints(output_dir)
+        if config.save_steps is not None:
+            _write_run(folder, identity)
     start = time.perf_counter()
-    with progress_bar("training", enabled) as update:
+    with (
+        preserve_random_state(),  # the Trainer sets it
+        progress_bar("training", enabled) as update,
+        deferred_interrupt() as interrupted,
+        name_write_errors(folder),
+    ):
         tokens_per_step = config.batch_size * dataset.input_ids.shape[1]
         callback = _ProgressCallback(update, tokens_per_step)
         trainer = _Trainer(model=model, args=arguments, train_dataset=dataset, callbacks=[callback])
         trainer.remove_callback(PrinterCallback)
-        checkpoint = find_last_checkpoint(output_dir) if resume else None
+        stop = _StopCallback(interrupted, trainer.accelerator, config.save_steps is not None)
+        trainer.add_callback(stop)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if stop.stopped:
+            interrupted.raise_()
+            raise KeyboardInterrupt  # the signal has reached another process
     seconds = time.perf_counter() - start
-    # The Trainer gathers what FSDP has distributed over the processes.
-    trainer.save_model(str(output_dir))
+    with atomic_folder(output_dir, last="config.json") as draft:
+        # The Trainer gathers what FSDP has distributed over the processes.
+        trainer.save_model(str(draft))
+        (draft / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+        if trainer.is_world_process_zero():
+            if tokenizer is not None:
+                tokenizer.save_pretrained(draft)
+            apply_umask(draft, "*.safetensors")
+        saved = {file.name for file in draft.iterdir()}
     if trainer.is_world_process_zero():
-        apply_umask(output_dir, "*.safetensors")
-    (output_dir / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+        for pattern in _WEIGHT_FILES:  # of an earlier model, in more or fewer files
+            for file in output_dir.glob(pattern):
+                if file.name not in saved:
+                    file.unlink()
     steps = trainer.state.global_step
     num_tokens = (steps - callback.first_step) * tokens_per_step
     loss = [
@@ -164,13 +215,37 @@ def train_model(
     return TrainingResult(steps, seconds, num_tokens / max(seconds, 1e-9), loss)
 
 
-def find_last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest complete checkpoint in a folder, or None.
+def check_checkpoints(output_dir: Path) -> Path:
+    """Return the folder of the checkpoints of a training into `output_dir`.
+
+    Raises:
+        ValueError: if there is something of that name that no training has made, or the name of
+            `output_dir` is not UTF-8, as the libraries that write the model expect.
+    """
+    try:
+        str(output_dir.resolve()).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{output_dir}: expected a folder whose name is UTF-8 for a language model"
+        ) from error
+    folder = output_dir / _CHECKPOINTS
+    # Another process of this training may be writing the file that marks the folder.
+    is_own = (folder / _RUN).is_file() or not any(folder.glob("[!.]*"))
+    if folder.exists() and not (folder.is_dir() and is_own):
+        raise ValueError(
+            f"{folder}: is not of a training, which would write its checkpoints there; move it, or "
+            "give another folder for the model"
+        )
+    return folder
+
+
+def find_last_checkpoint(output_dir: Path) -> Path | None:
+    """Return the newest complete checkpoint of the training into a folder, or None.
 
     A checkpoint is complete if its trainer_state.json, which the Trainer writes last, can be read.
     """
     complete = []
-    for checkpoint in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+    for checkpoint in _own_checkpoints(output_dir):
         try:
             state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
         except (OSError, ValueError):
@@ -179,14 +254,66 @@ def find_last_checkpoint(folder: Path) -> Path | None:
     return max(complete)[1] if complete else None
 
 
-def remove_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints in a folder, which are not needed once the model is saved."""
-    for checkpoint in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+def remove_checkpoints(output_dir: Path) -> None:
+    """Remove the checkpoints of the training into a folder, and nothing else.
+
+    They are not needed once the model is saved.
+    """
+    for checkpoint in _own_checkpoints(output_dir):
         shutil.rmtree(checkpoint)
+    folder = output_dir / _CHECKPOINTS
+    (folder / _RUN).unlink(missing_ok=True)
+    with suppress(OSError):  # it has never been made, or holds something of the user's
+        folder.rmdir()
+
+
+def _own_checkpoints(output_dir: Path) -> list[Path]:
+    """The subfolders that the Trainer has made, in a folder that a training has marked."""
+    folder = output_dir / _CHECKPOINTS
+    if not (folder / _RUN).is_file():
+        return []
+    name = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-\d+")
+    return [path for path in sorted(folder.iterdir()) if name.fullmatch(path.name)]
+
+
+def _identity(
+    model: PreTrainedModel,
+    dataset: PackedDataset,
+    config: TrainingConfig,
+    tokenizer: PreTrainedTokenizerFast | None,
+) -> dict[str, Any]:
+    """What must not change when a run is resumed."""
+    settings = asdict(config)
+    del settings["save_steps"]
+    described = model.config.to_dict()
+    for name in ("transformers_version", "_name_or_path"):
+        described.pop(name, None)
+    return {
+        "data": digest_arrays([dataset.input_ids, dataset.position_ids]),
+        "sequence_length": dataset.input_ids.shape[1],
+        "tokenizer": (
+            None if tokenizer is None else digest_texts([tokenizer.backend_tokenizer.to_str()])
+        ),
+        "model": described,
+        **settings,
+    }
+
+
+def _write_run(folder: Path, identity: Mapping[str, Any]) -> None:
+    with atomic_write(folder / _RUN) as draft:
+        draft.write_text(json.dumps(identity, indent=1) + "\n", "utf-8")
+
+
+def _read_run(folder: Path) -> Any:
+    path = folder / _RUN
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read; train without resuming") from error
 
 
 def _training_arguments(
-    output_dir: Path, config: TrainingConfig, num_processes: int, num_rows: int
+    folder: Path, config: TrainingConfig, num_processes: int, num_rows: int
 ) -> TrainingArguments:
     if config.batch_size % num_processes:
         raise ValueError(
@@ -195,7 +322,7 @@ def _training_arguments(
         )
     steps = config.max_steps or max(1, round(config.epochs * num_rows / config.batch_size))
     return TrainingArguments(
-        output_dir=str(output_dir),
+        output_dir=str(folder),
         per_device_train_batch_size=config.batch_size // num_processes,
         learning_rate=config.learning_rate,
         max_steps=steps,
@@ -209,6 +336,7 @@ def _training_arguments(
         save_strategy="no" if config.save_steps is None else "steps",
         save_steps=config.save_steps or 1,
         save_total_limit=2,
+        data_seed=config.seed,  # or the order of the rows follows the random state of the process
         logging_steps=max(1, min(50, steps // 10)),
         seed=config.seed,
         use_cpu=not torch.cuda.is_available(),
@@ -226,6 +354,23 @@ class _Trainer(Trainer):
         return [
             f"{name}.weight" for name, module in model.named_modules() if type(module) is nn.Linear
         ]
+
+
+class _StopCallback(TrainerCallback):
+    """Stop after the step in which a signal arrives in any process, with a checkpoint."""
+
+    def __init__(
+        self, interrupted: DeferredInterrupt, accelerator: Accelerator, save: bool
+    ) -> None:
+        self.interrupted, self.accelerator, self.save = interrupted, accelerator, save
+        self.stopped = False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.interrupted.is_set():
+            self.accelerator.set_trigger()
+        if self.accelerator.check_trigger():
+            self.stopped = control.should_training_stop = True
+            control.should_save = control.should_save or self.save
 
 
 class _ProgressCallback(TrainerCallback):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,13 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hyperagg._common.checkpoint import check_checkpoint, remove_checkpoint
+from hyperagg._common.checkpoint import check_checkpoint, digest_arrays, remove_checkpoint
 from hyperagg._common.hub import locate_model, push_folder
 from hyperagg._common.label_decoder import Label
 from hyperagg._common.model_card import model_card
 from hyperagg._common.progress import progress_bar
 from hyperagg._common.representation import represent
 from hyperagg._common.split import train_validation_split
+from hyperagg._common.tensors import digest_texts
+from hyperagg._common.torch_random import seeded
 from hyperagg._common.torch_trainer import TrainingHistory
 from hyperagg._common.validation import (
     check_bool,
@@ -113,6 +113,7 @@ class MultimodalEstimator:
         self.validation_fraction = check_real(
             "validation_fraction", validation_fraction, 0, 1, open_maximum=True
         )
+        self._checkpoint: Path | None = None  # of the last fit, until the model is saved
         self.columns_: dict[str, Column] = {}
         self.network_: MultimodalNetwork | None = None
         self.history_ = TrainingHistory()
@@ -151,7 +152,7 @@ class MultimodalEstimator:
             seed: of the initial weights, the rows that are held out, their order, dropout and
                 augmentation; the same seed, data and arguments give the same weights.
             checkpoint: a file that holds the state of training, written every 20 seconds and
-                removed at the end.
+                after an interruption. `save_pretrained` removes it once the model is saved.
             resume: whether to continue from the checkpoint, to the same weights, if it exists. A
                 checkpoint of other cells, targets, weights or arguments is refused.
             progress: whether a progress bar is shown; None: in a terminal and in a notebook.
@@ -218,20 +219,22 @@ class MultimodalEstimator:
                 score=score if len(validation_rows) else None,
                 checkpoint=file,
                 resume=resume,
-                fingerprint=_fingerprint(
-                    itertools.chain(
-                        _arrays(train_rows),
-                        _arrays(validation_rows),
-                        [train_targets, validation_targets, weights],
-                    ),
-                    [self._arguments(), {n: c.to_config() for n, c in columns.items()}],
-                ),
+                # Without a checkpoint nothing is compared, so nothing need be read once more.
+                identity={}
+                if file is None
+                else {
+                    **self._arguments(),
+                    "columns": _digest({n: c.to_config() for n, c in columns.items()}),
+                    "data": digest_arrays(_arrays(train_rows)),
+                    "validation data": digest_arrays(_arrays(validation_rows)),
+                    "targets": digest_arrays([train_targets, validation_targets]),
+                    "weights": digest_arrays([weights]),
+                },
                 report=report,
             )
         self.columns_, self.target_ = columns, target
         self.network_, self.history_ = network, history
-        if file is not None:
-            remove_checkpoint(file)
+        self._checkpoint = file
         return self
 
     def explain(self, X: Any) -> Explanation | list[Explanation]:
@@ -262,9 +265,17 @@ class MultimodalEstimator:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model to a folder: config.json, model.safetensors, tokenizers, README.md.
 
+        The checkpoint of its training is removed then.
+
         Raises:
             ValueError: the model is not trained, or the folder cannot be written to.
         """
+        self._write(folder)
+        if self._checkpoint is not None:
+            remove_checkpoint(self._checkpoint)
+            self._checkpoint = None
+
+    def _write(self, folder: str | Path) -> None:
         network, folder = self._fitted(), check_output_folder(folder)
         history = asdict(self.history_)
         config = {
@@ -334,7 +345,7 @@ class MultimodalEstimator:
         """
         self._fitted()
         return push_folder(
-            self.save_pretrained,
+            self._write,
             repo_id,
             revision=revision,
             token=token,
@@ -394,9 +405,7 @@ class MultimodalEstimator:
     def _make_network(
         self, columns: Mapping[str, Column], target: Any, seed: int = 0
     ) -> MultimodalNetwork:
-        # The random numbers of the process stay as they are.
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
+        with seeded(seed):
             modalities = {
                 name: column.make_modality(self.d_model, self.hidden_dim)
                 for name, column in columns.items()
@@ -558,16 +567,8 @@ def _arrays(rows: Rows) -> Iterator[np.ndarray]:
         yield from column.arrays()
 
 
-def _fingerprint(arrays: Iterable[np.ndarray | None], config: Any) -> str:
-    """Identifies a run, so that a checkpoint is not resumed with other data or settings."""
-    checksum = hashlib.sha256(repr(config).encode())
-    for array in arrays:
-        if array is None:
-            checksum.update(b"None")
-            continue
-        checksum.update(f"{array.dtype}{array.shape}".encode())
-        checksum.update(np.ascontiguousarray(array).data)
-    return checksum.hexdigest()
+def _digest(config: Any) -> str:
+    return digest_texts([repr(config)])
 
 
 def _read_history(config: Mapping[str, Any]) -> TrainingHistory:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from hyperagg.multimodal.modalities.tabular import Words
 __all__ = ["Progress", "TrainingConfig", "predict", "train"]
 
 WARMUP_FRACTION = 0.05
+_NO_IDENTITY: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def train(
     score: Callable[[], float] | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
-    fingerprint: str = "",
+    identity: Mapping[str, Any] = _NO_IDENTITY,
     report: Callable[[Progress], None] | None = None,
 ) -> TrainingHistory:
     """Train a network in place; in the end it has the weights of the best epoch.
@@ -97,7 +100,8 @@ def train(
             None: the last epoch is the best.
         checkpoint: file for the state of the run, written every 20 seconds and after Ctrl-C.
         resume: whether to continue from the checkpoint, if there is one.
-        fingerprint: identifies the data; a checkpoint with another one is refused.
+        identity: JSON values by name that identify the data and the columns; a checkpoint with
+            others is refused.
         report: called after every step.
 
     Returns:
@@ -134,11 +138,11 @@ def train(
             schedule=warmup_cosine(steps, round(WARMUP_FRACTION * steps)),
             clip=[p for group in optimizers[0].param_groups for p in group["params"]],
             identity={
-                "config": asdict(config),
+                **asdict(config),
                 "rows": len(rows),
                 "seed": seed,
                 "shapes": [list(p.shape) for p in network.parameters()],
-                "fingerprint": fingerprint,
+                **identity,
             },
             validate=score,
             checkpoint=checkpoint,

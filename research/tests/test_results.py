@@ -18,7 +18,6 @@ from research.benchmarks import language_page, ops_page, serve, text_page
 from research.benchmarks import multimodal as bench_multimodal
 from research.studies import ag_news, capacity, capacity_tasks, deletion, diffusion
 from research.studies.accuracy import accuracy_table
-from research.studies.faults import faults_table
 from research.studies.language_models import language_models_table
 from research.studies.multimodal import digits, reviews, subsets, unimodal
 
@@ -53,7 +52,6 @@ def tables() -> Iterator[tuple[str, Callable[[Any], str]]]:
     yield "diffusion/speed/table.md", bench_diffusion.speed_table
     for path in sorted(RESULTS.glob("lm-*")):
         yield f"{path.name}/table.md", language_models_table
-    yield "faults/table.md", faults_table
     yield "lm/README.md", language_page._page
     yield "lm/training.md", language_page.training_table
     yield "lm/decoding.md", language_page.decoding_table

@@ -6,11 +6,19 @@ import errno
 import os
 import stat
 import threading
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 
-from hyperagg._common.atomic import apply_umask, atomic_write
+from hyperagg._common.atomic import (
+    apply_umask,
+    atomic_folder,
+    atomic_write,
+    name_write_errors,
+    remove_drafts,
+)
 from hyperagg._common.checkpoint import write_checkpoint
 
 
@@ -85,3 +93,87 @@ def test_the_umask_determines_the_permissions(tmp_path, umask, mode):
     files = page, state, other
     assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [mode] * 3
     assert set(tmp_path.rglob("*")) == {*files, other.parent}
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_the_files_of_a_folder_are_replaced_together(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in ("config.json", "sub/weights", "notes.txt"):
+        (tmp_path / name).write_text("old")
+    before, order = contents(tmp_path), []
+
+    def write(draft):
+        (draft / "sub").mkdir()
+        for name in ("config.json", "sub/weights", "more"):
+            (draft / name).write_text("new")
+
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path, "config.json") as draft:
+        write(draft)
+        raise KeyboardInterrupt
+    assert contents(tmp_path) == before
+    replace = Path.replace
+
+    def record(self, target):
+        order.append(target.name)
+        return replace(self, target)
+
+    with (
+        mock.patch.object(Path, "replace", record),
+        atomic_folder(tmp_path, "config.json") as draft,
+    ):
+        write(draft)
+    assert contents(tmp_path) == {
+        "config.json": "new", "more": "new", "notes.txt": "old", "sub/weights": "new",
+    }  # fmt: skip
+    assert order[-1] == "config.json"
+
+
+def test_a_name_that_is_taken_by_a_folder_is_noticed_before_anything_is_replaced(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(IsADirectoryError) as error, atomic_folder(tmp_path, "b") as draft:
+        (draft / "a").write_text("new")
+        (draft / "b").write_text("new")
+    assert error.value.filename == str(tmp_path / "b")
+    with pytest.raises(IsADirectoryError) as error, atomic_write(tmp_path / "b"):
+        pass
+    assert error.value.filename == str(tmp_path / "b")
+    assert contents(tmp_path) == {"a": "old"}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (Exception("Error: I/O error: File too large (os error 27)"), "File too large"),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:858] . PytorchStreamWriter failed"),
+            "Input/output error",
+        ),
+    ],
+)
+def test_a_full_disk_is_an_error_of_the_file_whatever_library_notices_it(tmp_path, error, reason):
+    with pytest.raises(OSError, match=reason) as found, name_write_errors(tmp_path):
+        raise error
+    assert found.value.filename == str(tmp_path)
+    with pytest.raises(RuntimeError, match="another"), name_write_errors(tmp_path):
+        raise RuntimeError("another")
+
+
+def test_only_drafts_are_removed(tmp_path):
+    for name in (".config.json.0123456789abcdef.json", ".weights.0123456789abcdef", ".bashrc",
+                 ".git", "a.0123456789abcdef", ".config.json.0123456789abcdeg.json"):  # fmt: skip
+        (tmp_path / name).write_text("")
+    (tmp_path / ".draft.0123456789abcdef").mkdir()
+    (tmp_path / ".draft.0123456789abcdef" / "weights").write_text("")
+    remove_drafts(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".bashrc", ".config.json.0123456789abcdeg.json", ".git", "a.0123456789abcdef",
+    ]  # fmt: skip

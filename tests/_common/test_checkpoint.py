@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hyperagg._common.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
+from hyperagg._common.checkpoint import (
+    check_same_run,
+    check_space,
+    digest_arrays,
+    read_checkpoint,
+    remove_checkpoint,
+    write_checkpoint,
+)
 
 
 def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
@@ -42,3 +49,32 @@ def test_removing_takes_the_drafts_away_as_well(tmp_path):
     remove_checkpoint(file)
     remove_checkpoint(file)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_another_run_is_refused_with_what_differs(tmp_path):
+    digests = [digest_arrays([np.arange(3), None]), digest_arrays([np.arange(4), None])]
+    run = {
+        "data": digests[0],
+        "seed": 1,
+        "model": {"layers": 2, "kinds": ["a", "b"]},
+        "shape": (1,),
+    }
+    file = tmp_path / "state.safetensors"
+    write_checkpoint(file, {}, {"run": run})
+    saved = read_checkpoint(file)[1]["run"]
+    check_same_run(file, saved, run)
+    other = {"data": digests[1], "seed": 2, "model": {"layers": 3, "kinds": ["a"]}, "shape": (1,)}
+    with pytest.raises(ValueError, match="belongs to a run with other data or arg") as error:
+        check_same_run(file, saved, other)
+    differing = "data, seed 1 there and 2 here, layers 2 there and 3 here, kinds; repeat those"
+    assert f"arguments: {differing}" in str(error.value)
+    with pytest.raises(ValueError, match="arguments: run"):
+        check_same_run(file, "the text of another version", run)
+
+
+def test_a_lack_of_space_is_noticed_before_the_training(tmp_path):
+    file = tmp_path / "new" / "state.safetensors"
+    check_space(file, 1000)
+    with pytest.raises(ValueError, match=r"MB are free in .*; the checkpoint and the model need"):
+        check_space(file, 10**18)
+    assert not file.parent.exists()

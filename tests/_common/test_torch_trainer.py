@@ -167,7 +167,7 @@ def test_checkpoints_are_written_after_some_seconds(tmp_path, monkeypatch):
 def test_checkpoints_of_other_runs_and_other_files_are_refused(tmp_path):
     state = dict(checkpoint=tmp_path / "state.safetensors", checkpoint_steps=1)
     train(**state)
-    with pytest.raises(ValueError, match="belongs to a run with other data or settings; repeat"):
+    with pytest.raises(ValueError, match="arguments: seed 0 there and 1 here; repeat"):
         train(**state, identity={"seed": 1}, resume=True)
     state["checkpoint"].write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"state\.safetensors: .* checkpoint"):

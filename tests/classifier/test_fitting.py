@@ -74,7 +74,7 @@ def test_a_failing_fit_leaves_the_classifier_as_it_was(arguments):
         clf.fit([*TEXTS, "new words"], [*LABELS, "other"], **arguments)
     assert clf.classes_ == ["no", "yes"]
     assert (clf.logits(TEXTS) == before).all()
-    assert clf._scales is not None
+    assert clf._state.scales is not None
 
 
 @pytest.mark.parametrize(
@@ -109,4 +109,7 @@ def test_a_checkpoint_of_the_second_run_belongs_to_both_runs(
     resumed = classifier().fit(TEXTS, LABELS, checkpoint=file, resume=True)
     whole = classifier().fit(TEXTS, LABELS)
     assert (resumed.logits(TEXTS) == whole.logits(TEXTS)).all()
+    # What is lost with the process is kept until the model is saved.
+    assert file.exists()
+    resumed.save_pretrained(tmp_path / "model")
     assert not file.exists()

@@ -73,7 +73,7 @@ def test_training_learns_and_leaves_only_the_model(model):
 def test_training_that_is_killed_and_resumed_gives_the_same_model(texts, model, tmp_path):
     command = [HYPERAGG, "lm", "train", str(texts), "--out", str(tmp_path / "m"), *SMALL]
     process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not list(tmp_path.glob("m/checkpoint-*/trainer_state.json")):
+    while process.poll() is None and not list(tmp_path.glob("m/*/checkpoint-*/trainer_state.json")):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -91,12 +91,14 @@ def test_training_that_is_killed_and_resumed_gives_the_same_model(texts, model, 
     [
         ("config.json", "a model; give another folder", ()),
         ("config.json", "a model; give another folder", ("--resume",)),
-        ("checkpoint-2/trainer_state.json", "an interrupted training; continue it", ()),
+        ("checkpoints/checkpoint-2/trainer_state.json", "an interrupted training; continue it", ()),
     ],
 )
 def test_a_model_is_replaced_only_with_force(cli, texts, tmp_path, file, held, options):
-    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text('{"global_step": 2}', "utf-8")
+    if "checkpoints" in file:
+        (tmp_path / "checkpoints" / "run.json").write_text("{}", "utf-8")
     refused = cli("lm", "train", texts, "--out", tmp_path, *options)
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert f"--out {tmp_path}: holds {held}" in refused.err

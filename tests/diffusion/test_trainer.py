@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
+from hyperagg._common.torch_random import seeded
 from hyperagg.data.datasets.digits import load_mnist
 from hyperagg.diffusion import Denoiser, TrainingConfig, load_pipeline, train_denoiser
 from hyperagg.diffusion.trainer import checkpoint_path, write_metadata
@@ -38,7 +40,7 @@ def test_the_loss_falls_and_the_pipeline_is_saved(digits, tmp_path):
     assert [step for step, _ in result.loss] == [50, 100]
     # The mean square of v, the loss of predicting zero, is 0.96.
     assert result.loss[-1][1] < min(0.95 * result.loss[0][1], 0.68)
-    assert not checkpoint_path(tmp_path).exists()
+    assert checkpoint_path(tmp_path).exists()  # until all files of the model are written
     loaded = load_pipeline(tmp_path)
     for trained, saved in zip(
         result.pipeline.denoiser.parameters(), loaded.denoiser.parameters(), strict=True
@@ -80,7 +82,7 @@ def test_checkpoints_of_other_runs_are_refused(digits, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         train(digits, tmp_path, 20, callbacks=[interrupt])
-    with pytest.raises(ValueError, match="belongs to a run with other data or settings"):
+    with pytest.raises(ValueError, match="belongs to a run with other data or arguments"):
         train(digits, tmp_path, 21, resume=True)
     checkpoint_path(tmp_path).write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"training\.safetensors: .* checkpoint"):
@@ -151,3 +153,37 @@ def test_data_that_does_not_fit_the_model_is_refused(color, tmp_path, change, me
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         TrainingConfig(**settings)
+
+
+def test_trainings_in_threads_give_the_weights_of_one_after_the_other(color, tmp_path):
+    _, images, labels = color
+
+    def fit(seed):
+        with seeded(seed):
+            denoiser = Denoiser(
+                sample_size=8, in_channels=3, num_classes=2, d_model=8, num_layers=1
+            )
+        config = TrainingConfig(steps=5, batch_size=4, seed=seed)
+        train_denoiser(denoiser, images, labels, tmp_path / str(seed), config, progress=False)
+        return [parameter.tolist() for parameter in denoiser.parameters()]
+
+    alone = [fit(seed) for seed in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(fit, range(3))) == alone
+
+
+def test_other_images_are_not_resumed(color, tmp_path):
+    """As many of the same shape as before: their number does not tell."""
+    denoiser, images, labels = color
+    config = TrainingConfig(steps=5, batch_size=4, save_steps=1)
+
+    def stop(trainer):
+        if trainer.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_denoiser(denoiser, images, labels, tmp_path, config, callbacks=[stop], progress=False)
+    for other, name in (((images[::-1], labels), "images"), ((images, labels[::-1]), "labels")):
+        with pytest.raises(ValueError, match=f"other data or arguments: {name}; repeat"):
+            train_denoiser(denoiser, *other, tmp_path, config, resume=True, progress=False)
+    train_denoiser(denoiser, images, labels, tmp_path, config, resume=True, progress=False)

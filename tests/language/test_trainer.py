@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from transformers import Trainer
 
+from hyperagg._common.torch_random import seeded
 from hyperagg.language import HyperAggConfig, HyperAggForCausalLM
 from hyperagg.language.packing import pack
-from hyperagg.language.trainer import TrainingConfig, find_last_checkpoint, train_model
+from hyperagg.language.tokenizer import train_tokenizer
+from hyperagg.language.trainer import (
+    TrainingConfig,
+    find_last_checkpoint,
+    remove_checkpoints,
+    train_model,
+)
 
 DATASET = pack([[1 + (i + k) % 7 for k in range(20)] for i in range(60)], 0, 24)
 
@@ -56,12 +70,126 @@ def test_weight_decay_applies_to_linear_maps_only(tmp_path):
 
 def test_an_incomplete_checkpoint_is_skipped(tmp_path):
     for step, content in ((5, json.dumps({"global_step": 5})), (10, '{"global_'), (15, None)):
-        folder = tmp_path / f"checkpoint-{step}"
-        folder.mkdir()
+        folder = tmp_path / "checkpoints" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
         if content is not None:
             (folder / "trainer_state.json").write_text(content)
-    assert find_last_checkpoint(tmp_path) == tmp_path / "checkpoint-5"
-    assert find_last_checkpoint(tmp_path / "checkpoint-5") is None
+    assert find_last_checkpoint(tmp_path) is None  # these are not of a training
+    (tmp_path / "checkpoints" / "run.json").write_text("{}")
+    assert find_last_checkpoint(tmp_path) == tmp_path / "checkpoints" / "checkpoint-5"
+
+
+def test_only_what_the_training_made_is_removed(tmp_path):
+    """Folders of the user's may have the names of the Trainer's checkpoints."""
+    own = [tmp_path / "checkpoint-1", tmp_path / "checkpoint-best", tmp_path / "checkpoint-900"]
+    for folder in own:
+        folder.mkdir()
+        (folder / "thesis.txt").write_text("years of work")
+    config = TrainingConfig(batch_size=8, max_steps=5, save_steps=1)
+    train_model(make(), DATASET, tmp_path, config, progress=False)
+    checkpoints = tmp_path / "checkpoints"
+    names = {path.name for path in checkpoints.iterdir()}
+    assert names == {"run.json", "checkpoint-4", "checkpoint-5"}
+    (checkpoints / "notes").mkdir()
+    remove_checkpoints(tmp_path)
+    assert [path.name for path in checkpoints.iterdir()] == ["notes"]
+    assert all((folder / "thesis.txt").exists() for folder in own)
+    # A folder of that name that no training has marked is neither used nor removed.
+    with pytest.raises(ValueError, match="checkpoints: is not of a training"):
+        train_model(make(), DATASET, tmp_path, config, progress=False)
+
+
+def interrupted(tmp_path, config):
+    """Train until Ctrl-C arrives in the forward pass of the fourth step."""
+    model, calls = make(), []
+
+    def forward(module, arguments):
+        calls.append(module)
+        if len(calls) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    model.register_forward_pre_hook(forward)
+    with pytest.raises(KeyboardInterrupt):
+        train_model(model, DATASET, tmp_path, config, progress=False)
+
+
+def test_an_interruption_leaves_a_checkpoint_of_its_step(tmp_path):
+    config = TrainingConfig(batch_size=8, max_steps=9, save_steps=200)
+    model, before = make(), torch.get_rng_state()
+    train_model(model, DATASET, tmp_path / "whole", config, progress=False)
+    assert torch.equal(torch.get_rng_state(), before)  # the Trainer sets it
+    interrupted(tmp_path / "parts", config)
+    checkpoint = find_last_checkpoint(tmp_path / "parts")
+    assert checkpoint is not None and checkpoint.name == "checkpoint-4"
+    assert not (tmp_path / "parts" / "model.safetensors").exists()
+    train_model(make(), DATASET, tmp_path / "parts", config, resume=True, progress=False)
+    whole, parts = (tmp_path / name / "model.safetensors" for name in ("whole", "parts"))
+    assert whole.read_bytes() == parts.read_bytes()
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    config = TrainingConfig(batch_size=8, max_steps=6, save_steps=2)
+    words = train_tokenizer(["one two"], "words", 8)
+    others = train_tokenizer(["two one zero"], "words", 8)
+    interrupted(tmp_path, config)
+    other_rows = pack([[1 + (i + k) % 6 for k in range(20)] for i in range(60)], 0, 24)
+    for dataset, changed, tokenizer, message in (
+        (DATASET, {"seed": 1}, None, "arguments: seed 0 there and 1 here; repeat"),
+        (DATASET, {"learning_rate": 0.01}, None, "arguments: learning_rate 0.004 there and 0.01"),
+        (other_rows, {}, None, "arguments: data; repeat"),
+        (DATASET, {}, words, "arguments: tokenizer; repeat"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train_model(
+                make(),
+                dataset,
+                tmp_path,
+                replace(config, **changed),
+                tokenizer=tokenizer,
+                resume=True,
+                progress=False,
+            )
+    assert words.get_vocab() != others.get_vocab()
+    # How often checkpoints are written is free.
+    changed = replace(config, save_steps=1)
+    train_model(make(), DATASET, tmp_path, changed, resume=True, progress=False)
+
+
+def test_trainings_in_threads_give_the_weights_of_one_after_the_other(tmp_path):
+    """The Trainer sets the random state of the process, and Accelerate has singletons."""
+
+    def fit(i):
+        with seeded(i):
+            model = HyperAggForCausalLM(make().config)
+        config = TrainingConfig(batch_size=8, max_steps=8, save_steps=3, seed=i)
+        train_model(model, DATASET, tmp_path / str(i), config, progress=False)
+        return (tmp_path / str(i) / "model.safetensors").read_bytes()
+
+    alone = [fit(i) for i in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(fit, range(3))) == alone
+
+
+def test_a_full_disk_leaves_the_old_model_whole(tmp_path, monkeypatch):
+    config = TrainingConfig(batch_size=8, max_steps=2, save_steps=1)
+    train_model(make(), DATASET, tmp_path, config, progress=False)
+    remove_checkpoints(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    save = Trainer.save_model
+
+    def fail(self, folder=None, _internal_call=False):
+        if not _internal_call:  # of the model, not of a checkpoint
+            Path(folder, "config.json").write_text("{")
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+        save(self, folder, _internal_call)
+
+    monkeypatch.setattr(Trainer, "save_model", fail)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        train_model(make("decay"), DATASET, tmp_path, config, progress=False)
+    assert error.value.filename == str(tmp_path)
+    assert find_last_checkpoint(tmp_path) is not None
+    remove_checkpoints(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_batch_that_the_processes_cannot_divide_is_refused(tmp_path, monkeypatch):

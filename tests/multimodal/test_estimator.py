@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -124,7 +125,9 @@ def test_same_seed_gives_the_same_weights_resumed_or_not(digits, tmp_path, monke
         weights = np.linspace(0.5, 1, 120)
         make(kinds, **options).fit(*part, sample_weight=weights, checkpoint=file, resume=True)
     resumed = make(kinds, **options).fit(*part, checkpoint=file, resume=True)
-    assert not file.exists()
+    assert file.exists()
+    resumed.save_pretrained(tmp_path / "model")
+    assert not file.exists()  # once the model is saved
     np.testing.assert_array_equal(whole.logits(part[0]), resumed.logits(part[0]))
     assert whole.history_.loss == resumed.history_.loss
 
@@ -448,6 +451,23 @@ def test_a_checkpoint_of_other_data_is_refused(changed, tmp_path, monkeypatch):
         else:
             # Permuted, so that what a column learns of its cells stays the same.
             other[name] = table[name][::-1] if value == 1 else value
-    with pytest.raises(ValueError, match="belongs to a run with other data or settings"):
+    with pytest.raises(ValueError, match="belongs to a run with other data or arguments"):
         model.fit(other, ["p", "q"] * 8, **other_options, resume=True)
     model.fit(table, ["p", "q"] * 8, **options, resume=True)
+
+
+def test_fits_in_threads_give_the_weights_of_one_after_the_other():
+    table = {"text": ["a", "b b", "a c", "b"] * 8, "number": [1.0, 2.0, 3.0, 4.0] * 8}
+
+    def fit(seed):
+        model = MultimodalClassifier(
+            {"text": "text", "number": "number"}, d_model=8, hidden_dim=8, epochs=3, batch_size=8
+        )
+        model.fit(table, ["p", "q"] * 16, seed=seed, progress=False)
+        return [value.tolist() for value in model.network_.state_dict().values()]
+
+    alone = [fit(seed) for seed in range(4)]
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(fit, range(4))) == alone
+    assert torch.equal(torch.get_rng_state(), before)

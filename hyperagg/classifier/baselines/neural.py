@@ -30,6 +30,7 @@ from hyperagg._common.label_decoder import Label, LabelDecoder
 from hyperagg._common.metrics import classification_metrics
 from hyperagg._common.progress import progress_bar
 from hyperagg._common.split import train_validation_split
+from hyperagg._common.torch_random import seeded
 from hyperagg._common.validation import check_choice, check_integer, check_real
 from hyperagg.classifier.baselines.attention import (
     NUM_HEADS,
@@ -189,8 +190,7 @@ class NeuralClassifier:
             first_classes(targets), self.validation_fraction, seed
         )
         truth = targets.indicators(len(self.classes_))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             mixer = _MIXERS[self.architecture](self.d_model)
             self.model_ = NeuralModule(len(self.tokenizer_), len(self.classes_), mixer)
         if self.multi_label_:

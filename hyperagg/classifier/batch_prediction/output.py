@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from hyperagg._common.terminal import for_stream
+
 __all__ = ["OutputFile", "StandardOutput", "is_replaceable"]
 
 SECONDS_BETWEEN_CHECKPOINTS = 1.0
@@ -63,7 +65,7 @@ class StandardOutput:
             return
         buffer = getattr(sys.stdout, "buffer", None)
         if buffer is None or sys.stdout.isatty():  # a terminal has an encoding of its own
-            sys.stdout.write(data.decode())
+            sys.stdout.write(for_stream(data.decode(), sys.stdout))
             sys.stdout.flush()
         else:
             buffer.write(data)

@@ -99,6 +99,10 @@ def _initialize(function: Callable[[Any], bytes]) -> None:
     _function = function
     os.environ["OMP_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where a process does not inherit what is blocked
+    for name in ("SIGTERM", "SIGHUP"):  # a forked process inherits the handlers of its parent
+        number = getattr(signal, name, None)
+        if number is not None and callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()

@@ -10,14 +10,21 @@ from __future__ import annotations
 import logging
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from hyperagg._common.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
+from hyperagg._common.checkpoint import (
+    check_same_run,
+    check_space,
+    read_checkpoint,
+    remove_checkpoint,
+    write_checkpoint,
+)
 from hyperagg._common.interrupt import deferred_interrupt
 from hyperagg.classifier.config import TrainingConfig
 from hyperagg.classifier.history import History
@@ -30,6 +37,8 @@ TOKENS_PER_CHUNK = 500_000
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
 _DOCUMENTS_PER_GROUP = 32  # chunks consist of whole groups of documents
 _MAX_CHECKED_DOCUMENTS = 32  # whose logits are computed to see whether training diverged
+
+_NO_PLAN: Mapping[str, Any] = MappingProxyType({})
 
 _logger = logging.getLogger("hyperagg")
 
@@ -68,7 +77,7 @@ def train(
     stop_after: int | None = None,
     checkpoint: Path | None = None,
     note: Any = None,
-    plan: str = "",
+    plan: Mapping[str, Any] = _NO_PLAN,
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> History:
@@ -104,21 +113,20 @@ def train(
             if interrupted.is_set():
                 run.save()
                 run.use_best()
-                raise KeyboardInterrupt
+                interrupted.raise_()
     run.use_best()
     run.check_parameters()
     return run.history
 
 
-def read_note(checkpoint: Path, plan: str = "") -> Any:
+def read_note(checkpoint: Path, plan: Mapping[str, Any] = _NO_PLAN) -> Any:
     """Return the note of the run that wrote this checkpoint.
 
     Raises:
         ValueError: the run belongs to another plan, or the file is not a checkpoint.
     """
     record = read_checkpoint(checkpoint)[1]
-    if record.get("plan") != plan:
-        raise _other_run(checkpoint)
+    check_same_run(checkpoint, record.get("plan"), plan)
     return record.get("note")
 
 
@@ -129,13 +137,6 @@ def checksums(data: LabeledDocuments) -> list[int]:
         for ragged in (data.rows, data.targets)
         for array in (ragged.token_ids, ragged.cu_seqlens)
     ]
-
-
-def _other_run(checkpoint: Path) -> ValueError:
-    return ValueError(
-        f"{checkpoint}: belongs to a run with other data or arguments; repeat those or train "
-        "without resuming"
-    )
 
 
 class _Run:
@@ -149,7 +150,7 @@ class _Run:
         seed: int,
         checkpoint: Path | None,
         note: Any,
-        plan: str,
+        plan: Mapping[str, Any],
     ) -> None:
         self.train_step, self.model = train_step, train_step.model
         self.config: TrainingConfig = train_step.config
@@ -163,6 +164,8 @@ class _Run:
         self.epoch, self.chunk, self.loss, self.seconds = 0, 0, 0.0, 0.0
         self.saved_at = time.monotonic()
         self.owns_checkpoint = False  # whether the file holds a state of this run
+        if checkpoint is not None:
+            check_space(checkpoint, 2 * sum(array.nbytes for array in self.model.arrays.values()))
         documents, tokens = len(data.rows), len(data.rows.token_ids)
         groups = -(-documents // _DOCUMENTS_PER_GROUP)
         chunks = max(1, min(groups, tokens // TOKENS_PER_CHUNK))
@@ -253,31 +256,34 @@ class _Run:
 
     def record(self) -> dict[str, Any]:
         return {
-            "run": self.fingerprint(),
+            "run": self.identity(),
             "epoch": self.epoch,
             "chunk": self.chunk,
             "loss": self.loss,
             "seconds": self.seconds,
             "history": asdict(self.history),
             "note": self.note,
-            "plan": self.plan,
+            "plan": dict(self.plan),
         }
 
-    def fingerprint(self) -> str:
+    def identity(self) -> dict[str, Any]:
         """Identify the run by its configuration, seed, shapes, chunks, weights and data."""
-        found = checksums(self.data)
-        if self.validation is not None:
-            found += checksums(self.validation)
-        weights = [self.train_step.objective.class_weights]
-        if self.data.weights is not None:
-            weights.append(self.data.weights)
-        found += [zlib.crc32(array.tobytes()) for array in weights]
-        shapes = {name: array.shape for name, array in self.model.arrays.items()}
-        boundaries = zlib.crc32(repr(self.boundaries).encode())
-        return (
-            f"{self.config} seed={self.seed} model={shapes} {self.model.pooling} "
-            f"chunks={boundaries} data={found} {self.plan}"
-        )
+        vocab_size, d_model = self.model.embedding.shape
+        validation, weights = self.validation, self.data.weights
+        return {
+            **asdict(self.config),
+            "seed": self.seed,
+            "vocabulary size": vocab_size,
+            "d_model": d_model,
+            "classes": len(self.model.bias),
+            "pooling": self.model.pooling,
+            "data": checksums(self.data),
+            "validation data": None if validation is None else checksums(validation),
+            "class weights": zlib.crc32(self.train_step.objective.class_weights.tobytes()),
+            "sample weights": None if weights is None else zlib.crc32(weights.tobytes()),
+            "chunks": zlib.crc32(repr(self.boundaries).encode()),
+            **self.plan,
+        }
 
     def save(self) -> None:
         if self.checkpoint is None:
@@ -299,8 +305,7 @@ class _Run:
     def restore(self) -> None:
         assert self.checkpoint is not None
         arrays, record = read_checkpoint(self.checkpoint)
-        if record["run"] != self.fingerprint():
-            raise _other_run(self.checkpoint)
+        check_same_run(self.checkpoint, record["run"], self.identity())
         groups: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}, "best": {}}
         for name, array in arrays.items():
             group, _, rest = name.partition("/")

@@ -12,6 +12,7 @@ from hyperagg.data.readers.text_lines import TextBlocks
 __all__ = ["LABEL_PREFIX", "fasttext_rows", "plain_rows"]
 
 LABEL_PREFIX = "__label__"
+_ROW_AFTER_CR = f"\r{LABEL_PREFIX}"
 
 
 def plain_rows(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[ParsedRows]:
@@ -41,6 +42,11 @@ def fasttext_rows(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[ParsedRows]:
         rows = ParsedRows("fasttext")
         for line in lines:
             number += 1
+            if spec.labeled and _ROW_AFTER_CR in line:
+                raise spec.error(
+                    f"line {number} has a CR before {LABEL_PREFIX}: expected lines that all end "
+                    "with LF, with CRLF or with CR"
+                )
             text, found = _split_fasttext(line)
             if spec.labeled and LABEL_PREFIX in found:
                 raise spec.error(f"line {number} has no label after {LABEL_PREFIX}: add its name")

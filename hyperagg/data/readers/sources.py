@@ -288,7 +288,11 @@ def format_extension(source: str | os.PathLike[str]) -> str:
 
 def dataset_hint(name: str) -> str:
     """Return where the files of a data set are whose name was given as a file name."""
-    for root in (data_directory(), cache_directory()):
+    try:
+        roots = (data_directory(), cache_directory())
+    except ValueError:  # a variable is wrong, which is not what this error is about
+        return ""
+    for root in roots:
         if root is not None and Path(name).name == name and is_complete(root / name):
             return (
                 f"; the data set of that name is {root / name / 'train.parquet'} and test.parquet"

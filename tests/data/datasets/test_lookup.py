@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hyperagg.data import Split, list_datasets, load_dataset
+from hyperagg.data import Split, list_datasets, load_corpus, load_dataset, read_texts
 from hyperagg.data.datasets import catalogue
 from hyperagg.data.datasets.entry import Entry
 from hyperagg.data.readers.errors import DataError
@@ -274,3 +275,41 @@ def test_shared_data(name: str, train: int, test: int, classes: int) -> None:
     assert (len(data.train), len(data.test)) == (train, test)
     assert len(set(data.train.labels)) == classes
     assert set(data.test.labels) <= set(data.train.labels)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("~nobody-of-that-name/x", "the home directory of this user is not known; expected"),
+        ("{folder}/file", "is a file; expected a directory of data sets"),
+        ("{folder}/nowhere", "does not exist; expected a directory of data sets"),
+    ],
+)
+def test_a_data_directory_that_is_none_is_an_error(
+    folder: Path,
+    register: Callable[..., Source],
+    monkeypatch: pytest.MonkeyPatch,
+    value: str,
+    message: str,
+) -> None:
+    """It used to be ignored, so that another source was read in its place."""
+    source = register()
+    (folder / "file").write_text("")
+    value = value.format(folder=folder)
+    monkeypatch.setenv("HYPERAGG_DATA", value)
+    for call in (lambda: load_dataset("toy"), list_datasets, lambda: load_corpus("wikitext-2")):
+        with pytest.raises(ValueError, match=re.escape(f"HYPERAGG_DATA={value}: {message}")):
+            call()
+    assert source.calls == 0
+    # It is not what an error about a file is about.
+    with pytest.raises(ValueError, match=r"toy: the file does not exist$"):
+        read_texts("toy")
+
+
+def test_a_cache_in_the_home_of_an_unknown_user_is_an_error(
+    folder: Path, register: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register()
+    monkeypatch.setenv("HYPERAGG_CACHE", "~nobody-of-that-name/x")
+    with pytest.raises(ValueError, match="HYPERAGG_CACHE=~nobody-of-that-name/x: the home dir"):
+        load_dataset("toy")

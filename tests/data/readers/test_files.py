@@ -160,6 +160,8 @@ BAD = [
     ("object.jsonl", '{"text": "a", "label": {"b": 1}}\n', ["line 1", "an object", "not a label"]),
     ("half.jsonl", '{"text": "\\ud800", "label": "b"}\n', ["line 1", "surrogate"]),
     ("nameless.txt", "__label__a x\n__label__ y\n", ["line 2", "no label after __label__"]),
+    # It was one row, which had all labels.
+    ("mac.txt", "__label__a x\r__label__b y\r__label__a z\n", ["line 1", "CR before __label__"]),
     ("plain.txt", "just\nlines\n", ["no line has a label", "__label__"]),
     ("wordless.txt", "__label__a x\n__label__a\n", ["line 2", "empty text"]),
     ("table.dat", "text,label\na,b\n", ["'.dat'", ".csv"]),
