@@ -32,6 +32,7 @@ import numpy as np
 
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import environment, markdown_table, write_results
+from hyperagg._common.runs import Runs
 
 __all__ = ["FAULTS", "PRODUCTS", "Product", "faults_table", "run_faults", "study_faults"]
 
@@ -202,6 +203,7 @@ def study_faults(
     moments: int = 20,
     products: tuple[str, ...] = tuple(PRODUCTS),
     faults: tuple[str, ...] = tuple(FAULTS),
+    resume: bool = False,
 ) -> str:
     """Measure all faults of all products, write results.json and table.md, and return the table.
 
@@ -211,11 +213,20 @@ def study_faults(
         moments: number of moments per product and fault, evenly spaced over the training.
         products: names out of PRODUCTS.
         faults: names out of FAULTS.
+        resume: whether to continue after the last fault of an interrupted call.
+
+    Raises:
+        ValueError: `out` holds measurements with another number of moments.
     """
-    found = {}
+    runs = Runs(out / "runs.json", f"{moments} moments", resume)
+    found: dict[str, dict[str, Any]] = {}
     for name in products:
-        cases = run_faults(PRODUCTS[name], work / name, moments, faults)
-        found[name] = {fault: [asdict(case) for case in own] for fault, own in cases.items()}
+        for fault in faults:
+            key = f"{name} {fault}"
+            if key not in runs.done:
+                cases = run_faults(PRODUCTS[name], work / name, moments, (fault,))[fault]
+                runs.add(key, {"cases": [asdict(case) for case in cases]})
+            found.setdefault(name, {})[fault] = runs.done[key]["cases"]
     results = {"moments": moments, "environment": environment(), "products": found}
     write_results(out, results)
     table = faults_table(results)

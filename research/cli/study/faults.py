@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from research.cli.options import output_folder, split_names
+from research.cli.options import Resume, output_folder, split_names
 
 
 def faults(
@@ -19,6 +19,7 @@ def faults(
         str, typer.Option(help="Products, separated by commas.")
     ] = "classifier,multimodal,language,diffusion",
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/faults"),
+    resume: Resume = False,
 ) -> None:
     """Kill, terminate and fill the disk of trainings, resume them, and compare the weights."""
     from hyperagg._common.validation import check_choice
@@ -27,6 +28,6 @@ def faults(
     names = split_names("--products", products)
     for name in names:
         check_choice("--products", name, tuple(PRODUCTS))
-    with output_folder(out, resumable=False), tempfile.TemporaryDirectory() as work:
-        print(study_faults(out, Path(work), moments=moments, products=tuple(names)))
+    with output_folder(out), tempfile.TemporaryDirectory() as work:
+        print(study_faults(out, Path(work), moments=moments, products=tuple(names), resume=resume))
     print(f"Wrote results.json and table.md to {out}")
