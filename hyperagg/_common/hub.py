@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from hyperagg._common.validation import check_path
 
 __all__ = ["locate_model", "push_folder"]
 
+_TIMEOUT = 10  # seconds that the Hub may take to answer
 _FILES = ["*.json", "*.safetensors", "README.md"]
 
 
@@ -43,8 +45,17 @@ def locate_model(
             "or a repository id owner/name"
         )
     hub = _import_hub(f"{path}: not found")
+    logging.getLogger("hyperagg").info(
+        f"{name}: no such folder; looking for it on the Hugging Face Hub"
+    )
     try:
-        found = hub.snapshot_download(name, revision=revision, token=token, allow_patterns=_FILES)
+        found = hub.snapshot_download(
+            name,
+            revision=revision,
+            token=token,
+            allow_patterns=_FILES,
+            etag_timeout=_TIMEOUT,
+        )
     except (hub.errors.HfHubHTTPError, hub.errors.HFValidationError, OSError) as error:
         raise ValueError(
             f"{name}: neither a folder nor a model that can be downloaded from the Hugging Face Hub"

@@ -13,15 +13,27 @@ import math
 import mmap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from reprlib import repr as shorten
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from safetensors import safe_open
 
-__all__ = ["BELONGS_TO", "check_belongs", "digest_texts", "map_tensors", "write_tensors"]
+from hyperagg._common.regular_file import open_regular
 
-# The metadata with the digest of the texts that say what the rows of the tensors are.
-BELONGS_TO = "hyperagg.rows"
+__all__ = [
+    "BELONGS_TO",
+    "TensorInfo",
+    "check_belongs",
+    "digest_texts",
+    "load_tensors",
+    "map_tensors",
+    "read_header",
+    "write_tensors",
+]
+
+# The metadata with the digest of the configuration and the tokenizers that the tensors belong to.
+BELONGS_TO = "hyperagg.belongs_to"
 
 _ALIGNMENT = 64  # bytes
 _MAX_HEADER_BYTES = 100_000_000  # as in the safetensors library
@@ -32,6 +44,23 @@ _DTYPES = {
     **{f"F{8 * size}": np.dtype(f"<f{size}") for size in (2, 4, 8)},
 }  # fmt: skip
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+# The bytes per element; NumPy lacks some types of other libraries.
+_BYTES = {name: dtype.itemsize for name, dtype in _DTYPES.items()}
+_BYTES |= {"BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
+
+
+class TensorInfo(NamedTuple):
+    """What the header of a safetensors file says of a tensor.
+
+    Attributes:
+        dtype: the name of the type in the format, such as "F32".
+        shape: its dimensions.
+        begin: where its bytes begin among those of all tensors.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
 
 
 def write_tensors(
@@ -84,37 +113,42 @@ def map_tensors(file: Path) -> dict[str, np.ndarray]:
 
     Cost: the header is read; a tensor's pages are read when they are first used.
     """
-    with file.open("rb") as opened:
-        size = opened.seek(0, 2)
-        opened.seek(0)
-        length = int.from_bytes(opened.read(8), "little")
-        if size < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
-            raise ValueError("its header is incomplete")
-        try:
-            header = json.loads(opened.read(length))
-        except RecursionError as error:
-            raise ValueError("its header is nested too deeply") from error
-        if not isinstance(header, dict):
-            raise ValueError("its header is not a JSON object")
+    with open_regular(file) as opened:
+        start, tensors = _read_header(opened)
         content = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
-    header.pop("__metadata__", None)
-    start = 8 + length
-    arrays, intervals = {}, []
-    for name, described in header.items():
-        dtype, shape, begin, end = _parse(name, described)
-        count = math.prod(shape)
-        if end - begin != count * dtype.itemsize or end > size - start:
-            raise ValueError(f"tensor {name!r} has {end - begin} bytes at {begin}")
-        intervals.append((begin, end))
-        array = np.frombuffer(content, dtype, count, start + begin) if count else np.empty(0, dtype)
-        array = array.reshape(shape)[...]
+    arrays = {}
+    for name, info in tensors.items():
+        if info.dtype not in _DTYPES:
+            raise ValueError(f"tensor {shorten(name)} is {info.dtype}, which NumPy lacks")
+        dtype, count = _DTYPES[info.dtype], math.prod(info.shape)
+        where = start + info.begin
+        array = np.frombuffer(content, dtype, count, where) if count else np.empty(0, dtype)
+        array = array.reshape(info.shape)[...]
         array.flags.writeable = False
         arrays[name] = array
-    # Without gaps and overlaps, as the format has it.
-    borders = [0, *(end for _, end in sorted(intervals))]
-    if [begin for begin, _ in sorted(intervals)] != borders[:-1] or borders[-1] != size - start:
-        raise ValueError("its tensors do not fill the file")
     return arrays
+
+
+def load_tensors(file: Path) -> dict[str, np.ndarray]:
+    """Read the tensors of a safetensors file into memory of their own, where they may be written.
+
+    Raises:
+        ValueError, OSError: as for `map_tensors`.
+    """
+    return {name: array.copy() for name, array in map_tensors(file).items()}
+
+
+def read_header(file: Path) -> dict[str, TensorInfo]:
+    """Return what the header of a safetensors file says, which fits the size of the file.
+
+    Raises:
+        ValueError: not a regular file, or not a valid safetensors file.
+        OSError: it cannot be read.
+
+    Cost: the header is read, not the tensors.
+    """
+    with open_regular(file) as opened:
+        return _read_header(opened)[1]
 
 
 def digest_texts(texts: Iterable[str]) -> str:
@@ -127,7 +161,7 @@ def digest_texts(texts: Iterable[str]) -> str:
 
 
 def check_belongs(file: Path, expected: str) -> None:
-    """Raise ValueError if a file, which has been read, names another digest than `expected`.
+    """Raise ValueError if a file with a valid header names another digest than `expected`.
 
     A model that is read while another process replaces it, or after that process was killed, may
     consist of files of two models. Shapes do not tell: large vocabularies have as many entries as
@@ -142,14 +176,44 @@ def check_belongs(file: Path, expected: str) -> None:
         )
 
 
-def _parse(name: str, described: Any) -> tuple[np.dtype, list[int], int, int]:
-    """Return the type, the shape and the interval of a tensor."""
+def _read_header(opened: BinaryIO) -> tuple[int, dict[str, TensorInfo]]:
+    """Return where the bytes of the tensors begin, and the tensors."""
+    size = opened.seek(0, 2)
+    opened.seek(0)
+    length = int.from_bytes(opened.read(8), "little")
+    if size < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
+        raise ValueError("its header is incomplete")
     try:
-        dtype, shape = _DTYPES[described["dtype"]], described["shape"]
+        header = json.loads(opened.read(length))
+    except RecursionError as error:
+        raise ValueError("its header is nested too deeply") from error
+    if not isinstance(header, dict):
+        raise ValueError("its header is not a JSON object")
+    header.pop("__metadata__", None)
+    start = 8 + length
+    tensors, intervals = {}, []
+    for name, described in header.items():
+        info, end = _parse(name, described)
+        if end - info.begin != math.prod(info.shape) * _BYTES[info.dtype] or end > size - start:
+            raise ValueError(f"tensor {name!r} has {end - info.begin} bytes at {info.begin}")
+        intervals.append((info.begin, end))
+        tensors[name] = info
+    # Without gaps and overlaps, as the format has it.
+    borders = [0, *(end for _, end in sorted(intervals))]
+    if [begin for begin, _ in sorted(intervals)] != borders[:-1] or borders[-1] != size - start:
+        raise ValueError("its tensors do not fill the file")
+    return start, tensors
+
+
+def _parse(name: str, described: Any) -> tuple[TensorInfo, int]:
+    """Return what is said of a tensor, and where its bytes end."""
+    try:
+        dtype, shape = described["dtype"], described["shape"]
         begin, end = described["data_offsets"]
         numbers = [begin, end, *shape]
+        known = dtype in _BYTES
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"tensor {name!r} is not described correctly") from error
-    if not all(type(number) is int and 0 <= number < 2**63 for number in numbers):
+    if not (known and all(type(number) is int and 0 <= number < 2**63 for number in numbers)):
         raise ValueError(f"tensor {name!r} is not described correctly")
-    return dtype, shape, begin, end
+    return TensorInfo(dtype, tuple(shape), begin), end

@@ -11,24 +11,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 from reprlib import repr as shorten
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.hub import locate_model
 from hyperagg._common.label_decoder import Label, LabelDecoder
+from hyperagg._common.saved_files import (
+    check_finite,
+    check_tensors,
+    parse_json,
+    raise_as_corrupt,
+    read_text,
+)
 from hyperagg._common.tensors import (
     BELONGS_TO,
+    TensorInfo,
     check_belongs,
     digest_texts,
+    load_tensors,
     map_tensors,
+    read_header,
     write_tensors,
 )
 from hyperagg._common.validation import check_bool, check_choice, check_integer, check_real
@@ -46,7 +55,6 @@ __all__ = ["SavedClassifier", "read", "write"]
 
 FORMAT, FORMAT_VERSION = "hyperagg.TextClassifier", 4
 
-_MAX_CONFIG_BYTES = 2**28
 _MAX_CLASSES = 2**24
 _MAX_EPOCHS = 2**20
 _KEYS = {"format", "format_version", "classes", "multi_label", "class_weight", "history"}
@@ -88,7 +96,10 @@ def write(
         "tokenizer.json": tokenizer.to_json(),
     }
     # The metadata that other libraries expect before they read tensors for PyTorch, and our own.
-    metadata = {"format": "pt", BELONGS_TO: _digest_rows(texts["tokenizer.json"], decoder)}
+    metadata = {
+        "format": "pt",
+        BELONGS_TO: _digest(json.loads(texts["config.json"]), texts["tokenizer.json"]),
+    }
     parameters = model.arrays
     if scales is not None:
         parameters |= pack(parameters.pop("embedding"), scales)
@@ -107,9 +118,9 @@ def write(
             write_tensors(draft, named, metadata)
 
 
-def _digest_rows(tokenizer: str, decoder: LabelDecoder) -> str:
-    """What tells which rows the tensors have: the classes, and the entries of the tokenizer."""
-    return digest_texts([json.dumps(list(decoder.classes)), tokenizer])
+def _digest(config: Mapping[str, Any], tokenizer: str) -> str:
+    """What the tensors belong to: all of the configuration, and the entries of the tokenizer."""
+    return digest_texts([json.dumps(config, sort_keys=True), tokenizer])
 
 
 def _fasttext_loss(model: ClassifierModel, decoder: LabelDecoder) -> str | None:
@@ -127,7 +138,7 @@ class SavedClassifier:
     Attributes:
         text_digest: of config.json and tokenizer.json, in hexadecimal.
         has_tree: whether the output layer is a hierarchical softmax.
-        row_digest: of the classes and tokenizer.json, which the tensors belong to.
+        digest: of what the tensors belong to.
     """
 
     path: Path
@@ -138,7 +149,7 @@ class SavedClassifier:
     tokenizer: Tokenizer
     text_digest: str
     has_tree: bool
-    row_digest: str
+    digest: str
 
     def model(self, mmap: bool = False) -> tuple[ClassifierModel, np.ndarray | None]:
         """Read model.safetensors: the parameters, and the scales (V,) of a quantized embedding.
@@ -156,7 +167,7 @@ class SavedClassifier:
             shapes["tree"] = (num_classes - 1, 2)
         with raise_as_corrupt(self.path, "model.safetensors"):
             arrays, scales = _read_arrays(self.path / "model.safetensors", shapes, mmap)
-            check_belongs(self.path / "model.safetensors", self.row_digest)
+            check_belongs(self.path / "model.safetensors", self.digest)
         if mmap and arrays["embedding"].flags.writeable:  # a conversion of what is mapped
             raise ValueError(
                 f"mmap=True: the embedding of {self.path} is quantized or not float32, so it is "
@@ -170,8 +181,8 @@ class SavedClassifier:
         if not file.exists():
             return {}
         with raise_as_corrupt(self.path, file.name):
-            found = load_file(file)
-            check_belongs(file, self.row_digest)
+            found = load_tensors(file)
+            check_belongs(file, self.digest)
             if {name: array.shape for name, array in found.items()} != {
                 name: (length,) for name, length in lengths.items()
             }:
@@ -199,14 +210,13 @@ def read(
     with raise_as_corrupt(path, "config.json"):
         config, decoder, class_weight, history, has_tree = _parse_config(content)
     with raise_as_corrupt(path, "tokenizer.json"):
-        encoded = (path / "tokenizer.json").read_bytes()
-        text = encoded.decode("utf-8")
+        text = read_text(path / "tokenizer.json")
         tokenizer = read_tokenizer(text)
-        row_digest = _digest_rows(text, decoder)
-        digest.update(encoded)
+        belongs_to = _digest(content, text)
+        digest.update(text.encode("utf-8"))
     text_digest = digest.hexdigest()
     return SavedClassifier(
-        path, config, decoder, class_weight, history, tokenizer, text_digest, has_tree, row_digest
+        path, config, decoder, class_weight, history, tokenizer, text_digest, has_tree, belongs_to
     )
 
 
@@ -220,35 +230,18 @@ def _read_fasttext_tokenizer(text: str) -> Tokenizer:
 register_tokenizer("hyperagg.FastTextTokenizer", _read_fasttext_tokenizer)
 
 
-@contextmanager
-def raise_as_corrupt(path: Path, name: str) -> Iterator[None]:
-    """Turn any error into a ValueError that names the file `name` of the model folder `path`."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: {name} is missing; save the model again") from error
-    except ImportError:
-        raise  # a missing extra is not a damaged file
-    except Exception as error:  # the tokenizers library raises this very class
-        reason = (str(error).splitlines() or [type(error).__name__])[0].removeprefix(f"{name}: ")
-        raise ValueError(
-            f"{path / name}: damaged ({reason[:200]}); save the model again"
-        ) from error
-
-
 def _read_config(path: Path, digest: hashlib.blake2b) -> dict[str, Any]:
     file = path / "config.json"
     try:
-        if file.stat().st_size > _MAX_CONFIG_BYTES:
-            raise ValueError("larger than any configuration")
-        encoded = file.read_bytes()
-        content = json.loads(encoded.decode("utf-8"))
-        digest.update(encoded)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: not a model folder; it has no config.json") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: damaged (not valid JSON); save the model again") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        with raise_as_corrupt(path, "config.json"):
+            text = read_text(file)
+            content = parse_json(text)
+    except ValueError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise ValueError(f"{path}: not a model folder; it has no config.json") from error
+        raise
+    digest.update(text.encode("utf-8"))
+    if content.get("format") != FORMAT:
         raise ValueError(f"{file}: not a text classifier of hyperagg")
     if content.get("format_version") != FORMAT_VERSION:
         version = shorten(content.get("format_version"))
@@ -322,52 +315,36 @@ def _check_classes(classes: object) -> list[Label]:
 def _read_arrays(
     file: Path, shapes: Mapping[str, tuple[int, ...]], mmap: bool
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    arrays = map_tensors(file) if mmap else load_file(file)
+    found = read_header(file)
+    _check_header(found, shapes)
+    arrays = map_tensors(file) if mmap else load_tensors(file)
     scales = None
     if INT8 in arrays and SCALES in arrays:
         integers, scales = arrays.pop(INT8), arrays.pop(SCALES)
-        if integers.dtype != np.int8 or integers.ndim != 2 or scales.shape != integers.shape[:1]:
-            raise ValueError(f"tensors {INT8} and {SCALES} do not match each other")
-        scales = _as_float32(SCALES, scales, scales.shape)
+        scales = _as_float32(SCALES, scales)
         with np.errstate(over="ignore"):  # infinity is refused below
             arrays["embedding"] = unpack(integers, scales)
-    for name in arrays:
-        if name not in shapes:
-            raise ValueError(f"tensor {shorten(name)} does not belong to this model")
-    for name in shapes:
-        if name not in arrays:
-            raise ValueError(f"tensor {name} is missing")
     if "tree" in shapes:
-        if arrays["tree"].shape != shapes["tree"]:
-            raise ValueError(f"tensor tree is {list(arrays['tree'].shape)}; config.json requires "
-                             f"{list(shapes['tree'])}")  # fmt: skip
         arrays["tree"] = np.require(arrays["tree"], requirements="A")
         check_tree(arrays["tree"])
     return {
-        name: arrays[name] if name == "tree" else _as_float32(name, arrays[name], shape)
-        for name, shape in shapes.items()
+        name: arrays[name] if name == "tree" else _as_float32(name, arrays[name]) for name in shapes
     }, scales
 
 
-def _as_float32(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    if array.shape != shape or not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(
-            f"tensor {name} is {list(array.shape)} of {array.dtype}; config.json and "
-            f"tokenizer.json require {list(shape)} of floats"
-        )
+def _check_header(found: Mapping[str, TensorInfo], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check what a file says of its tensors, before they are read."""
+    expected: dict[str, tuple[tuple[int, ...], str]] = {
+        name: (shape, "integers" if name == "tree" else "floats") for name, shape in shapes.items()
+    }
+    if INT8 in found and SCALES in found:
+        shape, _ = expected.pop("embedding")
+        expected |= {INT8: (shape, "int8"), SCALES: (shape[:1], "floats")}
+    check_tensors(found, expected)
+
+
+def _as_float32(name: str, array: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         array = np.require(array, np.float32, "A")  # a file of another program may be unaligned
-    if not _all_finite(array):
-        raise ValueError(f"tensor {name} holds values that are not finite")
+    check_finite(name, array)
     return array
-
-
-def _all_finite(array: np.ndarray, block: int = 1 << 16) -> bool:
-    """Whether all values are finite; every block is read from memory once."""
-    values = array.reshape(-1)
-    for begin in range(0, len(values), block):
-        part = values[begin : begin + block]
-        # Without a temporary array; the minimum and the maximum of NaN are NaN.
-        if not (np.isfinite(part.min()) and np.isfinite(part.max())):
-            return False
-    return True

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline, ImagePipelineOutput
-from safetensors import SafetensorError
 from torch import Tensor
 
 from hyperagg._common.atomic import apply_umask, atomic_write
+from hyperagg._common.saved_files import raise_as_corrupt
 from hyperagg._common.validation import check_choice, check_integer
 from hyperagg.diffusion.model import Denoiser
+from hyperagg.diffusion.saved_folder import check_pipeline_folder, read_pipeline_folder
 
 __all__ = ["DenoiserPipeline", "load_pipeline", "make_scheduler", "to_images"]
 
@@ -71,6 +71,19 @@ class DenoiserPipeline(DiffusionPipeline):
         if len(self.labels) < len(names):
             raise ValueError("id2label: expected a different name for each class")
         self.register_to_config(id2label=names)
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, **kwargs: Any
+    ) -> DenoiserPipeline:
+        """Load a pipeline as `DiffusionPipeline.from_pretrained` does; a folder is checked first.
+
+        Raises:
+            ValueError: a file in the folder is damaged or out of bounds.
+        """
+        if Path(pretrained_model_name_or_path).is_dir():
+            check_pipeline_folder(Path(pretrained_model_name_or_path))
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     @torch.no_grad()
     def __call__(
@@ -186,25 +199,11 @@ def load_pipeline(folder: Path) -> DenoiserPipeline:
         ValueError: the folder does not exist or does not hold a valid pipeline.
     """
     index = folder / "model_index.json"
-    if not index.is_file():
+    if not index.exists():
         reason = "does not contain model_index.json" if folder.is_dir() else "no such folder"
         raise ValueError(f"{folder}: {reason}; expected a folder that `diffusion train` wrote")
-    try:
-        id2label = json.loads(index.read_text("utf-8"))["id2label"]
-        denoiser = Denoiser.from_pretrained(folder, subfolder="denoiser", use_safetensors=True)
-        scheduler = DDIMScheduler.from_pretrained(folder, subfolder="scheduler")
-        pipeline = DenoiserPipeline(denoiser, scheduler, id2label)
-    except (
-        AttributeError,
-        LookupError,
-        OSError,
-        RecursionError,
-        RuntimeError,
-        SafetensorError,
-        TypeError,
-        ValueError,
-    ) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{folder}: cannot load a denoiser ({reason})") from error
+    saved = read_pipeline_folder(folder)
+    with raise_as_corrupt(folder, index.name):
+        pipeline = DenoiserPipeline(saved.denoiser, saved.scheduler, saved.id2label)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

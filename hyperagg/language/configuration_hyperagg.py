@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from reprlib import repr as shorten
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -17,15 +18,17 @@ LAYER_TYPES = (*FORMS, "full_attention", "identity")
 
 DEFAULT_MAX_POSITION_EMBEDDINGS = 1024
 
-# The smallest value of each integer.
-_MINIMA = {
-    "vocab_size": 1,
-    "hidden_size": 1,
-    "intermediate_size": 1,
-    "num_hidden_layers": 1,
-    "expand": 1,
-    "conv_kernel_size": 0,
-    "num_attention_heads": 1,
+# The smallest and the largest value of each integer, which may come from a file.
+_LIMITS = {
+    "vocab_size": (1, 2**31 - 1),
+    "hidden_size": (1, 2**20),
+    "intermediate_size": (1, 2**24),
+    "num_hidden_layers": (1, 10_000),
+    "expand": (1, 2**10),
+    "conv_kernel_size": (0, 2**16),
+    "num_attention_heads": (1, 2**20),
+    "max_position_embeddings": (1, 2**31 - 1),
+    "num_labels": (1, 2**31 - 1),
 }
 # Rotary embeddings whose angles do not depend on the length of the training texts.
 _ROPE_TYPES_OF_ANY_LENGTH = ("default", "linear")
@@ -98,9 +101,9 @@ class HyperAggConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         self.layer_types = kwargs.pop("mixers", self.layer_types)
         for name in ("hidden_size", "num_hidden_layers", "expand"):  # defaults depend on them
-            _check_integer(name, getattr(self, name), _MINIMA[name])
+            _check_integer(name, getattr(self, name))
         if "num_labels" in kwargs:
-            _check_integer("num_labels", kwargs["num_labels"], 1)
+            _check_integer("num_labels", kwargs["num_labels"])
         if self.intermediate_size is None:
             self.intermediate_size = (4 if self.expand == 1 else 2) * self.hidden_size
         if self.layer_types is None:
@@ -118,10 +121,18 @@ class HyperAggConfig(PreTrainedConfig):
         This is called at construction, and again when a model is built from the configuration or
         when it is saved, since its attributes can be assigned to.
         """
-        for name, minimum in _MINIMA.items():
-            _check_integer(name, getattr(self, name), minimum)
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "expand",
+            "conv_kernel_size",
+            "num_attention_heads",
+        ):
+            _check_integer(name, getattr(self, name))
         if self.max_position_embeddings is not None or self._has_layer("prefix_sum"):
-            _check_integer("max_position_embeddings", self.max_position_embeddings, 1)
+            _check_integer("max_position_embeddings", self.max_position_embeddings)
         if not _is_positive(self.rms_norm_eps):
             raise ValueError(f"rms_norm_eps={self.rms_norm_eps!r}: expected a number > 0")
         for name in ("output_gate", "tie_word_embeddings"):
@@ -219,9 +230,12 @@ class HyperAggConfig(PreTrainedConfig):
         """Accept the names of `LAYER_TYPES`, which are checked at construction."""
 
 
-def _check_integer(name: str, value: Any, minimum: int) -> None:
+def _check_integer(name: str, value: Any) -> None:
+    minimum, maximum = _LIMITS[name]
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise ValueError(f"{name}={value!r}: expected an integer >= {minimum}")
+        raise ValueError(f"{name}={shorten(value)}: expected an integer >= {minimum}")
+    if value > maximum:
+        raise ValueError(f"{name}={shorten(value)}: expected an integer <= {maximum}")
 
 
 def _is_positive(value: Any) -> bool:

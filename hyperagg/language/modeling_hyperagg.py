@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -27,6 +28,7 @@ from transformers.utils import can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from hyperagg._common.saved_files import raise_as_corrupt
 from hyperagg.layers import FORMS, CausalAggregation
 from hyperagg.layers.causal import ShortConvolution
 from hyperagg.layers.recurrences import (
@@ -45,6 +47,7 @@ from .loss import (
     chunked_causal_lm_loss,
     has_chunked_loss,
 )
+from .saved_folder import check_model_folder, check_sizes, check_weights
 from .token_layout import TokenLayout, find_cu_seqlens, find_position_ids, make_token_layout
 
 __all__ = ["HyperAggForCausalLM", "HyperAggModel", "HyperAggPreTrainedModel"]
@@ -173,6 +176,39 @@ class HyperAggPreTrainedModel(PreTrainedModel):
         super().__init__(config, *args, **kwargs)
         if self.loss_type in LOSSES:
             self.loss_function = LOSSES[self.loss_type]
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: Any = None,
+        *model_args: Any,
+        config: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Load a model as `PreTrainedModel.from_pretrained` does, from checked files.
+
+        Raises:
+            ValueError: if a file in the folder is damaged or out of bounds, if the weights are not
+                safetensors or not finite, or if their shapes differ from the configuration.
+        """
+        folder = Path(str(pretrained_model_name_or_path), kwargs.get("subfolder") or "")
+        is_folder = pretrained_model_name_or_path is not None and folder.is_dir()
+        if is_folder:
+            kwargs.setdefault("use_safetensors", True)
+            content = check_model_folder(folder)
+            if config is None:
+                with raise_as_corrupt(folder, "config.json"):
+                    config, kwargs = HyperAggConfig.from_dict(
+                        content, return_unused_kwargs=True, **kwargs
+                    )
+            if isinstance(config, HyperAggConfig) and not kwargs.get("ignore_mismatched_sizes"):
+                check_sizes(folder, cls, config)
+        loaded = super().from_pretrained(
+            pretrained_model_name_or_path, *model_args, config=config, **kwargs
+        )
+        if is_folder:
+            check_weights(folder, loaded[0] if isinstance(loaded, tuple) else loaded)
+        return loaded
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.hub import push_folder
 from hyperagg._common.model_card import model_card
+from hyperagg._common.saved_files import raise_as_corrupt, read_json
+from hyperagg.language.modeling_hyperagg import HyperAggForCausalLM
 from hyperagg.language.perplexity import measure_perplexity
 from hyperagg.language.tokenizer import load_tokenizer
 
@@ -99,12 +100,8 @@ def push_to_hub(
     model, _ = load_model(folder)
     results: dict[str, Any] = {}
     if (folder / _RESULTS).is_file():
-        try:
-            results = dict(json.loads((folder / _RESULTS).read_text("utf-8")))
-        except ValueError as error:
-            raise ValueError(
-                f"{folder / _RESULTS}: cannot be read ({error}); copy the folder again"
-            ) from error
+        with raise_as_corrupt(folder, _RESULTS):
+            results = read_json(folder / _RESULTS)
 
     def save(target: Path) -> None:
         target.mkdir()
@@ -138,14 +135,18 @@ def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: folder not found; expected a folder that `lm train` wrote")
-    if not (folder / "config.json").is_file():
+    if not (folder / "config.json").exists():
         raise ValueError(
             f"{folder}: config.json not found; expected a folder that `lm train` wrote"
         )
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
-    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+        loaded: Any = HyperAggForCausalLM.from_pretrained(folder, output_loading_info=True)
+    except ImportError:
+        raise  # a missing extra is not a damaged file
+    # Whatever transformers raises, from RuntimeError to AttributeError.
+    except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = reason.removeprefix(f"{folder}: ")
         if "ignore_mismatched_sizes" in reason:
             reason = "the shapes of its weights differ from its config.json"
         raise ValueError(
@@ -161,7 +162,13 @@ def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             f"{len(unexpected)} are unexpected ({(missing + unexpected)[0]}); the folder is "
             "incomplete or was written by another version; train the model again"
         )
-    return model.eval(), load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
+    if (largest := max(tokenizer.get_vocab().values())) >= model.config.vocab_size:
+        raise ValueError(
+            f"{folder}: the tokenizer has the id {largest:,}; config.json has "
+            f"vocab_size={model.config.vocab_size:,}; copy the folder again"
+        )
+    return model.eval(), tokenizer
 
 
 def _model_card(title: str, model: PreTrainedModel, results: Mapping[str, Any]) -> str:

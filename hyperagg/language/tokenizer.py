@@ -8,6 +8,8 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from hyperagg.language.saved_folder import check_tokenizer_folder
+
 __all__ = ["END_OF_TEXT", "TOKENIZER_TYPES", "load_tokenizer", "train_tokenizer"]
 
 END_OF_TEXT = "<|endoftext|>"
@@ -93,14 +95,16 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     Raises:
         ValueError: if the tokenizer is missing or damaged, or has no token for the end of a text.
     """
-    if not (folder / "tokenizer.json").is_file():
+    if not (folder / "tokenizer.json").exists():
         raise ValueError(f"{folder}: tokenizer.json not found; expected the folder of a model")
+    check_tokenizer_folder(folder)
     try:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     # The tokenizers library raises plain Exceptions.
     except Exception as error:
         raise ValueError(
-            f"{folder}: tokenizer.json cannot be read ({error}); copy the folder again"
+            f"{folder}: tokenizer.json cannot be read ({' '.join(str(error).split())}); copy the "
+            "folder again"
         ) from error
     if tokenizer.eos_token_id is None:
         raise ValueError(f"{folder}: the tokenizer has no eos_token, which must end a document")

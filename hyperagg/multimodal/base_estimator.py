@@ -18,6 +18,7 @@ from hyperagg._common.label_decoder import Label
 from hyperagg._common.model_card import model_card
 from hyperagg._common.progress import progress_bar
 from hyperagg._common.representation import represent
+from hyperagg._common.saved_files import check_tensors, largest_dimension, raise_as_corrupt
 from hyperagg._common.split import train_validation_split
 from hyperagg._common.tensors import digest_texts
 from hyperagg._common.torch_random import seeded
@@ -462,32 +463,35 @@ class MultimodalEstimator:
     @classmethod
     def _from_saved(cls, saved: serialization.SavedModel) -> Self:
         config = saved.config
-        with serialization.raise_as_corrupt(saved.path, "config.json"):
+        with raise_as_corrupt(saved.path, "config.json"):
             kinds = {name: column["kind"] for name, column in config["columns"].items()}
             model = cls(kinds, **config["arguments"])
             model.target_ = cls._read_target(config["target"])
             model.history_ = _read_history(config["history"])
         for index, (name, column) in enumerate(config["columns"].items()):
             file = f"tokenizer-{index}.json" if kinds[name] == "text" else "config.json"
-            with serialization.raise_as_corrupt(saved.path, file):
+            with raise_as_corrupt(saved.path, file):
                 model.columns_[name] = COLUMN_TYPES[kinds[name]].from_config(column)
-        with serialization.raise_as_corrupt(saved.path, "model.safetensors"):
-            with torch.device("meta"):  # shapes alone: a damaged config may ask for terabytes
+        with raise_as_corrupt(saved.path, "model.safetensors"):
+            # The sizes of the file bound those of the network, which would else be made in vain.
+            largest = largest_dimension(saved.tensors)
+            sizes = {"d_model": model.d_model, "outputs": model.target_.num_outputs}
+            if not {"image", "audio"}.isdisjoint(kinds.values()):  # others do not use it
+                sizes["hidden_dim"] = model.hidden_dim
+            for name, size in sizes.items():
+                if size > largest:
+                    raise ValueError(f"its tensors are smaller than the {size:,} {name} require")
+            with torch.device("meta"):  # shapes alone
                 expected = model._make_network(model.columns_, model.target_).state_dict()
-            for name, value in expected.items():
-                array = saved.tensors[name]
-                if array.shape != tuple(value.shape) or array.dtype != np.float32:
-                    raise ValueError(
-                        f"tensor {name} is {list(array.shape)} of {array.dtype}; config.json "
-                        f"requires {list(value.shape)} of float32"
-                    )
-                if not np.isfinite(array).all():
-                    raise ValueError(f"tensor {name} has values that are not finite")
+            check_tensors(
+                saved.tensors,
+                {name: (tuple(value.shape), "float32") for name, value in expected.items()},
+            )
+            tensors = saved.load_tensors()
             network = model._make_network(model.columns_, model.target_)
             network.load_state_dict(
-                {name: torch.from_numpy(array) for name, array in saved.tensors.items()}
+                {name: torch.from_numpy(array) for name, array in tensors.items()}
             )
-            saved.check_tensors()
         model.network_ = network.eval()
         return model
 

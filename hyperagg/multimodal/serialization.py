@@ -8,24 +8,44 @@ module needs no PyTorch.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from reprlib import repr as shorten
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from hyperagg._common.atomic import atomic_write
-from hyperagg._common.tensors import BELONGS_TO, check_belongs, digest_texts, write_tensors
+from hyperagg._common.saved_files import (
+    anything,
+    check_fields,
+    check_finite,
+    object_of,
+    raise_as_corrupt,
+    read_config_if_any,
+    read_json,
+    read_text,
+)
+from hyperagg._common.tensors import (
+    BELONGS_TO,
+    TensorInfo,
+    check_belongs,
+    digest_texts,
+    load_tensors,
+    read_header,
+    write_tensors,
+)
 
-__all__ = ["SavedModel", "is_multimodal", "raise_as_corrupt", "read", "write"]
+__all__ = ["SavedModel", "is_multimodal", "read", "write"]
 
 FORMAT_PREFIX, FORMAT_VERSION = "hyperagg.Multimodal", 1
 MODELS = ("MultimodalClassifier", "MultimodalRegressor")
-MAX_CONFIG_BYTES = 2**26
+_SCHEMA = {
+    **dict.fromkeys(("arguments", "target", "history"), object_of(anything)),
+    "columns": object_of(object_of(anything)),
+}
 
 
 @dataclass(frozen=True)
@@ -36,19 +56,29 @@ class SavedModel:
         path: the folder.
         model: "MultimodalClassifier" or "MultimodalRegressor".
         config: the content of config.json; a text column has its tokenizer's JSON as "tokenizer".
-        tensors: the content of model.safetensors.
-        digest: of what the rows of the tensors are: the columns, the target and the tokenizers.
+        tensors: what the header of model.safetensors says.
+        digest: of the configuration and the tokenizers, which the tensors belong to.
     """
 
     path: Path
     model: str
     config: Mapping[str, Any]
-    tensors: Mapping[str, np.ndarray]
+    tensors: Mapping[str, TensorInfo]
     digest: str
 
-    def check_tensors(self) -> None:
-        """Raise ValueError if the tensors were saved with other columns, targets or tokenizers."""
-        check_belongs(self.path / "model.safetensors", self.digest)
+    def load_tensors(self) -> dict[str, np.ndarray]:
+        """Read model.safetensors.
+
+        Raises:
+            ValueError: a value is not finite, or the tensors were saved with another configuration
+                or tokenizer.
+        """
+        file = self.path / "model.safetensors"
+        check_belongs(file, self.digest)
+        tensors = load_tensors(file)
+        for name, array in tensors.items():
+            check_finite(name, array)
+        return tensors
 
 
 def is_multimodal(folder: str | Path) -> bool:
@@ -57,11 +87,7 @@ def is_multimodal(folder: str | Path) -> bool:
     >>> is_multimodal("nowhere")
     False
     """
-    try:
-        config = json.loads((Path(folder) / "config.json").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(config, dict) and str(config.get("format")).startswith(FORMAT_PREFIX)
+    return str(read_config_if_any(folder).get("format")).startswith(FORMAT_PREFIX)
 
 
 def write(
@@ -104,56 +130,40 @@ def read(path: Path) -> SavedModel:
         ValueError: it does not hold a multimodal model of this version, or a file is missing or
             damaged.
     """
-    if not is_multimodal(path):
-        raise ValueError(f"{path}: not the folder of a multimodal model of hyperagg")
     with raise_as_corrupt(path, "config.json"):
-        file = path / "config.json"
-        if file.stat().st_size > MAX_CONFIG_BYTES:
-            raise ValueError("it is larger than any configuration")
-        config = json.loads(file.read_text("utf-8"))
+        config = read_json(path / "config.json")
+    if not str(config.get("format")).startswith(FORMAT_PREFIX):
+        raise ValueError(f"{path}: not the folder of a multimodal model of hyperagg")
     model = str(config["format"]).removeprefix("hyperagg.")
     version = config.get("format_version")
-    if model not in MODELS or version != FORMAT_VERSION:
+    if model not in MODELS or version is True or version != FORMAT_VERSION:
         raise ValueError(
             f"{path / 'config.json'}: {shorten(model)} of format version {shorten(version)} was "
             "written by another version of hyperagg; train the model again"
         )
     with raise_as_corrupt(path, "config.json"):
+        check_fields(config, _SCHEMA)
         kinds = [column["kind"] for column in config["columns"].values()]
     tokenizers = {}
     for index, kind in enumerate(kinds):
         if kind == "text":
             name = _tokenizer_file(index)
             with raise_as_corrupt(path, name):
-                tokenizers[index] = (path / name).read_text("utf-8")
+                tokenizers[index] = read_text(path / name)
     digest = _digest(config, tokenizers)
     columns = list(config["columns"].values())
     for index, text in tokenizers.items():
         columns[index]["tokenizer"] = text
     with raise_as_corrupt(path, "model.safetensors"):
-        tensors = load_file(path / "model.safetensors")
+        tensors = read_header(path / "model.safetensors")
+        if len(tensors) < len(columns):  # before one module is made for each
+            raise ValueError(f"{len(tensors):,} tensors; config.json has {len(columns):,} columns")
     return SavedModel(path, model, config, tensors, digest)
 
 
 def _digest(config: Mapping[str, Any], tokenizers: Mapping[int, str]) -> str:
-    rows = json.dumps([config.get("columns"), config.get("target")])
-    return digest_texts([rows, *(tokenizers[index] for index in sorted(tokenizers))])
-
-
-@contextmanager
-def raise_as_corrupt(path: Path, name: str) -> Iterator[None]:
-    """Turn any error into a ValueError that names the file `name` of the model folder `path`."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: {name} is missing; save the model again") from error
-    except ImportError:
-        raise  # a missing extra is not a damaged file
-    except Exception as error:
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise ValueError(
-            f"{path / name}: damaged ({reason[:200]}); save the model again"
-        ) from error
+    content = json.dumps(config, sort_keys=True)
+    return digest_texts([content, *(tokenizers[index] for index in sorted(tokenizers))])
 
 
 def _tokenizer_file(index: int) -> str:

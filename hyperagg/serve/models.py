@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from hyperagg._common.hub import locate_model
+from hyperagg._common.saved_files import read_config_if_any
 
 __all__ = ["Kind", "ServedModel", "load_models", "model_names"]
 
@@ -94,12 +94,7 @@ def _load(source: str, name: str, threads: int | None) -> ServedModel:
 
 def _kind(folder: Path) -> Kind:
     """The kind of model in a folder; one that is none is reported by the loader of classifiers."""
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return "classifier"
-    if not isinstance(config, dict):
-        return "classifier"
+    config = read_config_if_any(folder)
     if str(config.get("format")).startswith("hyperagg.Multimodal"):
         return "multimodal"
     return "language" if config.get("model_type") == "hyperagg" else "classifier"

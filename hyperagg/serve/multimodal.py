@@ -17,6 +17,8 @@ from typing import Any, Literal
 import numpy as np
 
 from hyperagg._common.label_decoder import LabelDecoder
+from hyperagg.data.readers.audio import open_audio
+from hyperagg.data.readers.images import open_image
 from hyperagg.multimodal import MultimodalClassifier, load_multimodal
 from hyperagg.serve.answers import check_number_of_scores, choose_labels, describe_model, rank
 from hyperagg.serve.errors import RequestError
@@ -210,11 +212,7 @@ def _write_file(cell: Any, kind: str, where: str, path: Path) -> Path | None:
 def _decoded_size(path: Path, kind: str) -> tuple[int, int]:
     """The number of pixels or samples of a file, by its header, and the maximum."""
     if kind == "image":
-        from PIL import Image
-
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return image.width * image.height, _MAX_PIXELS
-    import soundfile
-
-    header = soundfile.info(path)
-    return header.frames * header.channels, _MAX_SAMPLES
+    with open_audio(path) as audio:
+        return audio.frames * audio.channels, _MAX_SAMPLES

@@ -13,9 +13,11 @@ from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
+from hyperagg._common.saved_files import parse_json
 from hyperagg.text import characters, scan
 from hyperagg.text.hash_table import build_table
 from hyperagg.text.ragged import Ragged
+from hyperagg.text.tokenizer_file import check_tokenizer_file
 
 __all__ = [
     "UNKNOWN",
@@ -230,10 +232,12 @@ class WordTokenizer:
         Raises:
             ValueError: the text is not the JSON of such a tokenizer.
         """
-        content = json.loads(text)
+        content: Any = parse_json(text)
         vocabulary, features = content.get("vocabulary"), content.get("features")
         if not isinstance(vocabulary, list) or not all(isinstance(e, str) for e in vocabulary):
             raise ValueError("vocabulary: expected a list of strings")
+        if len(set(vocabulary)) < len(vocabulary):
+            raise ValueError("vocabulary: expected different entries")
         if features not in get_args(Features):
             expected = ", ".join(map(repr, get_args(Features)))
             raise ValueError(f"features={shorten(features)}: expected one of {expected}")
@@ -307,26 +311,35 @@ class HubTokenizer:
 
     Args:
         backend: a `tokenizers.Tokenizer`.
+
+    Raises:
+        ValueError, TypeError: it is not one that `read_tokenizer` reads again.
     """
 
     def __init__(self, backend: Any) -> None:
+        check_tokenizer_file(parse_json(backend.to_str()))
         self.backend = backend
 
     @property
     def vocabulary(self) -> list[str]:
-        """The entry of each token id; an id without an entry has the empty string."""
+        """The entry of each token id."""
         ids = self.backend.get_vocab()
-        entries = [""] * (max(ids.values()) + 1)
-        for entry, i in ids.items():
-            entries[i] = entry
-        return entries
+        return sorted(ids, key=ids.__getitem__)
 
     def __len__(self) -> int:
-        return max(self.backend.get_vocab().values()) + 1
+        return int(self.backend.get_vocab_size())
 
     def encode(self, texts: Sequence[str]) -> Ragged:
-        """Return the token ids of every text, without special tokens."""
-        encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        """Return the token ids of every text, without special tokens.
+
+        Raises:
+            ValueError: the tokenizer fails, for example because it has no token for what is
+                unknown.
+        """
+        try:
+            encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        except Exception as error:  # the library raises plain Exceptions
+            raise ValueError(f"the tokenizer cannot encode the texts ({error})") from error
         rows = [encoding.ids for encoding in encodings]
         cu_seqlens = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
         token_ids = np.fromiter((i for row in rows for i in row), np.int32, count=cu_seqlens[-1])
@@ -366,20 +379,16 @@ def read_tokenizer(text: str) -> Tokenizer:
             earlier version of hyperagg wrote it.
         ImportError: the `tokenizers` library is required and not installed.
     """
-    try:
-        description = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("the JSON of the tokenizer is nested too deeply") from error
-    if not isinstance(description, dict):
-        raise ValueError("tokenizer: expected a JSON object")
+    description = parse_json(text)
     if "kind" in description:
         kind = description["kind"]
         if not isinstance(kind, str) or kind not in _readers:
             known = ", ".join(map(repr, sorted(_readers))) or "no kind (none is registered)"
-            raise ValueError(f"tokenizer: kind={kind!r}: expected {known}")
+            raise ValueError(f"tokenizer: kind={shorten(kind)}: expected {known}")
         return _readers[kind](text)
     if _is_superseded(description):
         raise ValueError("written by an earlier version of hyperagg; train the model again")
+    check_tokenizer_file(description)  # before the library compiles its regular expressions
     try:
         from tokenizers import Tokenizer as Backend
     except ImportError as error:

@@ -33,7 +33,8 @@ def test_a_missing_extra_is_one_line(monkeypatch, tmp_path):
         assert len(str(caught.value).splitlines()) == 1
 
 
-def test_ids_are_downloaded_and_pushed(monkeypatch, tmp_path):
+def test_ids_are_downloaded_and_pushed(monkeypatch, tmp_path, caplog):
+    caplog.set_level("INFO", "hyperagg")
     hub = pytest.importorskip("huggingface_hub")
     asked = {}
 
@@ -61,7 +62,8 @@ def test_ids_are_downloaded_and_pushed(monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "HfApi", Api)
     assert locate_model("owner/name", revision="v1", token="t") == tmp_path
     assert asked["revision"] == "v1" and asked["token"] == "t"
-    assert "*.py" not in asked["allow_patterns"]
+    assert "*.py" not in asked["allow_patterns"] and asked["etag_timeout"] <= 10
+    assert "owner/name: no such folder; looking for it on the Hugging Face Hub" in caplog.text
     with pytest.raises(ValueError, match=r"owner/name: neither a folder nor a model"):
         locate_model("owner/name", revision="absent")
 

@@ -164,7 +164,10 @@ DAMAGES = {
     "class of many bits": (lambda c: c.update(classes=["no", 2**70]), "classes: .* 64 bits"),
     "max_tokens of many bits": (lambda c: c.update(max_tokens=2**70), "damaged .*max_tokens="),
     "text for a flag": (lambda c: c.update(multi_label="no"), "multi_label='no'"),
-    "infinite loss": (lambda c: c["history"].update(loss=[float("inf")]), "history.loss=inf"),
+    "infinite loss": (
+        lambda c: c["history"].update(loss=[float("inf")]),
+        "Infinity: expected a finite number",
+    ),
     "no temperature": (lambda c: c["history"].update(temperature=0), "history.temperature=0"),
     "history is a list": (lambda c: c.update(history=[]), r"history=\[\]"),
     "unknown weight": (lambda c: c.update(class_weight=[["maybe", 1]]), "class_weight"),

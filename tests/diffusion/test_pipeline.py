@@ -101,7 +101,7 @@ def test_folders_that_cannot_be_loaded(pipeline, tmp_path):
     pipeline.save_pretrained(tmp_path)
     weights = next((tmp_path / "denoiser").glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="cannot load a denoiser"):
+    with pytest.raises(ValueError, match=r"model\.safetensors: damaged \(.*incomplete|do not fill"):
         load_pipeline(tmp_path)
 
 
@@ -109,7 +109,7 @@ def test_folders_that_cannot_be_loaded(pipeline, tmp_path):
 def test_a_damaged_index_is_refused(pipeline, tmp_path, index):
     pipeline.save_pretrained(tmp_path)
     (tmp_path / "model_index.json").write_text(index)
-    with pytest.raises(ValueError, match="cannot load a denoiser"):
+    with pytest.raises(ValueError, match=r"model_index\.json: damaged"):
         load_pipeline(tmp_path)
 
 

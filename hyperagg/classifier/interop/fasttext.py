@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from hyperagg._common.regular_file import open_regular
 from hyperagg.classifier.interop.fasttext_parts import Parts
 from hyperagg.classifier.interop.fasttext_tokenizer import LABEL_PREFIX, FastTextTokenizer
 from hyperagg.classifier.kernels.tree import huffman_tree
@@ -82,7 +83,7 @@ def read_fasttext(path: str | Path) -> FastTextFile:
     al. (2016), "FastText.zip: Compressing text classification models".
     """
     path = Path(path)
-    with _open(path) as file:
+    with _open_model(path) as file:
         if file.read(4) != _SIGNATURE:
             raise ValueError(
                 f"{path}: not a fastText model; expected the .bin or .ftz that fastText saved"
@@ -163,6 +164,16 @@ def _is_number(field: bytes) -> bool:
     except ValueError:
         return False
     return True
+
+
+@contextmanager
+def _open_model(path: Path) -> Iterator[BinaryIO]:
+    # A pipe cannot be mapped; a table of vectors may come from one.
+    try:
+        with open_regular(path) as file:
+            yield file
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hyperagg._common.saved_files import parse_json
 from hyperagg._numba.cache import njit
 from hyperagg.text.ragged import Ragged
 from hyperagg.text.tokenizers import Alignment
@@ -31,6 +32,7 @@ KIND = "hyperagg.FastTextTokenizer"
 LABEL_PREFIX = "__label__"
 _SETTINGS = ("minn", "maxn", "word_ngrams", "bucket")
 _MAX_INT = 2**31 - 1  # ids and settings of fastText are int32
+_MAX_NGRAM = 1000  # the time is proportional to it; fastText itself has no limit
 
 # fastText appends the end of a line as a word, and reads no further.
 _END = " </s>"
@@ -76,7 +78,7 @@ class FastTextTokenizer:
         kept_buckets: the buckets that have a row, in the order of their rows (default: all).
 
     Raises:
-        ValueError: an entry or a bucket occurs twice, or a setting is not possible in fastText.
+        ValueError: an entry or a bucket occurs twice, or a setting is not possible.
 
     Cost: O(bytes * maxn + words * word_ngrams) per text.
 
@@ -98,11 +100,9 @@ class FastTextTokenizer:
         self.words, self.labels = list(words), list(labels)
         self.minn, self.maxn, self.word_ngrams, self.bucket = minn, maxn, word_ngrams, bucket
         for name in _SETTINGS:
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_INT:
-                raise ValueError(
-                    f"{name}={shorten(value)}: expected an integer from 0 to {_MAX_INT}"
-                )
+            value, limit = getattr(self, name), _MAX_INT if name == "bucket" else _MAX_NGRAM
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= limit:
+                raise ValueError(f"{name}={shorten(value)}: expected an integer from 0 to {limit}")
         if bucket == 0 and (word_ngrams > 1 or maxn >= max(minn, 1)):
             raise ValueError("bucket=0: expected an integer >= 1, since there are n-grams")
         self.kept_buckets = None if kept_buckets is None else list(kept_buckets)
@@ -121,8 +121,8 @@ class FastTextTokenizer:
         Raises:
             ValueError: the text is not the JSON of such a tokenizer.
         """
-        content = json.loads(text)
-        if not isinstance(content, dict) or content.get("kind") != KIND:
+        content = parse_json(text)
+        if content.get("kind") != KIND:
             raise ValueError(f'not a fastText tokenizer: expected "kind": "{KIND}"')
         for name in ("words", "labels"):
             entries = content.get(name)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISDIR
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from hyperagg._common.regular_file import open_regular
 from hyperagg.data.readers.errors import DataError
 
-__all__ = ["ImageFolder", "read_image", "read_image_folder"]
+__all__ = ["ImageFolder", "open_image", "read_image", "read_image_folder"]
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "PPM")
+MAX_BYTES, MAX_PIXELS = 2**29, 2**26
 MAX_SHOWN = 200  # characters of a path in an error
 
 
@@ -83,36 +89,82 @@ def read_image(path: Path) -> np.ndarray:
     """Read an image, turned upright.
 
     Args:
-        path: a file in a format that Pillow reads.
+        path: a PNG, JPEG, GIF, WebP, TIFF, BMP, AVIF or PPM file; of an animation, the first frame
+            is read.
 
     Returns:
         (height, width) uint8 of a grayscale image, (height, width, 3) of any other.
 
     Raises:
-        ValueError: the file does not exist, or is not a complete image.
+        ValueError: the file does not exist, is not a complete image, or has more than 2^26 pixels.
+        ImportError: Pillow is not installed.
+    """
+    with open_image(path) as image:
+        from PIL import ImageOps
+
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I;16"):
+            # Pillow clips 16 bits at 255 instead of scaling them.
+            return (np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8)
+        mode = "L" if image.mode in ("1", "L", "LA", "I", "F") else "RGB"
+        return np.asarray(image if image.mode == mode else image.convert(mode))
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[Any]:
+    """Open an image whose size has been checked; its pixels are decoded when it is loaded.
+
+    Pillow recognizes formats by content, whatever the name, and some of its fifty decoders start
+    other programs (EPS starts Ghostscript), so the expected formats are passed to it.
+
+    Raises:
+        ValueError: as for `read_image`, also for whatever Pillow raises in the block.
         ImportError: Pillow is not installed.
     """
     try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise ImportError("images require Pillow: pip install 'hyperagg[multimodal]'") from error
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]
     path = Path(path)
     shown = display_path(path)
     try:
-        with Image.open(path) as image:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            gray = upright.mode in ("1", "L", "LA", "I", "I;16", "F")
-            if upright.mode.startswith("I;16"):
-                # Pillow clips 16 bits at 255 instead of scaling them.
-                return (np.asarray(upright, dtype=np.uint16) >> 8).astype(np.uint8)
-            return np.asarray(upright.convert("L" if gray else "RGB"))
+        with open_regular(path, MAX_BYTES) as file:
+            _check_size(shown, *_webp_size(file))
+            with Image.open(file, formats=formats) as image:
+                _check_size(shown, *image.size)
+                yield image
+    except DataError:
+        raise
     except UnidentifiedImageError as error:
-        raise DataError(f"{shown}: not an image that Pillow can read") from error
-    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"{shown}: not an image that Pillow can read; expected one of {', '.join(FORMATS)}"
+        ) from error
+    except (Image.DecompressionBombError, MemoryError) as error:
         raise DataError(f"{shown}: the image is too large ({error})") from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except Exception as error:  # damaged files lead decoders to errors of any class
         raise unreadable(path, error, "image") from error
+
+
+def _check_size(shown: str, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"{shown}: the image is too large ({width} × {height}): expected at most "
+            f"{MAX_PIXELS:,} pixels"
+        )
+
+
+def _webp_size(file: BinaryIO) -> tuple[int, int]:
+    """The size of a WebP image by its header, since Pillow makes the canvas when it opens one;
+    (0, 0) of any other file."""
+    header = file.read(30)
+    file.seek(0)
+    if header[:4] != b"RIFF" or header[8:16] != b"WEBPVP8X" or len(header) < 30:
+        return 0, 0
+    width, height = (int.from_bytes(header[i : i + 3], "little") + 1 for i in (24, 27))
+    return width, height
 
 
 def unreadable(path: Path, error: Exception, kind: str) -> DataError:
@@ -125,7 +177,8 @@ def unreadable(path: Path, error: Exception, kind: str) -> DataError:
         return DataError(f"{shown}: expected an {kind} file, got a folder")
     if isinstance(error, PermissionError) or not os.access(path, os.R_OK):
         return DataError(f"{shown}: permission denied; expected a file that can be read")
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = reason.removeprefix(f"{path}: ")
     reason = reason.replace(str(path), shown)
     return DataError(f"{shown}: not a complete {kind} file ({reason})")
 

@@ -82,8 +82,8 @@ class ImageColumn:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ImageColumn:
         height, width = (check_integer(k, config[k], 1, MAX_SIDE) for k in ("height", "width"))
-        if config["channels"] not in (1, 3):
-            raise ValueError("channels: expected 1 or 3")
+        if check_integer("channels", config["channels"]) not in (1, 3):
+            raise ValueError(f"channels={config['channels']}: expected 1 or 3")
         mean = check_real("mean", config["mean"], 0, 1)
         std = check_real("std", config["std"], 0, open_minimum=True)
         return cls(height, width, config["channels"], mean, std)
@@ -99,7 +99,12 @@ class ImageColumn:
         x = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]  # Pillow's are read-only
         if x.shape[2:] != (self.height, self.width):
             size = (self.height, self.width)
-            x = interpolate(x.float(), size, mode="bilinear", antialias=True).round().clamp(0, 255)
+            # One channel after the other: floats take four times the memory of a large image.
+            resized = [
+                interpolate(part.float(), size, mode="bilinear", antialias=True)
+                for part in x.split(1, dim=1)
+            ]
+            x = torch.cat(resized, 1).round().clamp(0, 255)
         return x[0].expand(self.channels, -1, -1).to(torch.uint8).numpy()
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hyperagg._common.validation import check_real
 from hyperagg.multimodal.columns.base import RowName, is_missing
 from hyperagg.multimodal.modalities.base import Modality
 from hyperagg.multimodal.modalities.tabular import Category, Number
@@ -48,12 +50,13 @@ class NumberColumn:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> NumberColumn:
-        knots = np.array(config["knots"], dtype=np.float64)
-        if knots.ndim != 1 or not 2 <= len(knots) <= NUM_KNOTS:
+        given = config["knots"]
+        if not isinstance(given, list) or not 2 <= len(given) <= NUM_KNOTS:
             raise ValueError(f"knots: expected 2 to {NUM_KNOTS} numbers")
-        if not (np.isfinite(knots).all() and (np.diff(knots) > 0).all()):
-            raise ValueError("knots: expected increasing finite numbers")
-        return cls(tuple(knots.tolist()))
+        knots = [check_real(f"knots[{i}]", knot) for i, knot in enumerate(given)]
+        if any(left >= right for left, right in pairwise(knots)):
+            raise ValueError("knots: expected increasing numbers")
+        return cls(tuple(knots))
 
     def token_names(self, cell: Any, num_tokens: int) -> list[str]:
         return [f"{float(cell):g}"]
@@ -89,6 +92,8 @@ class CategoryColumn:
         categories = config["categories"]
         if not isinstance(categories, list) or not all(isinstance(c, str) for c in categories):
             raise ValueError("categories: expected a list of strings")
+        if len(set(categories)) < len(categories):
+            raise ValueError("categories: expected different ones")
         return cls(tuple(categories))
 
     def token_names(self, cell: Any, num_tokens: int) -> list[str]:

@@ -125,7 +125,7 @@ settings = st.fixed_dictionaries(
 
 
 @given(st.lists(line, max_size=4), settings)
-@example(["the cat"], dict(minn=0, maxn=2**31 - 1, word_ngrams=2**31 - 1, bucket=1))
+@example(["the cat"], dict(minn=0, maxn=1000, word_ngrams=1000, bucket=1))
 def test_it_equals_the_plain_python(texts, settings):
     tokenizer = make(**settings)
     ragged = tokenizer.encode(texts)

@@ -1,0 +1,147 @@
+"""Reads damaged inputs for some time, and counts how that ended."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.data.readers.mutated_files import check_file
+from tests.fuzz.mutations import mutate_file, mutate_folder
+from tests.fuzz.originals import FOLDER_KINDS, MEDIA_KINDS, write_originals
+from tests.fuzz.sandbox import Outcome, Sandbox
+
+__all__ = ["Counts", "run_campaign"]
+
+# Classifiers and tables are bound to their configuration by a digest. The folders of transformers
+# and diffusers are not: another value in the range of a setting makes another, valid model.
+_BOUND = ("classifier", "tokenizers", "fasttext", "multimodal")
+
+
+@dataclass
+class Counts:
+    """How the cases of one kind ended.
+
+    Attributes:
+        ends: the number of cases by how they ended. "same" and "weights" were answered: as the
+            original does, and otherwise after a change of the weights; "other settings" is another
+            valid model; "silent" is another answer that nothing explains.
+        failures: descriptions of those that must not be, with their seeds.
+        seconds, megabytes: the greatest of all cases.
+    """
+
+    ends: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    seconds: float = 0
+    megabytes: int = 0
+
+    def add(self, seed: int, what: str, end: str, outcome: Outcome) -> None:
+        """Count a case."""
+        self.ends[end] += 1
+        self.seconds = max(self.seconds, outcome.seconds)
+        self.megabytes = max(self.megabytes, outcome.megabytes)
+        if end not in ("refused", "same", "weights", "other settings"):
+            self.failures.append(f"seed {seed}: {what}: {end}: {outcome.detail}"[:400])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the counts as JSON values."""
+        return {
+            "cases": self.ends.total(),
+            **dict(sorted(self.ends.items())),
+            "max_seconds": round(self.seconds, 2),
+            "max_megabytes": self.megabytes,
+            "failures": self.failures[:50],
+        }
+
+
+def run_campaign(
+    kinds: list[str], *, seconds: float, cases: int | None = None, seed: int = 0, workers: int = 2
+) -> dict[str, Counts]:
+    """Read damaged inputs of some kinds in turn, each in a process with limits.
+
+    Args:
+        kinds: of `FOLDER_KINDS` and `MEDIA_KINDS`, and "data".
+        seconds: when to stop.
+        cases: the number of cases per kind after which it is done.
+        seed: of the first case; the others follow.
+        workers: the number of processes.
+    """
+    counts = {kind: Counts() for kind in kinds}
+    end = time.monotonic() + seconds
+    with tempfile.TemporaryDirectory() as folder:
+        originals = write_originals(Path(folder, "originals").resolve())
+
+        def work(worker: int) -> None:
+            own = Path(folder, str(worker))
+            with Sandbox() as sandbox:
+                answers = {}
+                for kind in kinds:
+                    for path in originals.get(kind, []):
+                        sandbox.warm_up(kind, path)
+                        answers[path] = sandbox.run(kind, path).detail
+                number = seed + worker
+                while time.monotonic() < end and (cases is None or number < seed + cases):
+                    for kind in kinds:
+                        shutil.rmtree(own, ignore_errors=True)
+                        own.mkdir()
+                        _run_case(kind, number, own, originals, answers, sandbox, counts[kind])
+                    number += workers
+
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(work, range(workers)))
+    return counts
+
+
+def _run_case(
+    kind: str,
+    seed: int,
+    folder: Path,
+    originals: dict[str, list[Path]],
+    answers: dict[Path, str],
+    sandbox: Sandbox,
+    counts: Counts,
+) -> None:
+    chance = random.Random(f"{kind} {seed}")
+    if kind == "data":
+        counts.add(seed, "data", *_check_data(seed, folder))
+        return
+    original = chance.choice(originals[kind])
+    target = folder / original.name
+    if kind in MEDIA_KINDS:
+        what = "bytes"
+        target.write_bytes(mutate_file(chance, original.read_bytes()))
+    else:
+        shutil.copytree(original, target)
+        what = mutate_folder(chance, target)
+    outcome = sandbox.run(kind, target)
+    end = outcome.end
+    if end == "answered":
+        if outcome.detail == answers[original]:
+            end = "same"
+        elif what == "weights" or kind in MEDIA_KINDS:
+            end = "weights"
+        else:
+            end = "silent" if kind in _BOUND else "other settings"
+    counts.add(seed, f"{original.name}: {what}", end, outcome)
+
+
+def _check_data(seed: int, folder: Path) -> tuple[str, Outcome]:
+    """Read a damaged data file; `check_file` compares the rows with what is there."""
+    begun = time.monotonic()
+    try:
+        end, detail = check_file(seed, folder), ""
+    except Exception as error:
+        end, detail = "traceback", repr(error)
+    end = {"rows": "same"}.get(end, end)
+    return end, Outcome(end, detail, time.monotonic() - begun, 0)
+
+
+ALL_KINDS = [*FOLDER_KINDS, *MEDIA_KINDS, "data"]
+WORKERS = min(2, os.cpu_count() or 1)
