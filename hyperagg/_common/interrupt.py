@@ -105,6 +105,8 @@ def deferred_interrupt() -> Iterator[DeferredInterrupt]:
 
     def handle(number: int, frame: object) -> None:
         interrupt.set(number)
+        if isinstance(before := previous[signal.Signals(number)], _Raise):
+            before.received.append(number)  # now, for what follows may raise another error
         restore()
 
     for number in previous:
