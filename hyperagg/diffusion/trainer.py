@@ -201,8 +201,9 @@ class _Loss:
     def __init__(
         self, denoiser: Denoiser, images: np.ndarray, labels: np.ndarray, config: TrainingConfig
     ) -> None:
-        self.images = torch.from_numpy(images)
-        self.labels = torch.from_numpy(labels.astype(np.int64))
+        # A reversed array, or another view, may not be one that PyTorch can share.
+        self.images = torch.from_numpy(np.ascontiguousarray(images))
+        self.labels = torch.from_numpy(np.ascontiguousarray(labels, np.int64))
         self.config, self.no_class = config, denoiser.config.num_classes
         self.device = denoiser.device
         self.scheduler = make_scheduler(DDPMScheduler)
