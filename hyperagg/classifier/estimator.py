@@ -28,6 +28,7 @@ from hyperagg.classifier.explanation import Explanation, top_features
 from hyperagg.classifier.fitted import FittedState
 from hyperagg.classifier.history import History
 from hyperagg.classifier.incremental import begin_training, continue_training
+from hyperagg.classifier.initial_vectors import learn_initial_vectors, read_initial_vectors
 from hyperagg.classifier.interop.fasttext import read_fasttext
 from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.pooling import NUM_BLOCKS, Pooling
@@ -46,6 +47,7 @@ from hyperagg.classifier.training.labels import (
     check_labeled_texts,
     check_sample_weight,
     check_spelling,
+    check_texts,
     check_validation,
     is_multi_label,
     parse_labels,
@@ -245,6 +247,7 @@ class TextClassifier:
         class_weight: Literal["balanced"] | Mapping[Label, float] | None = None,
         sample_weight: Iterable[float] | None = None,
         vectors: str | Path | None = None,
+        unlabelled: Iterable[str] | None = None,
         seed: int = 0,
         checkpoint: str | Path | None = None,
         resume: bool = False,
@@ -271,6 +274,11 @@ class TextClassifier:
                 weighted.
             vectors: a text file of word vectors (.vec, GloVe) of dimension d_model, the initial
                 values of the embedding. A word that the file does not have starts at random.
+            unlabelled: further texts without labels, of the same kind as X. Token vectors are
+                learned from them and X first, and improved by labels that a first classifier gives
+                to them (not in a multi-label problem); training on X and y starts from these
+                vectors. It helps where labels are few. Cost: as two to four epochs over these
+                texts; see docs/few-labels.md.
             seed: determines the initial parameters and the order of the texts. The same seed, data
                 and arguments give the same bits.
             checkpoint: a file that keeps the state of training, written every 20 seconds and
@@ -301,8 +309,16 @@ class TextClassifier:
         checkpoint = check_checkpoint(checkpoint, resume)
         if vectors is not None:
             vectors = check_path("vectors", vectors)
+        further = None if unlabelled is None else _check_unlabelled(unlabelled, vectors)
+        initial = None
         with limit_threads(options.threads):
-            tokenizer = self._train_tokenizer(texts)
+            tokenizer = self._train_tokenizer([*texts, *(further or ())])
+            if vectors is not None:
+                initial = read_initial_vectors(vectors, tokenizer, self.config)
+            elif further is not None:
+                tokenizer, initial = learn_initial_vectors(
+                    texts, further, tokenizer, self.config, options
+                )
         problem = Problem(self.config, tokenizer, classes, multi_label, factors)
         result = TrainingResult()
 
@@ -318,7 +334,8 @@ class TextClassifier:
                     problem.encode(texts, labels, weights=weights),
                     None if validation is None else problem.encode(*validation, "validation y"),
                     options,
-                    vectors=vectors,
+                    vectors=initial,
+                    unlabelled=None if further is None else problem.encode_texts(further),
                     checkpoint=checkpoint,
                     resume=resume,
                 )
@@ -768,6 +785,17 @@ def _entry_ids(tokenizer: Tokenizer, ngrams: bool) -> np.ndarray:
     if not ngrams:
         wanted &= ~ngram_mask(tokenizer)
     return np.flatnonzero(wanted)
+
+
+def _check_unlabelled(unlabelled: Iterable[str], vectors: Path | None) -> list[str]:
+    texts = check_texts(unlabelled, "unlabelled")
+    if not texts:
+        raise ValueError("unlabelled: expected at least one text, got none")
+    if vectors is not None:
+        raise ValueError(
+            "vectors and unlabelled: both give the initial vectors; expected one of them"
+        )
+    return texts
 
 
 _NOT_FITTED = "this TextClassifier is not fitted; call fit or from_pretrained first"

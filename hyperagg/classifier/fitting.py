@@ -17,21 +17,20 @@ import numpy as np
 from hyperagg._common.calibration import best_threshold, expected_calibration_error, fit_temperature
 from hyperagg._common.label_decoder import LabelDecoder
 from hyperagg._common.split import train_validation_split
-from hyperagg._numba.threads import even_borders, parts, run
-from hyperagg.classifier.config import TrainingConfig
 from hyperagg.classifier.history import History
+from hyperagg.classifier.initial_vectors import InitialVectors
 from hyperagg.classifier.model import ClassifierModel
+from hyperagg.classifier.parameters import new_train_step
 from hyperagg.classifier.problem import Problem
-from hyperagg.classifier.training.feature_scaling import feature_scales
+from hyperagg.classifier.self_training import self_trained_embedding
 from hyperagg.classifier.training.labels import first_classes
 from hyperagg.classifier.training.loop import checksums, read_note
 from hyperagg.classifier.training.run_options import RunOptions
 from hyperagg.classifier.training.state import TrainingResult, training_state
-from hyperagg.classifier.training.train_step import LabeledDocuments, Objective, TrainStep
+from hyperagg.classifier.training.train_step import LabeledDocuments
+from hyperagg.text import Ragged
 
 __all__ = ["fit"]
-
-WordVectors = tuple[list[int], np.ndarray]  # ids of tokens and their vectors
 
 
 def fit(
@@ -41,7 +40,8 @@ def fit(
     validation: LabeledDocuments | None,
     options: RunOptions,
     *,
-    vectors: str | Path | None = None,
+    vectors: InitialVectors | None = None,
+    unlabelled: Ragged | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
 ) -> None:
@@ -53,12 +53,13 @@ def fit(
         data: the training documents.
         validation: the held-out documents (default: a fraction of `data`).
         options: the options of the runs.
-        vectors: a file of word vectors, the initial values of the embedding.
+        vectors: the initial values of rows of the embedding.
+        unlabelled: texts without labels, for self-training; requires `vectors` of these texts.
         checkpoint: the file that keeps the state of training. It is left in place.
         resume: whether to continue from the checkpoint, if it exists.
 
     Raises:
-        ValueError: training diverged, or a file or the dimension cannot be used.
+        ValueError: training diverged, or the checkpoint or the dimension cannot be used.
         KeyboardInterrupt: after Ctrl-C; `result` has a model then.
     """
     training, refit = data, False
@@ -72,11 +73,18 @@ def fit(
     config = problem.config.training_config(
         len(problem.classes), len(data.rows), problem.multi_label
     )
-    initial = None if vectors is None else problem.read_vectors(vectors)
-    plan = {} if checkpoint is None else _plan(problem, training, validation, initial, refit)
+    embedding = None
+    if unlabelled is not None and vectors is not None and not problem.multi_label:
+        # Not from the labels of held-out texts: they measure how well the others are generalized.
+        embedding = self_trained_embedding(
+            problem, training, unlabelled, objective, vectors, options
+        )
+    plan = {} if checkpoint is None else _plan(problem, training, validation, vectors, refit)
 
     def run(documents: LabeledDocuments, title: str, **arguments: Any) -> None:
-        train_step = _initialize(problem, documents, objective, config, initial, options)
+        train_step = new_train_step(
+            problem, documents, objective, config, options, vectors=vectors, embedding=embedding
+        )
         try:
             history = options.train(
                 title, train_step, documents, checkpoint=checkpoint, plan=plan, **arguments
@@ -85,6 +93,7 @@ def fit(
             if result.model is None:
                 result.model, result.interrupted = train_step.model, True
             raise
+        history.num_unlabelled = 0 if unlabelled is None else len(unlabelled)
         result.model, result.history = train_step.model, history
         result.state = training_state(train_step, documents)
 
@@ -118,59 +127,23 @@ def _plan(
     problem: Problem,
     training: LabeledDocuments,
     validation: LabeledDocuments,
-    vectors: WordVectors | None,
+    vectors: InitialVectors | None,
     refit: bool,
 ) -> dict[str, Any]:
     """Identify both runs: a checkpoint of the second holds the result of the first, whose documents
     and initial vectors the second does not have."""
-    words = (
-        None if vectors is None else [zlib.crc32(np.asarray(each).tobytes()) for each in vectors]
-    )
     return {
         "refit": refit,
         "labels": _checksum(map(repr, problem.classes)),
         "vocabulary": _checksum(problem.tokenizer.vocabulary),
         "training texts": checksums(training),
         "held-out texts": checksums(validation),
-        "vectors": words,
+        "vectors": None if vectors is None else vectors.checksum(),
     }
 
 
 def _checksum(texts: Iterable[str]) -> int:
     return zlib.crc32("\n".join(texts).encode("utf-8", "surrogatepass"))
-
-
-def _initialize(
-    problem: Problem,
-    data: LabeledDocuments,
-    objective: Objective,
-    config: TrainingConfig,
-    vectors: WordVectors | None,
-    options: RunOptions,
-) -> TrainStep:
-    """Return new parameters, ready to be trained."""
-    try:
-        model = problem.initialize(options.seed)
-        if problem.multi_label:
-            # Even odds would have to be unlearned in most of the first steps.
-            counts = problem.label_counts(data)
-            model.bias[:] = np.log((counts + 0.5) / (len(data.rows) - counts + 0.5))
-        if vectors is not None:
-            ids, values = vectors
-            model.embedding[ids] = values * (model.embedding.std() / values.std())
-        scales = feature_scales(problem.tokenizer, data)
-        ranges = even_borders(np.ones(len(scales)), parts(model.embedding.size))
-        run(_scale_rows, ranges, model.embedding, scales)
-        return TrainStep(model, config, objective, scales, options.threads)
-    except MemoryError as error:
-        raise ValueError(
-            f"d_model={problem.config.d_model}: {len(problem.tokenizer):,} tokens of this "
-            "dimension do not fit into memory; use a smaller one"
-        ) from error
-
-
-def _scale_rows(first: int, last: int, table: np.ndarray, scales: np.ndarray) -> None:
-    table[first:last] *= scales[first:last, None]
 
 
 def _calibrate(

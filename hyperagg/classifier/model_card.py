@@ -36,6 +36,8 @@ def classifier_card(
     ]
     if quantized:
         facts.append("embedding: quantized to 8-bit integers")
+    if history.num_unlabelled:
+        facts.append(f"texts without labels that training began with: {history.num_unlabelled:,}")
     if history.loss:
         facts.append(f"epochs: {len(history.loss)}; the best was {history.best_epoch + 1}")
     if history.validation_score:

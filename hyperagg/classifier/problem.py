@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from hyperagg._common.label_decoder import Label
 from hyperagg.classifier.config import ClassifierConfig
-from hyperagg.classifier.interop.fasttext import read_vectors
 from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.predictor import encode
 from hyperagg.classifier.training.labels import ClassWeight, Labels, class_weights, encode_labels
 from hyperagg.classifier.training.train_step import LabeledDocuments, Objective
-from hyperagg.text import Tokenizer, ngram_mask
+from hyperagg.text import Ragged, Tokenizer
 
 __all__ = ["Problem"]
 
@@ -51,8 +49,11 @@ class Problem:
             ValueError: a label is not one of the classes.
         """
         targets = encode_labels(labels, self.classes, name)
-        rows = encode(self.tokenizer, texts, self.config.max_tokens)
-        return LabeledDocuments(rows, targets, weights)
+        return LabeledDocuments(self.encode_texts(texts), targets, weights)
+
+    def encode_texts(self, texts: Sequence[str]) -> Ragged:
+        """Return texts as ids."""
+        return encode(self.tokenizer, texts, self.config.max_tokens)
 
     def label_counts(self, data: LabeledDocuments) -> np.ndarray:
         """Return (C,), the number of documents of each class."""
@@ -71,25 +72,3 @@ class Problem:
         return ClassifierModel.initialize(
             len(self.tokenizer), len(self.classes), d_model, pooling, rng
         )
-
-    def read_vectors(self, file: str | Path) -> tuple[list[int], np.ndarray]:
-        """Return the ids of the words that a file of word vectors has, and their vectors.
-
-        Raises:
-            ValueError: the file cannot be read, its vectors have another dimension than d_model, or
-                it has fewer than two of the words.
-        """
-        words, table = read_vectors(file)
-        if table.shape[1] != self.config.d_model:
-            raise ValueError(
-                f"{file}: the vectors have dimension {table.shape[1]}, but "
-                f"d_model={self.config.d_model}; pass d_model={table.shape[1]}"
-            )
-        vocabulary = self.tokenizer.vocabulary
-        ids = {vocabulary[i]: i for i in np.flatnonzero(~ngram_mask(self.tokenizer)).tolist()}
-        known = [row for row, word in enumerate(words) if word in ids]
-        if len(known) < 2:
-            raise ValueError(
-                f"{file}: has none of the words of the texts, which are compared in lower case"
-            )
-        return [ids[words[row]] for row in known], table[known]

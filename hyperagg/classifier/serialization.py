@@ -279,6 +279,7 @@ def _parse_history(content: object) -> History:
     _check_keys(content, {f.name for f in fields(History)})
     history = History(**content)
     check_integer("history.num_texts", history.num_texts, 0)
+    check_integer("history.num_unlabelled", history.num_unlabelled, 0)
     check_integer("history.best_epoch", history.best_epoch, -1, _MAX_EPOCHS)
     check_real("history.temperature", history.temperature, 0, open_minimum=True)
     check_real("history.threshold", history.threshold, 0, 1)

@@ -88,6 +88,14 @@ def train(
     vectors: Annotated[
         Path | None, typer.Option(help="Table of word vectors (.vec) to initialize from.")
     ] = None,
+    unlabelled: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Further texts without labels, in any format of FILE; may be repeated. Their "
+            "words are learned first, which helps where labels are few.",
+        ),
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(min=1, help="Number of threads; any number gives the same weights."),
@@ -121,7 +129,12 @@ def train(
     if regression or any(kinds.values()):
         from hyperagg.cli import multimodal
 
-        given = {**text_only, "vectors": vectors, "label_separator": label_separator}
+        given = {
+            **text_only,
+            "vectors": vectors,
+            "unlabelled": unlabelled or None,
+            "label_separator": label_separator,
+        }
         for name in _given(given):
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option}: applies to a classifier of text alone; leave it out")
@@ -155,6 +168,9 @@ def train(
     options = ReadOptions(format, delimiter, not no_header, quoting, on_error)
     spec = ColumnSpec("", text, label, label_separator=label_separator)
     rows = read_columns(files, spec, options)
+    further = None
+    if unlabelled:
+        further = read_columns(unlabelled, ColumnSpec("", text, labeled=False), options)
     assert rows.labels is not None
     labels = {one for own in rows.labels for one in (own if isinstance(own, tuple) else (own,))}
     if len(labels) < 2:
@@ -168,12 +184,15 @@ def train(
             rows.labels,
             class_weight="balanced" if balanced else None,
             vectors=vectors,
+            unlabelled=None if further is None else further.texts,
             seed=seed,
             checkpoint=checkpoint,
             resume=resume,
         )
         save_model(classifier.save_pretrained, out, checkpoint)
     history = classifier.history_
+    if further is not None:
+        logger.info(f"read {further} without labels")
     logger.info(
         f"read {rows}; trained on {pluralize(len(rows.texts), 'row')}, "
         f"{len(classifier.classes_):,} classes -> {out}"

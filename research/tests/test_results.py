@@ -20,6 +20,7 @@ from research.studies import ag_news, capacity, capacity_tasks, deletion, diffus
 from research.studies.accuracy import accuracy_table
 from research.studies.language_models import language_models_table
 from research.studies.multimodal import digits, reviews, subsets, unimodal
+from research.studies.unlabelled import unlabelled_table
 
 RESULTS = Path(__file__).parents[2] / "results"
 
@@ -48,6 +49,7 @@ def tables() -> Iterator[tuple[str, Callable[[Any], str]]]:
     yield "capacity/tasks/needed.md", lambda r: capacity_tasks.task_tables(r)["needed.md"]
     yield "capacity/dimensions/table.md", lambda r: capacity_tasks.task_tables(r)["table.md"]
     yield "deletion/table.md", deletion_table
+    yield "unlabelled/table.md", unlabelled_table
     yield "diffusion/table.md", diffusion.denoisers_table
     yield "diffusion/speed/table.md", bench_diffusion.speed_table
     for path in sorted(RESULTS.glob("lm-*")):

@@ -23,6 +23,9 @@ app.command(
     "learning-curves",
     epilog="Example: python -m research study learning-curves --datasets r8 --draws 3",
 )(text.learning_curves)
+app.command(epilog="Example: python -m research study unlabelled --datasets r8 --draws 3")(
+    text.unlabelled
+)
 app.command(epilog="Example: python -m research study deletion --dataset r52 --texts 500")(
     text.deletion
 )

@@ -143,6 +143,31 @@ def learning_curves(
     print(f"Wrote results.json, table.md and curves.png to {out}")
 
 
+def unlabelled(
+    datasets: Annotated[
+        str, typer.Option(help="Names separated by commas (default: five development sets).")
+    ] = "",
+    sizes: Annotated[
+        str, typer.Option(help="Numbers of labelled texts, separated by commas.")
+    ] = "100,300,1000,3000",
+    draws: Annotated[int, typer.Option(min=1, help="Number of draws per size.")] = 3,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Number of data sets at a time, one core each.")
+    ] = 1,
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/unlabelled"),
+    resume: Resume = False,
+) -> None:
+    """Measure what texts without labels add to few that have them."""
+    from research.studies.unlabelled import DATASETS, measure_gains, unlabelled_table
+
+    numbers = split_integers("--sizes", sizes)
+    names = split_names("--datasets", datasets) if datasets else list(DATASETS)
+    with output_folder(out):
+        results = measure_gains(names, numbers, draws, out, jobs=jobs, resume=resume)
+    print(unlabelled_table(results))
+    print(f"Wrote results.json and table.md to {out}")
+
+
 def deletion(
     dataset: Annotated[str, typer.Option(help="A name listed by `hyperagg data list`.")] = "r52",
     texts: Annotated[int, typer.Option(min=1, help="Number of test texts to explain.")] = 500,
