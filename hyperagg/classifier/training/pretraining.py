@@ -34,7 +34,7 @@ __all__ = ["pretrain_vectors"]
 _MIN_DOCUMENTS = 3  # of a token
 _MAX_TOKENS = 100_000
 _ITERATIONS = 4
-_ROWS_PER_BLOCK = 4096  # of a Gram matrix, so that its bits do not depend on the threads
+_ROWS_PER_BLOCK = 4096  # of sums of squares, so that its bits do not depend on the threads
 _MIN_PIVOT = 1e-9  # relative to the mean of the diagonal
 
 
@@ -200,21 +200,21 @@ def _multiply_rows(first, last, matrix, factor, out):
 
 
 @njit(nogil=True, cache=True)
-def _inverse_factor(gram):
+def _inverse_factor(squares):
     """Return the transposed inverse of the Cholesky factor L of a matrix, given its lower half."""
-    width = len(gram)
-    smallest = _MIN_PIVOT * np.trace(gram) / width
-    factor = np.zeros_like(gram)
-    inverse = np.zeros_like(gram)  # of the factor
+    width = len(squares)
+    smallest = _MIN_PIVOT * np.trace(squares) / width
+    factor = np.zeros_like(squares)
+    inverse = np.zeros_like(squares)  # of the factor
     for j in range(width):
-        pivot = gram[j, j]
+        pivot = squares[j, j]
         for k in range(j):
             pivot -= factor[j, k] * factor[j, k]
         if pivot <= smallest:  # a dependent column: the row of the inverse stays 0
             continue
         factor[j, j] = np.sqrt(pivot)
         for i in range(j + 1, width):
-            total = gram[i, j]
+            total = squares[i, j]
             for k in range(j):
                 total -= factor[i, k] * factor[j, k]
             factor[i, j] = total / factor[j, j]
