@@ -276,6 +276,7 @@ def _parse_config(
 def _parse_history(content: object) -> History:
     if not isinstance(content, dict):
         raise ValueError(f"history={shorten(content)}: expected an object")
+    content = {"num_unlabelled": 0, **content}  # earlier models lack it
     _check_keys(content, {f.name for f in fields(History)})
     history = History(**content)
     check_integer("history.num_texts", history.num_texts, 0)
