@@ -177,7 +177,7 @@ def compare(
             run = runs.done[key(name, seed)]
             report(
                 f"{name}, seed {seed}: {metric.replace('_', '-')} {100 * run[metric]:.2f} %, "
-                f"{np.median(run['seconds']):.2f} s per epoch, "
+                f"{run['fit_seconds']:.1f} s to fit, "
                 f"{run['predict_documents_per_second']:,.0f} documents/s"
             )
     by_model = {
@@ -197,7 +197,6 @@ def compare(
         if name in _EXTERNAL:
             results["models"][name]["search"] = runs.done[f"{name} parameters"]
     if aggregation:
-        results["ratios"] = _ratios(results["models"])
         results["paired"] = _paired(by_model, dataset.test.labels, classes)
     curves = {
         name: [(np.cumsum(run["seconds"]).tolist(), run["validation_score"]) for run in done]
@@ -260,7 +259,7 @@ def results_table(results: dict[str, Any]) -> Table:
     """Make a table of the results of `compare` for the terminal."""
     title = f"{results['dataset']}, test rows (×: relative to the time of aggregation)"
     # Heads of two lines, so that the table fits into 80 characters.
-    heads = {"s per epoch": "s per\nepoch", "documents/s": "documents\n/s"}
+    heads = {"documents/s": "documents\n/s", "predict ×": "predict\n×"}
     columns = [heads.get(column, column) for column in _columns(results)]
     return make_table(title, columns, _cells(results))
 
@@ -448,29 +447,15 @@ def _summary(runs: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
     }
 
 
-def _ratios(models: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Time of each baseline relative to that of aggregation."""
-    train, predict = "train_seconds_per_epoch", "predict_documents_per_second"
-    reference = models["aggregation"]
-    return {
-        name: {
-            train: model[train] / reference[train],
-            predict: reference[predict] / model[predict],
-        }
-        for name, model in models.items()
-        if name != "aggregation"
-    }
-
-
 def _columns(results: dict[str, Any]) -> list[str]:
     score = "micro-F1 %" if results["metric"] == "micro_f1" else "accuracy %"
-    timings = ["s per epoch", "documents/s", *(["train", "predict"] if "ratios" in results else [])]
+    ratios = ["fit ×", "predict ×"] if "aggregation" in results["models"] else []
     paired = ["aggregation is"] if "paired" in results else []
-    return ["model", score, *paired, "macro-F1 %", "parameters", *timings]
+    return ["model", score, *paired, "macro-F1 %", "parameters", "fit, s", "documents/s", *ratios]
 
 
 def _cells(results: dict[str, Any]) -> list[list[str]]:
-    rows = []
+    rows, reference = [], results["models"].get("aggregation")
     for name, model in results["models"].items():
         test = results.get("paired", {}).get(name)
         cells = [name, spread(model[results["metric"]])]
@@ -479,13 +464,15 @@ def _cells(results: dict[str, Any]) -> list[list[str]]:
         cells += [
             spread(model["macro_f1"]),
             f"{model['parameters']:,}",
-            f"{model['train_seconds_per_epoch']:.2f}",
+            f"{model['fit_seconds']:.1f}",
             f"{model['predict_documents_per_second']:,.0f}",
         ]
-        if "ratios" in results:
-            ratio = results["ratios"].get(name)
-            for timing in ("train_seconds_per_epoch", "predict_documents_per_second"):
-                cells.append("1 ×" if ratio is None else times(ratio[timing]))
+        if model is reference:
+            cells += ["1 ×", "1 ×"]
+        elif reference is not None:
+            speed = "predict_documents_per_second"
+            cells.append(times(model["fit_seconds"] / reference["fit_seconds"]))
+            cells.append(times(reference[speed] / model[speed]))
         rows.append(cells)
     return rows
 

@@ -48,7 +48,7 @@ class JsonFormatter(logging.Formatter):
 class LineHandler(logging.StreamHandler):
     """Writes the messages of a turn of the event loop together, as lines.
 
-    A system call for each of them would take longer than everything else that is done to log it.
+    One system call writes all of them, so that requests do not wait for one each.
     """
 
     def __init__(self) -> None:
