@@ -25,6 +25,7 @@ __all__ = [
     "BELONGS_TO",
     "TensorInfo",
     "check_belongs",
+    "digest_model",
     "digest_texts",
     "load_tensors",
     "map_tensors",
@@ -149,6 +150,17 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
     """
     with open_regular(file) as opened:
         return _read_header(opened)[1]
+
+
+def digest_model(config: Mapping[str, Any], tokenizers: Iterable[str]) -> str:
+    """Return the digest of what the tensors of a model belong to: its configuration and tokenizers.
+
+    The times of training are left out, or the same seed would not give the same file.
+    """
+    history = config.get("history")
+    if isinstance(history, dict):
+        config = {**config, "history": {k: v for k, v in history.items() if k != "seconds"}}
+    return digest_texts([json.dumps(config, sort_keys=True), *tokenizers])
 
 
 def digest_texts(texts: Iterable[str]) -> str:

@@ -34,7 +34,7 @@ from hyperagg._common.tensors import (
     BELONGS_TO,
     TensorInfo,
     check_belongs,
-    digest_texts,
+    digest_model,
     load_tensors,
     map_tensors,
     read_header,
@@ -98,7 +98,7 @@ def write(
     # The metadata that other libraries expect before they read tensors for PyTorch, and our own.
     metadata = {
         "format": "pt",
-        BELONGS_TO: _digest(json.loads(texts["config.json"]), texts["tokenizer.json"]),
+        BELONGS_TO: digest_model(json.loads(texts["config.json"]), [texts["tokenizer.json"]]),
     }
     parameters = model.arrays
     if scales is not None:
@@ -116,11 +116,6 @@ def write(
                 continue
             draft = drafts.enter_context(atomic_write(folder / name))
             write_tensors(draft, named, metadata)
-
-
-def _digest(config: Mapping[str, Any], tokenizer: str) -> str:
-    """What the tensors belong to: all of the configuration, and the entries of the tokenizer."""
-    return digest_texts([json.dumps(config, sort_keys=True), tokenizer])
 
 
 def _fasttext_loss(model: ClassifierModel, decoder: LabelDecoder) -> str | None:
@@ -212,7 +207,7 @@ def read(
     with raise_as_corrupt(path, "tokenizer.json"):
         text = read_text(path / "tokenizer.json")
         tokenizer = read_tokenizer(text)
-        belongs_to = _digest(content, text)
+        belongs_to = digest_model(content, [text])
         digest.update(text.encode("utf-8"))
     text_digest = digest.hexdigest()
     return SavedClassifier(

@@ -32,7 +32,7 @@ from hyperagg._common.tensors import (
     BELONGS_TO,
     TensorInfo,
     check_belongs,
-    digest_texts,
+    digest_model,
     load_tensors,
     read_header,
     write_tensors,
@@ -162,8 +162,7 @@ def read(path: Path) -> SavedModel:
 
 
 def _digest(config: Mapping[str, Any], tokenizers: Mapping[int, str]) -> str:
-    content = json.dumps(config, sort_keys=True)
-    return digest_texts([content, *(tokenizers[index] for index in sorted(tokenizers))])
+    return digest_model(config, (tokenizers[index] for index in sorted(tokenizers)))
 
 
 def _tokenizer_file(index: int) -> str:
