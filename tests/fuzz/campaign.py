@@ -68,13 +68,12 @@ def run_campaign(
 
     Args:
         kinds: of `FOLDER_KINDS` and `MEDIA_KINDS`, and "data".
-        seconds: when to stop.
+        seconds: when to stop, after the inputs were made and read once.
         cases: the number of cases per kind after which it is done.
         seed: of the first case; the others follow.
         workers: the number of processes.
     """
     counts = {kind: Counts() for kind in kinds}
-    end = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as folder:
         originals = write_originals(Path(folder, "originals").resolve())
 
@@ -86,7 +85,7 @@ def run_campaign(
                     for path in originals.get(kind, []):
                         sandbox.warm_up(kind, path)
                         answers[path] = sandbox.run(kind, path).detail
-                number = seed + worker
+                number, end = seed + worker, time.monotonic() + seconds
                 while time.monotonic() < end and (cases is None or number < seed + cases):
                     for kind in kinds:
                         shutil.rmtree(own, ignore_errors=True)

@@ -26,10 +26,8 @@ def mutate_folder(chance: random.Random, folder: Path) -> str:
     values of weights were, so that other answers are right."""
     files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors"))
     done = set()
-    for _ in range(chance.choice([1, 1, 1, 2])):
-        path = chance.choice(files)
-        if not path.exists():
-            continue
+    # Each file once: what is damaged may no longer be JSON.
+    for path in chance.sample(files, chance.choice([1, 1, 1, 2])):
         if chance.random() < 0.04:
             done.add(_replace(chance, path, files))
         elif path.suffix == ".json" and chance.random() < 0.8:
