@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,9 +28,11 @@ from hyperagg._common.tensors import TensorInfo
 from hyperagg._common.validation import check_choice, check_integer, check_real
 
 __all__ = [
+    "MAX_CONFIG_BYTES",
     "MAX_TEXT_BYTES",
     "Check",
     "Schema",
+    "UnsupportedError",
     "anything",
     "check_fields",
     "check_file",
@@ -37,6 +40,7 @@ __all__ = [
     "check_range",
     "check_tensors",
     "choice",
+    "format_config",
     "integer",
     "largest_dimension",
     "list_of",
@@ -53,6 +57,11 @@ __all__ = [
 
 # Larger than the tokenizer of 10^7 words that a model of the size of the memory has.
 MAX_TEXT_BYTES = 2**28
+# Of JSON that is not a vocabulary. Python's objects take up to 25 times the space of their text.
+MAX_CONFIG_BYTES = 2**25
+# Of a config.json that is read only to tell which product it belongs to.
+_MAX_GLANCE_BYTES = 2**20
+_FORMAT_COMES_FIRST = re.compile(r'\s*\{\s*"format"\s*:\s*"([\w.]{1,100})"\s*,')
 # The product of three parameters, summed over all dimensions, stays finite in float32. Training
 # does not lead near it.
 _MAX_WEIGHT = 1e10
@@ -68,6 +77,10 @@ Check = Callable[[str, Any], Any]
 Schema = Mapping[str, Check]
 
 
+class UnsupportedError(ValueError):
+    """A file is valid, but what it asks for is not accepted; to save it again would not help."""
+
+
 @contextmanager
 def raise_as_corrupt(folder: Path, name: str) -> Iterator[None]:
     """Turn any error into a ValueError that names the file `name` of the model folder `folder`."""
@@ -77,6 +90,8 @@ def raise_as_corrupt(folder: Path, name: str) -> Iterator[None]:
         raise ValueError(f"{folder}: {name} is missing; save the model again") from error
     except ImportError:
         raise  # a missing extra is not a damaged file
+    except UnsupportedError as error:
+        raise ValueError(f"{folder / name}: not supported ({error})") from error
     except Exception as error:  # the tokenizers library raises this very class
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = lines[0].removeprefix(f"{folder / name}: ").removeprefix(f"{name}: ")
@@ -112,7 +127,7 @@ def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
         raise ValueError(f"{path}: not UTF-8 (at byte {error.start:,})") from error
 
 
-def read_json(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> dict[str, Any]:
+def read_json(path: Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
     """Return the JSON object that a file holds; its numbers are finite.
 
     Raises:
@@ -148,11 +163,33 @@ def read_config_if_any(folder: str | Path) -> dict[str, Any]:
     """Return what config.json of a folder holds; {} if there is none that can be read.
 
     It tells which product a model belongs to; the reader of that product reports what is wrong.
+    Of a file that begins with its "format", as those of our own formats do, only that is returned;
+    a long one that does not is none of ours.
     """
+    path = Path(folder) / "config.json"
     try:
-        return read_json(Path(folder) / "config.json")
+        with open_regular(path, MAX_CONFIG_BYTES) as file:
+            begin = file.read(1000).decode("utf-8", "replace")
+        if found := _FORMAT_COMES_FIRST.match(begin):
+            return {"format": found[1]}
+        return read_json(path, _MAX_GLANCE_BYTES)
     except (OSError, ValueError):
         return {}
+
+
+def format_config(content: Mapping[str, Any]) -> str:
+    """Return the text of a config.json, which begins with its "format".
+
+    Raises:
+        ValueError: it would be too large to be read again.
+    """
+    config = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    if (size := len(config.encode("utf-8", "replace"))) > MAX_CONFIG_BYTES:
+        raise ValueError(
+            f"config.json would have {size:,} bytes; expected at most {MAX_CONFIG_BYTES:,}, so the "
+            "model needs fewer classes or shorter labels"
+        )
+    return config
 
 
 def check_fields(content: Any, schema: Schema, prefix: str = "") -> None:

@@ -24,8 +24,10 @@ from hyperagg._common.atomic import atomic_write
 from hyperagg._common.hub import locate_model
 from hyperagg._common.label_decoder import Label, LabelDecoder
 from hyperagg._common.saved_files import (
+    MAX_CONFIG_BYTES,
     check_finite,
     check_tensors,
+    format_config,
     parse_json,
     raise_as_corrupt,
     read_text,
@@ -89,7 +91,7 @@ def write(
     if (loss := _fasttext_loss(model, decoder)) is not None:
         content["fasttext_loss"] = loss
     texts = {
-        "config.json": json.dumps(content, indent=2, ensure_ascii=False) + "\n",
+        "config.json": format_config(content),
         "README.md": classifier_card(
             folder.resolve().name, model, decoder, history, quantized=scales is not None
         ),
@@ -229,7 +231,7 @@ def _read_config(path: Path, digest: hashlib.blake2b) -> dict[str, Any]:
     file = path / "config.json"
     try:
         with raise_as_corrupt(path, "config.json"):
-            text = read_text(file)
+            text = read_text(file, MAX_CONFIG_BYTES)
             content = parse_json(text)
     except ValueError as error:
         if isinstance(error.__cause__, FileNotFoundError):

@@ -114,7 +114,7 @@ def train(
     from hyperagg.language import HyperAggConfig, HyperAggForCausalLM
     from hyperagg.language.packing import pack
     from hyperagg.language.serialization import compute_metrics, load_model, write_metadata
-    from hyperagg.language.tokenizer import TOKENIZER_TYPES, load_tokenizer, train_tokenizer
+    from hyperagg.language.tokenizer import TOKENIZER_TYPES, encode, load_tokenizer, train_tokenizer
     from hyperagg.language.trainer import (
         TrainingConfig,
         check_checkpoints,
@@ -159,7 +159,7 @@ def train(
     config.pad_token_id = text_tokenizer.pad_token_id
     with seeded(seed):
         model = HyperAggForCausalLM(config)
-    token_ids = text_tokenizer(corpus.train, add_special_tokens=False)["input_ids"]
+    token_ids = encode(text_tokenizer, corpus.train)["input_ids"]
     dataset = pack(token_ids, text_tokenizer.eos_token_id, sequence_length)
     if is_main_process:
         logger.info(
@@ -241,6 +241,7 @@ def generate(
     from transformers import set_seed
 
     from hyperagg.language.serialization import load_model
+    from hyperagg.language.tokenizer import encode
 
     language_model, tokenizer = load_model(model)
     prompts = [line.rstrip("\n") for line in standard_input()] if prompt == "-" else [prompt]
@@ -252,7 +253,7 @@ def generate(
     for start in range(0, len(prompts), PROMPTS_PER_BATCH):
         batch = prompts[start : start + PROMPTS_PER_BATCH]
         texts = [tokenizer.eos_token + text for text in batch for _ in range(samples)]
-        inputs = tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
+        inputs = encode(tokenizer, texts, padding=True, return_tensors="pt")
         generated = language_model.generate(  # type: ignore[operator]
             inputs["input_ids"], attention_mask=inputs["attention_mask"], num_beams=beams, **options
         )

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hyperagg._common.progress import progress_bar
+from hyperagg.language.tokenizer import encode
 
 __all__ = ["CONVENTIONS", "Convention", "Perplexity", "measure_perplexity"]
 
@@ -157,7 +158,7 @@ def _make_documents(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], ends: bool
 ) -> list[list[int]]:
     """The token ids of each text between the tokens that begin and, with `ends`, end it."""
-    ids = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    ids = encode(tokenizer, texts)["input_ids"]
     end = tokenizer.eos_token_id
     if ends:
         return [[end, *row, end] for row in ids]

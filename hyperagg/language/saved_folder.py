@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from hyperagg._common.saved_files import (
+    MAX_TEXT_BYTES,
     Check,
     anything,
     check_fields,
@@ -43,7 +44,9 @@ __all__ = ["check_model_folder", "check_sizes", "check_tokenizer_folder", "check
 
 _WEIGHTS = "model.safetensors"
 _MAX_ID = 2**31 - 1
-_DTYPES = ("float64", "float32", "float16", "bfloat16", "auto")
+_NAMES = ("float64", "float32", "float16", "bfloat16")
+# Earlier versions of transformers wrote the names with the prefix.
+_DTYPES = (*_NAMES, "auto", *(f"torch.{name}" for name in _NAMES))
 
 _id, _count, _flag = optional(integer(0, _MAX_ID)), optional(integer(0, _MAX_ID)), check_bool
 _few: Check = optional(integer(1, 1000))
@@ -63,6 +66,12 @@ def _token(name: str, value: Any) -> None:
     optional(text)(name, value)
 
 
+def _templates(name: str, value: Any) -> None:
+    """Check one chat template, or several: a list of objects, or an object from names to them."""
+    several: dict[type, Check] = {list: list_of(object_of(text)), dict: object_of(text)}
+    several.get(type(value), text)(name, value)
+
+
 _CONFIG: dict[str, Check] = {
     "model_type": choice("hyperagg"),
     "architectures": optional(list_of(text)),
@@ -80,7 +89,8 @@ _CONFIG: dict[str, Check] = {
     "rope_parameters": optional(object_of(anything)),
     **dict.fromkeys(("pad_token_id", "bos_token_id"), _id),
     "eos_token_id": _ids,
-    **dict.fromkeys(("use_cache", "output_gate", "tie_word_embeddings"), _flag),
+    **dict.fromkeys(("output_gate", "tie_word_embeddings"), _flag),
+    "use_cache": optional(_flag),
 }
 _GENERATION: dict[str, Check] = {
     **dict.fromkeys(
@@ -135,11 +145,7 @@ _TOKENIZER_CONFIG: dict[str, Check] = {
     **dict.fromkeys(("padding_side", "truncation_side"), choice("left", "right")),
     "model_max_length": optional(real(1)),
     "clean_up_tokenization_spaces": optional(_flag),
-    "chat_template": optional(
-        lambda name, value: (list_of(object_of(text)) if isinstance(value, list) else text)(
-            name, value
-        )
-    ),
+    "chat_template": optional(_templates),
     "added_tokens_decoder": optional(object_of(object_of(anything))),
 }  # fmt: skip
 
@@ -240,7 +246,7 @@ def check_tokenizer_folder(folder: Path) -> None:
             file.
     """
     with raise_as_corrupt(folder, "tokenizer.json"):
-        check_tokenizer_file(read_json(folder / "tokenizer.json"))
+        check_tokenizer_file(read_json(folder / "tokenizer.json", MAX_TEXT_BYTES))
     _read_if_any(folder, "tokenizer_config.json", _TOKENIZER_CONFIG)
     _read_if_any(folder, "special_tokens_map.json", _SPECIAL_TOKENS)
     _read_if_any(folder, "added_tokens.json", {})

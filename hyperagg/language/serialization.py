@@ -145,8 +145,9 @@ def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         raise  # a missing extra is not a damaged file
     # Whatever transformers raises, from RuntimeError to AttributeError.
     except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(str(folder)):
+            raise  # by the checks of saved_folder, which name the file and the remedy
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        reason = reason.removeprefix(f"{folder}: ")
         if "ignore_mismatched_sizes" in reason:
             reason = "the shapes of its weights differ from its config.json"
         raise ValueError(

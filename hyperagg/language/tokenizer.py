@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import BatchEncoding, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from hyperagg.language.saved_folder import check_tokenizer_folder
+from hyperagg.text.tokenizer_errors import raise_as_value_error
 
-__all__ = ["END_OF_TEXT", "TOKENIZER_TYPES", "load_tokenizer", "train_tokenizer"]
+__all__ = ["END_OF_TEXT", "TOKENIZER_TYPES", "encode", "load_tokenizer", "train_tokenizer"]
 
 END_OF_TEXT = "<|endoftext|>"
 UNKNOWN = "<unk>"
@@ -86,6 +88,27 @@ def train_tokenizer(
     )
 
 
+def encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **options: Any
+) -> BatchEncoding:
+    """Encode texts without special tokens.
+
+    Args:
+        tokenizer: the tokenizer.
+        texts: the texts.
+        options: further arguments of the tokenizer, such as `padding`.
+
+    Raises:
+        ValueError: if the tokenizer fails, for example because a regular expression takes too long.
+
+    Example:
+        >>> encode(train_tokenizer(["oil rose"], "words", 10), ["rose oil"])["input_ids"]
+        [[3, 2]]
+    """
+    with raise_as_value_error():
+        return tokenizer(list(texts), add_special_tokens=False, **options)
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """Load the tokenizer of a saved model.
 
@@ -98,14 +121,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     if not (folder / "tokenizer.json").exists():
         raise ValueError(f"{folder}: tokenizer.json not found; expected the folder of a model")
     check_tokenizer_folder(folder)
-    try:
+    with raise_as_value_error(f"{folder}: tokenizer.json cannot be read"):
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    # The tokenizers library raises plain Exceptions.
-    except Exception as error:
-        raise ValueError(
-            f"{folder}: tokenizer.json cannot be read ({' '.join(str(error).split())}); copy the "
-            "folder again"
-        ) from error
     if tokenizer.eos_token_id is None:
         raise ValueError(f"{folder}: the tokenizer has no eos_token, which must end a document")
     return tokenizer

@@ -22,6 +22,7 @@ from hyperagg._common.saved_files import (
     anything,
     check_fields,
     check_finite,
+    format_config,
     object_of,
     raise_as_corrupt,
     read_config_if_any,
@@ -111,7 +112,7 @@ def write(
     content = {"format": f"hyperagg.{model}", "format_version": FORMAT_VERSION, **config}
     texts = {
         # The first draft is put into place last: config.json makes the folder a model.
-        "config.json": json.dumps(content, indent=2, ensure_ascii=False) + "\n",
+        "config.json": format_config(content),
         "README.md": card,
         **{_tokenizer_file(index): text for index, text in tokenizers.items()},
     }

@@ -1,8 +1,9 @@
 """Checks a tokenizer.json of the Hugging Face `tokenizers` library before the library reads it.
 
 Such a file is a program: it may pad every text to a billion tokens, double every letter forty
-times, or split by a regular expression that takes exponential time. What is accepted here costs
-time and memory in proportion to the texts, and covers the tokenizers of published models.
+times, or split by a regular expression that takes exponential time. What is accepted here takes
+memory in proportion to the texts and the time of `regex_cost`, and covers the tokenizers of
+published models.
 """
 
 from __future__ import annotations
@@ -11,148 +12,46 @@ from collections.abc import Iterator, Mapping
 from reprlib import repr as shorten
 from typing import Any
 
+from hyperagg._common.saved_files import UnsupportedError
 from hyperagg._common.validation import check_integer
+from hyperagg.text.regex_cost import check_regex, may_match_nothing
 
-__all__ = ["check_regex", "check_tokenizer_file"]
+__all__ = ["check_tokenizer_file"]
 
 _MAX_PADDED_TOKENS = 2**16
 _MAX_GROWTH = 16  # of the length of a text, by all replacements together
 _MAX_INSERTED = 1000  # characters before or after a text
 _MAX_WORD_CHARACTERS = 10_000  # WordPiece takes quadratic time in the length of a word
 _MAX_PARTS = 100  # normalizers, pre-tokenizers and so on
-_MAX_PATTERN = 2000  # characters of a regular expression
-# Of one alternative of a regular expression. The time is a polynomial in the length of the text
-# whose degree is the number of unbounded quantifiers, times two to the power of all quantifiers.
-_MAX_UNBOUNDED, _MAX_QUANTIFIERS = 3, 8
-_MAX_REPEATS = 16  # a larger number counts as unbounded
+_MAX_SPECIAL_TOKENS = 1000  # that are added to a text
 
 
 def check_tokenizer_file(content: Mapping[str, Any]) -> int:
     """Check the JSON object of a tokenizer.json, and return the number of token ids.
 
     Raises:
-        ValueError, TypeError: the ids are not those from 0 to the number of entries - 1, or what
-            is done to a text costs out of proportion.
+        ValueError, TypeError: the file is damaged.
+        UnsupportedError: the file may be valid, but the ids are not those from 0 to the number of
+            entries - 1, or what is done to a text costs out of proportion.
     """
     for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder", "model"):
         part = content.get(name)
         if not isinstance(part, Mapping) and (part is not None or name == "model"):
             raise ValueError(f"{name}={shorten(part)}: expected an object")
     _check_padding(content.get("padding"), content.get("truncation"))
-    for name in ("normalizer", "decoder"):
-        _check_growth(name, list(_parts(content.get(name))))
     for name in ("normalizer", "pre_tokenizer", "decoder"):
         for part in _parts(content.get(name)):
             pattern = part.get("pattern")
             if isinstance(pattern, Mapping) and "Regex" in pattern:
                 check_regex(pattern["Regex"])
+    for name in ("normalizer", "decoder"):
+        _check_growth(name, list(_parts(content.get(name))))
+    _check_special_tokens(content.get("post_processor"))
     return _check_ids(content["model"], content.get("added_tokens") or [])
 
 
-def check_regex(pattern: Any) -> None:
-    """Check that a regular expression of Oniguruma takes polynomial time of a small degree.
-
-    A group may not be repeated more than once, there are no references to groups, and an
-    alternative has a small number of quantifiers.
-
-    Raises:
-        ValueError: it may take longer.
-
-    Example:
-        >>> check_regex(r"'s|'t| ?\\p{L}+|[^\\s\\p{L}]+[\\r\\n]*|\\s+(?!\\S)|\\s+")
-        >>> check_regex(r"(\\w+)*$")
-        Traceback (most recent call last):
-            ...
-        ValueError: regular expression '(\\\\w+)*$': a group is repeated; such expressions may take exponential time
-    """  # noqa: E501
-    if not isinstance(pattern, str):
-        raise ValueError(f"regular expression {shorten(pattern)}: expected a str")
-    message = f"regular expression {shorten(pattern)}: "
-    if len(pattern) > _MAX_PATTERN:
-        raise ValueError(f"{message}expected at most {_MAX_PATTERN} characters")
-    unbounded = quantifiers = depth = 0
-    for atom, quantifier in _atoms(pattern):
-        if atom == "|" and depth == 0:
-            unbounded = quantifiers = 0
-        depth += (atom == "(") - (atom == ")")
-        if atom[0] == "\\" and (atom[1:2] in "kg" or atom[1:2].isdigit()) and atom[1:2] != "0":
-            raise ValueError(f"{message}it refers to a group")
-        if quantifier is None:
-            continue
-        if atom == ")" and quantifier > 1:
-            raise ValueError(
-                f"{message}a group is repeated; such expressions may take exponential time"
-            )
-        quantifiers += 1
-        unbounded += quantifier > _MAX_REPEATS
-        if unbounded > _MAX_UNBOUNDED or quantifiers > _MAX_QUANTIFIERS:
-            raise ValueError(f"{message}too many quantifiers in one alternative")
-
-
-def _atoms(pattern: str) -> Iterator[tuple[str, float | None]]:
-    """Yield the characters, escapes, classes and parentheses of a regular expression, and how
-    often each may be repeated if it has a quantifier."""
-    i = 0
-    while i < len(pattern):
-        begin = i
-        if pattern[i] == "\\":
-            i += 2
-            if pattern[begin + 1 : begin + 2] in "pPxuk" and pattern[i : i + 1] in "{<":
-                i = _after(pattern, i, "}>")
-        elif pattern[i] == "[":
-            i = _after_class(pattern, i)
-        elif pattern.startswith(("(?#", "(?~"), i):
-            raise ValueError(f"regular expression {shorten(pattern)}: a group that is not known")
-        else:
-            i += 1
-        atom, quantifier = pattern[begin:i], None
-        while i < len(pattern) and atom not in "(|" and (found := _quantifier(pattern, i)):
-            quantifier = max(found[0], quantifier or 0)
-            i = found[1]
-        yield atom, quantifier
-
-
-def _quantifier(pattern: str, i: int) -> tuple[float, int] | None:
-    """The greatest number of repeats of the quantifier at i and where it ends; None without one."""
-    if pattern[i] in "*+":
-        return float("inf"), i + 1
-    if pattern[i] == "?":
-        return 1, i + 1
-    if pattern[i] == "{":
-        end = pattern.find("}", i)
-        numbers = pattern[i + 1 : end].split(",") if end > 0 else []
-        if 0 < len(numbers) <= 2 and all(n.isdigit() or not n for n in numbers) and any(numbers):
-            return (float(numbers[-1]) if numbers[-1] else float("inf")), end + 1
-    return None
-
-
-def _after(pattern: str, i: int, ends: str) -> int:
-    """The index after the first character of `ends` from i on."""
-    while i < len(pattern) and pattern[i] not in ends:
-        i += 1
-    return i + 1
-
-
-def _after_class(pattern: str, i: int) -> int:
-    """The index after the character class that begins at i; classes nest."""
-    depth, start = 0, i
-    while i < len(pattern):
-        if pattern[i] == "\\":
-            i += 1
-        elif pattern[i] == "[":
-            depth, start = depth + 1, i
-            i += pattern.startswith("^", i + 1)
-            i += pattern.startswith("]", i + 1)  # a bracket at the beginning is a member
-        elif pattern[i] == "]":
-            depth -= 1
-            if depth == 0:
-                return i + 1
-        i += 1
-    raise ValueError(f"regular expression {shorten(pattern)}: {pattern[start:][:20]!r} has no end")
-
-
 def _parts(part: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield a normalizer, pre-tokenizer or decoder, or those that it is a sequence of."""
+    """Yield a normalizer, pre-tokenizer or decoder, or those that it is a sequence of, in order."""
     waiting, count = [part], 0
     while waiting:
         part = waiting.pop()
@@ -160,21 +59,23 @@ def _parts(part: Any) -> Iterator[Mapping[str, Any]]:
             continue
         count += 1
         if count > _MAX_PARTS:
-            raise ValueError(f"{shorten(part.get('type'))}: more than {_MAX_PARTS} in sequence")
+            raise UnsupportedError(
+                f"{shorten(part.get('type'))}: more than {_MAX_PARTS} in sequence"
+            )
         yield part
-        for name in ("normalizers", "pretokenizers", "decoders"):
+        for name in ("normalizers", "pretokenizers", "decoders", "processors"):
             if isinstance(part.get(name), list):
-                waiting += part[name]
+                waiting += reversed(part[name])
 
 
 def _check_padding(padding: Any, truncation: Any) -> None:
     if isinstance(padding, Mapping):
         strategy = padding.get("strategy")
         if isinstance(strategy, Mapping):
-            check_integer("padding.strategy.Fixed", strategy.get("Fixed"), 0, _MAX_PADDED_TOKENS)
+            _check_limit("padding.strategy.Fixed", strategy.get("Fixed"), 0, _MAX_PADDED_TOKENS)
         if padding.get("pad_to_multiple_of") is not None:
             multiple = padding["pad_to_multiple_of"]
-            check_integer("padding.pad_to_multiple_of", multiple, 1, _MAX_PADDED_TOKENS)
+            _check_limit("padding.pad_to_multiple_of", multiple, 1, _MAX_PADDED_TOKENS)
         check_integer("padding.pad_id", padding.get("pad_id"), 0, 2**31 - 1)
     elif padding is not None:
         raise ValueError(f"padding={shorten(padding)}: expected an object or null")
@@ -185,24 +86,92 @@ def _check_padding(padding: Any, truncation: Any) -> None:
         raise ValueError(f"truncation={shorten(truncation)}: expected an object or null")
 
 
+def _check_limit(name: str, value: Any, minimum: int, maximum: int) -> None:
+    try:
+        check_integer(name, value, minimum, maximum)
+    except ValueError as error:
+        raise UnsupportedError(str(error)) from None
+
+
 def _check_growth(name: str, parts: list[Mapping[str, Any]]) -> None:
-    growth, inserted = 1.0, 0
-    for part in parts:
+    """Check how long a text can become.
+
+    The length of what a character becomes is computed from the last part to the first: what
+    replaces it is as long as the characters of the replacement become.
+    """
+    if sum(part.get("type") == "ByteLevel" for part in parts) > 1:  # up to 4 bytes, each time
+        raise UnsupportedError(f"{name}: more than one of type ByteLevel")
+    inserted = 0
+    length: dict[str, float] = {}
+    others = 1.0  # the length of what any other character becomes
+    for part in reversed(parts):
         for key in ("content", "prepend", "replacement", "prefix", "suffix"):
             if not isinstance(part.get(key, ""), str | type(None)):
                 raise ValueError(f"{name}: {key}={shorten(part[key])}: expected a str")
         if part.get("type") == "Prepend":
             inserted += len(part.get("prepend") or "")
         elif part.get("type") == "Replace":
-            pattern, content = part.get("pattern"), part.get("content") or ""
-            string = pattern.get("String") if isinstance(pattern, Mapping) else None
-            # A regular expression may match nothing, between any two characters.
-            by_regex = not isinstance(string, str) or not string
-            growth *= 1 + len(content) if by_regex else max(1, len(content) / len(str(string)))
-            if by_regex and len(content) <= 1:
-                growth /= 1 + len(content)  # such as a run of spaces by one
-    if growth > _MAX_GROWTH or inserted > _MAX_INSERTED:
-        raise ValueError(f"{name}: its replacements make texts more than {_MAX_GROWTH} × longer")
+            pattern = part.get("pattern")
+            pattern = pattern if isinstance(pattern, Mapping) else {}
+            string, regex = pattern.get("String"), pattern.get("Regex")
+            content = sum(length.get(c, others) for c in part.get("content") or "")
+            if isinstance(string, str) and string:
+                for c in set(string):
+                    length[c] = max(length.get(c, others), content / len(string))
+            elif isinstance(regex, str) and not may_match_nothing(regex):
+                others = max(others, content)
+                length = {c: max(value, content) for c, value in length.items()}
+            else:  # it is inserted between any two characters
+                others += content
+                length = {c: value + content for c, value in length.items()}
+        elif part.get("type") == "Lowercase":  # any letter may become another one
+            others = max([others, *(value for c, value in length.items() if c.isalpha())])
+            length = {c: value for c, value in length.items() if not c.isalpha()}
+        elif part.get("type") not in ("Sequence", "Strip", "StripAccents"):
+            others = max([others, *length.values()])  # any character may become any other
+            length = {}
+    if max(others, *length.values(), 1.0) > _MAX_GROWTH or inserted > _MAX_INSERTED:
+        raise UnsupportedError(
+            f"{name}: its replacements make texts more than {_MAX_GROWTH} × longer"
+        )
+
+
+def _check_special_tokens(post_processor: Any) -> None:
+    """Check that a text occurs once in each template, with not too many tokens around it."""
+    inserted = 0
+    for part in _parts(post_processor):
+        if part.get("type") != "TemplateProcessing":
+            continue
+        tokens = part.get("special_tokens")
+        if not isinstance(tokens, Mapping):
+            raise ValueError(
+                f"post_processor: special_tokens={shorten(tokens)}: expected an object"
+            )
+        for name in ("single", "pair"):
+            template = part.get(name)
+            if not isinstance(template, list):
+                raise ValueError(f"post_processor: {name}={shorten(template)}: expected a list")
+            texts = []
+            for piece in template:
+                piece = piece if isinstance(piece, Mapping) else {}
+                special, text = piece.get("SpecialToken"), piece.get("Sequence")
+                if isinstance(special, Mapping):
+                    token = tokens.get(str(special.get("id")))
+                    ids = token.get("ids") if isinstance(token, Mapping) else None
+                    inserted += len(ids) if isinstance(ids, list) else 1
+                elif isinstance(text, Mapping):
+                    texts.append(str(text.get("id")))
+                else:
+                    raise ValueError(
+                        f"post_processor: {name}: {shorten(piece)}: expected a SpecialToken or a "
+                        "Sequence"
+                    )
+            if len(set(texts)) < len(texts):
+                raise UnsupportedError(f"post_processor: {name}: a text occurs twice in it")
+    if inserted > _MAX_SPECIAL_TOKENS:
+        raise UnsupportedError(
+            f"post_processor: {inserted:,} special tokens; expected at most {_MAX_SPECIAL_TOKENS:,}"
+        )
 
 
 def _check_ids(model: Mapping[str, Any], added_tokens: Any) -> int:
@@ -231,7 +200,7 @@ def _check_ids(model: Mapping[str, Any], added_tokens: Any) -> int:
     seen = bytearray(len(entries))
     for entry, number in entries.items():
         if type(number) is not int or not 0 <= number < len(entries):
-            raise ValueError(
+            raise UnsupportedError(
                 f"vocab[{shorten(entry)}]={shorten(number)}: expected an id from 0 to "
                 f"{len(entries) - 1}, without gaps"
             )
@@ -242,8 +211,5 @@ def _check_ids(model: Mapping[str, Any], added_tokens: Any) -> int:
         raise ValueError("vocab: expected at least one entry")
     if model.get("max_input_chars_per_word") is not None:
         limit = model["max_input_chars_per_word"]
-        check_integer("max_input_chars_per_word", limit, 1, _MAX_WORD_CHARACTERS)
-    unknown = model.get("unk_token")
-    if isinstance(unknown, str) and unknown not in entries:
-        raise ValueError(f"unk_token={shorten(unknown)}: expected an entry of the vocabulary")
+        _check_limit("max_input_chars_per_word", limit, 1, _MAX_WORD_CHARACTERS)
     return len(entries)

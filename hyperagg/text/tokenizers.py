@@ -13,10 +13,11 @@ from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
-from hyperagg._common.saved_files import parse_json
+from hyperagg._common.saved_files import UnsupportedError, parse_json
 from hyperagg.text import characters, scan
 from hyperagg.text.hash_table import build_table
 from hyperagg.text.ragged import Ragged
+from hyperagg.text.tokenizer_errors import raise_as_value_error
 from hyperagg.text.tokenizer_file import check_tokenizer_file
 
 __all__ = [
@@ -334,20 +335,23 @@ class HubTokenizer:
 
         Raises:
             ValueError: the tokenizer fails, for example because it has no token for what is
-                unknown.
+                unknown, or because a regular expression takes too long.
         """
-        try:
+        with raise_as_value_error():
             encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        except Exception as error:  # the library raises plain Exceptions
-            raise ValueError(f"the tokenizer cannot encode the texts ({error})") from error
         rows = [encoding.ids for encoding in encodings]
         cu_seqlens = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
         token_ids = np.fromiter((i for row in rows for i in row), np.int32, count=cu_seqlens[-1])
         return Ragged(token_ids, cu_seqlens)
 
     def align(self, text: str) -> Alignment:
-        """Return an alignment in which every token is a word of its own."""
-        spans = list(self.backend.encode(text, add_special_tokens=False).offsets)
+        """Return an alignment in which every token is a word of its own.
+
+        Raises:
+            ValueError: the tokenizer fails, as in `encode`.
+        """
+        with raise_as_value_error():
+            spans = list(self.backend.encode(text, add_special_tokens=False).offsets)
         return Alignment(spans, np.arange(len(spans))[:, None].repeat(2, 1))
 
     def to_json(self) -> str:
@@ -387,7 +391,7 @@ def read_tokenizer(text: str) -> Tokenizer:
             raise ValueError(f"tokenizer: kind={shorten(kind)}: expected {known}")
         return _readers[kind](text)
     if _is_superseded(description):
-        raise ValueError("written by an earlier version of hyperagg; train the model again")
+        raise UnsupportedError("written by an earlier version of hyperagg; train the model again")
     check_tokenizer_file(description)  # before the library compiles its regular expressions
     try:
         from tokenizers import Tokenizer as Backend
@@ -396,10 +400,8 @@ def read_tokenizer(text: str) -> Tokenizer:
             "this model's tokenizer requires the tokenizers library: "
             "pip install 'hyperagg[tokenizers]'"
         ) from error
-    try:
+    with raise_as_value_error("not a tokenizer of the tokenizers library"):
         backend = Backend.from_str(text)
-    except Exception as error:  # the library raises plain Exceptions
-        raise ValueError(f"not a tokenizer of the tokenizers library ({error})") from error
     return HubTokenizer(backend)
 
 

@@ -7,11 +7,13 @@ import os
 import numpy as np
 import pytest
 
+from hyperagg._common import saved_files
 from hyperagg._common.saved_files import (
     check_fields,
     check_finite,
     check_tensors,
     choice,
+    format_config,
     integer,
     list_of,
     object_of,
@@ -123,6 +125,28 @@ def test_weights_are_finite_and_can_be_computed_with(value):
     array[299, 299] = value
     with pytest.raises(ValueError, match="tensor w holds"):
         check_finite("w", array)
+
+
+def test_configurations_are_small(tmp_path, monkeypatch):
+    file = tmp_path / "config.json"
+    file.write_text('{"x": ""}')
+    os.truncate(file, 2**25 + 1)
+    with pytest.raises(ValueError, match="expected at most 33,554,432 bytes"):
+        read_json(file)
+    monkeypatch.setattr(saved_files, "MAX_CONFIG_BYTES", 30)
+    file.write_text(format_config({"format": "hyperagg.X"}))
+    with pytest.raises(ValueError, match=r"config\.json would have 31 bytes; expected at most 30"):
+        format_config({"format": "hyperagg.X.."})
+
+
+def test_the_format_is_read_from_the_beginning_of_a_file(tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(format_config({"format": "hyperagg.X", "classes": ["é"] * 10}))
+    assert read_config_if_any(tmp_path) == {"format": "hyperagg.X"}
+    file.write_text('{"model_type": "hyperagg", "format": "y"}')
+    assert read_config_if_any(tmp_path) == {"model_type": "hyperagg", "format": "y"}
+    file.write_text('{"x": [' + "{}," * 400_000 + '{}], "format": "y"}')
+    assert read_config_if_any(tmp_path) == {}
 
 
 def test_errors_name_the_file_once(tmp_path):

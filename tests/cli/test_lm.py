@@ -209,8 +209,8 @@ def test_streaming_and_windows_evaluate_the_same_tokens(model, texts):
 @pytest.mark.parametrize(
     ("damaged", "message"),
     [
-        ("model.safetensors", "cannot be read as a language model"),
-        ("config.json", "cannot be read as a language model"),
+        ("model.safetensors", "model.safetensors: damaged"),
+        ("config.json", "config.json: damaged"),
         ("tokenizer.json", "tokenizer.json: damaged"),
     ],
 )

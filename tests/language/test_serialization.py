@@ -91,7 +91,7 @@ def test_no_texts_have_no_metrics(folder, tokenizer):
 def test_a_folder_with_names_of_another_version_is_refused(folder):
     config = json.loads((folder / "config.json").read_text("utf-8"))
     (folder / "config.json").write_text(json.dumps(config | {"mixers": ["gate"]}), "utf-8")
-    with pytest.raises(ValueError, match=r"layer_types='gate': expected one of .* train the model"):
+    with pytest.raises(ValueError, match=r"layer_types='gate': expected one of .*; save the"):
         load_model(folder)
 
 
@@ -100,3 +100,36 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
         load_model(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"config\.json not found"):
         load_model(tmp_path)
+
+
+def change(file, **values):
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | values), "utf-8")
+
+
+def test_what_transformers_has_written_is_read(folder):
+    change(folder / "config.json", torch_dtype="torch.float32", use_cache=None)
+    change(folder / "tokenizer_config.json", chat_template={"default": "x"})
+    load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "config.json", "tokenizer.json"])
+def test_an_error_has_one_remedy(folder, name):
+    if name == "config.json":
+        change(folder / name, use_cache=5)
+    else:
+        (folder / name).write_text("{}")
+    with pytest.raises(ValueError, match=name) as caught:
+        load_model(folder)
+    message = str(caught.value)
+    assert message.count(str(folder)) == 1
+    assert message.count("again") == (name != "adapter_config.json")
+
+
+def test_a_regular_expression_that_gives_up_is_an_error_of_one_line(folder):
+    content = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    pattern = {"Regex": "(a|a)" * 300 + "[bc]"}
+    split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+    change(folder / "tokenizer.json", pre_tokenizer=split, added_tokens=content["added_tokens"])
+    model, tokenizer = load_model(folder)
+    with pytest.raises(ValueError, match=r"cannot encode the texts \(.*retry-limit"):
+        compute_metrics(model, tokenizer, ["a" * 400], progress=False)

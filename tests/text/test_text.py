@@ -124,7 +124,8 @@ EARLIER = json.dumps(
         ('{"kind": []}', "kind="),
         ("[" * 100_000, "nested too deeply"),
         ("no JSON", "Expecting value"),
-        ("{}", "not a tokenizer of the tokenizers library"),
+        ("{}", "model=None: expected an object"),
+        ('{"model": {"vocab": {"a": 0}, "type": "X"}}', "not a tokenizer of the tokenizers"),
         (EARLIER, "written by an earlier version of hyperagg; train the model again"),
     ],
 )

@@ -10,6 +10,7 @@ from hyperagg.serve.language.model import ServedLanguageModel
 from hyperagg.serve.language.schema import Message
 from hyperagg.serve.language.settings import LanguageSettings
 from hyperagg.serve.language.text_stream import TextStream
+from hyperagg.text.tokenizer_errors import raise_as_value_error
 
 __all__ = ["Prompt", "check_lengths", "encode_chat", "encode_prompts"]
 
@@ -142,5 +143,10 @@ def _encode(model: ServedLanguageModel, text: str, param: str) -> list[int]:
             param=param,
         ) from error
     # Not by the tokenizer of transformers, which changes settings of the shared one at every call.
-    ids: list[int] = model.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+    backend = model.tokenizer.backend_tokenizer
+    try:
+        with raise_as_value_error(f"{param}: the tokenizer cannot encode the text"):
+            ids: list[int] = backend.encode(text, add_special_tokens=False).ids
+    except ValueError as error:
+        raise RequestError(400, str(error), param=param) from error
     return ids
