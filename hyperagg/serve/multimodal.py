@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hyperagg._common.label_decoder import LabelDecoder
-from hyperagg.data.readers.audio import open_audio
+from hyperagg.data.readers.audio import UNKNOWN_FRAMES, iter_blocks, open_audio
 from hyperagg.data.readers.images import open_image
 from hyperagg.multimodal import MultimodalClassifier, load_multimodal
 from hyperagg.serve.answers import check_number_of_scores, choose_labels, describe_model, rank
@@ -210,9 +210,16 @@ def _write_file(cell: Any, kind: str, where: str, path: Path) -> Path | None:
 
 
 def _decoded_size(path: Path, kind: str) -> tuple[int, int]:
-    """The number of pixels or samples of a file, by its header, and the maximum."""
+    """The number of pixels or samples of a file, by its header if it has it, and the maximum."""
     if kind == "image":
         with open_image(path) as image:
             return image.width * image.height, _MAX_PIXELS
     with open_audio(path) as audio:
-        return audio.frames * audio.channels, _MAX_SAMPLES
+        frames, most = audio.frames, _MAX_SAMPLES // audio.channels
+        if frames == UNKNOWN_FRAMES:
+            frames = 0
+            for block in iter_blocks(audio, path.name):
+                frames += len(block)
+                if frames > most:
+                    break
+        return frames * audio.channels, _MAX_SAMPLES

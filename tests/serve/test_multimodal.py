@@ -96,3 +96,16 @@ def test_a_row_that_is_not_valid_is_refused(client, inputs, status, message):
     assert answer.json()["error"].startswith(message)
     assert "/tmp" not in answer.json()["error"]
     assert client.post("/", json={"inputs": "a"}).status_code == 404
+
+
+def test_flac_without_its_length_is_read_up_to_the_limit(client, monkeypatch):
+    whole = base64.b64decode(base64_of(lambda f: soundfile.write(f, SAMPLES, 8000, format="FLAC")))
+    streamed = bytearray(whole)
+    streamed[21] &= 0xF0  # the number of samples, in 36 bits, is 0 if it is not known
+    streamed[22:26] = bytes(4)
+    rows = [{"audio": base64.b64encode(content).decode()} for content in (whole, streamed)]
+    first, second = client.post("/predict", json={"inputs": rows}).json()
+    assert first == second
+    monkeypatch.setattr("hyperagg.serve.multimodal._MAX_SAMPLES", 1000)
+    answer = client.post("/predict", json={"inputs": rows[1]})
+    assert answer.status_code == 413 and "samples: expected at most 1000" in answer.json()["error"]

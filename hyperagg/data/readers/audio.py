@@ -14,17 +14,23 @@ from hyperagg._common.regular_file import open_regular
 from hyperagg.data.readers.errors import DataError
 from hyperagg.data.readers.images import display_path, unreadable
 
-__all__ = ["open_audio", "read_audio"]
+__all__ = ["UNKNOWN_FRAMES", "iter_blocks", "open_audio", "read_audio"]
 
 # The frames of a longer recording would not fit into memory.
 MAX_SECONDS, MAX_SAMPLES = 600, 2**26
 MAX_BYTES, MAX_CHANNELS = 2**30, 64
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1000, 384_000
 FORMATS = "WAV, FLAC, Ogg, MP3, AIFF, AU, CAF or W64"
+# As libsndfile calls them. It knows others, whose decoders hardly anyone uses or tests.
+_FORMATS = {"WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF", "W64"}
 _BEGINNINGS = (
-    *(b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b".snd", b"caff", b"riff"),
+    *(b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b".snd", b"dns.", b"caff"),
+    b"riff",
     *(bytes([0xFF, second]) for second in range(0xE0, 0x100)),  # a frame of MP3
 )
+# The number of frames according to libsndfile where the header does not have it: an encoder that
+# writes FLAC to a pipe leaves it 0.
+UNKNOWN_FRAMES = 2**63 - 1
 _SAMPLES_PER_BLOCK = 2**18
 # Of the ratio of two sample rates. The length of the filter is proportional to it. All ratios of
 # the usual rates are exact, and any other one is, to one in a million.
@@ -35,7 +41,8 @@ def read_audio(path: Path, sample_rate: int) -> np.ndarray:
     """Read an audio file as one channel at a given sample rate.
 
     Args:
-        path: a WAV, FLAC, Ogg, MP3, AIFF, AU, CAF or W64 file.
+        path: a WAV, FLAC, Ogg, MP3, AIFF, AU, CAF or W64 file, recognized by its content. MP3
+            that does not begin at a frame is recognized by the extension .mp3.
         sample_rate: in samples per second; a file with another one is resampled.
 
     Returns:
@@ -51,10 +58,7 @@ def read_audio(path: Path, sample_rate: int) -> np.ndarray:
     """
     with open_audio(path) as file:
         shown, own_rate = display_path(Path(path)), int(file.samplerate)
-        # A header may promise more than there is.
-        blocks, size = [], max(1, _SAMPLES_PER_BLOCK // file.channels)
-        while len(block := file.read(size, dtype="float32", always_2d=True)):
-            blocks.append(block.mean(1))
+        blocks = [block.mean(1) for block in iter_blocks(file, shown)]
     if not blocks:
         raise DataError(f"{shown}: has no samples")
     samples = np.concatenate(blocks)
@@ -63,6 +67,25 @@ def read_audio(path: Path, sample_rate: int) -> np.ndarray:
     if own_rate != sample_rate:
         samples = _resample(samples, own_rate, sample_rate, shown)
     return np.ascontiguousarray(samples, dtype=np.float32)
+
+
+def iter_blocks(file: Any, shown: str) -> Iterator[np.ndarray]:
+    """Yield the samples of a `soundfile.SoundFile` as (frames, channels) float32 in blocks.
+
+    A header may promise more than there is, or not say how long the recording is.
+
+    Args:
+        file: as `open_audio` opens it.
+        shown: the file in errors.
+
+    Raises:
+        ValueError: as soon as the recording is longer than `read_audio` accepts.
+    """
+    size, frames = max(1, _SAMPLES_PER_BLOCK // file.channels), 0
+    while len(block := file.read(size, dtype="float32", always_2d=True)):
+        frames += len(block)
+        _check_length(shown, frames, file.samplerate, file.channels)
+        yield block
 
 
 @contextmanager
@@ -77,14 +100,24 @@ def open_audio(path: Path) -> Iterator[Any]:
         import soundfile
     except (ImportError, OSError) as error:  # an OSError if libsndfile is missing
         raise ImportError("audio requires soundfile: pip install 'hyperagg[multimodal]'") from error
+
+    class SequentialFile(soundfile.SoundFile):  # type: ignore[misc]
+        """Does not seek in a file without a known end, as soundfile does after every read."""
+
+        def seekable(self) -> bool:
+            return self.frames != UNKNOWN_FRAMES and bool(super().seekable())
+
     path = Path(path)
     shown = display_path(path)
     try:
         with open_regular(path, MAX_BYTES) as opened:
             begin = opened.read(4)
-        if not begin.startswith(_BEGINNINGS):
+        # libsndfile looks for the first frame of MP3 in files of this name only.
+        if not begin.startswith(_BEGINNINGS) and path.suffix.lower() != ".mp3":
             raise DataError(f"{shown}: not a complete audio file (expected {FORMATS})")
-        with soundfile.SoundFile(path) as file:
+        with SequentialFile(path) as file:
+            if file.format not in _FORMATS:
+                raise DataError(f"{shown}: the format {file.format}: expected {FORMATS}")
             _check_header(shown, file.frames, file.samplerate, file.channels)
             yield file
     except DataError:
@@ -101,6 +134,11 @@ def _check_header(shown: str, frames: int, sample_rate: int, channels: int) -> N
         )
     if channels > MAX_CHANNELS:
         raise DataError(f"{shown}: {channels} channels: expected at most {MAX_CHANNELS}")
+    if frames != UNKNOWN_FRAMES:
+        _check_length(shown, frames, sample_rate, channels)
+
+
+def _check_length(shown: str, frames: int, sample_rate: int, channels: int) -> None:
     if frames > MAX_SECONDS * sample_rate:
         raise DataError(
             f"{shown}: length {frames / sample_rate:.0f} s: expected at most {MAX_SECONDS} s; cut "

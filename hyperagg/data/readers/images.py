@@ -93,21 +93,25 @@ def read_image(path: Path) -> np.ndarray:
             is read.
 
     Returns:
-        (height, width) uint8 of a grayscale image, (height, width, 3) of any other.
+        (height, width) uint8 of a grayscale image, (height, width, 3) of any other; of 16 bits per
+        channel, the upper eight.
 
     Raises:
-        ValueError: the file does not exist, is not a complete image, or has more than 2^26 pixels.
+        ValueError: the file does not exist, is not a complete image, has more than 2^26 pixels, or
+            pixels of 32 bits, floating-point or with a sign, which have no defined white.
         ImportError: Pillow is not installed.
     """
     with open_image(path) as image:
         from PIL import ImageOps
 
+        bits, white_is_zero = _gray_levels(image)
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I;16"):
-            # Pillow clips 16 bits at 255 instead of scaling them.
-            return (np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8)
-        mode = "L" if image.mode in ("1", "L", "LA", "I", "F") else "RGB"
+        if image.mode.startswith("I"):
+            # Pillow clips more than 8 bits at 255 instead of scaling them.
+            pixels = (np.asarray(image).astype(np.uint16) >> (bits - 8)).astype(np.uint8)
+            return ~pixels if white_is_zero else pixels
+        mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
         return np.asarray(image if image.mode == mode else image.convert(mode))
 
 
@@ -135,6 +139,7 @@ def open_image(path: Path) -> Iterator[Any]:
             _check_size(shown, *_webp_size(file))
             with Image.open(file, formats=formats) as image:
                 _check_size(shown, *image.size)
+                _check_range(shown, image)
                 yield image
     except DataError:
         raise
@@ -154,6 +159,25 @@ def _check_size(shown: str, width: int, height: int) -> None:
             f"{shown}: the image is too large ({width} × {height}): expected at most "
             f"{MAX_PIXELS:,} pixels"
         )
+
+
+def _check_range(shown: str, image: Any) -> None:
+    """Refuse numbers that no range is defined for, so that none of them stands for white."""
+    # The mode I is 16 bits in PPM and PNG; in TIFF it is 32 bits, or 16 with a sign.
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PPM", "PNG")):
+        kind = "floating-point numbers" if image.mode == "F" else "32-bit or signed integers"
+        raise DataError(
+            f"{shown}: the pixels are {kind}: expected 8 or 16 bits per channel without a sign"
+        )
+
+
+def _gray_levels(image: Any) -> tuple[int, bool]:
+    """The bits of a grayscale image of more than 8, and whether 0 is white: only TIFF has 12 bits,
+    and Pillow inverts no more than 8."""
+    if image.format != "TIFF":
+        return 16, False
+    bits, photometric = image.tag_v2.get(258, (16,)), image.tag_v2.get(262, 1)
+    return (12 if bits == (12,) else 16), photometric == 0
 
 
 def _webp_size(file: BinaryIO) -> tuple[int, int]:

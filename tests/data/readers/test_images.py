@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import subprocess
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from hyperagg.data.datasets.digits import load_mnist
+from hyperagg.data.readers import audio
 from hyperagg.data.readers.audio import read_audio
 from hyperagg.data.readers.errors import DataError
 from hyperagg.data.readers.images import read_image, read_image_folder
@@ -77,6 +79,91 @@ def test_a_name_that_no_file_can_have_is_one_short_line(name):
         read_audio(name, 8000)
     with pytest.raises(ValueError, match="expected a folder of images"):
         read_image_folder(name)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_16_bits_are_scaled(tmp_path, suffix):
+    levels = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(levels).save(tmp_path / f"a.{suffix}")
+    found = read_image(tmp_path / f"a.{suffix}")
+    assert np.array_equal(found, levels >> 8) and found.dtype == np.uint8
+
+
+def _tiff(width: int, bits: int, photometric: int, pixels: bytes) -> bytes:
+    """A grayscale image of one row."""
+    tags = {256: width, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 134, 277: 1, 278: 1}
+    tags |= {279: len(pixels), 339: 1}
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items()]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8) + directory + pixels
+
+
+def test_12_bits_and_16_bits_with_white_as_zero_are_scaled(tmp_path):
+    (tmp_path / "a.tif").write_bytes(_tiff(2, 12, 1, bytes([0x80, 0x0F, 0xFF])))
+    assert read_image(tmp_path / "a.tif").tolist() == [[0x80, 0xFF]]
+    (tmp_path / "a.tif").write_bytes(_tiff(2, 16, 0, struct.pack("<HH", 0, 0x4000)))
+    assert read_image(tmp_path / "a.tif").tolist() == [[0xFF, 0xBF]]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "kind"), [(np.float32(0.5), "floating-point"), (np.int32(70_000), "32-bit")]
+)
+def test_numbers_without_a_defined_white_are_refused(tmp_path, pixels, kind):
+    Image.fromarray(np.full((4, 4), pixels)).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=rf"a\.tif: the pixels are {kind}.*: expected 8 or 16 bits"):
+        read_image(tmp_path / "a.tif")
+
+
+def _streamed_flac(path):
+    """A file without its length, as an encoder writes it to a pipe."""
+    soundfile = pytest.importorskip("soundfile")
+    samples = np.sin(np.arange(300_000) / 9)
+    soundfile.write(path, samples, 8000)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    return samples
+
+
+def test_flac_without_its_length_is_read_up_to_the_limit(tmp_path, monkeypatch):
+    samples = _streamed_flac(tmp_path / "a.flac")
+    np.testing.assert_allclose(read_audio(tmp_path / "a.flac", 8000), samples, atol=1e-4)
+    monkeypatch.setattr(audio, "MAX_SECONDS", 35)
+    with pytest.raises(DataError, match=r"a\.flac: length .* s: expected at most 35 s"):
+        read_audio(tmp_path / "a.flac", 8000)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [("wav", {"endian": "BIG"}), ("au", {"endian": "LITTLE"}), ("rf64", {"format": "RF64"})],
+)
+def test_either_byte_order_is_read(tmp_path, suffix, options):
+    soundfile = pytest.importorskip("soundfile")
+    samples = np.sin(np.arange(1000) / 9)
+    soundfile.write(tmp_path / f"a.{suffix}", samples, 8000, "PCM_16", **options)
+    found = read_audio(tmp_path / f"a.{suffix}", 8000)
+    np.testing.assert_allclose(found, samples, atol=1e-4)
+
+
+def test_mp3_that_does_not_begin_at_a_frame_is_read(tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    samples = np.random.default_rng(0).normal(0, 0.1, 16_000)
+    soundfile.write(tmp_path / "a.mp3", samples, 16_000)
+    content = (tmp_path / "a.mp3").read_bytes()
+    for changed in (bytes(100) + content, content[700:]):
+        (tmp_path / "a.mp3").write_bytes(changed)
+        assert len(read_audio(tmp_path / "a.mp3", 16_000)) > 8000
+
+
+@pytest.mark.parametrize("format", ["SVX", "VOC", "NIST", "PAF", "AVR", "MAT5"])
+@pytest.mark.parametrize("suffix", ["bin", "mp3"])
+def test_other_audio_formats_are_refused(tmp_path, format, suffix):
+    soundfile = pytest.importorskip("soundfile")
+    with (tmp_path / f"a.{suffix}").open("wb") as file:
+        soundfile.write(file, np.zeros(100), 8000, "PCM_16", format=format)
+    with pytest.raises(DataError, match=rf"a\.{suffix}: .*expected WAV, FLAC, Ogg"):
+        read_audio(tmp_path / f"a.{suffix}", 8000)
 
 
 def test_an_audio_file_of_an_unknown_format_is_named(tmp_path):
