@@ -20,16 +20,21 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    seconds: Annotated[float, typer.Option(help="When to stop.")] = 120,
+    seconds: Annotated[float, typer.Option(help="When to stop, counted from the start.")] = 120,
     kinds: Annotated[
         str, typer.Option(help=f"Kinds, separated by commas: {', '.join(ALL_KINDS)}.")
     ] = ",".join(ALL_KINDS),
-    cases: Annotated[int | None, typer.Option(help="Cases per kind after which it ends.")] = None,
+    cases: Annotated[
+        int | None, typer.Option(min=1, help="Cases per kind after which it ends.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the first case; the others follow.")] = 0,
     workers: Annotated[int, typer.Option(help="Number of processes.")] = WORKERS,
     out: Annotated[Path | None, typer.Option(help="Folder for results.json.")] = None,
 ) -> None:
-    """Read damaged inputs, each in a process with limits of time and memory."""
+    """Read damaged inputs, each in a process with limits of time and memory.
+
+    The exit code is 1 if any of them is neither refused in one line nor read.
+    """
     chosen = kinds.split(",")
     if unknown := [kind for kind in chosen if kind not in ALL_KINDS]:
         raise ValueError(f"--kinds {unknown[0]}: expected one of {', '.join(ALL_KINDS)}")
@@ -43,6 +48,8 @@ def main(
         out.mkdir(parents=True, exist_ok=True)
         options = {"seconds": seconds, "cases": cases, "seed": seed, "kinds": chosen}
         write_results(out, {"environment": environment(), "options": options, "kinds": results})
+    if any(each["failures"] for each in results.values()):
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import tempfile
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -41,14 +42,16 @@ class Counts:
     failures: list[str] = field(default_factory=list)
     seconds: float = 0
     megabytes: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, seed: int, what: str, end: str, outcome: Outcome) -> None:
-        """Count a case."""
-        self.ends[end] += 1
-        self.seconds = max(self.seconds, outcome.seconds)
-        self.megabytes = max(self.megabytes, outcome.megabytes)
-        if end not in ("refused", "same", "weights", "other settings"):
-            self.failures.append(f"seed {seed}: {what}: {end}: {outcome.detail}"[:400])
+        """Count a case; several threads may."""
+        with self._lock:
+            self.ends[end] += 1
+            self.seconds = max(self.seconds, outcome.seconds)
+            self.megabytes = max(self.megabytes, outcome.megabytes)
+            if end not in ("refused", "same", "weights", "other settings"):
+                self.failures.append(f"seed {seed}: {what}: {end}: {outcome.detail}"[:400])
 
     def as_dict(self) -> dict[str, Any]:
         """Return the counts as JSON values."""
@@ -68,26 +71,33 @@ def run_campaign(
 
     Args:
         kinds: of `FOLDER_KINDS` and `MEDIA_KINDS`, and "data".
-        seconds: when to stop, after the inputs were made and read once.
+        seconds: when to stop, from the call on; a case that has begun is finished.
         cases: the number of cases per kind after which it is done.
         seed: of the first case; the others follow.
         workers: the number of processes.
+
+    Raises:
+        ValueError: an original is not read, or the time is over before every kind had a case.
     """
+    end = time.monotonic() + seconds
     counts = {kind: Counts() for kind in kinds}
     with tempfile.TemporaryDirectory() as folder:
-        originals = write_originals(Path(folder, "originals").resolve())
+        originals = write_originals(Path(folder, "originals").resolve(), kinds)
 
         def work(worker: int) -> None:
+            if time.monotonic() >= end:
+                return
             own = Path(folder, str(worker))
             with Sandbox() as sandbox:
                 answers = {}
                 for kind in kinds:
                     for path in originals.get(kind, []):
-                        sandbox.warm_up(kind, path)
-                        answers[path] = sandbox.run(kind, path).detail
-                number, end = seed + worker, time.monotonic() + seconds
-                while time.monotonic() < end and (cases is None or number < seed + cases):
+                        answers[path] = _read_original(kind, path, sandbox)
+                number = seed + worker
+                while cases is None or number < seed + cases:
                     for kind in kinds:
+                        if time.monotonic() >= end:
+                            return
                         shutil.rmtree(own, ignore_errors=True)
                         own.mkdir()
                         _run_case(kind, number, own, originals, answers, sandbox, counts[kind])
@@ -95,7 +105,20 @@ def run_campaign(
 
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(work, range(workers)))
+    if missing := [kind for kind, each in counts.items() if not each.ends]:
+        raise ValueError(
+            f"no case of {', '.join(missing)} was read: expected more than {seconds:g} seconds and "
+            "at least one case"
+        )
     return counts
+
+
+def _read_original(kind: str, path: Path, sandbox: Sandbox) -> str:
+    sandbox.warm_up(kind, path)
+    outcome = sandbox.run(kind, path)
+    if outcome.end != "answered":
+        raise ValueError(f"{path.name}: {outcome.end}: {outcome.detail}: expected an answer")
+    return outcome.detail
 
 
 def _run_case(

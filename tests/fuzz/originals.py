@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -16,33 +17,43 @@ TEXTS = ["oil prices rose", "gold fell again", "rain and snow", "a sunny day"] *
 LABELS = ["money", "money", "weather", "weather"] * 6
 
 
-def write_originals(folder: Path) -> dict[str, list[Path]]:
-    """Write the inputs and return their paths by kind; models are folders."""
-    found = {kind: [folder / kind] for kind in FOLDER_KINDS}
-    _classifiers(folder)
-    _multimodal(folder / "multimodal")
-    _language(folder / "language")
-    _denoiser(folder / "denoiser")
-    found["image"] = _images(folder / "images")
-    found["audio"] = _audio(folder / "audio")
+def write_originals(folder: Path, kinds: Collection[str]) -> dict[str, list[Path]]:
+    """Write the inputs of these kinds and return their paths by kind; models are folders."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for kind, write in _WRITERS.items():
+        if kind in kinds:
+            write(folder / kind)
+            is_model = kind in FOLDER_KINDS
+            found[kind] = [folder / kind] if is_model else sorted((folder / kind).iterdir())
     return found
 
 
-def _classifiers(folder: Path) -> None:
+def _classifier(folder: Path) -> None:
+    from hyperagg import TextClassifier
+
+    TextClassifier(d_model=8, epochs=20).fit(TEXTS, LABELS, seed=0).save_pretrained(folder)
+
+
+def _tokenizers(folder: Path) -> None:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     from hyperagg import TextClassifier
-    from tests.classifier.interop.fasttext_files import write_model
 
     backend = Tokenizer(models.BPE(unk_token="[UNK]"))
     backend.normalizer = normalizers.Lowercase()
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     backend.train_from_iterator(TEXTS, trainers.BpeTrainer(special_tokens=["[UNK]"]))
-    for name, tokenizer in (("classifier", None), ("tokenizers", backend)):
-        classifier = TextClassifier(d_model=8, epochs=20, tokenizer=tokenizer)
-        classifier.fit(TEXTS, LABELS, seed=0).save_pretrained(folder / name)
-    converted = TextClassifier.from_fasttext(write_model(folder / "model.ftz", "hs"))
-    converted.save_pretrained(folder / "fasttext")
+    classifier = TextClassifier(d_model=8, epochs=20, tokenizer=backend)
+    classifier.fit(TEXTS, LABELS, seed=0).save_pretrained(folder)
+
+
+def _fasttext(folder: Path) -> None:
+    from hyperagg import TextClassifier
+    from tests.classifier.interop.fasttext_files import write_model
+
+    file = write_model(folder.with_suffix(".ftz"), "hs")
+    TextClassifier.from_fasttext(file).save_pretrained(folder)
 
 
 def _multimodal(folder: Path) -> None:
@@ -91,38 +102,51 @@ def _denoiser(folder: Path) -> None:
     DenoiserPipeline(denoiser, make_scheduler(), {"0": "a", "1": "b"}).save_pretrained(folder)
 
 
-def _images(folder: Path) -> list[Path]:
+def _images(folder: Path) -> None:
     from PIL import Image
 
     folder.mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
-    image, paths = Image.fromarray(pixels), []
+    image = Image.fromarray(pixels)
     for suffix in ("png", "jpg", "bmp", "gif", "webp", "tif", "avif", "ppm"):
-        path = folder / f"image.{suffix}"
         content = io.BytesIO()
         name = {"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix.upper())
         try:
             image.save(content, name)
         except (KeyError, OSError):  # this build of Pillow cannot write the format
             continue
-        path.write_bytes(content.getvalue())
-        paths.append(path)
-    animation = folder / "animation.gif"
-    image.save(animation, save_all=True, append_images=[image.rotate(90)] * 3)
-    return [*paths, animation]
+        (folder / f"image.{suffix}").write_bytes(content.getvalue())
+    image.save(folder / "animation.gif", save_all=True, append_images=[image.rotate(90)] * 3)
+    deep = Image.fromarray(pixels[..., 0].astype(np.uint16) << 8)
+    for suffix in ("png", "tif", "pgm"):
+        deep.save(folder / f"gray16.{suffix}")
 
 
-def _audio(folder: Path) -> list[Path]:
+def _audio(folder: Path) -> None:
     import soundfile
 
     folder.mkdir()
     samples = np.sin(np.arange(1600) / 5)
-    paths = []
     for suffix, rate, channels in (
         *(("wav", 16_000, 1), ("wav", 44_100, 2), ("flac", 8000, 2), ("ogg", 16_000, 1)),
         *(("aiff", 22_050, 1), ("au", 8000, 1), ("mp3", 16_000, 1)),
     ):
         path = folder / f"{suffix}-{rate}.{suffix}"
         soundfile.write(path, np.stack([samples] * channels, 1), rate)
-        paths.append(path)
-    return paths
+    (folder / "zeros.mp3").write_bytes(bytes(100) + (folder / "mp3-16000.mp3").read_bytes())
+    flac = bytearray((folder / "flac-8000.flac").read_bytes())
+    flac[21] &= 0xF0  # the number of samples, in 36 bits, is 0 if it is not known
+    flac[22:26] = bytes(4)
+    (folder / "streamed.flac").write_bytes(flac)
+
+
+_WRITERS: dict[str, Callable[[Path], None]] = {
+    "classifier": _classifier,
+    "tokenizers": _tokenizers,
+    "fasttext": _fasttext,
+    "multimodal": _multimodal,
+    "language": _language,
+    "denoiser": _denoiser,
+    "image": _images,
+    "audio": _audio,
+}

@@ -15,6 +15,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,11 @@ from typing import Any, Self
 __all__ = ["ENDS", "Outcome", "Sandbox"]
 
 MAX_MEMORY, MAX_SECONDS = 2**30, 10.0
-# answered: with a digest; refused: in one line, as the command line prints it.
-ENDS = ("answered", "refused", "traceback", "hang", "over 1 GB", "crash")
+# answered: with a digest; refused: in one line, as the command line prints it, which names a file
+# of the input; unexplained: in one line that does not; traceback: also one that only a thread
+# printed; crash: by a signal, or a panic of a library in Rust.
+ENDS = ("answered", "refused", "unexplained", "traceback", "hang", "over 1 GB", "crash")
+_MAX_DETAIL = 300
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,11 @@ class Sandbox:
     def _ask(self, **case: Any) -> dict[str, Any]:
         assert self._process.stdin is not None and self._process.stdout is not None
         print(json.dumps(case), file=self._process.stdin, flush=True)
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        if not (line := self._process.stdout.readline()):
+            raise RuntimeError(
+                f"{case['path']}: the sandbox ended with exit code {self._process.wait()}"
+            )
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
     def __exit__(
@@ -99,54 +107,93 @@ def _is_out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
-def _child(kind: str, path: str, pipe: int) -> None:
+def _names_input(message: str, path: Path) -> bool:
+    """Whether a message has the path of the input or the name of a file in it, as every refusal
+    must.
+
+    What a library says about an array or a number alone does not tell the user what to mend.
+    """
+    inside = {file.name for file in path.rglob("*")} if path.is_dir() else set()
+    return any(name in message for name in (str(path), *inside))
+
+
+def _end_of_error(error: BaseException, path: Path) -> tuple[str, str]:
     from hyperagg.cli._runner import one_line
+
+    detail = repr(error)[:_MAX_DETAIL]
+    if not isinstance(error, Exception):  # the PanicException of pyo3
+        return "crash", detail
+    if _is_out_of_memory(error):
+        return "over 1 GB", detail
+    line = one_line(error)
+    if not line or isinstance(error, ImportError):
+        return "traceback", detail
+    return "refused" if _names_input(line, path) else "unexplained", line
+
+
+def _child(kind: str, path: Path, pipe: int) -> None:
     from tests.fuzz.probes import PROBES
 
     begun = _status("VmHWM")
     limit = _status("VmSize") + MAX_MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
-        end, detail = "answered", PROBES[kind](Path(path))
-    except Exception as error:
-        line = one_line(error)
-        if _is_out_of_memory(error):
-            end, detail = "over 1 GB", repr(error)[:300]
-        elif line is None or not line or isinstance(error, ImportError):
-            end, detail = "traceback", repr(error)[:300]
-        else:
-            end, detail = "refused", line
+        end, detail = "answered", PROBES[kind](path)
+    except BaseException as error:
+        end, detail = _end_of_error(error, path)
     used = max(0, _status("VmHWM") - begun) >> 20
-    os.write(pipe, json.dumps([end, detail, used]).encode())
+    with open(pipe, "wb") as file:
+        file.write(json.dumps([end, detail, used]).encode())
 
 
 def _run(kind: str, path: str) -> Outcome:
+    """Read an input in a fork, and kill it when its time is over."""
     reader, writer = os.pipe()
     begun = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        try:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, 1)
-            os.dup2(null, 2)
-            _child(kind, path, writer)
-        finally:
-            os._exit(0)
-    os.close(writer)
-    ready, _, _ = select.select([reader], [], [], MAX_SECONDS)
-    answer = os.read(reader, 1 << 20) if ready else b""
-    seconds = time.monotonic() - begun
-    if not ready:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-    os.close(reader)
-    _, status = os.waitpid(child, 0)
-    if not ready:
+    with tempfile.TemporaryFile() as errors:
+        child = os.fork()
+        if child == 0:
+            try:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                os.dup2(errors.fileno(), 2)
+                _child(kind, Path(path), writer)
+            finally:
+                sys.stderr.flush()
+                os._exit(0)
+        os.close(writer)
+        answer = _read_all(reader, begun + MAX_SECONDS)
+        if answer is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        os.close(reader)
+        _, status = os.waitpid(child, 0)
+        seconds = time.monotonic() - begun
+        errors.seek(0)
+        printed = errors.read(1 << 20).decode("utf-8", "replace")
+    if answer is None:
         return Outcome("hang", f"more than {MAX_SECONDS:g} s", seconds, 0)
     if not answer:
-        return Outcome("crash", f"wait status {status}", seconds, 0)
+        detail = f"{_describe_status(status)}: {printed[-_MAX_DETAIL:]}"
+        return Outcome("crash", detail, seconds, 0)
     end, detail, megabytes = json.loads(answer)
+    if end in ("answered", "refused") and "Traceback (most recent call last)" in printed:
+        end, detail = "traceback", f"printed: {printed[-_MAX_DETAIL:]}"
     return Outcome(end, detail, seconds, megabytes)
+
+
+def _read_all(pipe: int, deadline: float) -> bytes | None:
+    """What is written into a pipe until it is closed; None if that takes too long."""
+    parts: list[bytes] = []
+    while select.select([pipe], [], [], max(0, deadline - time.monotonic()))[0]:
+        if not (part := os.read(pipe, 1 << 16)):
+            return b"".join(parts)
+        parts.append(part)
+    return None
+
+
+def _describe_status(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 def main() -> None:
