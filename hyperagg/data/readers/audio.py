@@ -101,7 +101,7 @@ def open_audio(path: Path) -> Iterator[Any]:
     except (ImportError, OSError) as error:  # an OSError if libsndfile is missing
         raise ImportError("audio requires soundfile: pip install 'hyperagg[multimodal]'") from error
 
-    class SequentialFile(soundfile.SoundFile):  # type: ignore[misc]
+    class SequentialFile(soundfile.SoundFile):
         """Does not seek in a file without a known end, as soundfile does after every read."""
 
         def seekable(self) -> bool:
