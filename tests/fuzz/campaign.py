@@ -65,7 +65,13 @@ class Counts:
 
 
 def run_campaign(
-    kinds: list[str], *, seconds: float, cases: int | None = None, seed: int = 0, workers: int = 2
+    kinds: list[str],
+    *,
+    seconds: float,
+    cases: int | None = None,
+    seed: int = 0,
+    workers: int = 2,
+    originals: dict[str, list[Path]] | None = None,
 ) -> dict[str, Counts]:
     """Read damaged inputs of some kinds in turn, each in a process with limits.
 
@@ -75,6 +81,7 @@ def run_campaign(
         cases: the number of cases per kind after which it is done.
         seed: of the first case; the others follow.
         workers: the number of processes.
+        originals: what `write_originals` returned; it is called otherwise.
 
     Raises:
         ValueError: an original is not read, or the time is over before every kind had a case.
@@ -82,7 +89,9 @@ def run_campaign(
     end = time.monotonic() + seconds
     counts = {kind: Counts() for kind in kinds}
     with tempfile.TemporaryDirectory() as folder:
-        originals = write_originals(Path(folder, "originals").resolve(), kinds)
+        if originals is None:
+            originals = write_originals(Path(folder, "originals").resolve(), kinds)
+        inputs = originals
 
         def work(worker: int) -> None:
             if time.monotonic() >= end:
@@ -91,7 +100,7 @@ def run_campaign(
             with Sandbox() as sandbox:
                 answers = {}
                 for kind in kinds:
-                    for path in originals.get(kind, []):
+                    for path in inputs.get(kind, []):
                         answers[path] = _read_original(kind, path, sandbox)
                 number = seed + worker
                 while cases is None or number < seed + cases:
@@ -100,7 +109,7 @@ def run_campaign(
                             return
                         shutil.rmtree(own, ignore_errors=True)
                         own.mkdir()
-                        _run_case(kind, number, own, originals, answers, sandbox, counts[kind])
+                        _run_case(kind, number, own, inputs, answers, sandbox, counts[kind])
                     number += workers
 
         with ThreadPoolExecutor(workers) as pool:
