@@ -46,10 +46,12 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray, multi_label: bool) -> float:
-    """Return the temperature that minimizes the negative log-likelihood of known labels.
+    """Return the temperature that minimizes the cross entropy of known labels.
 
-    The likelihood is that of softmax(logits / T), or of sigmoid(logits / T) for every class if
-    `multi_label`. It is convex in 1 / T, so the sign of its derivative is bisected over log T.
+    The probabilities are softmax(logits / T), or sigmoid(logits / T) for every class if
+    `multi_label`. A label has the probability (n + 1) / (n + 2) instead of 1, where n is the number
+    of all labels, so that a few rows that happen to be easy do not make a classifier certain. The
+    cross entropy is convex in 1 / T, so the sign of its derivative is bisected over log T.
 
     Args:
         logits: (B, C).
@@ -60,9 +62,11 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray, multi_label: bool) ->
         The temperature, from 0.05 to 20.
 
     Numerics: float64; log T is exact to 2e-6. Cost: O(B C), 22 passes.
+
+    Source of the targets: Platt 1999, "Probabilistic outputs for support vector machines".
     """
     logits = logits.astype(np.float64)
-    observed = float(logits[truth].sum())
+    observed = float((_smoothed(truth, multi_label) * logits).sum())
 
     def expected(temperature: float) -> float:
         """The sum of the logits that the model expects; the derivative is `expected - observed`."""
@@ -78,6 +82,16 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray, multi_label: bool) ->
         else:
             high = middle
     return math.exp((low + high) / 2)
+
+
+def _smoothed(truth: np.ndarray, multi_label: bool) -> np.ndarray:
+    """(B, C) the probabilities that stand for the labels."""
+    positives = int(truth.sum())
+    if multi_label:
+        negatives = truth.size - positives
+        return np.where(truth, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    rest = 1 / (positives + 2)
+    return np.where(truth, 1 - rest, rest / max(1, truth.shape[1] - 1))
 
 
 def best_threshold(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:

@@ -16,6 +16,8 @@ from hyperagg._common.metrics import classification_metrics
 
 __all__ = ["ClassScores", "ConfusedPair", "Evaluation", "evaluate_logits"]
 
+_MAX_UNKNOWN_LABELS = 1000
+
 
 class ClassScores(NamedTuple):
     """The scores of one class; `rows` is the number of rows that have it."""
@@ -93,25 +95,25 @@ class Evaluation:
         ]
 
     @cached_property
-    def confusion(self) -> np.ndarray:
-        """(C, C) int64, the number of rows of each label (rows of the matrix) that were predicted
-        to have each label (columns). A multi-label problem has none."""
+    def confusion(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The confusion matrix without its zeros: the indices in `classes` of a label and of a
+        prediction, and the number of rows that have both. A multi-label problem has none."""
         if self.decoder.multi_label:
             raise ValueError("confusion: not defined where a row may have several labels")
         size = len(self.classes)
-        cells = self.truth.argmax(1) * size + self.predicted.argmax(1)
-        return np.bincount(cells, minlength=size * size).reshape(size, size)
+        cells, counts = np.unique(
+            self.truth.argmax(1) * size + self.predicted.argmax(1), return_counts=True
+        )
+        return cells // size, cells % size, counts
 
     def confused_pairs(self, number: int = 10) -> list[ConfusedPair]:
         """Return the most frequent errors, the most frequent one first."""
-        errors = self.confusion.copy()
-        np.fill_diagonal(errors, 0)
-        ranked = np.argsort(-errors, axis=None, kind="stable")[:number]
-        pairs = zip(*np.unravel_index(ranked, errors.shape))
+        true, predicted, counts = self.confusion
+        errors = np.flatnonzero(true != predicted)
+        ranked = errors[np.argsort(-counts[errors], kind="stable")[:number]]
         return [
-            ConfusedPair(self.classes[i], self.classes[j], int(errors[i, j]))
-            for i, j in pairs
-            if errors[i, j]
+            ConfusedPair(self.classes[true[i]], self.classes[predicted[i]], int(counts[i]))
+            for i in ranked.tolist()
         ]
 
     @cached_property
@@ -170,6 +172,10 @@ def evaluate_logits(
         logits: (B, K).
         labels: a label per row, or in a multi-label problem an iterable of labels per row.
 
+    Raises:
+        ValueError: no row has a label of the classifier, or more than 1,000 labels are unknown:
+            these are no labels for it.
+
     Memory: two bytes and a probability per row and label.
 
     Example:
@@ -182,8 +188,17 @@ def evaluate_logits(
     """
     rows: Any = labels if decoder.multi_label else [(label,) for label in labels]
     columns = {label: c for c, label in enumerate(decoder.classes)}
-    for label in Counter(label for own in rows for label in own):
-        columns.setdefault(label, len(columns))
+    given = Counter(label for own in rows for label in own)
+    unknown = [label for label in given if label not in columns]
+    if unknown and (len(unknown) == len(given) or len(unknown) > _MAX_UNKNOWN_LABELS):
+        known = ", ".join(map(repr, decoder.classes[:10]))
+        more = ", ..." if len(decoder.classes) > 10 else ""
+        raise ValueError(
+            f"{len(unknown):,} of {len(given):,} labels did not occur in training, such as "
+            f"{unknown[0]!r}; expected mostly labels out of {known}{more}"
+        )
+    for label in unknown:
+        columns[label] = len(columns)
     truth = np.zeros((len(rows), len(columns)), dtype=bool)
     for i, own in enumerate(rows):
         for label in own:

@@ -46,9 +46,11 @@ class _Raise:
 
     def __init__(self) -> None:
         self.received: list[int] = []
+        self.raised: list[int] = []  # those of them for which it has raised
 
     def __call__(self, number: int, frame: object) -> None:
         self.received.append(number)
+        self.raised.append(number)
         raise Interrupted(number)
 
 
@@ -98,6 +100,11 @@ def deferred_interrupt() -> Iterator[DeferredInterrupt]:
         if isinstance(before := signal.getsignal(number), _Raise)
         or (number == signal.SIGINT and callable(before))
     }
+
+    for before in previous.values():
+        # Python drops what a handler raises in a callback of C code, such as of the compiler.
+        if isinstance(before, _Raise) and before.raised:
+            raise Interrupted(before.raised[0])
 
     def restore() -> None:
         for number, before in previous.items():

@@ -37,6 +37,9 @@ def evaluation_page(
         row_name: returns where a row is from, such as "reviews.csv: line 7".
         notes: sentences that precede the scores.
 
+    Raises:
+        ValueError: the number of texts is not that of the evaluation.
+
     Example:
         >>> from hyperagg import TextClassifier
         >>> texts, labels = ["good film", "bad film"] * 20, ["yes", "no"] * 20
@@ -45,6 +48,10 @@ def evaluation_page(
         >>> evaluation_page(clf.predictor, found, texts, "Films").count("<table")
         3
     """
+    if len(texts) != len(evaluation.truth):
+        raise ValueError(
+            f"texts: expected the {len(evaluation.truth):,} of the evaluation, got {len(texts):,}"
+        )
     rows = [
         _explained(predictor, evaluation, texts[i], i, row_name(i))
         for i in evaluation.worst_rows(_NUM_ROWS)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -93,7 +92,8 @@ def explanation_page(
             the true one).
 
     Raises:
-        ValueError: the classifier does not have one of the labels.
+        ValueError: the classifier does not have one of the labels, there are more than six, or the
+            lengths differ.
 
     Example:
         >>> from hyperagg import TextClassifier
@@ -102,8 +102,18 @@ def explanation_page(
         >>> page.count("<article>")
         1
     """
-    given = zip(explanations, names or repeat(""), true_labels or repeat(None))
-    return pages.explanation_page(title, [explained_row(*one, labels) for one in given])
+    explanations = list(explanations)
+    return pages.explanation_page(
+        title,
+        [
+            explained_row(*one, labels)
+            for one in zip(
+                explanations,
+                pages.one_per_row("names", names, len(explanations), ""),
+                pages.one_per_row("true_labels", true_labels, len(explanations), None),
+            )
+        ],
+    )
 
 
 def explained_row(
@@ -114,11 +124,17 @@ def explained_row(
 ) -> ExplainedRow:
     """Return what a page shows of a text; see `explanation_page`."""
     e = explanation
-    known = [true_label] if isinstance(true_label, str | int) else true_label
+    known: Any = true_label
+    if true_label is not None and (
+        isinstance(true_label, str) or not isinstance(true_label, Iterable)
+    ):
+        known = [true_label]
     if not labels:
         most_probable = [e.classes_[c] for c in np.argsort(-e.logits, kind="stable")[:_NUM_LABELS]]
         true = [label for label in known or [] if label in e.classes_]
         labels = list(dict.fromkeys([*most_probable, *true]))[: pages.MAX_VIEWS]
+    if len(labels) > pages.MAX_VIEWS:
+        raise ValueError(f"labels: expected at most {pages.MAX_VIEWS}, got {len(labels)}")
     predicted = ", ".join(map(str, _predicted(e))) or "none of the labels"
     verdict = f"predicted: {predicted}"
     if known is not None:

@@ -154,7 +154,7 @@ def _calibrate(
     truth = validation.targets.indicators(len(model.bias))
     temperature = fit_temperature(logits, truth, multi_label)
     model.divide_head(temperature)
-    history.temperature = temperature
+    history.temperature, history.num_validation = temperature, len(logits)
     decoder = LabelDecoder(range(len(model.bias)), multi_label)
     before, after = (decoder.probabilities(z) for z in (logits, logits / np.float32(temperature)))
     if multi_label:

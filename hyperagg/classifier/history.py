@@ -14,6 +14,7 @@ class History:
     Attributes:
         num_texts: the number of training texts, those of `partial_fit` included.
         num_unlabelled: the number of further texts without labels.
+        num_validation: the number of held-out rows that the scores and the temperature are of.
         loss: the mean training loss of each epoch.
         validation_score: the accuracy on the held-out rows after each epoch; in multi-label
             problems the greatest micro-F1 over all thresholds. Empty without held-out rows.
@@ -27,6 +28,7 @@ class History:
 
     num_texts: int = 0
     num_unlabelled: int = 0
+    num_validation: int = 0
     loss: list[float] = field(default_factory=list)
     validation_score: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)

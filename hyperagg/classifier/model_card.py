@@ -43,12 +43,10 @@ def classifier_card(
     if history.validation_score:
         measure = "micro-F1" if decoder.multi_label else "accuracy"
         best = history.validation_score[history.best_epoch]
-        facts.append(f"{measure} on the held-out part of the training texts: {best:.4f}")
+        facts.append(f"{measure} on {_held_out(history)}: {best:.4f}")
     if history.expected_calibration_error:
-        before, after = history.expected_calibration_error
         facts.append(
-            f"expected calibration error there: {before:.4f}, and {after:.4f} with the "
-            f"temperature {history.temperature:.2f}"
+            f"expected calibration error there: {history.expected_calibration_error[1]:.4f}"
         )
     return model_card(
         title,
@@ -59,3 +57,9 @@ def classifier_card(
         f'clf = hyperagg.TextClassifier.from_pretrained("{title}")\n'
         'clf.predict("a text")',
     )
+
+
+def _held_out(history: History) -> str:
+    """Models that were saved earlier do not know the number."""
+    number = f"{history.num_validation:,} " if history.num_validation else ""
+    return f"{number}held-out training texts"

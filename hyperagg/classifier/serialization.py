@@ -273,11 +273,12 @@ def _parse_config(
 def _parse_history(content: object) -> History:
     if not isinstance(content, dict):
         raise ValueError(f"history={shorten(content)}: expected an object")
-    content = {"num_unlabelled": 0, **content}  # earlier models lack it
+    content = {"num_unlabelled": 0, "num_validation": 0, **content}  # earlier models lack them
     _check_keys(content, {f.name for f in fields(History)})
     history = History(**content)
     check_integer("history.num_texts", history.num_texts, 0)
     check_integer("history.num_unlabelled", history.num_unlabelled, 0)
+    check_integer("history.num_validation", history.num_validation, 0)
     check_integer("history.best_epoch", history.best_epoch, -1, _MAX_EPOCHS)
     check_real("history.temperature", history.temperature, 0, open_minimum=True)
     check_real("history.threshold", history.threshold, 0, 1)

@@ -10,6 +10,7 @@ from hyperagg._common.terminal import echo
 
 if TYPE_CHECKING:
     from hyperagg._common.evaluation import Evaluation
+    from hyperagg._common.label_decoder import Label
 
 __all__ = ["print_evaluation", "unknown_labels_note"]
 
@@ -34,24 +35,26 @@ def print_evaluation(
     scores = evaluation.class_scores()
     shown = sorted(scores, key=lambda own: own.f1)[:_MAX_CLASSES]
     kept = [own for own in scores if own in shown]  # in the order of the labels
-    width = max(26, *(len(str(own.label)) for own in kept))
+    width = min(_MAX_CHARACTERS, max(26, *(len(str(own.label)) for own in kept)))
     echo(f"\n{'label':{width}}  precision   recall       F1     rows")
     for label, precision, recall, f1, rows in kept:
         numbers = "".join(f"{100 * score:7.1f} %" for score in (precision, recall, f1))
-        echo(f"{label!s:{width}}  {numbers}  {rows:7,}")
+        echo(f"{_shorten(str(label)):{width}}  {numbers}  {rows:7,}")
     if len(scores) > len(kept):
         echo(f"and {len(scores) - len(kept):,} labels with a higher F1")
     pairs = [] if evaluation.decoder.multi_label else evaluation.confused_pairs(_NUM_PAIRS)
     if pairs:
         echo("\nmost frequent errors")
     for pair in pairs:
-        echo(f"{pair.rows:9,}  {pair.label} predicted as {pair.predicted}")
+        echo(
+            f"{pair.rows:9,}  {_one_line([pair.label])} predicted as {_one_line([pair.predicted])}"
+        )
     worst = evaluation.worst_rows(_NUM_ROWS)
     if worst:
         echo("\nerrors with the highest loss")
     for i in worst:
-        true = ", ".join(map(str, evaluation.true_labels(i))) or "no label"
-        predicted = ", ".join(map(str, evaluation.predicted_labels(i))) or "no label"
+        true = _one_line(evaluation.true_labels(i))
+        predicted = _one_line(evaluation.predicted_labels(i))
         text = f": {_shorten(texts[i])}" if texts is not None else ""
         echo(f"{row_name(i)}: {true} predicted as {predicted}{text}")
 
@@ -68,6 +71,10 @@ def unknown_labels_note(evaluation: Evaluation) -> str | None:
         f"{rows:,} of {len(evaluation.truth):,} rows have labels that did not occur in training, "
         f"which count as errors: {listed}{more}"
     )
+
+
+def _one_line(labels: Sequence[Label]) -> str:
+    return _shorten(", ".join(map(str, labels))) or "no label"
 
 
 def _shorten(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from hyperagg._common.terminal import cell, echo
+from hyperagg.cli._evaluation import unknown_labels_note
 from hyperagg.cli._models import is_multimodal
 from hyperagg.cli.options import (
     Delimiter,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 EXAMPLE = "Example: hyperagg explain model new.csv --text review --html why.html"
 
 _NUM_TERMS = 8
+_MAX_CHARACTERS = 1000  # of a text that is printed; a page has all of it
 
 
 class _Row(NamedTuple):
@@ -131,11 +133,6 @@ def explain(
         labeled = _read_labeled(classifier, files, text, label, label_separator, options)
         rows = _choose(classifier, labeled, row or [], worst, limit)
     explanations = [classifier.explain(each.text) for each in rows]
-    for explanation, each in zip(explanations, rows):
-        if json:
-            echo(_to_json(explanation, each))
-        else:
-            _print(explanation, each, classes[0] if classes else None)
     if html is not None:
         from hyperagg._common.atomic import atomic_write
 
@@ -149,6 +146,11 @@ def explain(
         with atomic_write(html) as draft:
             draft.write_text(page, "utf-8", errors="replace")
         logger.info(f"page in {html}")
+    for explanation, each in zip(explanations, rows):
+        if json:
+            echo(_to_json(explanation, each))
+        else:
+            _print(explanation, each, classes[0] if classes else None)
 
 
 def _classes_to_explain(
@@ -240,6 +242,8 @@ def _choose(
             [each.text for each in rows], [each.true_label for each in rows]
         )
         chosen = evaluation.worst_rows(limit)
+        if note := unknown_labels_note(evaluation):
+            logger.info(f"warning: {note}")
     logger.info(f"read {pluralize(len(rows), 'row')}; explained {len(chosen):,}")
     return [rows[i] for i in chosen]
 
@@ -274,10 +278,11 @@ def _print(explanation: Explanation, row: _Row, label: Any) -> None:
     shown = explained_row(explanation, row.name, row.true_label, [label])
     (view,) = shown.views
     true = "" if row.true_label is None else f" ({shown.verdict})"
-    console.print(
-        Text.assemble(cell(f"{view.name}{true}: "), colored_text(explanation, label)),
-        soft_wrap=True,
-    )
+    text = colored_text(explanation, label)
+    if len(text) > _MAX_CHARACTERS:
+        text = text[:_MAX_CHARACTERS].append(" ...")
+    console.print(f"{row.name}: ", end="", markup=False, soft_wrap=True)
+    console.print(Text.assemble(cell(f"{view.name}{true}: "), text), soft_wrap=True)
     parts = ", ".join(f"{term} {value:+.2f}" for term, value in view.terms[:_NUM_TERMS])
     console.print(
         cell(f"  logit {view.total:+.2f} = {view.bias:+.2f} + tokens: {parts}"), soft_wrap=True

@@ -178,8 +178,14 @@ def explain(
     page of them."""
     model, table = _load(folder, file, format)
     is_classifier = _is_classifier(model)
-    if explained is not None and (not is_classifier or explained not in map(str, model.classes_)):
-        expected = join_quoted([str(c) for c in model.classes_]) if is_classifier else "no label"
+    if not is_classifier:
+        for option, given in {"--class": explained, "--worst": worst or None}.items():
+            if given is not None:
+                raise ValueError(
+                    f"{option}: applies to labels, not to a continuous target; leave it out"
+                )
+    elif explained is not None and explained not in map(str, model.classes_):
+        expected = join_quoted([str(c) for c in model.classes_])
         raise ValueError(f"--class {explained}: expected one of {expected}")
     targets = None
     if label is not None or worst:
@@ -191,19 +197,22 @@ def explain(
             )
     chosen = [number - 1 for number in rows] or list(range(min(limit, len(table))))
     if worst:
-        if not is_classifier:
-            raise ValueError("--worst: applies to labels, not to a continuous target; leave it out")
-        chosen = model.evaluation(table, targets).worst_rows(limit)
+        evaluation = model.evaluation(table, targets)
+        chosen = evaluation.worst_rows(limit)
+        if note := unknown_labels_note(evaluation):
+            logger.info(f"warning: {note}")
     explanations = model.explain(table.take(chosen)) if chosen else []
     column = None
     if explained is not None:
         column = [str(c) for c in model.classes_].index(explained)
-    for explanation in explanations:
+    for i, explanation in zip(chosen, explanations):
         if as_json:
             echo(_to_json(explanation))
-        else:
-            c = int(explanation.logits.argmax()) if column is None else column
-            _print(explanation, c, model.decoder if is_classifier else None)
+            continue
+        if targets is not None:
+            echo(f"{table.name}: {table.row_name(i)}: true: {targets[i]}")
+        c = int(explanation.logits.argmax()) if column is None else column
+        _print(explanation, c, model.decoder if is_classifier else None)
     if html is not None:
         from hyperagg.multimodal.explanation_report import explanation_page
 

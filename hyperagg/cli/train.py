@@ -31,6 +31,9 @@ from hyperagg.cli.options import (
 
 EXAMPLE = "Example: hyperagg train reviews.csv --text review --label stars --out model"
 
+# Held-out rows, of which an accuracy has a standard error of up to 5 points.
+_FEW_ROWS = 100
+
 
 def train(
     files: Files,
@@ -200,12 +203,14 @@ def train(
     if history.validation_score:
         best = history.validation_score[history.best_epoch]
         metric = "micro-F1" if classifier.multi_label_ else "accuracy"
-        logger.info(f"validation {metric}: {100 * best:.2f} % (epoch {history.best_epoch + 1})")
-        before, after = history.expected_calibration_error
+        held_out = history.num_validation
+        few = "; so few say little" if held_out < _FEW_ROWS else ""
         logger.info(
-            f"validation calibration error: {100 * before:.2f} %, and {100 * after:.2f} % with "
-            f"the temperature {history.temperature:.2f}"
+            f"validation {metric}: {100 * best:.2f} % of {pluralize(held_out, 'held-out row')} "
+            f"(epoch {history.best_epoch + 1}){few}"
         )
+        _, error = history.expected_calibration_error
+        logger.info(f"validation calibration error: {100 * error:.2f} %")
     else:
         logger.info("too few rows per class for a validation part: the last epoch was kept")
 

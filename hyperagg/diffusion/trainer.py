@@ -98,7 +98,7 @@ class TrainingResult:
 
 def checkpoint_path(out: Path) -> Path:
     """Return the file in `out` that holds the state of an interrupted run."""
-    return out / "training.safetensors"
+    return out / "checkpoint.safetensors"
 
 
 def train_denoiser(

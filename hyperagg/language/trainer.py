@@ -187,8 +187,8 @@ def train_model(
         stop = _StopCallback(interrupted, trainer.accelerator, config.save_steps is not None)
         trainer.add_callback(stop)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        interrupted.raise_()  # also if it came after the last step; the checkpoint is there
         if stop.stopped:
-            interrupted.raise_()
             raise KeyboardInterrupt  # the signal has reached another process
     seconds = time.perf_counter() - start
     with atomic_folder(output_dir, last="config.json") as draft:

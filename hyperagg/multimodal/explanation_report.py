@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -44,9 +43,13 @@ def explanation_page(
     Raises:
         ValueError: the model does not have one of the labels.
     """
-    given = zip(explanations, names or repeat(""), targets or repeat(None))
-    rows = [explained_row(*one, labels) for one in given]
-    return pages.explanation_page(title, rows, unit)
+    explanations = list(explanations)
+    given = zip(
+        explanations,
+        pages.one_per_row("names", names, len(explanations), ""),
+        pages.one_per_row("targets", targets, len(explanations), None),
+    )
+    return pages.explanation_page(title, [explained_row(*one, labels) for one in given], unit)
 
 
 def explained_row(

@@ -167,6 +167,7 @@ def _add_common_routes(app: FastAPI) -> None:
         )
 
     app.add_api_route("/health", health, methods=["GET"])
+    app.add_api_route("/health", health, methods=["HEAD"], include_in_schema=False)
     app.add_api_route("/info", info, methods=["GET"])
     app.add_api_route("/metrics", metrics, methods=["GET"])
     app.add_api_route("/models", list_models, methods=["GET"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -31,6 +32,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 # What may be read without a key: what load balancers and browsers ask for first, which says nothing
 # about a model.
 _OPEN = frozenset({"/", "/health", "/docs", "/openapi.json"})
+
+_MAX_DIGITS = 19  # of a Content-Length: more bytes than there can be
 
 # What remains of a body is not read.
 _CLOSE = {"Connection": "close"}
@@ -173,7 +176,11 @@ def _is_open(scope: Scope) -> bool:
 def _declared_size(scope: Scope) -> int:
     """The Content-Length of a request; 0 for one that is sent in chunks."""
     value = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-    return int(value) if value.isdigit() else 0
+    digits = value.lstrip(b"0")
+    if not value.isdigit() or not digits:
+        return 0
+    # Python does not convert thousands of digits.
+    return int(digits) if len(digits) < _MAX_DIGITS else sys.maxsize
 
 
 def _too_large(limit: int) -> RequestError:

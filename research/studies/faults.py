@@ -161,7 +161,7 @@ PRODUCTS = {
                 *("--steps", "60", "--batch-size", "8", "--save-steps", "8"),
             ),
             ("hyperagg.diffusion.trainer",),
-            checkpoint="training.safetensors",
+            checkpoint="checkpoint.safetensors",
             weights="denoiser/diffusion_pytorch_model.safetensors",
         ),
     )
@@ -361,6 +361,6 @@ def _model_of(folder: Path) -> bytes:
 def _weight_files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*.safetensors")):
         relative = path.relative_to(folder)
-        is_checkpoint = "checkpoint" in str(relative) or path.name == "training.safetensors"
+        is_checkpoint = "checkpoint" in str(relative)
         if not is_checkpoint and not any(part.startswith(".") for part in relative.parts):
             yield path

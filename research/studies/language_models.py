@@ -16,14 +16,19 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import (
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
 
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import environment, markdown_table, spread, write_results
 from hyperagg._common.runs import Runs
 from hyperagg.data import Corpus
 from hyperagg.language.packing import PackedDataset, pack
-from hyperagg.language.serialization import compute_metrics, load_model
+from hyperagg.language.serialization import compute_metrics
 from hyperagg.language.tokenizer import train_tokenizer
 from hyperagg.language.trainer import TrainingConfig, train_model
 from hyperagg.text import Ragged
@@ -231,7 +236,7 @@ class _Study:
         """Evaluate a run on the test texts, in windows and, if it is unbounded, as a stream."""
         run, key = self.run(name, learning_rate, seed), _key(name, learning_rate, seed)
         if "test" not in run:
-            model, _ = load_model(self.folder(key))
+            model = AutoModelForCausalLM.from_pretrained(self.folder(key))
             run = {**run, "test": self.evaluate(model, self.corpus.test)}
             if name in MIXERS and MIXERS[name].unbounded:
                 run["streamed"] = compute_metrics(model, self.tokenizer, self.corpus.test)
@@ -244,7 +249,8 @@ class _Study:
         for name, model in models.items():
             if "learning_rate" in model:
                 folder = self.folder(_key(name, model["learning_rate"], 0))
-                embedding = load_model(folder)[0].get_input_embeddings().weight
+                network = AutoModelForCausalLM.from_pretrained(folder)
+                embedding = network.get_input_embeddings().weight
                 assert isinstance(embedding, Tensor)
                 embeddings[name] = embedding.detach().numpy()
         return write_cosines(embeddings, self.out / "cosines.png") if embeddings else {}

@@ -19,14 +19,17 @@ LABELS = ["a", "b", "c", "d"]
 @given(st.integers(1, 40), st.integers(0, 2**32))
 def test_one_label_per_row(rows, seed):
     rng = np.random.default_rng(seed)
-    logits, truth = rng.normal(size=(rows, 3)), rng.choice(LABELS, rows).tolist()
+    logits, truth = rng.normal(size=(rows, 3)), ["a", *rng.choice(LABELS, rows - 1).tolist()]
     found = evaluate_logits(LabelDecoder(LABELS[:3]), logits, truth)  # "d" is unknown
     predicted = [LABELS[c] for c in logits.argmax(1)]
     names = list(found.classes)
     expected = precision_recall_fscore_support(truth, predicted, labels=names, zero_division=0)
     columns = list(zip(*(tuple(own)[1:] for own in found.class_scores())))
     np.testing.assert_allclose(columns, expected)
-    np.testing.assert_array_equal(found.confusion, confusion_matrix(truth, predicted, labels=names))
+    counts = np.zeros((len(names), len(names)), dtype=int)
+    true, answers, rows_of = found.confusion
+    counts[true, answers] = rows_of
+    np.testing.assert_array_equal(counts, confusion_matrix(truth, predicted, labels=names))
     assert found.metrics["macro_f1"] == pytest.approx(
         f1_score(truth, predicted, average="macro", zero_division=0)
     )
@@ -63,3 +66,12 @@ def test_reliability_bins_hold_every_prediction():
     assert bins.counts.sum() == 500
     assert bins.correct.sum() == 500 * found.metrics["accuracy"]
     assert bins.probabilities.sum() == pytest.approx(decoder.probabilities(logits).max(1).sum())
+
+
+@pytest.mark.parametrize("known", [0, 1])
+def test_a_column_that_holds_no_labels_is_refused(known):
+    labels = ["a"] * known + [f"id {i}" for i in range(2000)]
+    with pytest.raises(
+        ValueError, match=r"2,000 of 2,0.. labels did not occur in training, such as"
+    ):
+        evaluate_logits(LabelDecoder(LABELS), np.zeros((len(labels), 4)), labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 
@@ -29,6 +30,17 @@ def test_the_first_signal_waits_and_the_second_does_not(number):
             pytest.fail("the second signal has been ignored")
         assert received == 3 * [number]
     assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
+def test_a_signal_whose_exception_was_dropped_ends_the_next_block():
+    callback = ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with raise_on_termination() as received:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.unraisablehook", lambda unraisable: None)
+            callback()
+        assert received == [signal.SIGTERM]  # and the program goes on
+        with pytest.raises(Interrupted), deferred_interrupt():
+            pytest.fail("the signal has been lost")
 
 
 def test_handlers_of_others_and_ignored_signals_stay():

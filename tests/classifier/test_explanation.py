@@ -117,3 +117,14 @@ def test_a_color_means_the_same_in_every_text(trained):
     assert "STEPS = [0.05, 0.15, 0.4, 1]" in files("hyperagg.serve.page").joinpath(
         "dom.js"
     ).read_text("utf-8"), "the served page has the same scale"
+
+
+def test_pages_of_long_texts_are_bounded_and_lengths_must_agree(trained):
+    e = trained.explain("oil " * 50_000)
+    assert len(explanation_page([e], "")) < 20_000_000
+    page = explanation_page([trained.explain("oil")], "", true_labels=[np.int64(3)])
+    assert "true: 3" in page
+    with pytest.raises(ValueError, match="names: expected 2 values, one per explanation, got 1"):
+        explanation_page([e, e], "", names=["one"])
+    with pytest.raises(ValueError, match="labels: expected at most 6, got 7"):
+        explanation_page([e], "", labels=e.classes_[:7])

@@ -146,16 +146,32 @@ def test_the_temperature_is_the_optimum_that_scipy_finds(multi_label, scale):
     if multi_label:
         truth |= logits / scale + rng.standard_normal((500, 4)) > 1
 
+    positives = truth.sum()
+    targets = np.where(truth, (positives + 1) / (positives + 2), 1 / (3 * positives + 6))
+    if multi_label:
+        targets[~truth] = 1 / (truth.size - positives + 2)
+
     def loss(log_temperature):
         z = logits.astype(np.float64) / np.exp(log_temperature)
         if multi_label:
-            return (np.logaddexp(0, z) - truth * z).mean()
-        return (np.log(np.exp(z - z.max(1, keepdims=True)).sum(1)) + z.max(1) - z[truth]).mean()
+            return (np.logaddexp(0, z) - targets * z).mean()
+        largest = z.max(1, keepdims=True)
+        norm = np.log(np.exp(z - largest).sum(1)) + largest[:, 0]
+        return (norm - (targets * z).sum(1)).mean()
 
     options = {"xatol": 1e-9}
     bounds = np.log(0.05), np.log(20)
     expected = optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options=options).x
     assert np.log(fit_temperature(logits, truth, multi_label)) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_few_easy_rows_do_not_make_a_classifier_certain(multi_label):
+    logits = np.array([[0.2, 0.1, 0.1], [0.1, 0.3, 0.2]])
+    truth = one_each([0, 1]).indicators(3)
+    temperature = fit_temperature(logits, truth, multi_label)
+    probabilities = (sigmoid if multi_label else softmax)(logits / temperature)
+    assert probabilities[truth].mean() < 0.9
 
 
 def test_calibration_error_by_hand():

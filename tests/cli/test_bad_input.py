@@ -281,7 +281,7 @@ MODEL_CASES = {
     "config empty": (truncate("config.json", 0), ["config.json: damaged"]),
     "config binary": (replace_file("config.json", b"\xff\0\x80"), ["config.json: damaged"]),
     "config deep": (replace_file("config.json", b"[" * 100_000), ["config.json: damaged"]),
-    "config a list": (replace_file("config.json", b"[]"), ["not a text classifier"]),
+    "config a list": (replace_file("config.json", b"[]"), ["expected a JSON object"]),
     "config a folder": (folder_instead("config.json"), ["config.json: "]),
     "not ours": (replace_file("config.json", b'{"model_type": "bert"}'), ["not a text classifier"]),
     "other version": (
@@ -324,7 +324,7 @@ MODEL_CASES = {
     ),
     "tensor of integers": (
         edit_tensors(lambda tensors: tensors.update(bias=np.ones(2, np.int64))),
-        ["bias", "int64"],
+        ["bias", "I64"],
     ),
     "tokenizer missing": (remove("tokenizer.json"), ["tokenizer.json is missing"]),
     "tokenizer cut": (truncate("tokenizer.json", 0.9), ["tokenizer.json: damaged"]),
@@ -423,7 +423,14 @@ def test_model_folder(cli, folder, case):
 def test_what_is_not_a_model(cli, folder, case):
     name, fragments = NOT_A_MODEL_CASES[case]
     (folder / "good.csv").write_bytes(FILES["good.csv"])
-    check(cli, folder, ["evaluate", name, "good.csv"], fragments)
+    answer = cli("evaluate", name, "good.csv")
+    *before, last = answer.err.splitlines()
+    assert answer.code == 2 and last.startswith("hyperagg: ")
+    assert (
+        before
+        == [f"{name}: no such folder; looking for it on the Hugging Face Hub"][: "hub" in case]
+    )
+    assert all(fragment in last for fragment in fragments)
 
 
 def test_an_empty_folder_of_the_users_stays(cli, folder):

@@ -17,7 +17,7 @@ def test_texts_classes_and_a_page(fresh, table, rows, tmp_path):
 
     answer = fresh("explain", model, table, "--limit", 2, "--html", page)
     assert answer.code == 0, answer.err
-    assert answer.out.startswith(str(classifier.predict(texts[:1])[0]))
+    assert answer.out.startswith(f"{table}: row 1: {classifier.predict(texts[:1])[0]} ")
     assert f"read {len(rows):,} rows; explained 2" in answer.err
     assert page.read_text("utf-8").count("<article>") == 2
 
@@ -38,7 +38,7 @@ def test_texts_classes_and_a_page(fresh, table, rows, tmp_path):
     assert json.loads(one.out)["row"].endswith("row 7")
     first, second = classifier.classes_[:2]
     pair = fresh("explain", model, table, "--row", 7, "--class", first, "--against", second)
-    assert pair.out.startswith(f"{first} rather than {second}")
+    assert f": {first} rather than {second}" in pair.out
 
     answer = fresh("explain", model)
     assert {line.split(":")[0] for line in answer.out.splitlines()} == set(labels)

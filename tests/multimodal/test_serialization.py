@@ -79,12 +79,14 @@ def test_the_model_card(model, tmp_path):
     assert hub.ModelCard(card).data.library_name == "hyperagg"
 
 
-def test_it_is_pushed_to_the_hub(model, monkeypatch):
+def test_it_is_pushed_to_the_hub(model, monkeypatch, tmp_path):
     def push(save, repo_id, **options):
-        return f"{repo_id} {save.__name__} {options['private']}"
+        save(tmp_path)
+        return f"{repo_id} {options['private']}"
 
     monkeypatch.setattr("hyperagg.multimodal.base_estimator.push_folder", push)
-    assert model.push_to_hub("owner/name", private=True) == "owner/name save_pretrained True"
+    assert model.push_to_hub("owner/name", private=True) == "owner/name True"
+    assert (tmp_path / "config.json").is_file()
     assert callable(hub.push_folder)
 
 

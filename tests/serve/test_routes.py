@@ -367,3 +367,22 @@ def test_what_takes_long_does_not_keep_other_requests_waiting(folder, path, body
         threads.clear()  # those of the warm-up
         assert client.post(path, json=body).status_code == 200
     assert ["worker" in name for name in threads] == [waits]
+
+
+@pytest.mark.parametrize(("length", "status"), [("0" * 5000 + "19", 200), ("1" * 5000, 413)])
+def test_a_content_length_of_thousands_of_digits(url, length, status):
+    host, port = url.removeprefix("http://").split(":")
+    body = b'{"inputs": "wheat"}'
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(
+            f"POST /predict HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n".encode()
+            + body
+        )
+        answer = connection.recv(1000).split(b"\r\n")[0]
+    # The parser of HTTP may refuse the number itself.
+    assert int(answer.split()[1]) in (status, 400)
+
+
+def test_load_balancers_may_ask_by_head(url):
+    answer = requests.head(f"{url}/health", timeout=60)
+    assert answer.status_code == 200 and not answer.content

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 from collections.abc import Iterable, Sequence
 from functools import cache
-from html import escape
 from importlib.resources import files
 
-__all__ = ["html_document", "html_table", "policy_hash", "read_style"]
+__all__ = ["escape", "html_document", "html_table", "policy_hash", "read_style"]
+
+# Characters that a browser does not show, or that would change the direction of what follows.
+_INVISIBLE = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160)], "�")
+
+
+def escape(text: str) -> str:
+    """Return HTML that shows a text and nothing else; control characters become U+FFFD."""
+    return html.escape(text.translate(_INVISIBLE))
 
 
 @cache
@@ -56,8 +64,8 @@ def html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table of plain texts, the first column of which names the rows."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
     lines = "\n".join(
-        f'<tr><th scope="row">{escape(name)}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        f'<tr><th scope="row"><bdi>{escape(name)}</bdi></th>'
+        + "".join(f"<td><bdi>{escape(cell)}</bdi></td>" for cell in cells)
         + "</tr>"
         for name, *cells in rows
     )

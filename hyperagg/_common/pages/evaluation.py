@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 import numpy as np
 
 from hyperagg._common.evaluation import Evaluation
 from hyperagg._common.metrics import metric_name
-from hyperagg._common.pages.document import html_document, html_table
+from hyperagg._common.pages.document import escape, html_document, html_table
 from hyperagg._common.pages.explanations import ExplainedRow, rows_html
 
 __all__ = ["evaluation_page", "unexplained_row"]
@@ -42,7 +41,7 @@ def evaluation_page(
     sections.append(
         f"<h2>Errors with the highest loss</h2>{rows_html(worst)}"
         if worst
-        else "<h2>Errors</h2><p>All rows with known labels are predicted correctly.</p>"
+        else "<h2>Errors</h2><p>All rows with labels of the classifier are predicted correctly.</p>"
     )
     return html_document(title, "\n".join(sections))
 
@@ -87,18 +86,23 @@ def _confused_pairs(evaluation: Evaluation) -> str:
 
 
 def _confusion_matrix(evaluation: Evaluation) -> str:
-    counts, number = evaluation.confusion, len(evaluation.classes)
-    shown, note = np.arange(number), ""
+    true, predicted, counts = evaluation.confusion
+    number = len(evaluation.classes)
+    wrong = true != predicted
+    errors = np.bincount(true[wrong], counts[wrong], number)
+    errors += np.bincount(predicted[wrong], counts[wrong], number)
+    shown, note = list(range(number)), ""
     if number > _MAX_CLASSES:
-        errors = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
-        shown = np.sort(np.argsort(-errors, kind="stable")[:_MAX_CLASSES])
+        shown = np.sort(np.argsort(-errors, kind="stable")[:_MAX_CLASSES]).tolist()
         note = f" Of {number:,} labels, it has the {_MAX_CLASSES} with the most errors."
-    names = [escape(str(evaluation.classes[c])) for c in shown.tolist()]
+    names = [f"<bdi>{escape(str(evaluation.classes[c]))}</bdi>" for c in shown]
     head = "".join(f'<th scope="col"><span>{name}</span></th>' for name in names)
-    totals = np.maximum(counts.sum(1), 1)
+    count_of = {(i, j): n for i, j, n in zip(true.tolist(), predicted.tolist(), counts.tolist())}
+    totals = np.bincount(true, counts, number)
     lines = []
     for i, name in zip(shown, names):
-        cells = "".join(_cell(int(counts[i, j]), counts[i, j] / totals[i], i == j) for j in shown)
+        row = [(j, count_of.get((i, j), 0)) for j in shown]
+        cells = "".join(_cell(n, n / max(1, totals[i]), i == j) for j, n in row)
         lines.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
     return (
         "<h2>Confusion matrix</h2><p>Rows are labels, columns are predictions; the color is the "

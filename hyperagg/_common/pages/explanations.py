@@ -8,15 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import Any
 
-from hyperagg._common.pages.document import html_document
+from hyperagg._common.pages.document import escape, html_document
 
-__all__ = ["STEPS", "ExplainedRow", "LabelView", "color_step", "explanation_page", "rows_html"]
+__all__ = [
+    "MAX_VIEWS",
+    "STEPS",
+    "ExplainedRow",
+    "LabelView",
+    "color_step",
+    "explanation_page",
+    "one_per_row",
+    "rows_html",
+]
 
 # The contributions at which the color changes, in logits.
 STEPS = (0.05, 0.15, 0.4, 1.0)
 _MAX_TERMS = 12  # that are listed; the others are summed up
+_MAX_PIECES = 10_000  # of a text: more would make a page that browsers are slow to show
 MAX_VIEWS = 6  # of a row, for which report.css has rules
 
 
@@ -78,6 +88,20 @@ def explanation_page(title: str, rows: Iterable[ExplainedRow], unit: float = 1.0
     return html_document(title, rows_html(list(rows), unit))
 
 
+def one_per_row(name: str, values: Iterable[Any] | None, rows: int, default: Any) -> list[Any]:
+    """Return what belongs to each row, `default` for all of them if it is not given.
+
+    Raises:
+        ValueError: the number of values is not that of the rows.
+    """
+    found = [default] * rows if values is None else list(values)
+    if len(found) != rows:
+        raise ValueError(
+            f"{name}: expected {rows:,} values, one per explanation, got {len(found):,}"
+        )
+    return found
+
+
 def rows_html(rows: Sequence[ExplainedRow], unit: float = 1.0) -> str:
     """Return the legend and the rows as HTML; see `explanation_page`."""
     largest = max(
@@ -104,15 +128,15 @@ def _article(index: int, row: ExplainedRow, unit: float, largest: float) -> str:
     choices = views = ""
     for k, view in enumerate(row.views[:MAX_VIEWS]):
         checked = " checked" if k == 0 else ""
-        choices += (
-            f'<label><input type="radio" name="row-{index}"{checked}> {escape(view.name)}</label> '
-        )
+        button = f'<input type="radio" name="row-{index}"{checked}>'
+        choices += f"<label>{button} <bdi>{escape(view.name)}</bdi></label> "
         views += _view(view, unit, largest)
     heading = f"<h2>{escape(row.name)}</h2>" if row.name else ""
+    heading += f"<p><bdi>{escape(row.verdict)}</bdi></p>"
     if not row.views:
-        return f"<article>{heading}<p>{escape(row.verdict)}</p></article>"
+        return f"<article>{heading}</article>"
     return (
-        f"<article>{heading}<p>{escape(row.verdict)}</p>\n<fieldset><legend>Label that is "
+        f"<article>{heading}\n<fieldset><legend>Label that is "
         f'explained</legend>{choices}</fieldset>\n<div class="views">{views}</div></article>'
     )
 
@@ -120,7 +144,7 @@ def _article(index: int, row: ExplainedRow, unit: float, largest: float) -> str:
 def _view(view: LabelView, unit: float, largest: float) -> str:
     texts = "".join(
         (f"<h3>{escape(name)}</h3>" if name else "")
-        + f'<div class="words" dir="auto">{"".join(_piece(*each, unit) for each in pieces)}</div>'
+        + f'<div class="words" dir="auto">{_words(pieces, unit)}</div>'
         for name, pieces in view.parts
     )
     ranked = sorted(view.terms, key=lambda term: -abs(term[1]))
@@ -136,6 +160,13 @@ def _view(view: LabelView, unit: float, largest: float) -> str:
         f'<section class="view"><div class="texts">{texts}</div>'
         f'<table class="terms">{"".join(lines)}</table></section>\n'
     )
+
+
+def _words(pieces: Sequence[tuple[str, float | None]], unit: float) -> str:
+    shown = "".join(_piece(*each, unit) for each in pieces[:_MAX_PIECES])
+    if len(pieces) > _MAX_PIECES:
+        shown += ' <em class="note">(the rest is not shown, but counted in the sums)</em>'
+    return shown
 
 
 def _piece(text: str, contribution: float | None, unit: float) -> str:
