@@ -520,9 +520,8 @@ class TextClassifier:
         texts, labels = check_labeled_texts(X, y)
         state, predictor = self._state_and_predictor()
         check_label_kind(labels, state.multi_label)
-        evaluation = evaluate_logits(predictor.decoder, predictor.logits(texts), labels)
-        check_spelling(evaluation.unknown_labels, state.classes)
-        return evaluation
+        check_spelling(labels, state.classes)
+        return evaluate_logits(predictor.decoder, predictor.logits(texts), labels)
 
     def explain(self, text: str) -> Explanation:
         """Return what every word of a text contributes to the logit of every class.

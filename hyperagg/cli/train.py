@@ -31,8 +31,8 @@ from hyperagg.cli.options import (
 
 EXAMPLE = "Example: hyperagg train reviews.csv --text review --label stars --out model"
 
-# Held-out rows, of which an accuracy has a standard error of up to 5 points.
-_FEW_ROWS = 100
+# Held-out rows, of which an accuracy has a standard error of up to 7 points.
+_FEW_ROWS = 50
 
 
 def train(

@@ -259,13 +259,14 @@ def encode_labels(labels: Labels, classes: Sequence[Label], name: str = "y") -> 
     return Ragged(np.array(ids, dtype=np.int32), boundaries)
 
 
-def check_spelling(unknown: Iterable[Label], classes: Sequence[Label], name: str = "y") -> None:
-    """Check that no unknown label reads the same as a class.
+def check_spelling(labels: Labels, classes: Sequence[Label], name: str = "y") -> None:
+    """Check that no label that is not a class reads the same as one.
 
     Raises:
         ValueError: one does, such as 1 where the class is "1".
     """
-    for label in unknown:
+    rows: Any = labels if is_multi_label(labels) else [labels]
+    for label in set(chain.from_iterable(rows)).difference(classes):
         if parse_labels([label], classes) != [label]:
             raise _unknown_label(name, label, classes)
 

@@ -43,7 +43,5 @@ def test_a_training_that_is_stopped_resumes_to_the_same_bits(product, tmp_path):
     for fault, own in cases.items():
         for case in own:
             assert case["ended_well"] and case["model_whole"] and case["same_bits"], (fault, case)
-        # The later moments are those of checkpoints, or of the model that is being saved.
-        assert any(case["had_checkpoint"] or case["code"] == 0 for case in own), (fault, own)
     table = faults_table({"products": {product: cases}})
     assert table.count(f"| {product} |") == len(FAULTS)
