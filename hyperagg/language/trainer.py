@@ -6,9 +6,10 @@ import json
 import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ContextDecorator, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,19 @@ class TrainingResult:
     loss: list[tuple[int, float]]
 
 
+class _OneAtATime(ContextDecorator):
+    """Accelerate keeps the state of a training in singletons, which another Trainer resets."""
+
+    _lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+@_OneAtATime()
 def train_model(
     model: PreTrainedModel,
     dataset: PackedDataset,
@@ -156,7 +170,8 @@ def train_model(
         OSError: if the disk is full. The folder is as it was, and the last checkpoint is complete.
 
     Numerics: the same seed, data and options give the same weights, also if training is
-        interrupted and resumed, and beside other work in the process.
+        interrupted and resumed, and beside other work in the process. Trainings in several threads
+        of a process take turns.
     """
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
     folder = check_checkpoints(output_dir)
