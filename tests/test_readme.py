@@ -21,8 +21,9 @@ README = (ROOT / "README.md").read_text("utf-8")
 LONG = {"bench", "compare", "diffusion", "study", "tune"}  # stopped as soon as they start
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(page, language):
+    text = (ROOT / page).read_text("utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 @pytest.fixture
@@ -54,7 +55,8 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_commands(folder, monkeypatch):
+@pytest.mark.parametrize("page", ["README.md", "docs/command-line.md"])
+def test_commands(page, folder, monkeypatch):
     r8 = hyperagg.load_dataset("r8")
 
     def stop(*args, **kwargs):
@@ -83,7 +85,7 @@ def test_commands(folder, monkeypatch):
         "hyperagg.data.datasets.digits.load_mnist",
         lambda: Digits(blank, blank, "ten blank images"),
     )
-    commands = [line for block in blocks("bash") for line in block.splitlines() if line]
+    commands = [line for block in blocks(page, "bash") for line in block.splitlines() if line]
     assert len(commands) >= 5
     for line in commands:
         program, *arguments = shlex.split(line)
@@ -97,22 +99,36 @@ def test_commands(folder, monkeypatch):
         expected = 130 if arguments[0] in LONG else 0
         assert result.exit_code == expected, (line, result.output, result.exception)
     assert (folder / "model" / "config.json").exists()
-    assert (folder / "model" / "cosines.png").exists()
+    assert (folder / "model" / "cosines.png").exists() == ("analyze orthogonality" in str(commands))
 
 
-def test_python(folder, capsys):
+PRINTED = {
+    "README.md": ["'accuracy': 0.9", "crude 0.9", "('opec', "],
+    "docs/python.md": ["'accuracy': 0.9", "['crude']", "\ncocoa\n"],  # a label of partial_fit
+}
+
+
+@pytest.mark.parametrize("page", PRINTED)
+def test_python(page, folder, capsys):
     small = "--layers 1 --d-model 16 --vocab-size 300 --sequence-length 32 --max-steps 2 --out lm"
     trained = CliRunner().invoke(
         app, ["lm", "train", "reviews.csv", "--text", "review", *small.split()]
     )
     assert trained.exit_code == 0, trained.output
     namespace: dict[str, object] = {}
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), namespace)
+    for block in blocks(page, "python"):
+        exec(compile(block, page, "exec"), namespace)
     printed = capsys.readouterr().out
-    assert "'accuracy': 0.9" in printed
-    assert "['crude']" in printed
-    assert "\ncocoa\n" in printed  # a label that partial_fit added
+    for expected in PRINTED[page]:
+        assert expected in printed
+
+
+def test_the_readme_prints_what_it_says(folder, capsys):
+    code, (says, *_) = blocks("README.md", "python")[0], re.findall(
+        r"```python.*?```\n\n```\n(.*?)```", README, re.DOTALL
+    )
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out == says
 
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -127,5 +143,20 @@ def test_tables_and_figures_are_those_in_results(page):
         assert (page.parent / figure).exists()
 
 
-def test_the_readme_has_tables():
-    assert README.count("<!-- table: ") == README.count("<!-- /table -->") > 5
+def test_the_results_have_tables():
+    text = (ROOT / "docs" / "results.md").read_text("utf-8")
+    assert text.count("<!-- table: ") == text.count("<!-- /table -->") > 5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    """To a file, and to a heading of it."""
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+        name, _, heading = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", file.read_text("utf-8"), re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert heading in anchors, target
