@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache, partial
 from importlib import import_module
@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hyperagg._common.atomic import atomic_write
+from hyperagg._common.palette import series_styles
 from hyperagg._common.report import (
     environment,
     make_table,
@@ -198,13 +199,13 @@ def compare(
             results["models"][name]["search"] = runs.done[f"{name} parameters"]
     if aggregation:
         results["paired"] = _paired(by_model, dataset.test.labels, classes)
-    curves = {
-        name: [(np.cumsum(run["seconds"]).tolist(), run["validation_score"]) for run in done]
+    results["learning_curves"] = {
+        name: [[np.cumsum(run["seconds"]).tolist(), run["validation_score"]] for run in done]
         for name, done in by_model.items()
         if name not in _EXTERNAL
     }
     if save_models:
-        _draw_learning_curves(curves, out / "learning_curves.png", report)
+        draw_learning_curves(results["learning_curves"], out / "learning_curves.png", report)
     write_results(out, results)
     with atomic_write(out / "table.md") as draft:
         draft.write_text(markdown_table(_columns(results), _cells(results)), "utf-8")
@@ -477,12 +478,18 @@ def _cells(results: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _draw_learning_curves(
-    curves: dict[str, list[tuple[list[float], list[float]]]],
+def draw_learning_curves(
+    curves: Mapping[str, Sequence[Sequence[Sequence[float]]]],
     path: Path,
-    report: Callable[[str], None],
+    report: Callable[[str], None] = print,
 ) -> None:
-    """Draw the validation score against seconds of training, one line per model and seed."""
+    """Draw the validation score against seconds of training, one line per model and seed.
+
+    Args:
+        curves: {model: [[seconds, scores] of each seed]}.
+        path: the PNG file to write.
+        report: called with one line if matplotlib is not installed; nothing is drawn then.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -490,12 +497,12 @@ def _draw_learning_curves(
         return
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axis = figure.subplots()
-    for k, (name, runs) in enumerate(curves.items()):
-        for i, (seconds, scores) in enumerate(runs):
+    for name, style in series_styles(curves).items():
+        for i, (seconds, scores) in enumerate(curves[name]):
             if scores:
                 label = name if i == 0 else None
                 percent = [100 * score for score in scores]
-                axis.plot(seconds, percent, ".-", color=f"C{k}", alpha=0.8, label=label)
+                axis.plot(seconds, percent, **style._asdict(), markersize=4, alpha=0.8, label=label)
     axis.set(xscale="log", xlabel="seconds of training (log scale)", ylabel="validation score (%)")
     axis.grid(alpha=0.3)
     if axis.lines:

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
 
-from hyperagg._common.atomic import atomic_write
+from hyperagg._common.palette import AGAINST, FOR, series_styles
 from hyperagg.multimodal import Explanation
+from research.analysis.figures import save_figure
 
 __all__ = ["ExplainedPair", "draw_pairs", "heat_of"]
 
-matplotlib.use("Agg")
-POSITIVE, NEGATIVE = "#d1495b", "#30638e"
-MODALITY_COLORS = ("#e8a87c", "#5b8e7d")
+_DIVERGING = LinearSegmentedColormap.from_list("contributions", [AGAINST, "white", FOR])
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,13 @@ def heat_of(pair: ExplainedPair) -> np.ndarray:
 
 def draw_pairs(pairs: Sequence[ExplainedPair], path: Path) -> None:
     """Draw one column per pair: image, audio, and their contributions to every logit."""
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(
-        3, len(pairs), figsize=(3.1 * len(pairs), 7.2), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(3.1 * len(pairs), 7.2), layout="constrained")
+    axes = figure.subplots(3, len(pairs), squeeze=False)
     for (top, middle, bottom), pair in zip(axes.T, pairs):
         heat = heat_of(pair)
         limit = np.abs(heat).max() or 1
         top.imshow(pair.image, cmap="gray_r")
-        top.imshow(heat, cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=0.55)
+        top.imshow(heat, cmap=_DIVERGING, vmin=-limit, vmax=limit, alpha=0.55)
         top.set(title=pair.title, xticks=[], yticks=[])
         _draw_audio(middle, pair)
         _draw_totals(bottom, pair.explanation)
@@ -74,14 +71,12 @@ def draw_pairs(pairs: Sequence[ExplainedPair], path: Path) -> None:
     axes[1, 0].set_ylabel("frames of the audio")
     axes[2, 0].set_ylabel("contribution to the logit")
     axes[2, 0].legend(fontsize=8)
-    with atomic_write(path) as draft:
-        figure.savefig(draft, dpi=110, metadata={"Software": None})
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 def _draw_audio(axis: Any, pair: ExplainedPair) -> None:
     samples = pair.audio / max(1e-9, np.abs(pair.audio).max())
-    axis.plot(np.arange(len(samples)) / pair.sample_rate, samples, color="#b0b0b0", linewidth=0.5)
+    axis.plot(np.arange(len(samples)) / pair.sample_rate, samples, color="0.7", linewidth=0.5)
     contributions = pair.explanation.for_label(pair.explanation.label)["audio"]
     width = float(np.diff(pair.seconds).min()) if len(contributions) > 1 else 0.01
     axis.bar(
@@ -89,7 +84,7 @@ def _draw_audio(axis: Any, pair: ExplainedPair) -> None:
         contributions / max(1e-9, np.abs(contributions).max()),
         0.9 * width,
         align="edge",
-        color=[POSITIVE if x > 0 else NEGATIVE for x in contributions],
+        color=[FOR if x > 0 else AGAINST for x in contributions],
         alpha=0.7,
     )
     axis.set(xlabel="seconds", yticks=[])
@@ -97,8 +92,8 @@ def _draw_audio(axis: Any, pair: ExplainedPair) -> None:
 
 def _draw_totals(axis: Any, explanation: Explanation) -> None:
     x = np.arange(len(explanation.classes))
-    bars = zip((-0.2, 0.2), MODALITY_COLORS, explanation.by_modality().items())
-    for shift, color, (name, contributions) in bars:
-        axis.bar(x + shift, contributions, 0.4, label=name, color=color)
+    sums = explanation.by_modality()
+    for shift, (name, style) in zip((-0.2, 0.2), series_styles(sums).items()):
+        axis.bar(x + shift, sums[name], 0.4, label=name, color=style.color)
     axis.axhline(0, color="black", linewidth=0.5)
     axis.set(xlabel="digit", xticks=x, xticklabels=[str(c) for c in explanation.classes])

@@ -6,25 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from hyperagg._common.atomic import atomic_write
+from hyperagg._common.palette import series_styles
 from hyperagg._common.report import markdown_table, write_results
-from research.analysis.figures import COLORS
+from research.analysis.figures import save_figure
 from research.benchmarks.language import ATTENTION, FEED_FORWARD, GATED, STATIC_CACHE
 
-__all__ = ["decoding_table", "training_table", "write_language_page"]
-
-STYLES = {
-    GATED: {"color": COLORS["aggregation"]},
-    ATTENTION: {"color": COLORS["attention"]},
-    STATIC_CACHE: {"color": COLORS["attention"], "linestyle": "--"},
-    FEED_FORWARD: {"color": COLORS["untrained"]},
-}
+__all__ = ["decoding_table", "draw_language", "training_table", "write_language_page"]
 
 
 def write_language_page(folder: Path, results: Mapping[str, Any]) -> None:
     """Write results.json, README.md, one file per table and speed.png to `folder`."""
     write_results(folder, results)
-    _draw(results, folder / "speed.png")
+    draw_language(results, folder)
     for name, text in (
         ("README.md", _page(results)),
         ("training.md", training_table(results)),
@@ -153,36 +149,30 @@ feed-forward layers keep no state.
 """
 
 
-def _draw(results: Mapping[str, Any], path: Path) -> None:
-    """Draw three panels on log axes, for the last number of threads."""
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+def draw_language(results: Mapping[str, Any], folder: Path) -> None:
+    """Draw speed.png to `folder`: three panels on log axes, for the last number of threads."""
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    axes = figure.subplots(1, 3)
     tokens = results["sizes"]["tokens"]
     for axis, part, title in (
         (axes[0], "training", "training"),
         (axes[1], "mixers", "one mixer, forward and backward"),
     ):
-        for name, times in results[part][-1]["seconds"].items():
-            lengths = [n for n, _ in times]
-            axis.plot(
-                lengths, [tokens / t for _, t in times], marker=".", label=name, **STYLES[name]
-            )
+        seconds = results[part][-1]["seconds"]
+        for name, style in series_styles(seconds).items():
+            lengths, speeds = zip(*((n, tokens / t) for n, t in seconds[name]))
+            axis.plot(lengths, speeds, **style._asdict(), label=name)
         axis.set(title=title, xlabel="tokens per row", ylabel="tokens per second")
     runs = [run for run in results["decoding"] if run["threads"] == results["threads"][-1]]
-    for name, style in STYLES.items():
-        milliseconds = [run["milliseconds"][name] for run in runs]
-        axes[2].plot(
-            [run["context"] for run in runs], milliseconds, marker=".", label=name, **style
-        )
-    axes[2].set(title="decoding", xlabel="tokens of context", ylabel="ms per token")
     contexts = [run["context"] for run in runs]
+    for name, style in series_styles(runs[0]["milliseconds"]).items():
+        milliseconds = [run["milliseconds"][name] for run in runs]
+        axes[2].plot(contexts, milliseconds, **style._asdict(), label=name)
+    axes[2].set(title="decoding", xlabel="tokens of context", ylabel="ms per token")
     for axis, ticks in zip(axes, (*[results["sizes"]["lengths"]] * 2, contexts)):
         axis.set(xscale="log", yscale="log")
         axis.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         axis.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
-    with atomic_write(path) as draft:
-        figure.savefig(draft, dpi=130, metadata={"Software": None})
-    plt.close(figure)
+    save_figure(figure, folder / "speed.png")

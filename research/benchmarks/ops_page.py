@@ -10,30 +10,38 @@ from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import markdown_table, write_results
 from research.analysis.figures import draw_bars, draw_scaling
 
-__all__ = ["ops_table", "write_ops_page"]
+__all__ = ["draw_forms", "draw_lengths", "ops_table", "write_ops_page"]
 
 
 def write_ops_page(folder: Path, results: Mapping[str, Any]) -> None:
     """Write results.json, README.md, table.md and figures to `folder`."""
     write_results(folder, results)
+    draw_lengths(results, folder)
+    draw_forms(results, folder)
+    for name, text in (("README.md", _page(results)), ("table.md", ops_table(results))):
+        with atomic_write(folder / name) as draft:
+            draft.write_text(text, "utf-8")
+
+
+def draw_lengths(results: Mapping[str, Any], folder: Path) -> None:
+    """Draw scaling.png to `folder`."""
     scaling = results["scaling"]
     lines = {
-        f"{name}: {_slope(scaling, name)}": (
-            [n for n, _ in times],
-            [t for _, t in times],
-        )
+        name: ([n for n, _ in times], [t for _, t in times])
         for name, times in scaling["seconds"].items()
     }
-    draw_scaling(lines, folder / "scaling.png")
+    slopes = {name: _slope(scaling, name) for name in lines}
+    draw_scaling(lines, slopes, folder / "scaling.png")
+
+
+def draw_forms(results: Mapping[str, Any], folder: Path) -> None:
+    """Draw forms.png to `folder`."""
     bars = {
         f"{name}, {way}": times[way] / times["copy"]
         for name, times in results["forms"].items()
         for way in ("forward", "forward and backward")
     }
-    draw_bars(bars, "copies of the same bytes", folder / "forms.png")
-    for name, text in (("README.md", _page(results)), ("table.md", ops_table(results))):
-        with atomic_write(folder / name) as draft:
-            draft.write_text(text, "utf-8")
+    draw_bars(bars, "time in copies of the same bytes", "one copy", folder / "forms.png")
 
 
 def _page(results: Mapping[str, Any]) -> str:
@@ -77,7 +85,7 @@ one copy; a backward pass reads two such tensors and writes one. Attention: head
 ## Every form, in copies of the same bytes
 
 {markdown_table(["form", "forward", "forward and backward"], _forms(results))}
-![Forms in copies of the same bytes](forms.png)
+![Time of every form in copies of the same bytes, with a line at one copy](forms.png)
 
 ## Time by length, batch 1, d {scaling["d"]}
 
@@ -86,7 +94,7 @@ The slope is that of log time on log n: 1 for linear and 2 for quadratic time. L
 {longest // 64:,} on. Below that the fixed cost of a call, a tenth of a millisecond, hides the sums.
 Not interleaved, so that short texts stay in the caches.
 
-![Seconds by length](scaling.png)
+![Seconds of sums, a copy and attention by length](scaling.png)
 
 ## Pooled from token ids, {bags} × {length} ids, {vocab_size:,} rows of {width}
 

@@ -11,12 +11,20 @@ from hyperagg._common.report import markdown_table, write_results
 from research.analysis.figures import draw_bars
 from research.benchmarks.text import EQUAL_ROWS, FASTTEXT, OURS
 
-__all__ = ["text_table", "write_text_page"]
+__all__ = ["draw_text", "text_table", "write_text_page"]
 
 
 def write_text_page(folder: Path, results: Mapping[str, Any]) -> None:
     """Write results.json, README.md, table.md and ratios.png to `folder`."""
     write_results(folder, results)
+    draw_text(results, folder)
+    for name, text in (("README.md", _page(results)), ("table.md", text_table(results))):
+        with atomic_write(folder / name) as draft:
+            draft.write_text(text, "utf-8")
+
+
+def draw_text(results: Mapping[str, Any], folder: Path) -> None:
+    """Draw ratios.png to `folder`."""
     bars = {}
     for trained, predicted in zip(results["training"], results["prediction"]):
         name = _name(trained)
@@ -25,10 +33,7 @@ def write_text_page(folder: Path, results: Mapping[str, Any]) -> None:
         bars[f"{name}: one text per call"] = _ratio(predicted["seconds_per_single_text"])
     for row in results["equal_accuracy"]:
         bars[f"{row['dataset']}, {_threads(row)}: equal accuracy"] = _ratio(row["seconds"])
-    draw_bars(bars, "speed in multiples of fastText", folder / "ratios.png")
-    for name, text in (("README.md", _page(results)), ("table.md", text_table(results))):
-        with atomic_write(folder / name) as draft:
-            draft.write_text(text, "utf-8")
+    draw_bars(bars, "speed in multiples of fastText", "fastText", folder / "ratios.png")
 
 
 def text_table(results: Mapping[str, Any]) -> str:
@@ -82,7 +87,7 @@ other settings are the defaults unless stated.
 ×: multiples of the speed of fastText. Threads: the number that our classifier may use and that
 fastText trains with; fastText predicts with one.
 
-![Speed in multiples of fastText](ratios.png)
+![Speed in multiples of fastText, with a line at 1, its own speed](ratios.png)
 
 The words are the same on both sides: those of `hyperagg.text.WORD_PATTERN` in the lower-case text,
 including punctuation. Our classifier gets texts in memory and splits them itself. fastText gets

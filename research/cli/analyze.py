@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -16,11 +14,6 @@ app = typer.Typer(
     help="Analyze trained models.",
     epilog="Example: python -m research analyze orthogonality model",
 )
-
-
-@app.callback()
-def group() -> None:
-    """Make `analyze` a group of commands."""
 
 
 @app.command(epilog="Example: python -m research analyze orthogonality runs/r52/models/aggregation")
@@ -36,40 +29,45 @@ def orthogonality(
     from rich.console import Console
 
     from hyperagg import TextClassifier
-    from hyperagg._common.atomic import atomic_write
     from hyperagg._common.report import make_table
-    from research.analysis.figures import draw_cosines
-    from research.analysis.orthogonality import measure
+    from research.studies.cosines import write_cosines
 
     # Whole paths are needed as names only where two folders share their last part.
     last = [path.resolve().name for path in models]
     names = last if len(set(last)) == len(last) else [str(path) for path in models]
-    measured = measure(
-        {
-            name: TextClassifier.from_pretrained(path).word_vectors()
-            for name, path in zip(names, models)
-        }
-    )
+    vectors = {
+        name: TextClassifier.from_pretrained(path).word_vectors()
+        for name, path in zip(names, models)
+    }
+    with output_folder(out, resumable=False):
+        measured = write_cosines(vectors, out)
     rows = [
         [
             panel,
             name,
-            f"{c.mean:+.4f}",
-            f"{c.deviation:.4f}",
-            f"{c.minimum:+.3f}",
-            f"{c.maximum:+.3f}",
+            f"{c['mean']:+.4f}",
+            f"{c['deviation']:.4f}",
+            f"{c['minimum']:+.3f}",
+            f"{c['maximum']:+.3f}",
         ]
         for panel, by_model in measured.items()
         for name, c in by_model.items()
     ]
     columns = ["words", "model", "mean", "deviation", "minimum", "maximum"]
-    values = {
-        panel: {name: asdict(c) for name, c in by_model.items()}
-        for panel, by_model in measured.items()
-    }
-    with output_folder(out, resumable=False):
-        draw_cosines(measured, out / "cosines.png")
-        with atomic_write(out / "cosines.json") as draft:
-            draft.write_text(json.dumps(values, indent=1) + "\n", "utf-8")
     Console().print(make_table("Cosines of all pairs of token embeddings", columns, rows))
     print(f"Wrote cosines.png and cosines.json to {out}")
+
+
+@app.command(epilog="Example: python -m research analyze redraw results")
+def redraw(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder below which results.json and figures lie.")
+    ] = Path("results"),
+) -> None:
+    """Draw the figures of studies and benchmarks again, from their results.json."""
+    from research.redraw import redraw as draw
+
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: expected a folder")
+    for path in draw(folder):
+        print(path)

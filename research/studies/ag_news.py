@@ -242,7 +242,7 @@ def _orthogonality(out: Path) -> dict[str, Any]:
     for name in ORIGINAL_FIGURES:
         weights, _ = read_checkpoint(_checkpoint(out, name))
         embeddings[name] = weights["model.embedding.weight"][_FIRST_WORD:]
-    return write_cosines(embeddings, out / "cosines.png")
+    return write_cosines(embeddings, out)
 
 
 _COLUMNS = [

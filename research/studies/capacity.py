@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,15 @@ from research.analysis.capacity import KINDS, VOCABULARY, accuracy, frontier, tr
 from research.analysis.capacity_theory import predicted
 from research.analysis.figures import draw_capacity
 
-__all__ = ["DIMENSIONS", "LENGTHS", "LEVELS", "TRAINED", "retrieval", "retrieval_tables"]
+__all__ = [
+    "DIMENSIONS",
+    "LENGTHS",
+    "LEVELS",
+    "TRAINED",
+    "draw_retrieval",
+    "retrieval",
+    "retrieval_tables",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -118,12 +126,17 @@ def retrieval(
     for name, table in retrieval_tables(results).items():
         with atomic_write(out / name) as draft:
             draft.write_text(table, "utf-8")
-    panels = {kind if kind != TRAINED else PANEL: grid for kind, grid in results["kinds"].items()}
-    draw_capacity(panels, out / "capacity.png")
+    draw_retrieval(results, out)
     for kind, grid in results["kinds"].items():
         difference = grid["difference"]
         logger.info("%s: measured and predicted accuracy differ by %.3f", kind, difference)
     return results
+
+
+def draw_retrieval(results: Mapping[str, Any], folder: Path) -> None:
+    """Draw capacity.png to `folder`."""
+    panels = {kind if kind != TRAINED else PANEL: grid for kind, grid in results["kinds"].items()}
+    draw_capacity(panels, folder / "capacity.png")
 
 
 def _points(dimensions: Sequence[int], lengths: Sequence[int]) -> Iterator[Point]:

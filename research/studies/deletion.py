@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,7 +47,14 @@ from hyperagg.data import Dataset
 from hyperagg.text import occurrence_weights
 from research.analysis.figures import draw_deletion
 
-__all__ = ["deletion", "deletion_tables", "gradient_parts", "occlusion", "without"]
+__all__ = [
+    "deletion",
+    "deletion_tables",
+    "draw_drops",
+    "gradient_parts",
+    "occlusion",
+    "without",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -127,16 +134,21 @@ def deletion(
         **{f"mean_{unit}": own[0][f"mean_{unit}"] for unit in UNITS},
         **{unit: _summary([run[unit] for run in own]) for unit in UNITS},
     }
-    drops = {
-        title: {name: np.mean(m["drop"], 0).tolist() for name, m in results[unit].items()}
-        for unit, title in UNITS.items()
-    }
-    draw_deletion(drops, DELETED, out / "deletion.png")
+    draw_drops(results, out)
     write_results(out, results)
     tables = [markdown_table(_columns(UNITS[unit]), _cells(results[unit])) for unit in UNITS]
     with atomic_write(out / "table.md") as draft:
         draft.write_text("\n".join(tables), "utf-8")
     return results
+
+
+def draw_drops(results: Mapping[str, Any], folder: Path) -> None:
+    """Draw deletion.png to `folder`."""
+    drops = {
+        title: {name: np.mean(m["drop"], 0).tolist() for name, m in results[unit].items()}
+        for unit, title in UNITS.items()
+    }
+    draw_deletion(drops, results["deleted"], folder / "deletion.png")
 
 
 def deletion_tables(results: dict[str, Any]) -> list[Table]:

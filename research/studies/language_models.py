@@ -253,7 +253,7 @@ class _Study:
                 embedding = network.get_input_embeddings().weight
                 assert isinstance(embedding, Tensor)
                 embeddings[name] = embedding.detach().numpy()
-        return write_cosines(embeddings, self.out / "cosines.png") if embeddings else {}
+        return write_cosines(embeddings, self.out) if embeddings else {}
 
     def evaluate(self, model: PreTrainedModel, texts: Sequence[str]) -> dict[str, float] | None:
         """Evaluate in windows as long as the training rows; half of each is context only."""

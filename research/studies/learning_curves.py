@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hyperagg._common.atomic import atomic_write
+from hyperagg._common.palette import series_styles
 from hyperagg._common.report import environment, markdown_table, spread, write_results
 from hyperagg._common.runs import Runs
 from hyperagg.classifier import TextClassifier
@@ -29,6 +30,7 @@ from hyperagg.classifier.baselines.linear import (
 )
 from hyperagg.classifier.baselines.selection import mean_score
 from hyperagg.data import Dataset
+from research.analysis.figures import save_figure
 from research.data.text_sets import load_texts
 from research.studies.parallel_sets import measure_sets
 
@@ -288,18 +290,17 @@ def draw_curves(results: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(2.6 * columns, 2.4 * lines + 0.5), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     for panel, (name, curve) in zip(panels, curves.items()):
-        for k, method in enumerate(next(iter(curve.values()))):
+        for method, style in series_styles(next(iter(curve.values()))).items():
             sizes = [int(size) for size in curve]
             means = [100 * np.mean(cell[method]) for cell in curve.values()]
             width = 2.0 if method == "aggregation" else 1.0
-            panel.plot(sizes, means, ".-", color=f"C{k}", linewidth=width, label=method)
+            panel.plot(sizes, means, **style._asdict(), markersize=4, linewidth=width, label=method)
         panel.set(xscale="log", title=name)
         panel.grid(alpha=0.3)
     for panel in panels[len(curves) :]:
-        panel.axis("off")
+        panel.remove()
     figure.supxlabel("labelled texts (log scale)")
     figure.supylabel("test accuracy (%)")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=6)
-    with atomic_write(path) as draft:
-        figure.savefig(draft, dpi=150, format="png")
+    save_figure(figure, path)

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
 import hyperagg
-from research.analysis.figures import draw_cosines
+from research.analysis.figures import draw_cosine_ranges, draw_cosines
 from research.analysis.orthogonality import BINS, measure, pairwise_cosines, untrained
+from research.studies.cosines import redraw_cosines, write_cosines
 
 
 def test_by_hand():
@@ -42,10 +46,26 @@ def test_large_tables_are_sampled():
     assert pairwise_cosines(untrained((500, 8)), max_tokens=100).tokens == 100
 
 
-def test_figure(tmp_path):
-    cosines = pairwise_cosines(untrained((50, 8)))
-    draw_cosines({"all": {"aggregation": cosines, "untrained": cosines}}, tmp_path / "c.png")
-    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+def test_figures(tmp_path):
+    cosines = asdict(pairwise_cosines(untrained((50, 8))))
+    for draw in (draw_cosines, draw_cosine_ranges):
+        draw({"all": {"aggregation": cosines, "untrained": cosines}}, tmp_path / "c.png")
+        assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_study_keeps_the_histograms_and_is_drawn_again_from_them(tmp_path):
+    statistics = write_cosines({"words": untrained((50, 8), seed=1)}, tmp_path)
+    saved = json.loads((tmp_path / "cosines.json").read_text("utf-8"))
+    own = saved["all words"]["words"]
+    assert sum(own["histogram"]) == own["pairs"] == 50 * 49 / 2
+    assert {**statistics["all words"]["words"], "histogram": own["histogram"]} == own
+    first = (tmp_path / "cosines.png").read_bytes()
+    (tmp_path / "cosines.png").unlink()
+    redraw_cosines({"orthogonality": statistics}, tmp_path)
+    assert (tmp_path / "cosines.png").read_bytes() == first
+    (tmp_path / "cosines.json").unlink()  # of an older study, which did not write it
+    redraw_cosines({"orthogonality": statistics}, tmp_path)
+    assert (tmp_path / "cosines.png").read_bytes() != first
 
 
 def test_every_dimension_has_an_untrained_embedding():

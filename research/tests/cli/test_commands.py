@@ -27,12 +27,14 @@ COMMANDS = [
     "bench lm",
     "bench pipelines",
     "analyze orthogonality",
+    "analyze redraw",
 ]
 MISTAKES = {
     "study reuters --protocol fair": ["'fair'", "'corrected'"],
     "study imdb": ["'imdb'"],
     "analyze orthogonality": ["MODEL"],
     "analyze orthogonality nothing": ["nothing", "folder"],
+    "analyze redraw nothing": ["nothing", "folder"],
 }
 
 
