@@ -1,8 +1,9 @@
-"""Print how the predictions of a classifier compare with known labels."""
+"""Print how the predictions of a model compare with known labels or values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isnan
 from typing import TYPE_CHECKING
 
 from hyperagg._common.metrics import metric_name
@@ -11,8 +12,9 @@ from hyperagg._common.terminal import echo
 if TYPE_CHECKING:
     from hyperagg._common.evaluation import Evaluation
     from hyperagg._common.label_decoder import Label
+    from hyperagg._common.regression import RegressionEvaluation
 
-__all__ = ["print_evaluation", "unknown_labels_note"]
+__all__ = ["print_evaluation", "print_regression", "unknown_labels_note"]
 
 _MAX_CLASSES = 20
 _NUM_PAIRS, _NUM_ROWS = 5, 5
@@ -57,6 +59,25 @@ def print_evaluation(
         predicted = _one_line(evaluation.predicted_labels(i))
         text = f": {_shorten(texts[i])}" if texts is not None else ""
         echo(f"{row_name(i)}: {true} predicted as {predicted}{text}")
+
+
+def print_regression(evaluation: RegressionEvaluation, row_name: Callable[[int], str]) -> None:
+    """Print the metrics with their standard errors, and the rows with the largest errors.
+
+    Args:
+        evaluation: the predictions and the true values.
+        row_name: returns where a row is from.
+    """
+    from hyperagg._common.pages.regression import METRICS
+
+    echo(f"{'rows':26}  {len(evaluation.truth):,}")
+    errors = evaluation.standard_errors()
+    for name, value in evaluation.metrics.items():
+        error = "" if isnan(errors[name]) else f" ± {errors[name]:.4f} (standard error)"
+        echo(f"{METRICS[name]:26}  {value:.4f}{error}")
+    echo("\nrows with the largest errors")
+    for i in evaluation.worst_rows(_NUM_ROWS):
+        echo(f"{row_name(i)}: {evaluation.truth[i]:.6g} predicted as {evaluation.predicted[i]:.6g}")
 
 
 def unknown_labels_note(evaluation: Evaluation) -> str | None:

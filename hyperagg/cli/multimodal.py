@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.terminal import echo
-from hyperagg.cli._evaluation import print_evaluation, unknown_labels_note
+from hyperagg.cli._evaluation import print_evaluation, print_regression, unknown_labels_note
 from hyperagg.cli._predictions import print_predictions
 from hyperagg.cli.options import check_training_folder, logger, output_folder
 from hyperagg.data.readers.columns import join_quoted, pluralize
@@ -118,22 +118,17 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Print the scores of a model on a table with labels, and write a page of them."""
+    from hyperagg._common.pages.evaluation import evaluation_page, unexplained_row
+    from hyperagg._common.pages.regression import regression_page, unexplained_value
+
+    if report is not None and report.is_dir():
+        raise ValueError(f"--report {report}: is a folder; expected the name of a file")
     model, table = _load(folder, file, format)
     is_classifier = _is_classifier(model)
     targets = _targets(table, label or "label", not is_classifier)
-    if not is_classifier:
-        if report is not None:
-            raise ValueError(
-                "--report: applies to labels, not to a continuous target; leave it out"
-            )
-        scores = {"rows": len(table), **model.evaluate(table, targets)}
-        if as_json:
-            echo(dumps(scores))
-        for name, score in scores.items() if not as_json else ():
-            echo(f"{name:8}  {f'{score:,}' if name == 'rows' else f'{score:.4f}'}")
-        return
     evaluation = model.evaluation(table, targets)
-    notes = [note for note in [unknown_labels_note(evaluation)] if note]
+    note = unknown_labels_note(evaluation) if is_classifier else None
+    notes = [note] if note else []
     for note in notes:
         logger.info(f"warning: {note}")
 
@@ -141,24 +136,29 @@ def evaluate(
         return f"{table.name}: {table.row_name(i)}"
 
     if report is not None:
-        from hyperagg._common.pages.evaluation import evaluation_page, unexplained_row
-        from hyperagg.multimodal.explanation_report import explained_row
-
         worst = evaluation.worst_rows(_NUM_WORST)
+        title = f"{folder.name} on {Path(table.name).name}"
         if model.fusion == "sum" and worst:
+            from hyperagg.multimodal.explanation_report import explained_row
+
             explanations = zip(worst, model.explain(table.take(worst)))
             rows = [explained_row(own, row_name(i), targets[i]) for i, own in explanations]
-        else:  # other logits are no sum over tokens
-            rows = [unexplained_row(evaluation, i, row_name(i)) for i in worst]
-        title = f"{folder.name} on {Path(table.name).name}"
-        with atomic_write(report) as draft:
+        else:  # other outputs are no sum over tokens
+            unexplained: Any = unexplained_row if is_classifier else unexplained_value
+            rows = [unexplained(evaluation, i, row_name(i)) for i in worst]
+        if is_classifier:
             page = evaluation_page(title, evaluation, rows, notes)
+        else:
+            page = regression_page(title, evaluation, rows, notes, model.target_.std)
+        with atomic_write(report) as draft:
             draft.write_text(page, "utf-8", errors="replace")
         logger.info(f"report in {report}")
     if as_json:
         echo(dumps({"rows": len(table), **evaluation.to_dict()}))
-    else:
+    elif is_classifier:
         print_evaluation(evaluation, row_name)
+    else:
+        print_regression(evaluation, row_name)
 
 
 def explain(
@@ -178,13 +178,9 @@ def explain(
     page of them."""
     model, table = _load(folder, file, format)
     is_classifier = _is_classifier(model)
-    if not is_classifier:
-        for option, given in {"--class": explained, "--worst": worst or None}.items():
-            if given is not None:
-                raise ValueError(
-                    f"{option}: applies to labels, not to a continuous target; leave it out"
-                )
-    elif explained is not None and explained not in map(str, model.classes_):
+    if not is_classifier and explained is not None:
+        raise ValueError("--class: applies to labels, not to a continuous target; leave it out")
+    if explained is not None and explained not in map(str, model.classes_):
         expected = join_quoted([str(c) for c in model.classes_])
         raise ValueError(f"--class {explained}: expected one of {expected}")
     targets = None
@@ -199,7 +195,7 @@ def explain(
     if worst:
         evaluation = model.evaluation(table, targets)
         chosen = evaluation.worst_rows(limit)
-        if note := unknown_labels_note(evaluation):
+        if is_classifier and (note := unknown_labels_note(evaluation)):
             logger.info(f"warning: {note}")
     explanations = model.explain(table.take(chosen)) if chosen else []
     column = None

@@ -12,13 +12,14 @@ import numpy as np
 from hyperagg._common.evaluation import Evaluation, evaluate_logits
 from hyperagg._common.hub import locate_model
 from hyperagg._common.label_decoder import Label, LabelDecoder
+from hyperagg._common.regression import RegressionEvaluation
 from hyperagg._common.validation import check_real
 from hyperagg.multimodal import serialization
 from hyperagg.multimodal.base_estimator import MultimodalEstimator, targets_of
 from hyperagg.multimodal.columns import RowName
 from hyperagg.multimodal.explanation import VALUE
 from hyperagg.multimodal.table import Cells, read_cells
-from hyperagg.multimodal.targets import ClassTarget, ContinuousTarget, regression_metrics
+from hyperagg.multimodal.targets import ClassTarget, ContinuousTarget
 
 __all__ = ["MultimodalClassifier", "MultimodalRegressor", "load_multimodal"]
 
@@ -227,10 +228,19 @@ class MultimodalRegressor(MultimodalEstimator):
             X: as for `predict`.
             y: one finite number per row.
         """
+        return self.evaluation(X, y).metrics
+
+    def evaluation(self, X: Any, y: Any) -> RegressionEvaluation:
+        """Compare the predictions with known values: the metrics, their standard errors, the
+        residuals and the worst rows.
+
+        Args:
+            X, y: as for `evaluate`.
+        """
         cells = read_cells(X, self.columns)
         self._fitted()
         truth = self.target_.values(targets_of(cells, y, "y"), "y")
-        return regression_metrics(self._values(cells), truth)
+        return RegressionEvaluation(self._values(cells), truth)
 
     def _values(self, cells: Cells) -> np.ndarray:
         return self._outputs(cells)[:, 0] * self.target_.std + self.target_.mean

@@ -49,7 +49,10 @@ def explanation_page(
         pages.one_per_row("names", names, len(explanations), ""),
         pages.one_per_row("targets", targets, len(explanations), None),
     )
-    return pages.explanation_page(title, [explained_row(*one, labels) for one in given], unit)
+    is_value = any(each.is_value for each in explanations)
+    output = "the predicted value" if is_value else "the chosen label"
+    rows = [explained_row(*one, labels) for one in given]
+    return pages.explanation_page(title, rows, unit, output)
 
 
 def explained_row(

@@ -23,7 +23,6 @@ __all__ = [
     "ContinuousTarget",
     "Target",
     "class_weights",
-    "regression_metrics",
     "sample_weights",
 ]
 
@@ -194,21 +193,6 @@ def sample_weights(sample_weight: Sequence[Any], num_rows: int) -> np.ndarray:
     if not weights.any():
         raise ValueError("sample_weight: all weights are 0; expected a positive one")
     return weights
-
-
-def regression_metrics(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Return "r2", "mae" and "rmse" of predictions (rows,).
-
-    R² of a constant truth is 1 if every prediction is right and 0 otherwise, as in scikit-learn.
-    """
-    errors = predicted - truth
-    residual = float(np.square(errors).sum())
-    total = float(np.square(truth - truth.mean()).sum())
-    return {
-        "r2": 1 - residual / total if total else float(residual == 0),
-        "mae": float(np.abs(errors).mean()),
-        "rmse": float(np.sqrt(np.square(errors).mean())),
-    }
 
 
 def _checked_labels(y: Sequence[Any], name: str, row_name: RowName) -> list[Label]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 
+import numpy as np
 import pytest
 
 import hyperagg
@@ -76,3 +77,58 @@ def test_a_model_without_explanations_lists_its_errors(cli, films, tmp_path):
     report = tmp_path / "report.html"
     assert cli("evaluate", tmp_path / "hs", lines, "--report", report).code == 0
     assert "text: a fine film" in report.read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def prices(cli, tmp_path_factory):
+    """A folder with a regressor of tables and a test file whose texts have markup."""
+    pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("prices")
+    rng = np.random.default_rng(0)
+    for name, rows in (("train", 200), ("test", 60)):
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["note", "size", "price"])
+            for size in rng.uniform(1, 5, rows).round(2):
+                word = rng.choice(["cheap", "<script>document.title='attacked'</script>"])
+                writer.writerow([word, size, round(size + 3 * (word != "cheap"), 2)])
+    command = ["--text", "note", "--number", "size", "--label", "price", "--regression"]
+    answer = cli("train", folder / "train.csv", *command, "--out", folder / "model")
+    assert answer.code == 0, answer.err
+    return folder
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("width", [1200, 360])
+def test_the_report_of_a_regressor(cli, prices, page, width):
+    report = prices / "report.html"
+    command = "evaluate", prices / "model", prices / "test.csv", "--label", "price"
+    answer = cli(*command, "--report", report)
+    assert answer.code == 0 and "R²" in answer.out and "(standard error)" in answer.out
+    assert "rows with the largest errors" in answer.out and "test.csv: row " in answer.out
+    scores = json.loads(cli(*command, "--json").out)
+    assert scores["rows"] == 60 and scores["r2"] > 0.5
+    assert set(scores["standard_errors"]) == {"r2", "mae", "rmse"}
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(report.as_uri())
+    assert page.title() != "attacked" and page.locator("img, script").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for name in ("Predicted against true values", "Residuals against predictions"):
+        diagram = page.get_by_role("img", name=name)
+        assert diagram.is_visible() and diagram.locator("circle").count() == 60
+    rows = page.locator("article")
+    assert rows.count() == 20 and rows.first.locator(".view").is_visible()
+    assert "the predicted value" in page.locator(".legend").inner_text()
+    # The worst row is the one with the largest error.
+    worst = rows.first.inner_text()
+    assert answer.out.splitlines()[-5].split(": ")[1] in worst
+
+
+@pytest.mark.torch
+def test_the_worst_rows_of_a_regressor_are_explained(cli, prices):
+    command = "explain", prices / "model", prices / "test.csv", "--label", "price", "--worst"
+    answer = cli(*command, "--limit", "2", "--html", prices / "why.html")
+    assert answer.code == 0 and answer.out.count("true: ") == 2, answer.err
+    evaluated = cli("evaluate", prices / "model", prices / "test.csv", "--label", "price")
+    first = evaluated.out.splitlines()[-5].split(": ")[1]  # the row, such as "row 7 (line 8)"
+    assert first in answer.out.splitlines()[0]

@@ -165,7 +165,7 @@ def test_a_regressor_predicts_a_continuous_target(digits):
 
 def test_regression_metrics_are_those_of_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
-    from hyperagg.multimodal.targets import regression_metrics
+    from hyperagg._common.regression import regression_metrics
 
     rng = np.random.default_rng(0)
     truth, predicted = rng.normal(3, 2, (2, 50))

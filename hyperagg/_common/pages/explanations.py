@@ -76,7 +76,12 @@ def color_step(contribution: float, unit: float = 1.0) -> int:
     return step if contribution > 0 else -step
 
 
-def explanation_page(title: str, rows: Iterable[ExplainedRow], unit: float = 1.0) -> str:
+def explanation_page(
+    title: str,
+    rows: Iterable[ExplainedRow],
+    unit: float = 1.0,
+    output: str = "the chosen label",
+) -> str:
     """Return a page that shows rows.
 
     Args:
@@ -84,8 +89,9 @@ def explanation_page(title: str, rows: Iterable[ExplainedRow], unit: float = 1.0
         rows: the rows.
         unit: what counts as 1 in the scale of colors: 1 for logits, the standard deviation of the
             target for its values.
+        output: what is explained, for the legend.
     """
-    return html_document(title, rows_html(list(rows), unit))
+    return html_document(title, rows_html(list(rows), unit, output))
 
 
 def one_per_row(name: str, values: Iterable[Any] | None, rows: int, default: Any) -> list[Any]:
@@ -102,23 +108,25 @@ def one_per_row(name: str, values: Iterable[Any] | None, rows: int, default: Any
     return found
 
 
-def rows_html(rows: Sequence[ExplainedRow], unit: float = 1.0) -> str:
+def rows_html(
+    rows: Sequence[ExplainedRow], unit: float = 1.0, output: str = "the chosen label"
+) -> str:
     """Return the legend and the rows as HTML; see `explanation_page`."""
     largest = max(
         (abs(value) for row in rows for view in row.views for _, value in view.terms), default=1.0
     )
     articles = (_article(index, row, unit, largest or 1.0) for index, row in enumerate(rows))
-    return "\n".join([_legend(unit), *articles])
+    return "\n".join([_legend(unit, output), *articles])
 
 
-def _legend(unit: float) -> str:
+def _legend(unit: float, output: str) -> str:
     def swatch(border: float) -> str:
         return f'<span class="{_color_class(border, unit)}">{_signed(border)}</span>'
 
     borders = [border * unit for border in STEPS]
     against = " ".join(swatch(-border) for border in reversed(borders))
     return (
-        '<p class="legend">Contribution of each word to the chosen label: against '
+        f'<p class="legend">Contribution of each word to {output}: against '
         f"{against} {' '.join(map(swatch, borders))} for. The colors mean the same in every text "
         "of this page.</p>"
     )
@@ -135,6 +143,8 @@ def _article(index: int, row: ExplainedRow, unit: float, largest: float) -> str:
     heading += f"<p><bdi>{escape(row.verdict)}</bdi></p>"
     if not row.views:
         return f"<article>{heading}</article>"
+    if len(row.views) == 1:  # there is nothing to choose
+        return f'<article>{heading}\n<div class="views single">{views}</div></article>'
     return (
         f"<article>{heading}\n<fieldset><legend>Label that is "
         f'explained</legend>{choices}</fieldset>\n<div class="views">{views}</div></article>'
