@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from hyperagg._common.tensors import write_tensors
 from hyperagg._common.validation import check_path
 
 __all__ = [
+    "START_AGAIN",
     "check_checkpoint",
     "check_same_run",
     "check_space",
@@ -26,7 +28,10 @@ __all__ = [
     "write_checkpoint",
 ]
 
+START_AGAIN = "start again with --force instead of --resume (in Python with resume=False)"
+
 _MAX_SHOWN = 24  # characters of a value in a message
+_DIGEST = re.compile("[0-9a-f]{32}")
 
 
 def check_checkpoint(checkpoint: str | Path | None, resume: bool) -> Path | None:
@@ -115,34 +120,48 @@ def check_same_run(path: Path, saved: Any, current: Mapping[str, Any]) -> None:
     Args:
         path: the checkpoint.
         saved: what identified the run that wrote it.
-        current: what identifies this run: JSON values by name, also nested.
+        current: what identifies this run: arguments as JSON values by name, also nested, and data
+            as what `digest_arrays` or `digest_texts` returns.
 
     Raises:
-        ValueError: they differ; the message names each difference.
+        ValueError: they differ; the message names the arguments that differ, or if there are none
+            the data. Which rows are held out, for instance, depends on the seed.
     """
     # What has been through JSON has lists for tuples.
     found = list(_differences(saved, json.loads(json.dumps(current))))
+    arguments = [described for described, is_argument in found if is_argument]
     if found:
+        shown = ", ".join(arguments or [described for described, _ in found])
         raise ValueError(
-            f"{path}: belongs to a run with other data or arguments: {', '.join(found)}; repeat "
-            "those, or train without resuming"
+            f"{path}: belongs to a run with other data or arguments: {shown}; repeat those, or "
+            f"{START_AGAIN}"
         )
 
 
-def _differences(saved: Any, current: Any, name: str = "run") -> Iterator[str]:
-    """Yield the names of values that differ, with both values where they are short."""
+def _differences(saved: Any, current: Any, name: str = "run") -> Iterator[tuple[str, bool]]:
+    """Yield each value that differs, as a message describes it, and whether it is an argument."""
     if saved == current:
         return
     if isinstance(saved, dict) and isinstance(current, dict):
         for key in dict.fromkeys([*current, *saved]):
             yield from _differences(saved.get(key), current.get(key), key)
         return
-    shown = [json.dumps(value) for value in (saved, current)]
-    is_digest = isinstance(saved, str) and len(saved) == 32
-    if is_digest or isinstance(saved, list) or max(map(len, shown)) > _MAX_SHOWN:
-        yield name
-    else:
-        yield f"{name} {shown[0]} there and {shown[1]} here"
+    there, here = _describe(saved), _describe(current)
+    described = name if there == here else f"{name} {there} there and {here} here"
+    yield described, not (_is_digest(saved) and _is_digest(current))
+
+
+def _describe(value: Any) -> str:
+    """Return a short value itself, and of any other only that it was given."""
+    if value is None:
+        return "not given"
+    text = json.dumps(value, ensure_ascii=False)
+    long = isinstance(value, list | dict) or _is_digest(value) or len(text) > _MAX_SHOWN
+    return "given" if long else text
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
 
 def remove_checkpoint(path: Path) -> None:

@@ -6,8 +6,7 @@ The second one trains new parameters on all texts, for as many epochs.
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from hyperagg._common.calibration import best_threshold, expected_calibration_error, fit_temperature
+from hyperagg._common.checkpoint import digest_arrays
 from hyperagg._common.label_decoder import LabelDecoder
 from hyperagg._common.split import train_validation_split
+from hyperagg._common.tensors import digest_texts
 from hyperagg.classifier.history import History
 from hyperagg.classifier.initial_vectors import InitialVectors
 from hyperagg.classifier.model import ClassifierModel
@@ -24,7 +25,7 @@ from hyperagg.classifier.parameters import new_train_step
 from hyperagg.classifier.problem import Problem
 from hyperagg.classifier.self_training import self_trained_embedding
 from hyperagg.classifier.training.labels import first_classes
-from hyperagg.classifier.training.loop import checksums, read_note
+from hyperagg.classifier.training.loop import digest, read_note
 from hyperagg.classifier.training.run_options import RunOptions
 from hyperagg.classifier.training.state import TrainingResult, training_state
 from hyperagg.classifier.training.train_step import LabeledDocuments
@@ -62,6 +63,7 @@ def fit(
         ValueError: training diverged, or the checkpoint or the dimension cannot be used.
         KeyboardInterrupt: after Ctrl-C; `result` has a model then.
     """
+    plan = {} if checkpoint is None else _plan(problem, data, validation, vectors, options.seed)
     training, refit = data, False
     if validation is None:
         kept, held_out = train_validation_split(
@@ -79,7 +81,6 @@ def fit(
         embedding = self_trained_embedding(
             problem, training, unlabelled, objective, vectors, options
         )
-    plan = {} if checkpoint is None else _plan(problem, training, validation, vectors, refit)
 
     def run(documents: LabeledDocuments, title: str, **arguments: Any) -> None:
         train_step = new_train_step(
@@ -125,25 +126,27 @@ def fit(
 
 def _plan(
     problem: Problem,
-    training: LabeledDocuments,
-    validation: LabeledDocuments,
+    data: LabeledDocuments,
+    validation: LabeledDocuments | None,
     vectors: InitialVectors | None,
-    refit: bool,
+    seed: int,
 ) -> dict[str, Any]:
-    """Identify both runs: a checkpoint of the second holds the result of the first, whose documents
-    and initial vectors the second does not have."""
+    """Identify both runs by all that they are made of, as the caller of `fit` has given it: a
+    checkpoint of the second holds the result of the first."""
+    weight = problem.class_weight
+    if isinstance(weight, Mapping):
+        weight = digest_texts(f"{label!r} {weight[label]}" for label in sorted(weight, key=repr))
     return {
-        "refit": refit,
-        "labels": _checksum(map(repr, problem.classes)),
-        "vocabulary": _checksum(problem.tokenizer.vocabulary),
-        "training texts": checksums(training),
-        "held-out texts": checksums(validation),
-        "vectors": None if vectors is None else vectors.checksum(),
+        **asdict(problem.config),
+        "seed": seed,
+        "class_weight": weight,
+        "sample_weight": None if data.weights is None else digest_arrays([data.weights]),
+        "validation": None if validation is None else digest(validation),
+        "vectors": None if vectors is None else vectors.digest(),
+        "labels": digest_texts(map(repr, problem.classes)),
+        "vocabulary": digest_texts(["\n".join(problem.tokenizer.vocabulary)]),
+        "texts and labels": digest(data),
     }
-
-
-def _checksum(texts: Iterable[str]) -> int:
-    return zlib.crc32("\n".join(texts).encode("utf-8", "surrogatepass"))
 
 
 def _calibrate(

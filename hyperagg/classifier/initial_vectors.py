@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from hyperagg._common.checkpoint import digest_arrays
 from hyperagg._common.progress import progress_bar
 from hyperagg.classifier.config import ClassifierConfig
 from hyperagg.classifier.interop.fasttext import read_vectors
@@ -37,9 +37,9 @@ class InitialVectors(NamedTuple):
     values: np.ndarray
     scale: float = 1.0
 
-    def checksum(self) -> str:
+    def digest(self) -> str:
         """Identify the vectors."""
-        return repr([zlib.crc32(array.tobytes()) for array in self[:2]])
+        return digest_arrays(self[:2])
 
     def write_to(self, embedding: np.ndarray) -> None:
         """Replace rows of an embedding (V, D) of random values."""

@@ -29,7 +29,12 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hyperagg._common.atomic import apply_umask, atomic_folder, atomic_write, name_write_errors
-from hyperagg._common.checkpoint import check_same_run, check_space, digest_arrays
+from hyperagg._common.checkpoint import (
+    START_AGAIN,
+    check_same_run,
+    check_space,
+    digest_arrays,
+)
 from hyperagg._common.interrupt import DeferredInterrupt, deferred_interrupt
 from hyperagg._common.progress import progress_bar
 from hyperagg._common.tensors import digest_texts
@@ -324,7 +329,7 @@ def _read_run(folder: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read; train without resuming") from error
+        raise ValueError(f"{path}: cannot be read; {START_AGAIN}") from error
 
 
 def _training_arguments(

@@ -228,8 +228,10 @@ class MultimodalEstimator:
                     "columns": _digest({n: c.to_config() for n, c in columns.items()}),
                     "data": digest_arrays(_arrays(train_rows)),
                     "validation data": digest_arrays(_arrays(validation_rows)),
-                    "targets": digest_arrays([train_targets, validation_targets]),
-                    "weights": digest_arrays([weights]),
+                    "targets": _digest(
+                        [asdict(target), digest_arrays([train_targets, validation_targets])]
+                    ),
+                    "weights": None if weights is None else digest_arrays([weights]),
                 },
                 report=report,
             )

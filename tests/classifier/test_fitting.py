@@ -84,6 +84,7 @@ def test_a_failing_fit_leaves_the_classifier_as_it_was(arguments):
         (dict(validation_fraction=0.2), {}),
         ({}, dict(validation=(TEXTS[:30], LABELS[:30]))),
         ({}, dict(vectors="words.vec")),
+        ({}, dict(seed=1)),
     ],
 )
 def test_a_checkpoint_of_the_second_run_belongs_to_both_runs(

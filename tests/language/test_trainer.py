@@ -137,7 +137,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         (DATASET, {"seed": 1}, None, "arguments: seed 0 there and 1 here; repeat"),
         (DATASET, {"learning_rate": 0.01}, None, "arguments: learning_rate 0.004 there and 0.01"),
         (other_rows, {}, None, "arguments: data; repeat"),
-        (DATASET, {}, words, "arguments: tokenizer; repeat"),
+        (DATASET, {}, words, "arguments: tokenizer not given there and given here"),
     ):
         with pytest.raises(ValueError, match=message):
             train_model(

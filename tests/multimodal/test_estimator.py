@@ -453,6 +453,13 @@ def test_a_checkpoint_of_other_data_is_refused(changed, tmp_path, monkeypatch):
             other[name] = table[name][::-1] if value == 1 else value
     with pytest.raises(ValueError, match="belongs to a run with other data or arguments"):
         model.fit(other, ["p", "q"] * 8, **other_options, resume=True)
+    # Other labels of the same rows, and a seed without what follows from it.
+    with pytest.raises(ValueError, match="arguments: targets; repeat"):
+        validation = (options["validation"][0], ["x", "q"])
+        changed_options = {**options, "validation": validation}
+        model.fit(table, ["x", "q"] * 8, **changed_options, resume=True)
+    with pytest.raises(ValueError, match="arguments: seed 0 there and 1 here; repeat"):
+        model.fit(table, ["p", "q"] * 8, **options, seed=1, resume=True)
     model.fit(table, ["p", "q"] * 8, **options, resume=True)
 
 

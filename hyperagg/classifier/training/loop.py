@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 from hyperagg._common.checkpoint import (
     check_same_run,
     check_space,
+    digest_arrays,
     read_checkpoint,
     remove_checkpoint,
     write_checkpoint,
@@ -31,7 +32,7 @@ from hyperagg.classifier.history import History
 from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.training.train_step import LabeledDocuments, TrainStep
 
-__all__ = ["Callback", "Progress", "checksums", "read_note", "train"]
+__all__ = ["Callback", "Progress", "digest", "read_note", "train"]
 
 TOKENS_PER_CHUNK = 500_000
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
@@ -126,17 +127,18 @@ def read_note(checkpoint: Path, plan: Mapping[str, Any] = _NO_PLAN) -> Any:
         ValueError: the run belongs to another plan, or the file is not a checkpoint.
     """
     record = read_checkpoint(checkpoint)[1]
-    check_same_run(checkpoint, record.get("plan"), plan)
+    run = record["run"]
+    check_same_run(checkpoint, run.get("plan") if isinstance(run, dict) else run, plan)
     return record.get("note")
 
 
-def checksums(data: LabeledDocuments) -> list[int]:
-    """Return numbers that differ, almost surely, if the tokens or the labels do."""
-    return [
-        zlib.crc32(array.tobytes())
+def digest(data: LabeledDocuments) -> str:
+    """Return the digest of the tokens and the labels."""
+    return digest_arrays(
+        array
         for ragged in (data.rows, data.targets)
         for array in (ragged.token_ids, ragged.cu_seqlens)
-    ]
+    )
 
 
 class _Run:
@@ -256,33 +258,33 @@ class _Run:
 
     def record(self) -> dict[str, Any]:
         return {
-            "run": self.identity(),
+            "run": self.identity,
             "epoch": self.epoch,
             "chunk": self.chunk,
             "loss": self.loss,
             "seconds": self.seconds,
             "history": asdict(self.history),
             "note": self.note,
-            "plan": dict(self.plan),
         }
 
+    @cached_property
     def identity(self) -> dict[str, Any]:
-        """Identify the run by its configuration, seed, shapes, chunks, weights and data."""
+        """Identify the run by its plan, configuration, seed, shapes, chunks, weights and data."""
         vocab_size, d_model = self.model.embedding.shape
         validation, weights = self.validation, self.data.weights
         return {
+            "plan": dict(self.plan),
             **asdict(self.config),
             "seed": self.seed,
             "vocabulary size": vocab_size,
             "d_model": d_model,
             "classes": len(self.model.bias),
             "pooling": self.model.pooling,
-            "data": checksums(self.data),
-            "validation data": None if validation is None else checksums(validation),
-            "class weights": zlib.crc32(self.train_step.objective.class_weights.tobytes()),
-            "sample weights": None if weights is None else zlib.crc32(weights.tobytes()),
-            "chunks": zlib.crc32(repr(self.boundaries).encode()),
-            **self.plan,
+            "data": digest(self.data),
+            "validation data": None if validation is None else digest(validation),
+            "class weights": digest_arrays([self.train_step.objective.class_weights]),
+            "sample weights": None if weights is None else digest_arrays([weights]),
+            "chunks": self.boundaries,
         }
 
     def save(self) -> None:
@@ -305,7 +307,7 @@ class _Run:
     def restore(self) -> None:
         assert self.checkpoint is not None
         arrays, record = read_checkpoint(self.checkpoint)
-        check_same_run(self.checkpoint, record["run"], self.identity())
+        check_same_run(self.checkpoint, record["run"], self.identity)
         groups: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}, "best": {}}
         for name, array in arrays.items():
             group, _, rest = name.partition("/")
