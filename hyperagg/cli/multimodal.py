@@ -61,6 +61,9 @@ def train(
     name = "MultimodalRegressor" if regression else "MultimodalClassifier"
     model = getattr(multimodal, name)(_columns(kinds, label), **arguments)
     table = read_table(file, format)
+    for kind, names in kinds.items():
+        for column in names:
+            table.find(column, f"--{kind}")
     targets = _targets(table, label, regression)
     if not regression and len(set(targets)) < 2:
         raise ValueError(
@@ -262,6 +265,7 @@ def _columns(kinds: Mapping[str, list[str]], label: str) -> dict[str, str]:
 
 
 def _targets(table: Table, label: str, regression: bool) -> list[Any]:
+    table.find(label, "--label")
     targets: list[Any] = table.numbers(label) if regression else table.categories(label)
     for i, target in enumerate(targets):
         if target is None:

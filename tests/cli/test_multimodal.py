@@ -175,7 +175,11 @@ def test_one_line_names_row_and_file(cli, folder, change, error):
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        (["--image", "foto"], "does not have a column 'foto'; its columns are 'photo', 'clip', "),
+        (
+            ["--image", "foto"],
+            "does not have a column 'foto' (--image); its columns are 'photo', 'clip', ",
+        ),
+        (["--label", "digits"], "does not have a column 'digits' (--label); its columns are "),
         (["--image", "word"], "row 1 (line 2), column 'word': "),
         (["--number", "word"], "'word' is 'it is"),
         (["--number", "digit"], "--number digit: the column holds the labels"),

@@ -82,27 +82,37 @@ def find_columns(
     Raises:
         DataError: a column is missing or not unique, or both are the same column.
     """
-    text_index = find_column(columns, "text", spec.text, spec)
+    text_index = find_column(columns, "--text", spec.text, spec)
     if not spec.labeled:
         return text_index, None
     label = spec.label
     if label is None and multi_label and "label" not in columns and "labels" in columns:
         label = "labels"
-    label_index = find_column(columns, "label", label, spec)
+    label_index = find_column(columns, "--label", label, spec)
     if text_index == label_index:
         raise spec.error(
             f"{quote(columns[text_index])} is given both as the text column and as the label "
-            f"column; the columns are {join_quoted(columns)}"
+            f"column; the columns are {join_quoted(columns)} (--text, --label)"
         )
     return text_index, label_index
 
 
-def find_column(columns: Sequence[str], role: str, requested: str | None, spec: ColumnSpec) -> int:
-    """Return the index of the requested column, by default of the one that is named like its role.
+def find_column(
+    columns: Sequence[str], option: str, requested: str | None, spec: ColumnSpec
+) -> int:
+    """Return the index of a column.
+
+    Args:
+        columns: the names of all columns.
+        option: the option of the commands that names the column, such as "--text"; "" if there is
+            none.
+        requested: the name of the column; None for that of the option.
+        spec: the columns that are read.
 
     Raises:
         DataError: the column is missing or not unique.
     """
+    role = option.removeprefix("--")
     name = role if requested is None else requested
     found = [index for index, column in enumerate(columns) if column == name]
     if len(found) == 1:
@@ -111,10 +121,11 @@ def find_column(columns: Sequence[str], role: str, requested: str | None, spec: 
         raise spec.error(f"has {len(found)} columns called {quote(name)}: rename all but one")
     close = difflib.get_close_matches(name, columns, n=1)
     hint = f"; did you mean {quote(close[0])}?" if close and requested else ""
+    given = f" ({option})" if option and requested is not None else ""
     if requested is None:
-        hint = f"; name the column of the {role}s"
+        hint = f"; name the column of the {role}s ({option})"
     raise spec.error(
-        f"does not have a column {quote(name)}; its columns are {join_quoted(columns)}{hint}"
+        f"does not have a column {quote(name)}{given}; its columns are {join_quoted(columns)}{hint}"
     )
 
 

@@ -110,20 +110,20 @@ class _JsonFields:
             return None
         columns = list(dict.fromkeys(name for one in objects for name in one))
 
-        def path(role: str, requested: str | None) -> tuple[str, ...]:
+        def path(option: str, requested: str | None) -> tuple[str, ...]:
             if requested is not None and requested not in columns:
                 for one in objects:
                     if found := _dotted_path(one, requested):
                         return found
-            return (columns[find_column(columns, role, requested, spec)],)
+            return (columns[find_column(columns, option, requested, spec)],)
 
         label = spec.label
         if label is None and "label" not in columns and "labels" in columns:
             label = "labels"
         own = cls(
-            path("text", spec.text),
-            path("label", label) if spec.labeled else None,
-            [path("column", name) for name in spec.keep],
+            path("--text", spec.text),
+            path("--label", label) if spec.labeled else None,
+            [path("--keep", name) for name in spec.keep],
         )
         if own.text == own.label:
             find_columns(columns, spec, multi_label=True)  # raises the error about it

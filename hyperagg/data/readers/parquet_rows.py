@@ -95,22 +95,22 @@ def _find_paths(schema: Any, spec: ColumnSpec) -> list[tuple[str, ...]]:
     """Return the paths of the text column, the label column and the kept columns."""
     names = list(schema.names)
 
-    def path(role: str, requested: str | None) -> tuple[str, ...]:
+    def path(option: str, requested: str | None) -> tuple[str, ...]:
         if requested is not None and requested not in names:
             found = _dotted_path(schema, requested)
             if found is not None:
                 return found
-        return (names[find_column(names, role, requested, spec)],)
+        return (names[find_column(names, option, requested, spec)],)
 
-    paths = [path("text", spec.text)]
+    paths = [path("--text", spec.text)]
     if spec.labeled:
         label = spec.label
         if label is None and "label" not in names and "labels" in names:
             label = "labels"
-        paths.append(path("label", label))
+        paths.append(path("--label", label))
         if paths[0] == paths[1]:
             find_columns(names, spec, multi_label=True)  # raises the error about it
-    return paths + [path("column", name) for name in spec.keep]
+    return paths + [path("--keep", name) for name in spec.keep]
 
 
 def _dotted_path(fields: Any, name: str) -> tuple[str, ...] | None:

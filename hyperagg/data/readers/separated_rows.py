@@ -210,12 +210,13 @@ def _find_separated(
     if not header and spec.text is None:
         if len(names) > 1 or spec.labeled:
             raise spec.error(
-                f"is read without a header: name the columns by their numbers, 1 to {len(names)}"
+                f"is read without a header: name the columns by their numbers, 1 to {len(names)} "
+                f"({'--text, --label' if spec.labeled else '--text'})"
             )
-        return 0, -1, [find_column(names, "column", name, spec) for name in spec.keep]
+        return 0, -1, [find_column(names, "--keep", name, spec) for name in spec.keep]
     try:
         text_at, label_at = find_columns(names, spec, multi_label=spec.label_separator is not None)
-        kept_at = [find_column(names, "column", name, spec) for name in spec.keep]
+        kept_at = [find_column(names, "--keep", name, spec) for name in spec.keep]
     except DataError as error:
         raise DataError(f"{error}{_dialect_hint(names, spec, delimiter, quoting)}") from error
     return text_at, -1 if label_at is None else label_at, kept_at

@@ -59,14 +59,18 @@ class Table:
             row_name=lambda i: self.row_name(rows[i]),
         )
 
-    def find(self, column: str) -> list[Any]:
+    def find(self, column: str, option: str = "") -> list[Any]:
         """Return the cells of a column.
+
+        Args:
+            column: the name of the column.
+            option: the option of the command line that names it, for the message.
 
         Raises:
             ValueError: the column does not exist; the message names a similar one.
         """
         spec = ColumnSpec(self.name)
-        return self.cells[self.columns[find_column(self.columns, column, column, spec)]]
+        return self.cells[self.columns[find_column(self.columns, option, column, spec)]]
 
     def texts(self, column: str) -> list[str | None]:
         """Return the strings of a column; None where a cell is empty."""

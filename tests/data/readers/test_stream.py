@@ -154,7 +154,7 @@ REFUSED: list[tuple[str, str | bytes, dict[str, Any], list[str]]] = [
     ("cut.csv.gz", gzip.compress(b"text\na\n")[:-4], {}, ["cannot be read to its end"]),
     ("cut.parquet", parquet(text=["a"])[:-9], {}, ["damaged"]),
     ("numbers.parquet", parquet(text=[1]), {}, ["'text'", "int64"]),
-    ("two.csv", "a,b\n", {"header": False}, ["without a header", "1 to 2"]),
+    ("two.csv", "a,b\n", {"header": False}, ["without a header", "1 to 2 (--text"]),
     ("a.jsonl", "{}", {"delimiter": ","}, ["read as jsonl"]),
     ("a.dat", "text\n", {}, ["'.dat'"]),
 ]  # fmt: skip
@@ -396,7 +396,7 @@ def test_a_json_field_may_be_seen_first_after_many_rows(tmp_path: Path, array: b
     path.write_text(content)
     ids = [one for batch in stream_rows(path, keep=["id"]) for one in batch.kept["id"]]
     assert ids == [None] * 11_999 + [7]
-    with pytest.raises(DataError, match=r"does not have a column 'di'; its columns are .*'id'"):
+    with pytest.raises(DataError, match=r"a column 'di' \(--keep\); its columns are .*'id'"):
         list(stream_rows(path, keep=["di"]))
 
 
