@@ -10,7 +10,6 @@ import typer
 
 from hyperagg._common.terminal import echo
 from hyperagg.cli._evaluation import print_evaluation, unknown_labels_note
-from hyperagg.cli._models import is_multimodal
 from hyperagg.cli.options import (
     Delimiter,
     Files,
@@ -26,6 +25,7 @@ from hyperagg.cli.options import (
     logger,
     single_file,
 )
+from hyperagg.multimodal import is_multimodal
 
 EXAMPLE = "Example: hyperagg evaluate model test.csv --text review --label stars"
 

@@ -11,7 +11,6 @@ import typer
 
 from hyperagg._common.terminal import cell, echo
 from hyperagg.cli._evaluation import unknown_labels_note
-from hyperagg.cli._models import is_multimodal
 from hyperagg.cli.options import (
     Delimiter,
     Format,
@@ -25,6 +24,7 @@ from hyperagg.cli.options import (
     single_file,
 )
 from hyperagg.cli.options import Text as TextColumn
+from hyperagg.multimodal import is_multimodal
 
 if TYPE_CHECKING:
     from hyperagg.classifier import Explanation, TextClassifier

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hyperagg._common.validation import check_real
-from hyperagg.cli._models import is_multimodal
 from hyperagg.cli.options import (
     Delimiter,
     Files,
@@ -23,6 +22,7 @@ from hyperagg.cli.options import (
     logger,
     single_file,
 )
+from hyperagg.multimodal import is_multimodal
 
 if TYPE_CHECKING:
     from hyperagg.classifier.batch_prediction.job import OrderedMap

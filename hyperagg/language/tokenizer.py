@@ -10,7 +10,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import BatchEncoding, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from hyperagg.language.saved_folder import check_tokenizer_folder
-from hyperagg.text.tokenizer_errors import raise_as_value_error
+from hyperagg.text.tokenizer_errors import raise_as_tokenizer_error
 
 __all__ = ["END_OF_TEXT", "TOKENIZER_TYPES", "encode", "load_tokenizer", "train_tokenizer"]
 
@@ -105,7 +105,7 @@ def encode(
         >>> encode(train_tokenizer(["oil rose"], "words", 10), ["rose oil"])["input_ids"]
         [[3, 2]]
     """
-    with raise_as_value_error():
+    with raise_as_tokenizer_error():
         return tokenizer(list(texts), add_special_tokens=False, **options)
 
 
@@ -121,7 +121,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     if not (folder / "tokenizer.json").exists():
         raise ValueError(f"{folder}: tokenizer.json not found; expected the folder of a model")
     check_tokenizer_folder(folder)
-    with raise_as_value_error(f"{folder}: tokenizer.json cannot be read"):
+    with raise_as_tokenizer_error(f"{folder}: tokenizer.json cannot be read"):
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     if tokenizer.eos_token_id is None:
         raise ValueError(f"{folder}: the tokenizer has no eos_token, which must end a document")

@@ -14,6 +14,7 @@ from hyperagg.serve.answers import check_number_of_scores, choose_labels, descri
 from hyperagg.serve.errors import RequestError
 from hyperagg.serve.requests import ExplainRequest, InferenceRequest, PredictRequest, parse
 from hyperagg.serve.settings import Settings
+from hyperagg.text.tokenizer_errors import TokenizerError
 
 __all__ = ["ServedClassifier", "check_texts", "load"]
 
@@ -47,6 +48,10 @@ class ServedClassifier:
         """Compile, or load from the cache, every kernel that requests use."""
         text = "A text of a few words, read twice."
         settings = Settings()
+        try:
+            self.predictor.logits(text)
+        except TokenizerError:  # it may lack a token for what is unknown
+            text = ""
         self.predict(parse(PredictRequest, orjson.dumps({"inputs": text})), settings)
         self.predict(parse(PredictRequest, orjson.dumps({"texts": [text] * 3})), settings)
         if self.predictor.model.tree is None:

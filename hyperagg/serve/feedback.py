@@ -19,6 +19,7 @@ from hyperagg.serve.requests import FeedbackRequest, body_schema, parse
 from hyperagg.serve.responses import json_response
 from hyperagg.serve.selection import select_model
 from hyperagg.serve.settings import Settings
+from hyperagg.text.tokenizer_errors import TokenizerError
 
 __all__ = ["Trainer", "add_feedback_routes"]
 
@@ -42,7 +43,11 @@ class Trainer:
         self._classifier = TextClassifier.from_pretrained(model.folder)
         # Refuses what cannot be trained, and compiles the kernels.
         label = self._classifier.classes_[0]
-        self._train(["warm-up"], [[label] if self._classifier.multi_label_ else label], 1)
+        labels = [[label] if self._classifier.multi_label_ else label]
+        try:
+            self._train(["warm-up"], labels, 1)
+        except TokenizerError:  # it may lack a token for what is unknown
+            self._train([""], labels, 1)
 
     def update(self, texts: list[str], labels: list[Any], epochs: int) -> None:
         """Train a copy, save it, and only then let it answer requests.
@@ -96,6 +101,8 @@ def add_feedback_routes(app: FastAPI) -> None:
                 await to_thread.run_sync(
                     trainers[model.name].update, body.texts, body.labels, body.epochs
                 )
+            except TokenizerError as error:
+                raise RequestError(422, f"texts: {error}", param="texts") from error
             except OSError as error:
                 raise RequestError(
                     424, f"the model could not be saved: {error.strerror}"

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from hyperagg._common.hub import locate_model
 from hyperagg._common.saved_files import read_config_if_any
+from hyperagg.multimodal import is_multimodal
 
 __all__ = ["Kind", "ServedModel", "load_models", "model_names"]
 
@@ -94,7 +95,7 @@ def _load(source: str, name: str, threads: int | None) -> ServedModel:
 
 def _kind(folder: Path) -> Kind:
     """The kind of model in a folder; one that is none is reported by the loader of classifiers."""
-    config = read_config_if_any(folder)
-    if str(config.get("format")).startswith("hyperagg.Multimodal"):
+    if is_multimodal(folder):
         return "multimodal"
-    return "language" if config.get("model_type") == "hyperagg" else "classifier"
+    is_language = read_config_if_any(folder).get("model_type") == "hyperagg"
+    return "language" if is_language else "classifier"

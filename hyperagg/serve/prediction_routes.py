@@ -18,6 +18,7 @@ from hyperagg.serve.requests import (
     parse,
 )
 from hyperagg.serve.selection import select_model
+from hyperagg.text.tokenizer_errors import TokenizerError
 
 __all__ = ["add_prediction_routes"]
 
@@ -40,7 +41,11 @@ def add_prediction_routes(app: FastAPI) -> None:
         content = await request.body()
 
         def compute() -> bytes:
-            return orjson.dumps(call(parse(schema, content), app.state.settings))
+            body = parse(schema, content)
+            try:
+                return orjson.dumps(call(body, app.state.settings))
+            except TokenizerError as error:
+                raise RequestError(422, f"inputs: {error}", param="inputs") from error
 
         # An explanation takes microseconds per character.
         if method != "explain" and model.is_quick(content):

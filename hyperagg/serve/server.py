@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import httptools
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -36,6 +37,35 @@ _WORKER_TIMEOUT = 10
 _SHUTDOWN_TIMEOUT = 30
 
 
+class _RequestParser:
+    """The parser of a connection, which declines upgrades to other protocols than WebSocket.
+
+    Some clients, such as those of Java, propose HTTP/2 (`Upgrade: h2c`) with a request that is to
+    be answered in any case. The parser of httptools expects the other protocol after the headers,
+    so the body would be lost; another parser reads the request without the proposal.
+    """
+
+    def __init__(self, protocol: _StrictHttp) -> None:
+        self._protocol = protocol
+        self._parser: Any = protocol.parser
+
+    def feed_data(self, data: bytes) -> None:
+        while True:
+            try:
+                self._parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                if not self._protocol.declines_upgrade():
+                    raise
+                data = self._protocol.head_without_upgrade() + data[upgrade.args[0] :]
+                self._parser = httptools.HttpRequestParser(self._protocol)
+                # As uvicorn has it.
+                self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
+
+
 class _StrictHttp(HttpToolsProtocol):
     """HTTP/1.1 whose clients must send the headers of a request in time.
 
@@ -45,6 +75,7 @@ class _StrictHttp(HttpToolsProtocol):
 
     def __init__(self, *args: Any, request_timeout: float, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.parser = _RequestParser(self)
         self._request_timeout = request_timeout
         self._awaits_headers = True
         self._header_timer: asyncio.TimerHandle | None = None
@@ -69,11 +100,31 @@ class _StrictHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._awaits_headers = False
-        super().on_headers_complete()
+        if not self.declines_upgrade():
+            super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self.scope[BODY_ARRIVED] = True  # type: ignore[literal-required]
-        super().on_message_complete()
+        if not self.declines_upgrade():
+            self.scope[BODY_ARRIVED] = True  # type: ignore[literal-required]
+            super().on_message_complete()
+
+    def declines_upgrade(self) -> bool:
+        """Whether the client proposes another protocol, which need not be accepted; a CONNECT has
+        no other meaning."""
+        return (
+            self.parser.should_upgrade()
+            and self.parser.get_method() != b"CONNECT"
+            and not self._should_upgrade()
+        )
+
+    def head_without_upgrade(self) -> bytes:
+        """Return the first line and the headers of the request without the proposal."""
+        version = self.parser.get_http_version().encode()
+        parts = [self.parser.get_method(), b" ", self.url, b" HTTP/", version, b"\r\n"]
+        for name, value in self.headers:
+            if name != b"upgrade":
+                parts += [name, b": ", value, b"\r\n"]
+        return b"".join([*parts, b"\r\n"])
 
     def _watch_headers(self) -> None:
         if self._awaits_headers and self._header_timer is None:

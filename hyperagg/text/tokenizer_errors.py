@@ -1,18 +1,22 @@
-"""Errors of the Hugging Face `tokenizers` library, as a ValueError of one line."""
+"""Errors of the Hugging Face `tokenizers` library, as one error of one line."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["raise_as_value_error"]
+__all__ = ["TokenizerError", "raise_as_tokenizer_error"]
+
+
+class TokenizerError(ValueError):
+    """The `tokenizers` library cannot encode a text, or read a file."""
 
 
 @contextmanager
-def raise_as_value_error(
+def raise_as_tokenizer_error(
     message: str = "the tokenizer cannot encode the texts",
 ) -> Iterator[None]:
-    """Turn whatever the library raises into a ValueError of one line.
+    """Turn whatever the library raises into a TokenizerError of one line.
 
     It raises plain Exceptions. Where its Rust code panics, for example because a regular
     expression has exceeded the retry limit of the engine, it raises pyo3_runtime.PanicException,
@@ -22,7 +26,7 @@ def raise_as_value_error(
         message: what failed; the reason follows in parentheses.
 
     Raises:
-        ValueError: the library has raised an error.
+        TokenizerError: the library has raised an error.
     """
     try:
         yield
@@ -30,4 +34,4 @@ def raise_as_value_error(
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{message} ({reason[:200]})") from error
+        raise TokenizerError(f"{message} ({reason[:200]})") from error

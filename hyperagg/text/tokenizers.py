@@ -17,7 +17,7 @@ from hyperagg._common.saved_files import UnsupportedError, parse_json
 from hyperagg.text import characters, scan
 from hyperagg.text.hash_table import build_table
 from hyperagg.text.ragged import Ragged
-from hyperagg.text.tokenizer_errors import raise_as_value_error
+from hyperagg.text.tokenizer_errors import raise_as_tokenizer_error
 from hyperagg.text.tokenizer_file import check_tokenizer_file
 
 __all__ = [
@@ -337,7 +337,7 @@ class HubTokenizer:
             ValueError: the tokenizer fails, for example because it has no token for what is
                 unknown, or because a regular expression takes too long.
         """
-        with raise_as_value_error():
+        with raise_as_tokenizer_error():
             encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
         rows = [encoding.ids for encoding in encodings]
         cu_seqlens = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
@@ -350,7 +350,7 @@ class HubTokenizer:
         Raises:
             ValueError: the tokenizer fails, as in `encode`.
         """
-        with raise_as_value_error():
+        with raise_as_tokenizer_error():
             spans = list(self.backend.encode(text, add_special_tokens=False).offsets)
         return Alignment(spans, np.arange(len(spans))[:, None].repeat(2, 1))
 
@@ -400,7 +400,7 @@ def read_tokenizer(text: str) -> Tokenizer:
             "this model's tokenizer requires the tokenizers library: "
             "pip install 'hyperagg[tokenizers]'"
         ) from error
-    with raise_as_value_error("not a tokenizer of the tokenizers library"):
+    with raise_as_tokenizer_error("not a tokenizer of the tokenizers library"):
         backend = Backend.from_str(text)
     return HubTokenizer(backend)
 

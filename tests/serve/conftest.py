@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import hyperagg
 uvicorn = pytest.importorskip("uvicorn", reason="needs pip install 'hyperagg[serve]'")
 
 from hyperagg.serve import Settings, create_app, load_models  # noqa: E402
+from hyperagg.serve.server import _StrictHttp  # noqa: E402
 
 MULTIMODAL_COLUMNS = {
     "note": "text",
@@ -47,7 +49,8 @@ def predictor(folder):
 @contextmanager
 def serving(app) -> Iterator[str]:
     """The URL of a server in a thread of this process."""
-    config = uvicorn.Config(app, port=0, log_config=None, ws="websockets-sansio")
+    http = partial(_StrictHttp, request_timeout=60)
+    config = uvicorn.Config(app, port=0, log_config=None, ws="websockets-sansio", http=http)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -344,6 +344,33 @@ def test_a_quantized_and_a_multi_label_model_are_served(tmp_path):
             np.testing.assert_array_equal([scores["a"], scores["b"]], expected)
 
 
+def test_a_text_that_the_tokenizer_cannot_encode_is_a_mistake_of_the_request(tmp_path):
+    """It used to be an internal error, and the server did not start."""
+    tokenizers = pytest.importorskip("tokenizers")
+    words = tokenizers.models.WordLevel({"good": 0, "bad": 1}, unk_token="[UNK]")
+    tokenizer = tokenizers.Tokenizer(words)  # without a token for what is unknown
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    clf = TextClassifier(d_model=8, epochs=3, tokenizer=tokenizer)
+    clf.fit(["good", "bad"] * 20, ["yes", "no"] * 20).save_pretrained(tmp_path / "model")
+    models = load_models([tmp_path / "model"])
+    key = {"Authorization": "Bearer right"}
+    before = (tmp_path / "model" / "model.safetensors").read_bytes()
+    with TestClient(create_app(models, Settings(feedback_token="right"))) as client:
+        for path in ("/predict", "/", "/explain"):
+            assert client.post(path, json={"inputs": "good"}).status_code == 200
+            answer = client.post(path, json={"inputs": "unknown"})
+            assert answer.status_code == 422
+            assert answer.json()["error"].startswith(
+                "inputs: the tokenizer cannot encode the texts ("
+            )
+        answer = client.post(
+            "/feedback", json={"texts": ["unknown"], "labels": ["yes"]}, headers=key
+        )
+        assert answer.status_code == 422
+        assert answer.json()["error"].startswith("texts: the tokenizer cannot encode the texts (")
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("path", "body", "waits"),
     [

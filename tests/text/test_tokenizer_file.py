@@ -10,7 +10,7 @@ import pytest
 from hyperagg._common.saved_files import UnsupportedError, raise_as_corrupt
 from hyperagg.text import read_tokenizer
 from hyperagg.text.regex_cost import check_regex, may_match_nothing
-from hyperagg.text.tokenizer_errors import raise_as_value_error
+from hyperagg.text.tokenizer_errors import raise_as_tokenizer_error
 from hyperagg.text.tokenizer_file import check_tokenizer_file
 
 FILE = {
@@ -206,7 +206,7 @@ def test_the_retry_limit_of_the_engine_is_an_error_of_one_line():
 
 
 def test_an_interruption_is_not_an_error_of_the_library():
-    with pytest.raises(KeyboardInterrupt), raise_as_value_error():
+    with pytest.raises(KeyboardInterrupt), raise_as_tokenizer_error():
         raise KeyboardInterrupt
 
 

@@ -10,7 +10,7 @@ from hyperagg.serve.language.model import ServedLanguageModel
 from hyperagg.serve.language.schema import Message
 from hyperagg.serve.language.settings import LanguageSettings
 from hyperagg.serve.language.text_stream import TextStream
-from hyperagg.text.tokenizer_errors import raise_as_value_error
+from hyperagg.text.tokenizer_errors import raise_as_tokenizer_error
 
 __all__ = ["Prompt", "check_lengths", "encode_chat", "encode_prompts"]
 
@@ -145,7 +145,7 @@ def _encode(model: ServedLanguageModel, text: str, param: str) -> list[int]:
     # Not by the tokenizer of transformers, which changes settings of the shared one at every call.
     backend = model.tokenizer.backend_tokenizer
     try:
-        with raise_as_value_error(f"{param}: the tokenizer cannot encode the text"):
+        with raise_as_tokenizer_error(f"{param}: the tokenizer cannot encode the text"):
             ids: list[int] = backend.encode(text, add_special_tokens=False).ids
     except ValueError as error:
         raise RequestError(400, str(error), param=param) from error
