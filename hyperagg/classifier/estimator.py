@@ -14,6 +14,7 @@ from hyperagg._common.evaluation import Evaluation, evaluate_logits
 from hyperagg._common.hub import push_folder
 from hyperagg._common.label_decoder import Label, LabelDecoder
 from hyperagg._common.representation import represent
+from hyperagg._common.training_lock import TrainingLock, one_at_a_time
 from hyperagg._common.validation import (
     check_bool,
     check_choice,
@@ -163,6 +164,7 @@ class TextClassifier:
         self._state: FittedState | None = None
         self._predictor: tuple[FittedState, Predictor] | None = None  # the last one
         self._checkpoint: Path | None = None  # of the last fit, until the model is saved
+        self._training_lock = TrainingLock()
 
     def __repr__(self) -> str:
         given = self._given_tokenizer
@@ -238,6 +240,7 @@ class TextClassifier:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_predictor": None}
 
+    @one_at_a_time
     def fit(
         self,
         X: Iterable[str],
@@ -346,6 +349,7 @@ class TextClassifier:
         self._checkpoint = checkpoint
         return self
 
+    @one_at_a_time
     def partial_fit(
         self,
         X: Iterable[str],
@@ -365,7 +369,8 @@ class TextClassifier:
         classifier also trains on documents that it draws from the tokens and labels it knows. The
         first call is a `fit`; or, with a single label, a classifier that knows this label alone. An
         interruption leaves the classifier as it was. Other threads may predict and explain
-        meanwhile: each of their answers is that of the classifier before this call or after it.
+        meanwhile: each of their answers is that of the classifier before this call or after it. If
+        another thread trains the classifier, this call waits for it and continues from there.
 
         Args:
             X, y: as in `fit`.
@@ -576,6 +581,7 @@ class TextClassifier:
         best = top_features(state.model, ids, number)
         return {c: [vocabulary[i] for i in row] for c, row in zip(state.classes, best)}
 
+    @one_at_a_time
     def quantize(
         self, dtype: Literal["int8"] = "int8", *, max_tokens: int | None = None
     ) -> TextClassifier:

@@ -98,3 +98,27 @@ def test_an_interrupted_partial_fit_leaves_all_of_the_state():
     with pytest.raises(KeyboardInterrupt):
         clf.partial_fit(*MORE[0], callbacks=[stop])
     assert answers(clf) == before
+
+
+def test_two_trainings_at_once_are_both_learned():
+    """The one that ended last used to replace what the other had learned."""
+    clf = TextClassifier(d_model=8, epochs=3).fit(TEXTS, LABELS)
+    first, second = (["odd thing"] * 5, ["odd"] * 5), (["strange matter"] * 5, ["strange"] * 5)
+    other = threading.Thread(target=clf.partial_fit, args=second)
+
+    def begin(progress):
+        if other.ident is None:
+            other.start()
+            other.join(0.5)  # it waits for this one
+
+    clf.partial_fit(*first, callbacks=[begin])
+    other.join()
+    assert set(clf.classes_) == {"no", "yes", "odd", "strange"}
+    assert clf.history_.num_texts == len(TEXTS) + 10
+    assert clf.predict(["odd thing", "strange matter"]) == ["odd", "strange"]
+
+
+def test_a_callback_may_train_on():
+    clf = TextClassifier(d_model=8, epochs=3).fit(TEXTS, LABELS)
+    clf.partial_fit(TEXTS[:4], LABELS[:4], callbacks=[lambda progress: clf.quantize()])
+    assert clf.predict("good film") == "yes"
