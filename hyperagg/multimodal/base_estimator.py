@@ -45,6 +45,7 @@ from hyperagg.multimodal.columns.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from hyperagg.multimodal.columns.base import is_missing
 from hyperagg.multimodal.encoder import MultimodalNetwork
 from hyperagg.multimodal.explanation import Explanation, explain
+from hyperagg.multimodal.fitted import FittedState
 from hyperagg.multimodal.fusion import FUSIONS, make_encoder
 from hyperagg.multimodal.table import Cells, as_list, read_cells
 from hyperagg.multimodal.targets import (
@@ -56,7 +57,7 @@ from hyperagg.multimodal.targets import (
 from hyperagg.multimodal.trainer import Progress, TrainingConfig, train
 from hyperagg.multimodal.trainer import predict as predict_logits
 
-__all__ = ["MultimodalEstimator", "targets_of"]
+__all__ = ["MultimodalEstimator", "outputs", "targets_of"]
 
 # The default number of epochs makes training see about this many rows.
 ROWS_TO_SEE, MIN_EPOCHS, MAX_EPOCHS = 300_000, 5, 60
@@ -67,7 +68,6 @@ _MAX_DIMENSION, _MAX_COUNT = 2**16, 2**31 - 1
 class MultimodalEstimator:
     """What the classifier and the regressor share: everything but the meaning of the outputs."""
 
-    target_: ClassTarget | ContinuousTarget
     _model: ClassVar[str]  # the name in config.json, for subclasses as well
 
     def __init__(
@@ -115,12 +115,28 @@ class MultimodalEstimator:
             "validation_fraction", validation_fraction, 0, 1, open_maximum=True
         )
         self._checkpoint: Path | None = None  # of the last fit, until the model is saved
-        self.columns_: dict[str, Column] = {}
-        self.network_: MultimodalNetwork | None = None
-        self.history_ = TrainingHistory()
+        self._state: FittedState | None = None
 
     def __repr__(self) -> str:
         return represent(self, {"columns": self.columns, **self._arguments()})
+
+    @property
+    def columns_(self) -> dict[str, Column]:
+        """What was learned about each column; {} before the first fit."""
+        state = self._state
+        return {} if state is None else dict(state.columns)
+
+    @property
+    def network_(self) -> MultimodalNetwork | None:
+        """The PyTorch module; None before the first fit."""
+        state = self._state
+        return None if state is None else state.network
+
+    @property
+    def history_(self) -> TrainingHistory:
+        """The loss and the validation score of each epoch of the last fit."""
+        state = self._state
+        return TrainingHistory() if state is None else state.history
 
     def fit(
         self,
@@ -235,8 +251,7 @@ class MultimodalEstimator:
                 },
                 report=report,
             )
-        self.columns_, self.target_ = columns, target
-        self.network_, self.history_ = network, history
+        self._state = FittedState(columns, target, network, history)
         self._checkpoint = file
         return self
 
@@ -252,15 +267,15 @@ class MultimodalEstimator:
         Raises:
             ValueError: the fusion is not "sum", or as in `predict`.
         """
-        network, cells = self._fitted(), read_cells(X, self.columns)
-        rows = _encode(self.columns_, cells)
+        state, cells = self._fitted(), read_cells(X, self.columns)
+        rows = _encode(state.columns, cells)
 
         def explain_row(i: int) -> Explanation:
             def token_names(name: str, num_tokens: int) -> list[str]:
-                return self.columns_[name].token_names(cells.columns[name][i], num_tokens)
+                return state.columns[name].token_names(cells.columns[name][i], num_tokens)
 
-            batch = rows.batch(np.array([i]))
-            return explain(network, batch, token_names=token_names, **self._output_scale())
+            batch, scale = rows.batch(np.array([i])), self._output_scale(state.target)
+            return explain(state.network, batch, token_names=token_names, **scale)
 
         explanations = [explain_row(i) for i in range(cells.num_rows)]
         return explanations[0] if cells.single else explanations
@@ -279,21 +294,20 @@ class MultimodalEstimator:
             self._checkpoint = None
 
     def _write(self, folder: str | Path) -> None:
-        network, folder = self._fitted(), check_output_folder(folder)
-        history = asdict(self.history_)
+        state, folder = self._fitted(), check_output_folder(folder)
         config = {
             "arguments": self._arguments(),
-            "columns": {name: column.to_config() for name, column in self.columns_.items()},
-            "target": asdict(self.target_),
-            "history": history,
+            "columns": {name: column.to_config() for name, column in state.columns.items()},
+            "target": asdict(state.target),
+            "history": asdict(state.history),
         }
         tokenizers = {
             index: column.tokenizer.to_json()
-            for index, column in enumerate(self.columns_.values())
+            for index, column in enumerate(state.columns.values())
             if isinstance(column, TextColumn)
         }
-        tensors = {name: value.numpy() for name, value in network.state_dict().items()}
-        card = self._model_card(folder.resolve().name)
+        tensors = {name: value.numpy() for name, value in state.network.state_dict().items()}
+        card = self._model_card(folder.resolve().name, state)
         serialization.write(folder, self._model, config, tokenizers, tensors, card)
 
     @classmethod
@@ -371,11 +385,11 @@ class MultimodalEstimator:
         weights = np.prod(factors, 0) if factors else np.ones(1)
         return None if (weights == 1).all() else weights
 
-    def _output_scale(self) -> dict[str, Any]:
+    def _output_scale(self, target: Any) -> dict[str, Any]:
         """The arguments of `explain` that say what the outputs are."""
         raise NotImplementedError
 
-    def _summary(self) -> tuple[str, str, list[str]]:
+    def _summary(self, target: Any) -> tuple[str, str, list[str]]:
         """What the model predicts, the measure of its validation score, and more facts."""
         raise NotImplementedError
 
@@ -394,16 +408,15 @@ class MultimodalEstimator:
         targets = targets_of(cells, validation[1], "validation y")
         return cells, target.encode(targets, "validation y")
 
-    def _outputs(self, cells: Cells) -> np.ndarray:
-        """(rows, outputs) float64, not yet scaled as the targets are."""
-        return predict_logits(self._fitted(), _encode(self.columns_, cells)).astype(np.float64)
-
-    def _fitted(self) -> MultimodalNetwork:
-        if self.network_ is None:
+    def _fitted(self) -> FittedState:
+        """The state; what needs several parts of it takes it once, since another thread may be
+        training."""
+        state = self._state
+        if state is None:
             raise ValueError(
                 f"this {type(self).__name__} is not trained: call fit or from_pretrained first"
             )
-        return self.network_
+        return state
 
     def _make_network(
         self, columns: Mapping[str, Column], target: Any, seed: int = 0
@@ -446,12 +459,12 @@ class MultimodalEstimator:
         )
         return {name: getattr(self, name) for name in names}
 
-    def _model_card(self, title: str) -> str:
-        predicts, measure, facts = self._summary()
+    def _model_card(self, title: str, state: FittedState) -> str:
+        predicts, measure, facts = self._summary(state.target)
         columns = ", ".join(f"{name} ({kind})" for name, kind in self.columns.items())
-        parameters = sum(p.numel() for p in self._fitted().parameters())
-        if scores := self.history_.score:
-            best = scores[self.history_.best_epoch]
+        parameters = sum(p.numel() for p in state.network.parameters())
+        if scores := state.history.score:
+            best = scores[state.history.best_epoch]
             facts = [*facts, f"{measure} on the validation rows: {best:.4f}"]
         name = self._model
         return model_card(
@@ -468,38 +481,44 @@ class MultimodalEstimator:
         with raise_as_corrupt(saved.path, "config.json"):
             kinds = {name: column["kind"] for name, column in config["columns"].items()}
             model = cls(kinds, **config["arguments"])
-            model.target_ = cls._read_target(config["target"])
-            model.history_ = _read_history(config["history"])
+            target = cls._read_target(config["target"])
+            history = _read_history(config["history"])
+        columns: dict[str, Column] = {}
         for index, (name, column) in enumerate(config["columns"].items()):
             file = f"tokenizer-{index}.json" if kinds[name] == "text" else "config.json"
             with raise_as_corrupt(saved.path, file):
-                model.columns_[name] = COLUMN_TYPES[kinds[name]].from_config(column)
+                columns[name] = COLUMN_TYPES[kinds[name]].from_config(column)
         with raise_as_corrupt(saved.path, "model.safetensors"):
             # The sizes of the file bound those of the network, which would else be made in vain.
             largest = largest_dimension(saved.tensors)
-            sizes = {"d_model": model.d_model, "outputs": model.target_.num_outputs}
+            sizes = {"d_model": model.d_model, "outputs": target.num_outputs}
             if not {"image", "audio"}.isdisjoint(kinds.values()):  # others do not use it
                 sizes["hidden_dim"] = model.hidden_dim
             for name, size in sizes.items():
                 if size > largest:
                     raise ValueError(f"its tensors are smaller than the {size:,} {name} require")
             with torch.device("meta"):  # shapes alone
-                expected = model._make_network(model.columns_, model.target_).state_dict()
+                expected = model._make_network(columns, target).state_dict()
             check_tensors(
                 saved.tensors,
                 {name: (tuple(value.shape), "float32") for name, value in expected.items()},
             )
             tensors = saved.load_tensors()
-            network = model._make_network(model.columns_, model.target_)
+            network = model._make_network(columns, target)
             network.load_state_dict(
                 {name: torch.from_numpy(array) for name, array in tensors.items()}
             )
-        model.network_ = network.eval()
+        model._state = FittedState(columns, target, network.eval(), history)
         return model
 
     @classmethod
     def _read_target(cls, config: Mapping[str, Any]) -> ClassTarget | ContinuousTarget:
         raise NotImplementedError
+
+
+def outputs(state: FittedState, cells: Cells) -> np.ndarray:
+    """Return (rows, outputs) float64, not yet scaled as the targets are."""
+    return predict_logits(state.network, _encode(state.columns, cells)).astype(np.float64)
 
 
 def targets_of(cells: Cells, y: Any, name: str) -> list[Any]:

@@ -15,9 +15,10 @@ from hyperagg._common.label_decoder import Label, LabelDecoder
 from hyperagg._common.regression import RegressionEvaluation
 from hyperagg._common.validation import check_real
 from hyperagg.multimodal import serialization
-from hyperagg.multimodal.base_estimator import MultimodalEstimator, targets_of
+from hyperagg.multimodal.base_estimator import MultimodalEstimator, outputs, targets_of
 from hyperagg.multimodal.columns import RowName
 from hyperagg.multimodal.explanation import VALUE
+from hyperagg.multimodal.fitted import FittedState
 from hyperagg.multimodal.table import Cells, read_cells
 from hyperagg.multimodal.targets import ClassTarget, ContinuousTarget
 
@@ -72,13 +73,17 @@ class MultimodalClassifier(MultimodalEstimator):
     'apple'
     """
 
-    target_: ClassTarget
     _model = "MultimodalClassifier"
+
+    @property
+    def target_(self) -> ClassTarget:
+        """The labels, and what encodes them."""
+        target: ClassTarget = self._fitted().target
+        return target
 
     @property
     def classes_(self) -> list[Label]:
         """Labels, in the order of the columns of `predict_proba`."""
-        self._fitted()
         return list(self.target_.classes)
 
     def logits(self, X: Any) -> np.ndarray:
@@ -95,7 +100,7 @@ class MultimodalClassifier(MultimodalEstimator):
             ValueError, TypeError: a cell is not valid, or a row has not a single value.
         """
         cells = read_cells(X, self.columns)
-        logits = self._outputs(cells)
+        logits = outputs(self._fitted(), cells)
         return logits[0] if cells.single else logits
 
     def predict(self, X: Any, top_k: int | None = None, threshold: float | None = None) -> Any:
@@ -111,8 +116,8 @@ class MultimodalClassifier(MultimodalEstimator):
         Returns:
             a list with one entry per row, or the entry of a single row.
         """
-        cells = read_cells(X, self.columns)
-        found = self.decoder.labels(self._outputs(cells), top_k, threshold)
+        state, cells = self._fitted(), read_cells(X, self.columns)
+        found = _decoder(state).labels(outputs(state, cells), top_k, threshold)
         return found[0] if cells.single else found
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -124,7 +129,9 @@ class MultimodalClassifier(MultimodalEstimator):
         Returns:
             (rows, C) with columns as in `classes_`, or (C,) for a single row.
         """
-        return self.decoder.probabilities(self.logits(X))
+        state, cells = self._fitted(), read_cells(X, self.columns)
+        probabilities = _decoder(state).probabilities(outputs(state, cells))
+        return probabilities[0] if cells.single else probabilities
 
     def evaluate(self, X: Any, y: Any) -> dict[str, float]:
         """Return "accuracy", "macro_f1" and "expected_calibration_error".
@@ -142,27 +149,26 @@ class MultimodalClassifier(MultimodalEstimator):
         Args:
             X, y: as for `evaluate`.
         """
-        cells = read_cells(X, self.columns)
-        self._fitted()
-        labels = self.target_.check_labels(targets_of(cells, y, "y"), "y")
-        return evaluate_logits(self.decoder, self._outputs(cells), labels)
+        state, cells = self._fitted(), read_cells(X, self.columns)
+        labels = state.target.check_labels(targets_of(cells, y, "y"), "y")
+        return evaluate_logits(_decoder(state), outputs(state, cells), labels)
 
     @property
     def decoder(self) -> LabelDecoder:
         """What turns logits into probabilities and labels."""
-        return LabelDecoder(self.classes_)
+        return _decoder(self._fitted())
 
     def _fit_target(self, y: list[Any], row_name: RowName) -> ClassTarget:
         return ClassTarget.fit(y, row_name)
 
-    def _output_scale(self) -> dict[str, Any]:
-        return {"classes": self.classes_}
+    def _output_scale(self, target: ClassTarget) -> dict[str, Any]:
+        return {"classes": list(target.classes)}
 
-    def _summary(self) -> tuple[str, str, list[str]]:
-        classes = ", ".join(map(repr, self.classes_[:10]))
-        more = len(self.classes_) - 10
+    def _summary(self, target: ClassTarget) -> tuple[str, str, list[str]]:
+        classes = ", ".join(map(repr, target.classes[:10]))
+        more = len(target.classes) - 10
         facts = [f"classes: {classes}" + (f" and {more} more" if more > 0 else "")]
-        return f"one of {len(self.classes_)} labels", "accuracy", facts
+        return f"one of {len(target.classes)} labels", "accuracy", facts
 
     @classmethod
     def _read_target(cls, config: Mapping[str, Any]) -> ClassTarget:
@@ -198,8 +204,13 @@ class MultimodalRegressor(MultimodalEstimator):
     True
     """
 
-    target_: ContinuousTarget
     _model = "MultimodalRegressor"
+
+    @property
+    def target_(self) -> ContinuousTarget:
+        """The mean and the standard deviation of the training targets."""
+        target: ContinuousTarget = self._fitted().target
+        return target
 
     def predict(self, X: Any) -> Any:
         """Return the predicted value of each row.
@@ -215,7 +226,7 @@ class MultimodalRegressor(MultimodalEstimator):
             ValueError, TypeError: a cell is not valid, or a row has not a single value.
         """
         cells = read_cells(X, self.columns)
-        values = self._values(cells)
+        values = _values(self._fitted(), cells)
         return float(values[0]) if cells.single else values
 
     def evaluate(self, X: Any, y: Any) -> dict[str, float]:
@@ -237,13 +248,9 @@ class MultimodalRegressor(MultimodalEstimator):
         Args:
             X, y: as for `evaluate`.
         """
-        cells = read_cells(X, self.columns)
-        self._fitted()
-        truth = self.target_.values(targets_of(cells, y, "y"), "y")
-        return RegressionEvaluation(self._values(cells), truth)
-
-    def _values(self, cells: Cells) -> np.ndarray:
-        return self._outputs(cells)[:, 0] * self.target_.std + self.target_.mean
+        state, cells = self._fitted(), read_cells(X, self.columns)
+        truth = state.target.values(targets_of(cells, y, "y"), "y")
+        return RegressionEvaluation(_values(state, cells), truth)
 
     def _fit_target(self, y: list[Any], row_name: RowName) -> ContinuousTarget:
         return ContinuousTarget.fit(y, row_name)
@@ -258,16 +265,26 @@ class MultimodalRegressor(MultimodalEstimator):
             )
         return super()._row_weights(None, sample_weight, target, encoded)
 
-    def _output_scale(self) -> dict[str, Any]:
-        return {"classes": [VALUE], "offset": self.target_.mean, "scale": self.target_.std}
+    def _output_scale(self, target: ContinuousTarget) -> dict[str, Any]:
+        return {"classes": [VALUE], "offset": target.mean, "scale": target.std}
 
-    def _summary(self) -> tuple[str, str, list[str]]:
+    def _summary(self, target: ContinuousTarget) -> tuple[str, str, list[str]]:
         return "a continuous target", "R²", []
 
     @classmethod
     def _read_target(cls, config: Mapping[str, Any]) -> ContinuousTarget:
         mean = check_real("target.mean", config["mean"])
         return ContinuousTarget(mean, check_real("target.std", config["std"], 0, open_minimum=True))
+
+
+def _decoder(state: FittedState) -> LabelDecoder:
+    return LabelDecoder(list(state.target.classes))
+
+
+def _values(state: FittedState, cells: Cells) -> np.ndarray:
+    """(rows,) the predicted values."""
+    values: np.ndarray = outputs(state, cells)[:, 0] * state.target.std + state.target.mean
+    return values
 
 
 def load_multimodal(

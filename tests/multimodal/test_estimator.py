@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import torch
 
 import hyperagg
 from hyperagg._common.split import train_validation_split
-from hyperagg.multimodal import MultimodalClassifier, MultimodalRegressor
+from hyperagg.multimodal import MultimodalClassifier, MultimodalRegressor, base_estimator
 
 COLUMNS = {
     "image": "image",
@@ -461,6 +462,41 @@ def test_a_checkpoint_of_other_data_is_refused(changed, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="arguments: seed 0 there and 1 here; repeat"):
         model.fit(table, ["p", "q"] * 8, **options, seed=1, resume=True)
     model.fit(table, ["p", "q"] * 8, **options, resume=True)
+
+
+@pytest.mark.parametrize("regression", [False, True])
+def test_an_answer_belongs_to_one_fit(regression, monkeypatch):
+    """A fit that ended while a reader was at work used to give it parts of both models."""
+    model_class = MultimodalRegressor if regression else MultimodalClassifier
+    table = {"a": ["u", "v", "w", "u"] * 4, "b": ["x", "y"] * 8}
+    targets = [1.0, 2.0] * 8 if regression else ["p", "q"] * 8
+    others = [100.0, 300.0] * 8 if regression else ["r", "s", "t", "s"] * 4
+
+    def fit(y):
+        kinds = {"a": "category", "b": "text"}
+        model = model_class(kinds, d_model=4, hidden_dim=4, epochs=1, validation_fraction=0)
+        return model.fit(table, y, progress=False)
+
+    questions = {
+        "explain": lambda m: [(e.logits.tolist(), e.classes) for e in m.explain(table)],
+        "predict": lambda m: list(m.predict(table)),
+        "evaluate": lambda m: m.evaluate(table, targets),
+    }
+    if not regression:
+        questions["predict_proba"] = lambda m: m.predict_proba(table).tolist()
+    before, after = fit(targets), fit(others)
+    expected = {name: ask(before) for name, ask in questions.items()}
+    encode = base_estimator._encode
+
+    def encode_and_fit(columns, cells):
+        rows = encode(columns, cells)
+        vars(reader).update(vars(after))  # as the end of a fit in another thread does
+        return rows
+
+    monkeypatch.setattr(base_estimator, "_encode", encode_and_fit)
+    for name, ask in questions.items():
+        reader = copy.copy(before)
+        assert ask(reader) == expected[name], name
 
 
 def test_fits_in_threads_give_the_weights_of_one_after_the_other():
