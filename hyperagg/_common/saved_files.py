@@ -34,15 +34,16 @@ __all__ = [
     "Schema",
     "UnsupportedError",
     "anything",
+    "check_dimensions",
     "check_fields",
     "check_file",
     "check_finite",
+    "check_num_layers",
     "check_range",
     "check_tensors",
     "choice",
     "format_config",
     "integer",
-    "largest_dimension",
     "list_of",
     "object_of",
     "optional",
@@ -291,9 +292,40 @@ def check_tensors(
             )
 
 
-def largest_dimension(tensors: Mapping[str, TensorInfo]) -> int:
-    """Return the largest dimension of all tensors, which no size of their network exceeds."""
-    return max((max(info.shape, default=0) for info in tensors.values()), default=0)
+def check_dimensions(found: Mapping[str, TensorInfo], sizes: Mapping[str, int]) -> None:
+    """Check sizes of a configuration before a network of these sizes is made in vain.
+
+    Args:
+        found: what the header of the weights says.
+        sizes: by name, the number of rows or columns of some weight.
+
+    Raises:
+        ValueError: a size is larger than the largest dimension of all tensors.
+    """
+    largest = max((max(info.shape, default=0) for info in found.values()), default=0)
+    for name, size in sizes.items():
+        if size > largest:
+            raise ValueError(f"{name}={size}: no weight has so large a dimension")
+
+
+def check_num_layers(
+    found: Mapping[str, TensorInfo], pattern: str, name: str, num_layers: int
+) -> None:
+    """Check the number of layers before a network of so many is made.
+
+    Args:
+        found: what the header of the weights says.
+        pattern: a regular expression whose group is the number of the layer in the name of a
+            tensor.
+        name: what the configuration calls the number of layers.
+        num_layers: its value.
+
+    Raises:
+        ValueError: the tensors are those of another number of layers.
+    """
+    layers = {match[1] for tensor in found if (match := re.search(pattern, tensor))}
+    if len(layers) != num_layers:
+        raise ValueError(f"{name}={num_layers}: the weights have {len(layers)}")
 
 
 def check_finite(name: str, array: np.ndarray, block: int = 1 << 16) -> None:

@@ -18,12 +18,13 @@ from safetensors.torch import load_file
 
 from hyperagg._common.saved_files import (
     Check,
+    check_dimensions,
     check_fields,
+    check_num_layers,
     check_range,
     check_tensors,
     choice,
     integer,
-    largest_dimension,
     list_of,
     object_of,
     optional,
@@ -141,14 +142,10 @@ def check_pipeline_folder(folder: Path) -> dict[str, dict[str, Any]]:
     with raise_as_corrupt(folder, _WEIGHTS):
         found = read_header(folder / _WEIGHTS)
     with raise_as_corrupt(folder, _CONFIG):
-        # The sizes of the file bound those of the network, which would else be made in vain.
-        largest = largest_dimension(found)
-        layers = len({name.split(".")[1] for name in found if name.startswith("blocks.")})
-        if arguments.get("num_layers", layers) != layers:
-            raise ValueError(f"num_layers={arguments['num_layers']}: the weights have {layers}")
-        for name in ("d_model", "num_classes"):
-            if arguments.get(name, 1) > largest:
-                raise ValueError(f"{name}={arguments[name]}: no weight has so large a dimension")
+        if "num_layers" in arguments:
+            check_num_layers(found, r"^blocks\.([^.]*)\.", "num_layers", arguments["num_layers"])
+        names = arguments.keys() & {"d_model", "num_classes"}
+        check_dimensions(found, {name: arguments[name] for name in sorted(names)})
         with torch.device("meta"):
             expected = Denoiser(**arguments).state_dict()
     with raise_as_corrupt(folder, _WEIGHTS):

@@ -8,7 +8,6 @@ that agree with the configuration.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from reprlib import repr as shorten
@@ -21,12 +20,13 @@ from hyperagg._common.saved_files import (
     MAX_TEXT_BYTES,
     Check,
     anything,
+    check_dimensions,
     check_fields,
     check_file,
+    check_num_layers,
     check_range,
     choice,
     integer,
-    largest_dimension,
     list_of,
     object_of,
     optional,
@@ -196,17 +196,10 @@ def check_sizes(folder: Path, network: type[nn.Module], config: Any) -> None:
     """
     found = _headers(folder)
     with raise_as_corrupt(folder, "config.json"):
-        layers = {int(m[1]) for name in found if (m := re.search(r"(?:^|\.)layers\.(\d+)\.", name))}
-        if len(layers) != config.num_hidden_layers:
-            raise ValueError(
-                f"num_hidden_layers={config.num_hidden_layers}: the weights have {len(layers)}"
-            )
-        largest = largest_dimension(found)
-        for name in ("vocab_size", "hidden_size", "intermediate_size"):
-            if getattr(config, name) > largest:
-                raise ValueError(
-                    f"{name}={getattr(config, name)}: no weight has so large a dimension"
-                )
+        layer = r"(?:^|\.)layers\.(\d+)\."
+        check_num_layers(found, layer, "num_hidden_layers", config.num_hidden_layers)
+        names = ("vocab_size", "hidden_size", "intermediate_size")
+        check_dimensions(found, {name: getattr(config, name) for name in names})
         with torch.device("meta"):
             expected = network(config).state_dict()
         prefix = getattr(network, "base_model_prefix", "") + "."

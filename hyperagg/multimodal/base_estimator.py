@@ -18,7 +18,7 @@ from hyperagg._common.label_decoder import Label
 from hyperagg._common.model_card import model_card
 from hyperagg._common.progress import progress_bar
 from hyperagg._common.representation import represent
-from hyperagg._common.saved_files import check_tensors, largest_dimension, raise_as_corrupt
+from hyperagg._common.saved_files import check_dimensions, check_tensors, raise_as_corrupt
 from hyperagg._common.split import train_validation_split
 from hyperagg._common.tensors import digest_texts
 from hyperagg._common.torch_random import seeded
@@ -489,14 +489,10 @@ class MultimodalEstimator:
             with raise_as_corrupt(saved.path, file):
                 columns[name] = COLUMN_TYPES[kinds[name]].from_config(column)
         with raise_as_corrupt(saved.path, "model.safetensors"):
-            # The sizes of the file bound those of the network, which would else be made in vain.
-            largest = largest_dimension(saved.tensors)
             sizes = {"d_model": model.d_model, "outputs": target.num_outputs}
             if not {"image", "audio"}.isdisjoint(kinds.values()):  # others do not use it
                 sizes["hidden_dim"] = model.hidden_dim
-            for name, size in sizes.items():
-                if size > largest:
-                    raise ValueError(f"its tensors are smaller than the {size:,} {name} require")
+            check_dimensions(saved.tensors, sizes)
             with torch.device("meta"):  # shapes alone
                 expected = model._make_network(columns, target).state_dict()
             check_tensors(

@@ -9,8 +9,10 @@ import pytest
 
 from hyperagg._common import saved_files
 from hyperagg._common.saved_files import (
+    check_dimensions,
     check_fields,
     check_finite,
+    check_num_layers,
     check_tensors,
     choice,
     format_config,
@@ -26,7 +28,7 @@ from hyperagg._common.saved_files import (
     real,
     text,
 )
-from hyperagg._common.tensors import read_header, write_tensors
+from hyperagg._common.tensors import TensorInfo, read_header, write_tensors
 
 
 @pytest.mark.parametrize("content", ["NaN", "-Infinity", "1e400", "[1, Infinity]", "-1e999"])
@@ -125,6 +127,19 @@ def test_weights_are_finite_and_can_be_computed_with(value):
     array[299, 299] = value
     with pytest.raises(ValueError, match="tensor w holds"):
         check_finite("w", array)
+
+
+def test_sizes_are_compared_with_the_header_of_the_weights():
+    """Before a network of these sizes is made."""
+    found = {f"layers.{i}.weight": TensorInfo("F32", (4, 7), 0) for i in range(2)}
+    check_dimensions(found, {"rows": 4, "columns": 7})
+    with pytest.raises(ValueError, match=r"^columns=8: no weight has so large a dimension"):
+        check_dimensions(found, {"rows": 4, "columns": 8})
+    with pytest.raises(ValueError, match=r"^rows=1: no weight"):
+        check_dimensions({}, {"rows": 1})
+    check_num_layers(found, r"layers\.(\d+)\.", "depth", 2)
+    with pytest.raises(ValueError, match=r"^depth=1000000: the weights have 2"):
+        check_num_layers(found, r"layers\.(\d+)\.", "depth", 10**6)
 
 
 def test_configurations_are_small(tmp_path, monkeypatch):
