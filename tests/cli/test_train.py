@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import inspect
 import json
@@ -390,6 +391,44 @@ def test_two_commands_do_not_write_to_one_folder(cli, table, tmp_path):
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.parametrize("had_checkpoint", [False, True])
+def test_a_full_disk_at_the_start_of_the_second_run(
+    cli, table, whole, tmp_path, monkeypatch, had_checkpoint
+):
+    """The training on all texts begins with a checkpoint."""
+    from hyperagg._common import checkpoint
+    from hyperagg.classifier.training import loop
+
+    out = tmp_path / "model"
+    shutil.copytree(whole, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    write_tensors = checkpoint.write_tensors
+
+    def write(file, arrays, metadata):
+        if json.loads(metadata["record"])["note"] is None:
+            write_tensors(file, arrays, metadata)
+            return
+        file.write_bytes(b"some of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_tensors", write)
+        if had_checkpoint:
+            patch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+        answer = cli("train", table, *ARGUMENTS, "--out", out, "--force")
+    file = out / "checkpoint.safetensors"
+    kept = f"; the training is kept in {file}: repeat the command with --resume to continue"
+    assert answer.code == 2
+    assert answer.err == (
+        f"hyperagg: {file}: No space left on device{kept if had_checkpoint else ''}\n"
+    )
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path != file} == before
+    assert file.exists() == had_checkpoint
+    more = ("--resume",) if had_checkpoint else ("--force",)
+    answer = cli("train", table, *ARGUMENTS, "--out", out, *more)
+    assert answer.code == 0 and weights(out) == weights(whole)
 
 
 def test_a_full_disk_behind_standard_output_is_named(whole):
