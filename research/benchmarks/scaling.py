@@ -16,12 +16,9 @@ from __future__ import annotations
 import logging
 import math
 import os
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +40,7 @@ from hyperagg.classifier.kernels.train_step import (
 )
 from hyperagg.classifier.training.loop import TOKENS_PER_CHUNK
 from hyperagg.data import Dataset
+from research.benchmarks.busy import busy_loops
 from research.benchmarks.text import DIMENSION, FEATURES
 
 __all__ = ["FULL_SCALING", "QUICK_SCALING", "ScalingEffort", "bench_scaling", "write_scaling_page"]
@@ -81,7 +79,7 @@ def bench_scaling(
         for features, (arguments, _) in FEATURES.items():
             logger.info("%s, %s", data.name, features)
             idle = _times(data, arguments, threads, effort)
-            with _busy_cores():
+            with busy_loops(os.sched_getaffinity(0)):
                 busy = _times(data, arguments, threads, effort)
             rows.append(
                 {
@@ -126,22 +124,6 @@ def _times(
                 found[n].append((time.perf_counter() - started, sum(clf.history_.seconds)))
     medians = {n: np.median(each, axis=0) for n, each in found.items()}
     return {n: {"run": float(run), "epochs": float(e)} for n, (run, e) in medians.items()}
-
-
-@contextmanager
-def _busy_cores() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Run a busy loop on every core that this process may use."""
-    loop = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nwhile True: pass"
-    loops = [
-        subprocess.Popen([sys.executable, "-c", loop, str(core)])
-        for core in sorted(os.sched_getaffinity(0))
-    ]
-    try:
-        yield loops
-    finally:
-        for each in loops:
-            each.kill()
-            each.wait()
 
 
 @njit(nogil=True, cache=True)

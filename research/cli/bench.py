@@ -95,6 +95,27 @@ def scaling(
     print(f"Wrote README.md and results.json to {out}")
 
 
+@app.command(epilog="Example: python -m research bench busy --dataset r8 --rounds 5")
+def busy(
+    dataset: Annotated[str, typer.Option(help="A name listed by `hyperagg data list`.")] = "r8",
+    threads: Annotated[
+        str, typer.Option(help="Numbers of threads beside the default, separated by commas.")
+    ] = "1,2,4",
+    rounds: Annotated[int, typer.Option(min=1, help="Interleaved runs of each number.")] = 5,
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/bench-busy"),
+    quick: Quick = False,
+) -> None:
+    """Measure training where cores are few, busy or limited by a quota (Linux, as root)."""
+    from research.benchmarks.busy import bench_busy, busy_table, write_busy_page
+
+    numbers = [*split_integers("--threads", threads), None]
+    with output_folder(out, resumable=False):
+        results = bench_busy(dataset, numbers, 1 if quick else rounds, limit=100 if quick else None)
+        write_busy_page(out, results)
+    print(busy_table(results))
+    print(f"Wrote README.md and results.json to {out}")
+
+
 @app.command(epilog="Example: python -m research bench lm --threads 2 --out runs/bench-lm")
 def lm(
     threads: Annotated[

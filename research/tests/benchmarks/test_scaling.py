@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from types import SimpleNamespace
 
@@ -29,13 +28,6 @@ def test_a_few_rows_fill_the_page(tmp_path):
     # Two blocks of at least 16 documents and at most 80; two joins each.
     assert 2 <= row["account"]["joins"] <= 10
     assert "films, words" in (tmp_path / "README.md").read_text("utf-8")
-
-
-@needs_affinity
-def test_busy_loops_end():
-    with scaling._busy_cores() as loops:
-        assert len(loops) == len(os.sched_getaffinity(0))
-    assert all(loop.poll() is not None for loop in loops)
 
 
 def test_more_cores_never_take_longer_in_the_estimate():

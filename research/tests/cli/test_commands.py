@@ -24,6 +24,7 @@ COMMANDS = [
     "study faults",
     "bench ops",
     "bench text",
+    "bench busy",
     "bench lm",
     "bench pipelines",
     "analyze orthogonality",
