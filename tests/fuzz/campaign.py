@@ -97,7 +97,7 @@ def run_campaign(
             if time.monotonic() >= end:
                 return
             own = Path(folder, str(worker))
-            with Sandbox() as sandbox:
+            with Sandbox(kinds) as sandbox:
                 answers = {}
                 for kind in kinds:
                     for path in inputs.get(kind, []):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -112,14 +112,25 @@ PROBES: dict[str, Callable[[Path], str]] = {
 }
 
 
-def prepare() -> None:
-    """Set the process up as one that may be forked: a single thread, and quiet libraries."""
+# What takes seconds to import, and makes a process several times slower to fork.
+_WITH_TORCH = frozenset({"multimodal", "language", "denoiser"})
+
+
+def prepare(kinds: Collection[str]) -> None:
+    """Set the process up as one that may be forked to read these kinds: a single thread, and quiet
+    libraries that are imported."""
     import os
 
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    if _WITH_TORCH.isdisjoint(kinds):
+        return
     import diffusers
     import torch
     import transformers
+
+    import hyperagg.diffusion
+    import hyperagg.language.serialization
+    import hyperagg.multimodal  # noqa: F401
 
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()

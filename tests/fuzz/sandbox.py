@@ -1,13 +1,14 @@
 """Reads inputs in forked processes with limits of time and memory.
 
-python -m tests.fuzz.sandbox reads one JSON object {"kind", "path"} per line of standard input
-and answers each with one line: how it ended. With "fork": false a valid input is read in the
-process itself. The libraries are imported once, before the forks.
+python -m tests.fuzz.sandbox KIND... reads one JSON object {"kind", "path"} per line of standard
+input and answers each with one line: how it ended. With "fork": false a valid input is read in the
+process itself. The libraries that these kinds need are imported once, before the forks.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -50,11 +52,18 @@ class Outcome:
 
 
 class Sandbox:
-    """A process that forks one child per case; a context manager."""
+    """A process that forks one child per case; a context manager.
+
+    Args:
+        kinds: of the cases.
+    """
+
+    def __init__(self, kinds: Iterable[str]) -> None:
+        self.kinds = tuple(kinds)
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.fuzz.sandbox"],
+            [sys.executable, "-m", "tests.fuzz.sandbox", *self.kinds],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -200,17 +209,15 @@ def main() -> None:
     """Answer the cases on standard input."""
     from tests.fuzz.probes import PROBES, prepare
 
-    prepare()
-    import hyperagg.diffusion
-    import hyperagg.language.serialization
-    import hyperagg.multimodal  # noqa: F401
-
+    prepare(sys.argv[1:])
     for line in sys.stdin:
         case: dict[str, Any] = json.loads(line)
         if case.pop("fork"):
             print(json.dumps(vars(_run(**case))), flush=True)
         else:
             PROBES[case["kind"]](Path(case["path"]))
+            # The collector of a child would otherwise touch, and so copy, the memory of all of it.
+            gc.freeze()
             print("{}", flush=True)
 
 

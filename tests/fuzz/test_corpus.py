@@ -24,7 +24,7 @@ def originals(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sandbox():
-    with Sandbox() as running:
+    with Sandbox(_KINDS) as running:
         yield running
 
 
