@@ -179,7 +179,6 @@ def test_one_line_names_row_and_file(cli, folder, change, error):
             ["--image", "foto"],
             "does not have a column 'foto' (--image); its columns are 'photo', 'clip', ",
         ),
-        (["--label", "digits"], "does not have a column 'digits' (--label); its columns are "),
         (["--image", "word"], "row 1 (line 2), column 'word': "),
         (["--number", "word"], "'word' is 'it is"),
         (["--number", "digit"], "--number digit: the column holds the labels"),
@@ -210,6 +209,9 @@ def test_one_class(cli, folder):
     table = write(folder / "one.csv", [["1", "7"], ["2", "7"]], ["ink", "digit"])
     answer = cli("train", table, "--number", "ink", "--label", "digit", "--out", folder / "none")
     assert answer.code == 2 and "one.csv: all labels are '7'" in answer.err
+    answer = cli("train", table, "--number", "ink", "--label", "digits", "--out", folder / "none")
+    assert answer.code == 2
+    assert "one.csv: does not have a column 'digits' (--label); its columns are 'ink'," in answer.err
 
 
 def test_files_for_a_trained_model(cli, model, folder):
