@@ -75,7 +75,7 @@ class _StrictHttp(HttpToolsProtocol):
 
     def __init__(self, *args: Any, request_timeout: float, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.parser = _RequestParser(self)
+        self.parser = _RequestParser(self)  # type: ignore[assignment]
         self._request_timeout = request_timeout
         self._awaits_headers = True
         self._header_timer: asyncio.TimerHandle | None = None

@@ -211,7 +211,9 @@ def test_one_class(cli, folder):
     assert answer.code == 2 and "one.csv: all labels are '7'" in answer.err
     answer = cli("train", table, "--number", "ink", "--label", "digits", "--out", folder / "none")
     assert answer.code == 2
-    assert "one.csv: does not have a column 'digits' (--label); its columns are 'ink'," in answer.err
+    assert (
+        "one.csv: does not have a column 'digits' (--label); its columns are 'ink'," in answer.err
+    )
 
 
 def test_files_for_a_trained_model(cli, model, folder):
