@@ -21,14 +21,18 @@ def _all(out, x, y, sums, first, last):
     sums[0] = simd.add_product(out, 3, np.float32(3), x, 1, y, 2, first, last)
     sums[1] = simd.product_square(x, 0, y, 1, first, last)
     sums[2] = simd.dot(x, 3, y, 3, first, last)
+    simd.combine(out, 4, np.float32(2), x, 0, np.float32(-1), y, 1, first, last)
+    sums[3], sums[4] = simd.add_then_scale(
+        out, 5, np.float32(2), x, 0, np.float32(0.5), y, 1, y, 2, first, last
+    )
 
 
 @pytest.mark.parametrize("first,last", [(0, 3), (1, 2), (0, 1), (2, 2)])
 def test_operations_equal_numpy(first, last):
     rng = np.random.default_rng(0)
     x, y = (simd.pad_to_vector(rng.standard_normal((4, 40))) for _ in range(2))
-    before = simd.pad_to_vector(rng.standard_normal((4, 40)))
-    out, sums = before.copy(), np.empty(3, np.float32)
+    before = simd.pad_to_vector(rng.standard_normal((6, 40)))
+    out, sums = before.copy(), np.empty(5, np.float32)
     _all(out, x, y, sums, first, last)
     part = slice(first * VECTOR_WIDTH, last * VECTOR_WIDTH)
     want = before.astype(np.float64)
@@ -36,6 +40,9 @@ def test_operations_equal_numpy(first, last):
     want[1, part] += 0.5 * x[2, part]
     want[2, part] += (np.arange(1, 5) @ x)[part]
     want[3, part] += 3 * x[1, part] * y[2, part]
+    want[4, part] = (2 * x[0] - y[1])[part]
+    added = (before[5] + 2 * x[0])[part]
+    want[5, part] = 0.5 * added
     np.testing.assert_allclose(out, want, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(
         sums,
@@ -43,8 +50,11 @@ def test_operations_equal_numpy(first, last):
             np.square(x[1, part] * y[2, part]).sum(),
             np.square(x[0, part] * y[1, part]).sum(),
             x[3, part] @ y[3, part],
+            added @ y[1, part],
+            x[0, part] @ y[2, part],
         ],
         rtol=1e-5,
+        atol=1e-5,
     )
 
 
