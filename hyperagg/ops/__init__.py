@@ -2,7 +2,9 @@
 
 `aggregate` sums vectors under a mask, `step` does the same one token at a time, `aggregate_tokens`
 pools embedding rows directly from token ids, and `select_implementation` says which implementation
-a call runs. `hyperagg.ops.reference` defines what each of them computes.
+a call runs. `associative` and `associative_step` sum outer products of keys and values, which are
+read by queries: linear attention and the delta rule. `hyperagg.ops.reference` and
+`hyperagg.ops.associative_reference` define what each of them computes.
 
 The masks work without PyTorch, for `hyperagg.keras`; everything else needs the extra `torch`.
 """
@@ -24,6 +26,8 @@ __all__ = [
     "Window",
     "aggregate",
     "aggregate_tokens",
+    "associative",
+    "associative_step",
     "select_implementation",
     "step",
 ]
@@ -43,6 +47,7 @@ except ModuleNotFoundError as error:
 else:
     from hyperagg.ops._validation import Normalize
     from hyperagg.ops.aggregate import Selection, aggregate, select_implementation
+    from hyperagg.ops.associative import associative, associative_step
     from hyperagg.ops.state import Padding, State
     from hyperagg.ops.step import step
     from hyperagg.ops.tokens import aggregate_tokens

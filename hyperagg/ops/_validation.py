@@ -15,6 +15,7 @@ __all__ = [
     "Normalize",
     "check_arguments",
     "check_choice",
+    "check_documents",
     "check_lengths",
     "check_strided",
 ]
@@ -71,7 +72,7 @@ def check_arguments(
         check_lengths(lengths, batch, n)
     longest = n
     if isinstance(mask, Documents):
-        _check_documents(mask, x, lengths)
+        check_documents(mask, "x", x, "D", lengths)
         longest = mask.max_seqlen or 0
     if p is not None and (p.ndim != 2 or p.shape[1] != d or p.shape[0] < longest):
         raise ValueError(
@@ -124,17 +125,22 @@ def check_lengths(lengths: Tensor, batch: int, n: int) -> None:
         )
 
 
-def _check_documents(mask: Documents, x: Tensor, lengths: Tensor | None) -> None:
+def check_documents(
+    mask: Documents, name: str, x: Tensor, channels: str, lengths: Tensor | None
+) -> None:
+    """Check packed tokens x (1, N, ...); `name` and `channels` are what an error calls them."""
     if mask.cu_seqlens.device != x.device:
         raise ValueError(
-            f"mask: on {mask.cu_seqlens.device}; expected {x.device}, the device of x; move it "
-            "with mask.to(x.device)"
+            f"mask: on {mask.cu_seqlens.device}; expected {x.device}, the device of {name}; move "
+            f"it with mask.to({name}.device)"
         )
     if lengths is not None:
         raise ValueError("lengths: expected None with Documents, which has its own lengths")
     total = x.shape[1] if mask.boundaries is None else mask.boundaries[-1]
     if x.shape[0] != 1 or x.shape[1] != total:
-        raise ValueError(f"x: shape {tuple(x.shape)}; expected (1, {total}, D) with mask={mask}")
+        raise ValueError(
+            f"{name}: shape {tuple(x.shape)}; expected (1, {total}, {channels}) with mask={mask}"
+        )
 
 
 def _check_decay(decay: Tensor, d: int) -> None:

@@ -19,7 +19,16 @@ from hyperagg.ops.cpu import window as cpu_window
 
 _A = np.ndarray
 
-__all__ = ["accumulator_dtype_of", "aggregate_tokens", "scan", "window"]
+__all__ = [
+    "accumulator_dtype_of",
+    "aggregate_tokens",
+    "output_like",
+    "refuse_second_derivatives",
+    "register_vmap",
+    "scan",
+    "to_array",
+    "window",
+]
 
 
 class _Inputs(NamedTuple):
@@ -59,10 +68,10 @@ def scan(
     (D / 2, 2) for the real and imaginary parts of complex factors. gate (T, D) has the type of x.
     tokens_before (R,) is the number of tokens in `initial`.
     """
-    y = x.new_empty(0, x.shape[1]) if pooled else _output_like(x, lengths, x.dtype)
+    y = x.new_empty(0, x.shape[1]) if pooled else output_like(x, lengths, x.dtype)
     sums = x.new_empty(len(starts), x.shape[1], dtype=accumulator_dtype_of(x.dtype))
     inputs = _inputs(x, p, decay, gate, initial, tokens_before, starts, lengths)
-    cpu_scan.scan(*inputs, norm_exponent, None if pooled else _array(y), sums.numpy())
+    cpu_scan.scan(*inputs, norm_exponent, None if pooled else to_array(y), sums.numpy())
     return y, sums
 
 
@@ -98,24 +107,24 @@ def scan_backward(
             states = torch.empty_like(x, dtype=accumulator_dtype)
             last_sums = np.empty_like(inputs.initial)
             cpu_scan.scan(*inputs, 0.0, states.numpy(), last_sums)
-    x_grad = _output_like(x, lengths, x.dtype)
+    x_grad = output_like(x, lengths, x.dtype)
     p_grad = x.new_zeros(0 if p is None else len(p), x.shape[1], dtype=accumulator_dtype)
     decay_grad = (
         torch.zeros(0, dtype=accumulator_dtype) if decay is None else torch.zeros_like(decay)
     )
-    gate_grad = x.new_empty(0, x.shape[1]) if gate is None else _output_like(gate, lengths, x.dtype)
+    gate_grad = x.new_empty(0, x.shape[1]) if gate is None else output_like(gate, lengths, x.dtype)
     initial_grad = torch.empty(inputs.initial.shape, dtype=accumulator_dtype)
     cpu_scan.scan_backward(
-        None if y_grad is None else _array(y_grad),
+        None if y_grad is None else to_array(y_grad),
         np.zeros_like(inputs.initial) if sums_grad is None else sums_grad.numpy(),
         *inputs[:4],
         None if states is None else states.numpy(),
         *inputs[4:],
         norm_exponent,
-        _array(x_grad),
+        to_array(x_grad),
         p_grad.numpy(),
         _decay_array(decay_grad),
-        None if gate is None else _array(gate_grad),
+        None if gate is None else to_array(gate_grad),
         initial_grad.numpy(),
     )
     return x_grad, p_grad, decay_grad, gate_grad, initial_grad
@@ -178,7 +187,7 @@ def window(
     norm_exponent: float,
 ) -> Tensor:
     """Return y (T, D): the sums over the `size` newest tokens of each row."""
-    y = _output_like(x, lengths, accumulator_dtype_of(x.dtype))
+    y = output_like(x, lengths, accumulator_dtype_of(x.dtype))
     inputs = _inputs(x, p, None, None, None, tokens_before, starts, lengths)
     cpu_window.window(inputs.x, inputs.p, *inputs[5:], size, norm_exponent, y.numpy(), False)
     return y.to(x.dtype)
@@ -201,14 +210,14 @@ def window_backward(
     norm_exponent: float,
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of x and p."""
-    g = _output_like(x, lengths, accumulator_dtype_of(x.dtype))
+    g = output_like(x, lengths, accumulator_dtype_of(x.dtype))
     inputs = _inputs(y_grad, None, None, None, None, tokens_before, starts, lengths)
     cpu_window.window(inputs.x, None, *inputs[5:], size, norm_exponent, g.numpy(), True)
     if p is None:
         return g.to(x.dtype), g.new_empty(0, g.shape[1])
-    x_grad, p_grad = _output_like(x, lengths, x.dtype), torch.zeros_like(p)
+    x_grad, p_grad = output_like(x, lengths, x.dtype), torch.zeros_like(p)
     cpu_window.multiply_backward(
-        g.numpy(), _array(x), _array(p), *inputs[6:], _array(x_grad), p_grad.numpy()
+        g.numpy(), to_array(x), to_array(p), *inputs[6:], to_array(x_grad), p_grad.numpy()
     )
     return x_grad, p_grad
 
@@ -233,14 +242,14 @@ def _backward_window(ctx, y_grad):
 window.register_autograd(_backward_window, setup_context=_save_window)
 
 
-def _refuse_second_derivatives(ctx, *grads):
+def refuse_second_derivatives(ctx, *grads):
     raise NotImplementedError(
         "second derivatives: the kernels have none; expected impl='plain', or torch.func.hessian"
     )
 
 
 for _backward_op in (scan_backward, window_backward):
-    _backward_op.register_autograd(_refuse_second_derivatives)
+    _backward_op.register_autograd(refuse_second_derivatives)
 
 
 def _register_gpu(name: str, op: torch.library.CustomOpDef) -> None:
@@ -253,7 +262,7 @@ def _register_gpu(name: str, op: torch.library.CustomOpDef) -> None:
         return getattr(gpu, name)(*args)
 
 
-def _register_vmap(op: torch.library.CustomOpDef) -> None:
+def register_vmap(op: torch.library.CustomOpDef) -> None:
     """Let vmap call the operator once per example; each call has enough work for all threads."""
 
     @op.register_vmap
@@ -274,16 +283,16 @@ for _name, _op in {
     "window_backward": window_backward,
 }.items():
     _register_gpu(_name, _op)
-    _register_vmap(_op)
+    register_vmap(_op)
 
 
-def _output_like(x: Tensor, lengths: Tensor, dtype: torch.dtype) -> Tensor:
+def output_like(x: Tensor, lengths: Tensor, dtype: torch.dtype) -> Tensor:
     """A tensor of the shape of x for a kernel to fill; zero where the kernel skips padding."""
     no_padding = int(lengths.sum()) == len(x)
     return torch.empty_like(x, dtype=dtype) if no_padding else torch.zeros_like(x, dtype=dtype)
 
 
-def _array(tensor: Tensor) -> np.ndarray:
+def to_array(tensor: Tensor) -> np.ndarray:
     """The memory of a tensor as an array; bfloat16, which NumPy lacks, as uint16."""
     tensor = tensor.detach()
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
@@ -301,13 +310,13 @@ def _inputs(
 ) -> _Inputs:
     d, rows, accumulator_dtype = x.shape[1], len(starts), accumulator_dtype_of(x.dtype)
     return _Inputs(
-        _array(x),
-        None if p is None else _array(p),
+        to_array(x),
+        None if p is None else to_array(p),
         None if decay is None else _decay_array(decay),
-        None if gate is None else _array(gate),
+        None if gate is None else to_array(gate),
         torch.zeros(rows, d, dtype=accumulator_dtype).numpy()
         if initial is None
-        else _array(initial),
+        else to_array(initial),
         np.zeros(rows, np.int64) if tokens_before is None else tokens_before.numpy(),
         starts.numpy(),
         lengths.numpy(),

@@ -7,8 +7,18 @@ import importlib
 
 import pytest
 
+NAMES = [
+    "aggregate",
+    "associative",
+    "associative_reference",
+    "masks",
+    "reference",
+    "step",
+    "tokens",
+]
 
-@pytest.mark.parametrize("name", ["aggregate", "masks", "reference", "step", "tokens"])
+
+@pytest.mark.parametrize("name", NAMES)
 def test_examples_run(name):
     module = importlib.import_module(f"hyperagg.ops.{name}")
     result = doctest.testmod(module)
