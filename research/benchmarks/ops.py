@@ -69,6 +69,8 @@ def bench_ops(sizes: Sizes = FULL_SIZE) -> dict[str, Any]:
         forms = _forms(sizes)
         logger.info("token ids")
         tokens = _tokens(sizes)
+        logger.info("associative sums")
+        associative = _associative(sizes)
         logger.info("scaling")
         scaling = _scaling(sizes)
     return {
@@ -78,6 +80,7 @@ def bench_ops(sizes: Sizes = FULL_SIZE) -> dict[str, Any]:
         "causal": causal,
         "forms": forms,
         "tokens": {"shape": [*sizes.bags, sizes.vocab_size, sizes.d], **tokens},
+        "associative": associative,
         "fresh": fresh,
         "scaling": {"d": sizes.narrow, **scaling},
     }
@@ -225,6 +228,43 @@ def _tokens(sizes: Sizes) -> dict[str, dict[str, float]]:
         name: partial(_gradients, call, leaves, grad) for name, (call, leaves) in calls.items()
     }
     return {"forward": interleaved(forward), "forward and backward": interleaved(both)}
+
+
+def _associative(sizes: Sizes) -> dict[str, Any]:
+    """Measure seconds of the kernel and of plain PyTorch, in heads of 32 or less."""
+    heads = max(1, sizes.d // 32)
+    shape = (sizes.batch, max(1, sizes.n // 4), heads, sizes.d // heads)
+    q, k, v = torch.randn(3, *shape)
+    k = nn.functional.normalize(k, dim=-1)
+    per_head = torch.rand(2, *shape[:3])
+    cases: dict[str, dict[str, Tensor]] = {
+        "outer product": {},
+        "decay per head": dict(decay=per_head[0]),
+        "decay per key": dict(decay=torch.rand(shape)),
+        "delta rule": dict(beta=per_head[1]),
+        "delta rule, decay per head": dict(beta=per_head[1], decay=per_head[0]),
+        "delta rule, decay per key": dict(beta=per_head[1], decay=torch.rand(shape)),
+    }
+    seconds = {}
+    for name, more in cases.items():
+
+        def call(*inputs: Tensor, impl: str, names=tuple(more)) -> Tensor:
+            named = dict(zip(names, inputs[3:]))
+            return ops.associative(*inputs[:3], **named, impl=impl)
+
+        inputs = (q, k, v, *more.values())
+        leaves, grad = _leaves(*inputs), torch.randn_like(v)
+        expected = call(*(each.double() for each in inputs), impl="plain")
+        calls: Calls = {}
+        for impl in ("cpu", "plain"):
+            function = partial(call, impl=impl)
+            _check_equal(f"{name}, {impl}", function(*inputs), expected)
+            calls[f"{impl}, forward"] = partial(function, *inputs)
+            calls[f"{impl}, forward and backward"] = partial(
+                _forward_backward, function, leaves, grad
+            )
+        seconds[name] = interleaved(calls)
+    return {"shape": list(shape), "seconds": seconds}
 
 
 def _fresh(sizes: Sizes) -> dict[str, float]:

@@ -101,12 +101,37 @@ Not interleaved, so that short texts stay in the caches.
 {markdown_table(["op", "forward, ms", "×", "forward and backward, ms", "×"], _tokens(results))}
 ×: multiples of the time of `nn.EmbeddingBag`, which has no positions.
 
-## Fresh memory
+{_associative(results)}## Fresh memory
 
 {markdown_table(["causal", "ms", "copies"], _against_copy(fresh))}
 An output in pages that the system has to clear first costs several copies, whatever computes it.
 glibc retains the pages of freed tensors with `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=2147483647`
 in the environment of a process.
+"""
+
+
+def _associative(results: Mapping[str, Any]) -> str:
+    """The section of associative sums; results of earlier versions have none."""
+    if "associative" not in results:
+        return ""
+    measured = results["associative"]
+    batch, n, heads, keys = measured["shape"]
+    columns = ["form"]
+    for way in ("forward", "forward and backward"):
+        columns += [f"{way}, µs per token", "plain PyTorch", "×"]
+    rows = []
+    for name, seconds in measured["seconds"].items():
+        row = [name]
+        for way in ("forward", "forward and backward"):
+            times = (seconds[f"{impl}, {way}"] for impl in ("cpu", "plain"))
+            own, plain = (1e6 * time / (batch * n) for time in times)
+            row += [f"{own:.2f}", f"{plain:.2f}", f"{plain / own:.1f}"]
+        rows.append(row)
+    return f"""## Associative sums, {batch} × {n} tokens, {heads} heads of {keys} keys and values
+
+{markdown_table(columns, rows)}
+×: the time of plain PyTorch, in chunks by matrix products, in multiples of the time of the kernel.
+
 """
 
 

@@ -45,7 +45,7 @@ def test_page(tmp_path, monkeypatch):
     assert all(t > 0 for way in results["causal"].values() for t in way.values())
     page = (tmp_path / "README.md").read_text("utf-8")
     assert (tmp_path / "table.md").read_text("utf-8") in page
-    for name in ("window of 64", "nn.EmbeddingBag", "torch.cumsum", "gated"):
+    for name in ("window of 64", "nn.EmbeddingBag", "torch.cumsum", "gated", "delta rule"):
         assert f"| {name} |" in page
     for figure in ("forms.png", "scaling.png"):
         assert f"]({figure})" in page and (tmp_path / figure).stat().st_size > 1000
