@@ -46,6 +46,7 @@ SLOW = [
             "multimodal/test_serialization.py",
             "layers/test_compile.py",
             "ops/test_aggregate_tokens.py",
+            "ops/test_associative.py",
             "ops/test_gpu.py",
             "ops/test_registration.py",
             "ops/test_transforms.py",
