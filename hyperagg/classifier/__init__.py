@@ -10,6 +10,7 @@ __all__ = [
     "Evaluation",
     "Explanation",
     "History",
+    "OnnxTokenizer",
     "Predictor",
     "Progress",
     "StreamingDocument",
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from hyperagg.classifier.explanation import Explanation
     from hyperagg.classifier.explanation_report import explanation_page
     from hyperagg.classifier.history import History
+    from hyperagg.classifier.interop.onnx_tokenizer import OnnxTokenizer
     from hyperagg.classifier.model import ClassifierModel
     from hyperagg.classifier.predictor import Predictor, load_predictor
     from hyperagg.classifier.streaming import StreamingDocument
@@ -38,6 +40,7 @@ _MODULES = {
     "Evaluation": "estimator",
     "Explanation": "explanation",
     "History": "history",
+    "OnnxTokenizer": "interop.onnx_tokenizer",
     "Predictor": "predictor",
     "Progress": "training.loop",
     "StreamingDocument": "streaming",

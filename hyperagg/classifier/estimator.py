@@ -732,10 +732,10 @@ class TextClassifier:
     def export_onnx(self, path: str | Path) -> None:
         """Write the model as an .onnx file that maps token ids to logits.
 
-        Its inputs are `token_ids` (T,) and `cu_seqlens` (B + 1,), int64, as `tokenizer_.encode`
-        returns them; its outputs are `logits` and `probabilities` (B, C) float32. The labels are in
-        the metadata of the file, and a quantized embedding stays quantized. See
-        `hyperagg.classifier.interop.onnx`.
+        Its inputs are `token_ids` (T,) int32 and `cu_seqlens` (B + 1,) int64, as
+        `tokenizer_.encode` returns them; its outputs are `logits` and `probabilities` (B, C)
+        float32. The labels and the tokenizer are in the metadata of the file, which `OnnxTokenizer`
+        reads, and a quantized embedding stays quantized. See `hyperagg.classifier.interop.onnx`.
 
         Raises:
             ValueError: the classifier is not fitted, the parameters exceed 2 GB, or the path is a
@@ -746,7 +746,14 @@ class TextClassifier:
 
         state = self._fitted()
         state.model.refuse_tree("export_onnx")
-        onnx.write(path, state.model, state.scales, state.decoder, self.config.max_tokens)
+        onnx.write(
+            path,
+            state.model,
+            state.scales,
+            state.decoder,
+            self.config.max_tokens,
+            state.tokenizer,
+        )
 
     @classmethod
     def from_fasttext(cls, file: str | Path) -> TextClassifier:

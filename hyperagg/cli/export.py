@@ -23,7 +23,7 @@ def export(
         typer.Argument(
             metavar="FILE",
             help="FILE.html: a page that classifies and explains without a server; FILE.onnx: a "
-            "graph that maps token ids to logits and probabilities.",
+            "graph that maps token ids to logits and probabilities, with its tokenizer.",
         ),
     ],
     max_tokens: Annotated[
@@ -51,6 +51,11 @@ def export(
     else:
         _write_page(model, file, max_tokens)
     logger.info(f"{file.stat().st_size / 1e6:.1f} MB in {file}")
+    if kind == ".onnx":
+        logger.info(
+            "its inputs are the ids of the tokenizer in its metadata, which "
+            "hyperagg.classifier.OnnxTokenizer reads"
+        )
 
 
 def _write_page(model: str, file: Path, max_tokens: int | None) -> None:

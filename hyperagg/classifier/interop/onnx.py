@@ -2,10 +2,10 @@
 
     logits  =  W sum_t w_t e_t * p_block(t) / |w| + b        probabilities  =  softmax(logits)
 
-or the sigmoid for several labels per text. The inputs are `token_ids` (T,) int64, the ids of all
+or the sigmoid for several labels per text. The inputs are `token_ids` (T,) int32, the ids of all
 texts end to end, and `cu_seqlens` (B + 1,) int64, 0 ... T: text b has the ids from cu_seqlens[b] to
-before cu_seqlens[b + 1]. `clf.tokenizer_.encode(texts)` returns both; its ids are int32 and must be
-converted by `astype(np.int64)`. The outputs are `logits` and `probabilities`, (B, C) float32, as
+before cu_seqlens[b + 1]. `clf.tokenizer_.encode(texts)` returns both, and so does `OnnxTokenizer`,
+with the tokenizer in the file. The outputs are `logits` and `probabilities`, (B, C) float32, as
 `TextClassifier.logits` and `predict_proba` return them. B, T and the length of a text may be 0.
 
 Occurrence weights: ids are sorted within rows by the key (row V + id) T + t, which is unique,
@@ -28,7 +28,9 @@ up to whole groups of 16 (5 D bytes per token of a long text, more for short one
 of tokens in batches. The result for a text does not depend on the batch, up to rounding.
 
 Opset 17, IR 8: onnxruntime 1.12 and newer. metadata_props: "classes", a JSON list of the labels in
-the order of the columns; "multi_label", "true" or "false".
+the order of the columns; "multi_label", "true" or "false"; "threshold", the probability above which
+a text of a multi-label problem has a label; "tokenizer", the text of tokenizer.json, and
+"tokenizer_sha256", its digest; "hyperagg_version".
 """
 
 from __future__ import annotations
@@ -38,12 +40,15 @@ from pathlib import Path
 
 import numpy as np
 
+from hyperagg import __version__
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.label_decoder import LabelDecoder
 from hyperagg._common.onnx_graph import Graph, TensorProto, helper, onnx
 from hyperagg.classifier import quantization
+from hyperagg.classifier.interop.onnx_tokenizer import tokenizer_metadata
 from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.pooling import position_blocks
+from hyperagg.text import Tokenizer
 
 __all__ = ["build", "write"]
 
@@ -60,12 +65,13 @@ def write(
     scales: np.ndarray | None,
     decoder: LabelDecoder,
     max_tokens: int | None,
+    tokenizer: Tokenizer,
 ) -> None:
     """Write the graph of `build` to a file atomically.
 
     Args:
         path: the .onnx file.
-        model, scales, decoder, max_tokens: as for `build`.
+        model, scales, decoder, max_tokens, tokenizer: as for `build`.
 
     Raises:
         ValueError: the path is a folder, or the parameters do not fit into one file.
@@ -73,13 +79,17 @@ def write(
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path}: is a folder; expected the name of a file")
-    built = build(model, scales, decoder, max_tokens)
+    built = build(model, scales, decoder, max_tokens, tokenizer)
     with atomic_write(path) as draft:
         draft.write_bytes(built.SerializeToString())
 
 
 def build(
-    model: ClassifierModel, scales: np.ndarray | None, decoder: LabelDecoder, max_tokens: int | None
+    model: ClassifierModel,
+    scales: np.ndarray | None,
+    decoder: LabelDecoder,
+    max_tokens: int | None,
+    tokenizer: Tokenizer,
 ) -> onnx.ModelProto:
     """Return the graph of a classifier.
 
@@ -89,6 +99,7 @@ def build(
             which are then stored in 8 bits; None stores float32.
         decoder: the labels, and whether a text has several.
         max_tokens: number of tokens of each text that are read; None: all of them.
+        tokenizer: maps texts to the ids of the embedding's rows.
 
     Raises:
         ValueError: the parameters do not fit into one file.
@@ -98,7 +109,9 @@ def build(
         packed = quantization.pack(model.embedding, scales)
         arrays["embedding"] = packed[quantization.INT8]
         arrays["scales"] = packed[quantization.SCALES]
+    about = tokenizer_metadata(tokenizer)
     size = sum(array.nbytes for array in arrays.values())
+    size += sum(len(text.encode("utf-8")) for text in about.values())
     if size > _MAX_BYTES:
         raise ValueError(
             f"export_onnx: the parameters are {size / 1e9:.2f} GB; expected at most 2.1 GB, the "
@@ -121,7 +134,7 @@ def build(
         g.nodes,
         "hyperagg",
         [
-            helper.make_tensor_value_info("token_ids", TensorProto.INT64, ["T"], ids),
+            helper.make_tensor_value_info("token_ids", TensorProto.INT32, ["T"], ids),
             helper.make_tensor_value_info(
                 "cu_seqlens", TensorProto.INT64, ["B_plus_1"], boundaries
             ),
@@ -141,6 +154,9 @@ def build(
     metadata = {
         "classes": json.dumps(list(decoder.classes), ensure_ascii=False),
         "multi_label": json.dumps(decoder.multi_label),
+        "threshold": json.dumps(decoder.threshold),
+        "hyperagg_version": __version__,
+        **about,
     }
     helper.set_model_props(built, metadata)
     return built
@@ -167,7 +183,8 @@ def _pool(
 ) -> str:
     """(B, D) sum_t w_t e_t * p_block(t) / |w|."""
     # Boundaries that do not end where the ids end fail here instead of giving wrong logits.
-    ids = g("Reshape", "token_ids", g("Slice", "cu_seqlens", [-1], [2**62]), allowzero=1)
+    ids = g("Cast", "token_ids", to=TensorProto.INT64)
+    ids = g("Reshape", ids, g("Slice", "cu_seqlens", [-1], [2**62]), allowzero=1)
     total = g("Shape", ids)
     begins = g("Slice", "cu_seqlens", [0], [-1])
     ends = g("Slice", "cu_seqlens", [1], [2**62])

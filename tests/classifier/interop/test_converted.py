@@ -9,6 +9,7 @@ import pytest
 
 import hyperagg
 from hyperagg._common.tensors import write_tensors
+from hyperagg.classifier import OnnxTokenizer
 from tests.classifier.interop.fasttext_files import LOSSES, write_model
 
 TEXTS = ["a b", "", "b b c zz", "c </s> a", "a\nb", "zz zz zz"]
@@ -114,9 +115,10 @@ def test_exported_graphs_have_the_same_probabilities(converted, tmp_path):
     clf.model_.weight[:] *= 3  # so that some logits are beyond the table of fastText
     clf.export_onnx(tmp_path / "model.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    rows = clf.tokenizer_.encode(TEXTS)
-    inputs = {"token_ids": rows.token_ids.astype(np.int64), "cu_seqlens": rows.cu_seqlens}
+    inputs = vars(clf.tokenizer_.encode(TEXTS))
     logits, found = session.run(["logits", "probabilities"], inputs)
+    own = OnnxTokenizer(session.get_modelmeta().custom_metadata_map)(TEXTS)
+    assert all(np.array_equal(own[name], inputs[name]) for name in inputs)
     assert loss == "softmax" or np.abs(logits).max() > 8
     assert np.abs(logits - clf.logits(TEXTS)).max() < 1e-4
     assert np.abs(found - clf.predict_proba(TEXTS)).max() < 1e-5
