@@ -348,6 +348,18 @@ def test_a_conversation_is_rendered_by_the_template(client):
             "messages",
             "[1].content contains '<|endoftext|>'",
         ),
+        *(
+            (
+                {"messages": [{"role": "user", "content": text} for text in contents]},
+                "messages",
+                "messages: the contents, joined, contain '<|endoftext|>', a special token",
+            )
+            for contents in (
+                ["a <|endof", "text|>"],
+                ["<|", "endoftext", "|> b"],
+                ["<|end ", " oftext|>"],
+            )
+        ),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
             "messages",

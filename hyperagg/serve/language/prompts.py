@@ -75,7 +75,8 @@ def encode_chat(model: ServedLanguageModel, messages: Sequence[Message]) -> list
 
     Raises:
         RequestError: the tokenizer has no template, the template refuses the messages, or a message
-            contains a special token of the tokenizer, which could end it and begin another.
+            contains a special token of the tokenizer, which could end it and begin another, or
+            several messages make one that a template joins.
     """
     if model.tokenizer.chat_template is None:
         raise RequestError(
@@ -84,13 +85,18 @@ def encode_chat(model: ServedLanguageModel, messages: Sequence[Message]) -> list
             param="model",
             code="unsupported_model",
         )
-    for index, message in enumerate(messages):
-        for token in _encode(model, message.text, "messages"):
+    texts = [message.text for message in messages]
+    stripped = map(str.strip, texts)
+    parts = [(f"[{i}].content contains", each) for i, each in enumerate(texts)]
+    # A template may put contents side by side, as they are or without the white space around them.
+    parts += [("the contents, joined, contain", "".join(each)) for each in (texts, stripped)]
+    for where, content in parts:
+        for token in _encode(model, content, "messages"):
             if token in model.control_tokens:
                 raise RequestError(
                     400,
-                    f"messages: [{index}].content contains {model.control_tokens[token]!r}, a "
-                    "special token of the tokenizer; expected text without it",
+                    f"messages: {where} {model.control_tokens[token]!r}, a special token of the "
+                    "tokenizer; expected text without it",
                     param="messages",
                 )
     try:
