@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hyperagg._common.progress import progress_bar
+from hyperagg.language.standard_error import StandardError, standard_error
 from hyperagg.language.tokenizer import encode
 
 __all__ = ["CONVENTIONS", "Convention", "Perplexity", "measure_perplexity"]
@@ -36,6 +38,8 @@ class Perplexity:
         num_words: number of words that are separated by white space, plus one per document for
             its end in the convention "end-of-text".
         num_bytes: number of bytes of the texts in UTF-8.
+        loss_error: the standard error of nats / num_tokens over documents, or over blocks of tokens
+            if there are few documents; see `standard_error`. None if it is unknown.
 
     Example:
         >>> result = Perplexity(nats=2.0794415, num_tokens=3, num_words=2, num_bytes=10)
@@ -47,11 +51,19 @@ class Perplexity:
     num_tokens: int
     num_words: int
     num_bytes: int
+    loss_error: StandardError | None = None
 
     @property
     def perplexity(self) -> float:
         """Return exp(nats / num_tokens), which depends on the tokenizer."""
         return math.exp(self.nats / self.num_tokens)
+
+    @property
+    def perplexity_standard_error(self) -> float | None:
+        """Return the standard error of `perplexity`: the perplexity times that of the loss, the
+        derivative of exp being exp (the delta method). It is about the choice of the texts, not
+        about the seed of the model."""
+        return None if self.loss_error is None else self.perplexity * self.loss_error.value
 
     @property
     def perplexity_per_word(self) -> float:
@@ -106,8 +118,9 @@ def measure_perplexity(
         ValueError: if there are no tokens to predict, if `window` or `stride` is out of range, or
             if `convention` is unknown.
 
-    Numerics: the logits are converted to float32 before the softmax.
-    Cost: one pass over the tokens; window / stride passes with windows.
+    Numerics: the logits are converted to float32 before the softmax; losses are summed in float64.
+    Cost: one pass over the tokens; window / stride passes with windows. The loss of each token is
+    kept, in 4 bytes, for the standard error.
 
     Example:
         >>> from hyperagg.language import HyperAggConfig, HyperAggForCausalLM
@@ -138,19 +151,22 @@ def measure_perplexity(
         if window is None
         else _windows(documents, window, stride, fill_last=not ends)
     )
-    nats = 0.0
+    parts: list[list[np.ndarray]] = [[] for _ in documents]
     with progress_bar("measuring perplexity", progress) as update:
-        for index, (rows, first_predicted) in enumerate(batches, 1):
-            nats += _nats(model, rows, first_predicted)
+        for index, batch in enumerate(batches, 1):
+            for document, losses in zip(batch.documents, _losses(model, batch), strict=True):
+                parts[document].append(losses)
             update(index / len(batches), f"batch {index}/{len(batches)}")
     model.train(was_training)
+    found = [np.concatenate(each) for each in parts if each]
     return Perplexity(
-        nats,
+        float(sum(losses.sum(dtype=np.float64) for losses in found)),
         num_tokens,
         num_words=sum(
             len(text.split()) + 1 if ends else len(re.split(r"\s+", text)) for text in texts
         ),
         num_bytes=sum(len(text.encode()) for text in texts),
+        loss_error=standard_error(found),
     )
 
 
@@ -166,55 +182,65 @@ def _make_documents(
     return [[start, *row] for row in ids]
 
 
-# Rows of token ids, and the index of the first token to predict in each.
-Batch = tuple[list[list[int]], list[int]]
+@dataclass
+class _Batch:
+    """Rows of token ids; of each, the index of the first token to predict, and its document."""
+
+    rows: list[list[int]] = field(default_factory=list)
+    first_predicted: list[int] = field(default_factory=list)
+    documents: list[int] = field(default_factory=list)
+
+    def add(self, row: list[int], first_predicted: int, document: int) -> None:
+        self.rows.append(row)
+        self.first_predicted.append(first_predicted)
+        self.documents.append(document)
 
 
-def _by_length(documents: list[list[int]]) -> Iterator[Batch]:
+def _by_length(documents: list[list[int]]) -> Iterator[_Batch]:
     """Batches of whole documents of similar length, up to POSITIONS_PER_CHUNK tokens each."""
-    rows: list[list[int]] = []
-    for document in sorted(documents, key=len):
+    batch = _Batch()
+    for index in sorted(range(len(documents)), key=lambda index: len(documents[index])):
+        document = documents[index]
         length = min(len(document), POSITIONS_PER_CHUNK)
-        if rows and (len(rows) + 1) * length > POSITIONS_PER_CHUNK:
-            yield rows, [1] * len(rows)
-            rows = []
-        rows.append(document)
-    yield rows, [1] * len(rows)
+        if batch.rows and (len(batch.rows) + 1) * length > POSITIONS_PER_CHUNK:
+            yield batch
+            batch = _Batch()
+        batch.add(document, 1, index)
+    yield batch
 
 
 def _windows(
     documents: list[list[int]], window: int, stride: int, fill_last: bool
-) -> Iterator[Batch]:
+) -> Iterator[_Batch]:
     """Batches of windows; each predicts the tokens that the previous window did not.
 
     With `fill_last`, the last window of a document begins early enough to be as long as the others.
     """
-    rows: list[list[int]] = []
-    first_predicted: list[int] = []
-    for document in documents:
+    batch = _Batch()
+    for index, document in enumerate(documents):
         predicted = 1
         for start in range(0, max(1, len(document) - 1), stride):
             end = min(start + window, len(document))
             start = max(0, end - window) if fill_last else start
-            rows.append(document[start:end])
-            first_predicted.append(predicted - start)
+            batch.add(document[start:end], predicted - start, index)
             predicted = end
-            if len(rows) * window >= POSITIONS_PER_CHUNK:
-                yield rows, first_predicted
-                rows, first_predicted = [], []
+            if len(batch.rows) * window >= POSITIONS_PER_CHUNK:
+                yield batch
+                batch = _Batch()
             if end == len(document):
                 break
-    if rows:
-        yield rows, first_predicted
+    if batch.rows:
+        yield batch
 
 
-def _nats(model: PreTrainedModel, rows: list[list[int]], first_predicted: list[int]) -> float:
-    """-sum log P of the tokens from `first_predicted` on, read in chunks with the cache kept."""
+def _losses(model: PreTrainedModel, batch: _Batch) -> list[np.ndarray]:
+    """-log P of the predicted tokens of each row, read in chunks with the cache kept."""
+    rows = batch.rows
     longest = max(map(len, rows))
     ids = torch.zeros(len(rows), longest, dtype=torch.int64)
     mask = torch.zeros_like(ids)
     predicted = torch.zeros_like(ids, dtype=torch.bool)
-    for index, (row, first) in enumerate(zip(rows, first_predicted)):
+    for index, (row, first) in enumerate(zip(rows, batch.first_predicted)):
         ids[index, : len(row)] = torch.tensor(row)
         mask[index, : len(row)] = 1
         predicted[index, first : len(row)] = True
@@ -223,7 +249,7 @@ def _nats(model: PreTrainedModel, rows: list[list[int]], first_predicted: list[i
     chunk = max(1, POSITIONS_PER_CHUNK // len(rows))
     use_cache = chunk < num_inputs
     cache = None
-    total = 0.0
+    losses = torch.zeros_like(ids, dtype=torch.float32)
     for start in range(0, num_inputs, chunk):
         end = min(start + chunk, num_inputs)
         output = model(
@@ -236,6 +262,9 @@ def _nats(model: PreTrainedModel, rows: list[list[int]], first_predicted: list[i
         targets_mask = predicted[:, start + 1 : end + 1]
         targets = ids[:, start + 1 : end + 1][targets_mask]
         logits: Tensor = output.logits
-        nll = F.cross_entropy(logits[targets_mask].float(), targets, reduction="sum")
-        total += nll.item()
-    return total
+        nll = F.cross_entropy(logits[targets_mask].float(), targets, reduction="none")
+        losses[:, start + 1 : end + 1][targets_mask] = nll
+    return [
+        row[first : len(tokens)].numpy()
+        for row, first, tokens in zip(losses.cpu(), batch.first_predicted, rows)
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from hyperagg.language.modeling_hyperagg import HyperAggForCausalLM
 from hyperagg.language.perplexity import measure_perplexity
 from hyperagg.language.tokenizer import load_tokenizer
 
-__all__ = ["compute_metrics", "load_model", "push_to_hub", "write_metadata"]
+__all__ = ["compute_metrics", "format_perplexity", "load_model", "push_to_hub", "write_metadata"]
 
 _RESULTS = "results.json"
 # What belongs to a model: weights, whole or in shards; configurations, tokenizer and results; the
@@ -31,7 +32,7 @@ def compute_metrics(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     **options: Any,
-) -> dict[str, float] | None:
+) -> dict[str, Any] | None:
     """Evaluate a causal language model on texts.
 
     Args:
@@ -39,18 +40,45 @@ def compute_metrics(
         options: `window`, `stride`, `convention` and `progress` of `measure_perplexity`.
 
     Returns:
-        {"perplexity", "perplexity_per_word", "bits_per_byte", "num_tokens"}, or None if there are
-        no texts.
+        {"perplexity", "perplexity_standard_error", "standard_error_unit", "standard_error_units",
+        "perplexity_per_word", "bits_per_byte", "num_tokens"}, or None if there are no texts. The
+        standard error is over that number of units, "documents" or "blocks"; all three are None if
+        there is a single token.
     """
     if not texts:
         return None
     result = measure_perplexity(model, tokenizer, texts, **options)
+    error = result.loss_error
     return {
         "perplexity": result.perplexity,
+        "perplexity_standard_error": result.perplexity_standard_error,
+        "standard_error_unit": error and error.unit,
+        "standard_error_units": error and error.num_units,
         "perplexity_per_word": result.perplexity_per_word,
         "bits_per_byte": result.bits_per_byte,
         "num_tokens": result.num_tokens,
     }
+
+
+def format_perplexity(metrics: Mapping[str, Any]) -> str:
+    """Return the perplexity of `compute_metrics` with its standard error, as text.
+
+    Metrics that an earlier version saved have no standard error.
+
+    Example:
+        >>> error = {"perplexity_standard_error": 0.4211, "standard_error_unit": "documents"}
+        >>> format_perplexity({"perplexity": 46.318, **error, "standard_error_units": 60})
+        '46.32 ± 0.42 (standard error over 60 documents)'
+    """
+    value, error = metrics["perplexity"], metrics.get("perplexity_standard_error")
+    if error is None:
+        return f"{value:.2f}"
+    # Two digits of the standard error, and as many decimals of the value.
+    decimals = min(4, max(0, 1 - math.floor(math.log10(error)))) if error > 0 else 2
+    return (
+        f"{value:,.{decimals}f} ± {error:,.{decimals}f} (standard error over "
+        f"{metrics['standard_error_units']:,} {metrics['standard_error_unit']})"
+    )
 
 
 def write_metadata(folder: Path, model: PreTrainedModel, results: Mapping[str, Any]) -> None:
@@ -181,7 +209,7 @@ def _model_card(title: str, model: PreTrainedModel, results: Mapping[str, Any]) 
     ]
     if validation := results.get("validation"):
         facts += [
-            f"perplexity on held-out texts: {validation['perplexity']:.2f}, of "
+            f"perplexity on held-out texts: {format_perplexity(validation)}, of "
             f"{validation['num_tokens']:,} tokens with those that end a text",
             f"bits per byte on held-out texts: {validation['bits_per_byte']:.3f}",
         ]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hyperagg.language import HyperAggConfig, HyperAggForCausalLM, perplexity
-from hyperagg.language.perplexity import measure_perplexity
+from hyperagg.language.perplexity import Perplexity, measure_perplexity
 from hyperagg.language.tokenizer import END_OF_TEXT, train_tokenizer
 
 TEXTS = ["oil prices rose again", "gold fell", "", "oil fell and gold rose and oil fell again"]
@@ -100,6 +100,50 @@ def test_the_convention_of_lm_eval_is_its_rolling_log_likelihood(model, tokenize
     if max_length == 50:
         whole = measure_perplexity(model, tokenizer, texts, convention="lm-eval")
         assert whole.nats == pytest.approx(nats, rel=1e-5)
+
+
+def test_the_standard_error_is_that_of_the_losses_of_documents(model, tokenizer):
+    """However they are read: in chunks, and in windows that are a part of a document."""
+    texts = TEXTS * 8
+    sums, lengths = [], []
+    for text in texts:
+        ids = tokenizer(END_OF_TEXT + text + END_OF_TEXT, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            log_probs = model(ids).logits[0].log_softmax(-1)[:-1]
+        sums.append(-log_probs.gather(1, ids[0, 1:, None]).sum().item())
+        lengths.append(len(log_probs))
+    loss = sum(sums) / sum(lengths)
+    squares = sum((s - loss * n) ** 2 for s, n in zip(sums, lengths))
+    expected = math.sqrt(32 / 31 * squares) / sum(lengths)
+    for options in ({}, dict(window=50, stride=7)):
+        result = measure_perplexity(model, tokenizer, texts, **options)
+        assert (result.loss_error.unit, result.loss_error.num_units) == ("documents", 32)
+        assert result.loss_error.value == pytest.approx(expected, rel=1e-4)
+        # exp(loss ± error) is perplexity * (1 ± error) to first order.
+        upper = math.exp(loss + expected) - math.exp(loss)
+        assert result.perplexity_standard_error == pytest.approx(upper, rel=expected)
+    assert Perplexity(2.0, 1, 1, 1).perplexity_standard_error is None
+
+
+@pytest.mark.parametrize("options", [{}, dict(window=3, stride=1), dict(convention="lm-eval")])
+def test_one_text_has_blocks_in_its_own_order(model, tokenizer, options, monkeypatch):
+    """Of the same tokens in another order the blocks, and so their error, would differ."""
+    text = " ".join([*["oil"] * 40, *["gold fell"] * 20])
+    seen = []
+    monkeypatch.setattr(perplexity, "standard_error", lambda losses: seen.extend(losses) or None)
+    for positions_per_chunk in (4096, 7):
+        monkeypatch.setattr(perplexity, "POSITIONS_PER_CHUNK", positions_per_chunk)
+        result = measure_perplexity(model, tokenizer, [text], **options)
+        assert result.loss_error is None
+    assert len(seen) == 2 and len(seen[0]) == result.num_tokens
+    assert seen[0] == pytest.approx(seen[1], abs=1e-4)
+    assert seen[0].sum() == pytest.approx(result.nats, rel=1e-5)
+    if not options:
+        ids = tokenizer(END_OF_TEXT + text + END_OF_TEXT, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            log_probs = model(ids).logits[0].log_softmax(-1)[:-1]
+        own = -log_probs.gather(1, ids[0, 1:, None])[:, 0]
+        assert seen[0] == pytest.approx(own.numpy(), abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from hyperagg.language import HyperAggConfig, HyperAggForCausalLM
 from hyperagg.language.serialization import (
     compute_metrics,
+    format_perplexity,
     load_model,
     push_to_hub,
     write_metadata,
@@ -35,11 +36,17 @@ def folder(tmp_path, tokenizer):
 def test_the_model_card_and_the_results_describe_the_model(folder, tokenizer):
     model, _ = load_model(folder)
     metrics = compute_metrics(model, tokenizer, TEXTS, progress=False)
-    assert metrics.keys() == {"perplexity", "perplexity_per_word", "bits_per_byte", "num_tokens"}
+    assert metrics.keys() == {
+        *("perplexity", "perplexity_per_word", "bits_per_byte", "num_tokens"),
+        *("perplexity_standard_error", "standard_error_unit", "standard_error_units"),
+    }
+    assert (metrics["standard_error_unit"], metrics["standard_error_units"]) == ("blocks", 6)
     write_metadata(folder, model, {"data": "two texts", "validation": metrics})
     card = (folder / "README.md").read_text("utf-8")
     assert '\nlibrary_name: "transformers"\npipeline_tag: "text-generation"\n' in card
-    assert f"- perplexity on held-out texts: {metrics['perplexity']:.2f}, of 6 tokens" in card
+    perplexity = format_perplexity(metrics)
+    assert perplexity.endswith(" (standard error over 6 blocks)")
+    assert f"- perplexity on held-out texts: {perplexity}, of 6 tokens" in card
     assert json.loads((folder / "results.json").read_text("utf-8"))["validation"] == metrics
     write_metadata(folder, model, {"data": "two texts", "validation": None})
     assert "perplexity" not in (folder / "README.md").read_text("utf-8")
@@ -73,7 +80,7 @@ def test_a_folder_is_pushed_with_its_perplexity_and_its_command(folder, tokenize
     assert {"config.json", "tokenizer.json", "results.json"} <= pushed.keys()
     assert not pushed.keys() & {"checkpoint-1", "optimizer.pt"}
     card = pushed["README.md"].decode()
-    assert f"- perplexity on held-out texts: {metrics['perplexity']:.2f}" in card
+    assert f"- perplexity on held-out texts: {format_perplexity(metrics)}" in card
     assert "- trained by: `hyperagg lm train texts`\n" in card
     assert "pipeline(\"text-generation\", 'me/model')" in card
     # A folder of save_pretrained has neither.
@@ -82,6 +89,24 @@ def test_a_folder_is_pushed_with_its_perplexity_and_its_command(folder, tokenize
     assert "A causal language model of hyperagg.\n" in pushed["README.md"].decode()
     with pytest.raises(ValueError, match="nowhere: folder not found"):
         push_to_hub(folder / "nowhere", "me/model")
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "expected"),
+    [
+        (46.318, 0.4211, "46.32 ± 0.42"),
+        (46.318, 0.00123, "46.3180 ± 0.0012"),
+        (4631.8, 42.1, "4,632 ± 42"),
+        (4631.8, 421.1, "4,632 ± 421"),
+        (46.318, 0.0, "46.32 ± 0.00"),
+        (46.318, 1e-9, "46.3180 ± 0.0000"),
+    ],
+)
+def test_a_perplexity_has_the_digits_of_its_standard_error(value, error, expected):
+    metrics = {"perplexity": value, "perplexity_standard_error": error}
+    metrics |= {"standard_error_unit": "documents", "standard_error_units": 1234}
+    assert format_perplexity(metrics) == f"{expected} (standard error over 1,234 documents)"
+    assert format_perplexity({"perplexity": value}) == f"{value:.2f}"  # of an earlier version
 
 
 def test_no_texts_have_no_metrics(folder, tokenizer):
