@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from hyperagg._common.terminal import echo
+from hyperagg.cli._duration import parse_duration
 from hyperagg.cli._streams import standard_input
 from hyperagg.cli.options import (
     Force,
@@ -88,6 +89,15 @@ def train(
     max_steps: Annotated[
         int | None, typer.Option(min=1, help="Number of steps; overrides --epochs.")
     ] = None,
+    time_limit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="Time for the training, in seconds or such as 30m or 2h. If it does not suffice, "
+            "the learning rate falls to zero in its last fifth, and --resume continues the "
+            "training. Reading texts and measuring perplexity come in addition.",
+        ),
+    ] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16.")] = False,
     activation_checkpointing: Annotated[
         bool,
@@ -133,6 +143,7 @@ def train(
         activation_checkpointing=activation_checkpointing,
         save_steps=save_steps,
         seed=seed,
+        time_limit=None if time_limit is None else parse_duration("--time-limit", time_limit),
     )
     names = [name.strip() for name in layer_types.split(",")]
     config = HyperAggConfig(
@@ -195,8 +206,15 @@ def train(
             "validation": validation,
         }
         write_metadata(out, saved, results)
-        remove_checkpoints(out)
+        if training.is_complete:
+            remove_checkpoints(out)
     logger.info(f"{training.steps:,} steps, {training.tokens_per_second:,.0f} tokens/s -> {out}")
+    if not training.is_complete:
+        logger.info(
+            f"the time limit ended the training after {training.steps:,} of "
+            f"{training.max_steps:,} steps ({100 * training.steps / training.max_steps:.0f} %): "
+            f"repeat the command with --resume to continue from step {training.resume_step:,}"
+        )
     if validation:
         _print_metrics(validation, len(corpus.validation))
 
@@ -290,7 +308,8 @@ def evaluate(
 ) -> None:
     """Measure perplexity, perplexity per word and bits per byte, and print them as JSON.
 
-    A data set is evaluated on its test split.
+    The perplexity has a standard error, over the texts or, if there are few, over parts of them. A
+    data set is evaluated on its test split.
     """
     quiet()
     from hyperagg.language.serialization import compute_metrics, load_model
@@ -364,9 +383,11 @@ def _load_corpus(data: str, text: str | None, format: str | None) -> Any:
     return corpus
 
 
-def _print_metrics(metrics: dict[str, float], num_texts: int) -> None:
+def _print_metrics(metrics: dict[str, Any], num_texts: int) -> None:
+    from hyperagg.language.serialization import format_perplexity
+
     logger.info(
-        f"{num_texts:,} texts: perplexity {metrics['perplexity']:.2f}, perplexity per word "
+        f"{num_texts:,} texts: perplexity {format_perplexity(metrics)}, perplexity per word "
         f"{metrics['perplexity_per_word']:.2f}, {metrics['bits_per_byte']:.3f} bits per byte"
     )
 

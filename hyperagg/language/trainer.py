@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ContextDecorator, suppress
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from hyperagg._common.progress import progress_bar
 from hyperagg._common.tensors import digest_texts
 from hyperagg._common.torch_random import preserve_random_state
 from hyperagg.language.packing import PackedDataset
+from hyperagg.language.time_limit import TimeLimit
 
 __all__ = [
     "TrainingConfig",
@@ -53,6 +55,7 @@ __all__ = [
 _CHECKPOINTS = "checkpoints"
 _RUN = "run.json"  # marks the folder of the checkpoints as ours, and says what they belong to
 _WEIGHT_FILES = ("model-*-of-*.safetensors", "model.safetensors", "model.safetensors.index.json")
+_clock = time.monotonic  # a name of its own, which tests replace
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,10 @@ class TrainingConfig:
             pass instead of storing them (default: False).
         save_steps: steps between checkpoints (default: 200); None writes none.
         seed: seed of the order of the rows (default: 0).
+        time_limit: seconds for the steps of a call of `train_model` (default: None, no limit). If
+            they do not suffice, the learning rate falls to zero in the last fifth of them; the last
+            checkpoint is of the step before that, from which a training can be resumed as if there
+            had been no limit. The weights then depend on the speed of the machine.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -90,6 +97,7 @@ class TrainingConfig:
     activation_checkpointing: bool = False
     save_steps: int | None = 200
     seed: int = 0
+    time_limit: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_steps", "save_steps"):
@@ -100,6 +108,8 @@ class TrainingConfig:
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise ValueError(f"{name}={value}: expected a finite number > 0")
+        if self.time_limit is not None and not 0 < self.time_limit < float("inf"):
+            raise ValueError(f"time_limit={self.time_limit}: expected a finite number > 0")
         if not 0 <= self.weight_decay < float("inf"):
             raise ValueError(f"weight_decay={self.weight_decay}: expected a finite number >= 0")
 
@@ -109,16 +119,31 @@ class TrainingResult:
     """Hold what `train_model` did.
 
     Args:
-        steps: number of optimizer steps, over all calls.
+        steps: number of optimizer steps that the weights have had, over all calls.
+        max_steps: number of steps of the schedule; more than `steps` if the time was over.
+        cooldown_steps: how many of `steps` followed the last checkpoint because the time was
+            nearly over, at a falling learning rate. A resumed training repeats them.
         seconds: wall-clock time of the last call.
         tokens_per_second: tokens per second of the last call, over all processes.
         loss: pairs (step, mean loss since the previous pair).
     """
 
     steps: int
+    max_steps: int
+    cooldown_steps: int
     seconds: float
     tokens_per_second: float
     loss: list[tuple[int, float]]
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether all steps of the schedule were made."""
+        return self.steps == self.max_steps
+
+    @property
+    def resume_step(self) -> int:
+        """Return the step of the last checkpoint of a training that is not complete."""
+        return self.steps - self.cooldown_steps
 
 
 class _OneAtATime(ContextDecorator):
@@ -193,6 +218,7 @@ def train_model(
         remove_checkpoints(output_dir)
         if config.save_steps is not None:
             _write_run(folder, identity)
+    time_limit = None if config.time_limit is None else TimeLimit(config.time_limit)
     start = time.perf_counter()
     with (
         preserve_random_state(),  # the Trainer sets it
@@ -201,14 +227,16 @@ def train_model(
         name_write_errors(folder),
     ):
         tokens_per_step = config.batch_size * dataset.input_ids.shape[1]
-        callback = _ProgressCallback(update, tokens_per_step)
+        callback = _ProgressCallback(update, tokens_per_step, time_limit)
         trainer = _Trainer(model=model, args=arguments, train_dataset=dataset, callbacks=[callback])
         trainer.remove_callback(PrinterCallback)
-        stop = _StopCallback(interrupted, trainer.accelerator, config.save_steps is not None)
+        saves = config.save_steps is not None
+        stop = _StopCallback(interrupted, trainer.accelerator, saves, time_limit)
         trainer.add_callback(stop)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with suppress(_Complete):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         interrupted.raise_()  # also if it came after the last step; the checkpoint is there
-        if stop.stopped:
+        if stop.is_interrupted:
             raise KeyboardInterrupt  # the signal has reached another process
     seconds = time.perf_counter() - start
     with atomic_folder(output_dir, last="config.json") as draft:
@@ -232,7 +260,15 @@ def train_model(
         for entry in trainer.state.log_history
         if "loss" in entry
     ]
-    return TrainingResult(steps, seconds, num_tokens / max(seconds, 1e-9), loss)
+    cooldown = None if time_limit is None else time_limit.cooldown_step
+    return TrainingResult(
+        steps=steps,
+        max_steps=arguments.max_steps,
+        cooldown_steps=0 if cooldown is None else steps - cooldown,
+        seconds=seconds,
+        tokens_per_second=num_tokens / max(seconds, 1e-9),
+        loss=loss,
+    )
 
 
 def check_checkpoints(output_dir: Path) -> Path:
@@ -304,7 +340,7 @@ def _identity(
 ) -> dict[str, Any]:
     """What must not change when a run is resumed."""
     settings = asdict(config)
-    del settings["save_steps"]
+    del settings["save_steps"], settings["time_limit"]
     described = model.config.to_dict()
     for name in ("transformers_version", "_name_or_path"):
         described.pop(name, None)
@@ -376,43 +412,102 @@ class _Trainer(Trainer):
         ]
 
 
+class _Complete(Exception):
+    """The checkpoint to resume from is that of the last step."""
+
+
 class _StopCallback(TrainerCallback):
-    """Stop after the step in which a signal arrives in any process, with a checkpoint."""
+    """Stop after the step in which a signal arrives in any process or the time is over, with a
+    checkpoint."""
 
     def __init__(
-        self, interrupted: DeferredInterrupt, accelerator: Accelerator, save: bool
+        self,
+        interrupted: DeferredInterrupt,
+        accelerator: Accelerator,
+        save: bool,
+        time_limit: TimeLimit | None,
     ) -> None:
         self.interrupted, self.accelerator, self.save = interrupted, accelerator, save
-        self.stopped = False
+        self.time_limit = time_limit
+        self.first_step = 0
+        self.start = 0.0
+        self.is_interrupted = False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step >= state.max_steps:
+            raise _Complete  # or the Trainer would make another step
+        self.first_step = state.global_step
+        self.start = _clock()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.time_limit is not None and self.time_limit.factor < 1:
+            for group in kwargs["optimizer"].param_groups:  # the scheduler sets the rate anew
+                group["lr"] *= self.time_limit.factor
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        limit = self.time_limit
+        if limit is not None:
+            self._measure(limit, state)
+            if limit.cooldown_step is not None:
+                # What follows the cool-down's first step is not of the run that can be resumed.
+                control.should_save = self.save and limit.cooldown_step == state.global_step
+            elif limit.is_over:
+                control.should_save = self.save
+            if limit.is_over:
+                control.should_training_stop = True
         if self.interrupted.is_set():
             self.accelerator.set_trigger()
         if self.accelerator.check_trigger():
-            self.stopped = control.should_training_stop = True
-            control.should_save = control.should_save or self.save
+            self.is_interrupted = control.should_training_stop = True
+            if limit is None or limit.cooldown_step is None:
+                control.should_save = control.should_save or self.save
+
+    def _measure(self, limit: TimeLimit, state: Any) -> None:
+        elapsed = torch.tensor(_clock() - self.start, device=self.accelerator.device)
+        # The mean over the processes, so that all of them decide alike.
+        limit.update(
+            float(self.accelerator.reduce(elapsed, "mean")),
+            num_steps=state.global_step - self.first_step,
+            step=state.global_step,
+            max_steps=state.max_steps,
+        )
 
 
 class _ProgressCallback(TrainerCallback):
     """Update a progress bar, and keep the step at which this call began."""
 
-    def __init__(self, update: Callable[[float, str], None], tokens_per_step: int) -> None:
+    def __init__(
+        self,
+        update: Callable[[float, str], None],
+        tokens_per_step: int,
+        time_limit: TimeLimit | None,
+    ) -> None:
         self.update = update
         self.tokens_per_step = tokens_per_step
+        self.time_limit = time_limit
         self.first_step = 0
         self.start = 0.0
         self.loss = ""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.first_step = state.global_step
-        self.start = time.perf_counter()
+        self.start = _clock()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if logs and "loss" in logs:
             self.loss = f"loss {float(logs['loss']):.3f}  "
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        num_tokens = (state.global_step - self.first_step) * self.tokens_per_step
-        speed = num_tokens / max(time.perf_counter() - self.start, 1e-9)
-        status = f"step {state.global_step}/{state.max_steps}  {self.loss}{speed:,.0f} tokens/s"
-        self.update(state.global_step / state.max_steps, status)
+        num_steps = state.global_step - self.first_step
+        elapsed = max(_clock() - self.start, 1e-9)
+        speed = num_steps * self.tokens_per_step / elapsed
+        left = (state.max_steps - state.global_step) * elapsed / num_steps
+        done = state.global_step / state.max_steps
+        if self.time_limit is not None:
+            left = min(left, max(0.0, self.time_limit.seconds - elapsed))
+            done = max(done, elapsed / (elapsed + left))
+        self.update(
+            done,
+            f"step {state.global_step}/{state.max_steps}  {self.loss}{speed:,.0f} tokens/s  "
+            f"{timedelta(seconds=round(left))} left",
+        )

@@ -86,6 +86,31 @@ def test_training_that_is_killed_and_resumed_gives_the_same_model(texts, model, 
     assert resumed["validation"] == whole["validation"]
 
 
+def test_a_time_limit_says_how_far_it_got_and_the_training_can_be_resumed(cli, tmp_path):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("Oil prices rose\nGold prices fell\n" * 100, "utf-8")
+    small = "--layers 1 --d-model 16 --vocab-size 300 --sequence-length 16 --max-steps 20"
+    command = ["lm", "train", texts, "--out", tmp_path / "m", *small.split()]
+    limited = cli(*command, "--time-limit", "0.000001")
+    assert limited.code == 0
+    assert (
+        "the time limit ended the training after 1 of 20 steps (5 %): repeat the command with "
+        "--resume to continue from step 1\n"
+    ) in limited.err
+    saved = results(tmp_path / "m")
+    assert (saved["training"]["steps"], saved["training"]["max_steps"]) == (1, 20)
+    assert " (standard error over 16 blocks), perplexity per word" in limited.err
+    assert saved["validation"]["standard_error_unit"] == "blocks"
+    refused = cli(*command)
+    assert refused.code == 2 and "holds an interrupted training; continue it" in refused.err
+    assert cli(*command, "--resume").code == 0
+    assert not (tmp_path / "m" / "checkpoints").exists()
+    whole = cli(*command[:3], "--out", tmp_path / "whole", *small.split())
+    assert whole.code == 0
+    weights = (tmp_path / name / "model.safetensors" for name in ("m", "whole"))
+    assert len({file.read_bytes() for file in weights}) == 1
+
+
 @pytest.mark.parametrize(
     ("file", "held", "options"),
     [
@@ -200,7 +225,14 @@ def test_the_exported_graph_runs(model, tmp_path):
 
 @pytest.mark.slow
 def test_streaming_and_windows_evaluate_the_same_tokens(model, texts):
-    streamed = json.loads(run(HYPERAGG, "lm", "evaluate", model, texts).stdout)
+    ran = run(HYPERAGG, "lm", "evaluate", model, texts)
+    streamed = json.loads(ran.stdout)
+    assert 0 < streamed["perplexity_standard_error"] < 0.1 * streamed["perplexity"]
+    assert (streamed["standard_error_unit"], streamed["standard_error_units"]) == (
+        "documents",
+        1200,
+    )
+    assert " (standard error over 1,200 documents), perplexity per word " in ran.stderr
     windows = json.loads(run(HYPERAGG, "lm", "evaluate", model, texts, "--window", "64").stdout)
     assert streamed["num_tokens"] == windows["num_tokens"]
     assert streamed["perplexity"] == pytest.approx(windows["perplexity"], rel=0.1)
@@ -270,6 +302,10 @@ def test_weights_of_another_model_are_one_line(model, dropped, added, message, t
         (
             ("train", "TEXTS", "--learning-rate", "-1"),
             "learning_rate=-1.0: expected a finite number > 0",
+        ),
+        (
+            ("train", "TEXTS", "--time-limit", "30x"),
+            "--time-limit 30x: expected a number of seconds above 0, or a number with the unit",
         ),
         (("train", "wikitex"), "data set 'wikitex'"),
         (("train", "nowhere.txt"), "nowhere.txt"),

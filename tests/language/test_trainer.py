@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from safetensors import SafetensorError
 from transformers import Trainer
 
 from hyperagg._common.torch_random import seeded
-from hyperagg.language import HyperAggConfig, HyperAggForCausalLM
+from hyperagg.language import HyperAggConfig, HyperAggForCausalLM, trainer
 from hyperagg.language.packing import pack
 from hyperagg.language.tokenizer import train_tokenizer
 from hyperagg.language.trainer import (
@@ -127,6 +128,126 @@ def test_an_interruption_leaves_a_checkpoint_of_its_step(tmp_path):
     assert whole.read_bytes() == parts.read_bytes()
 
 
+def test_resuming_after_the_last_step_makes_no_other(tmp_path):
+    config = TrainingConfig(batch_size=8, max_steps=5, save_steps=2)
+    result = train_model(make(), DATASET, tmp_path, config, progress=False)
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").unlink()
+    again = train_model(make(), DATASET, tmp_path, config, resume=True, progress=False)
+    assert (again.steps, again.max_steps, again.loss) == (5, 5, result.loss)
+    assert again.is_complete and again.tokens_per_second == 0
+    assert (tmp_path / "model.safetensors").read_bytes() == weights
+    assert find_last_checkpoint(tmp_path).name == "checkpoint-5"
+
+
+class Clock:
+    """Every step takes one second; it stands still otherwise."""
+
+    def __init__(self, model):
+        self.seconds = 0
+        model.register_forward_pre_hook(self.tick)
+
+    def tick(self, module, arguments):
+        self.seconds += 1
+
+    def __call__(self):
+        return self.seconds
+
+
+def limited(tmp_path, monkeypatch, seconds, **options):
+    """Train up to 40 steps of one second each."""
+    model, rates = make(), []
+    monkeypatch.setattr(trainer, "_clock", Clock(model))
+    step = torch.optim.AdamW.step
+
+    def spy(self, *args, **kwargs):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    resume = options.pop("resume", False)
+    config = TrainingConfig(**dict(batch_size=8, max_steps=40) | options, time_limit=seconds)
+    result = train_model(model, DATASET, tmp_path, config, resume=resume, progress=False)
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    return result, rates
+
+
+def test_a_time_limit_saves_a_model_of_a_decayed_rate_and_a_checkpoint_before_it(
+    tmp_path, monkeypatch
+):
+    _, whole = limited(tmp_path / "whole", monkeypatch, None)
+    result, rates = limited(tmp_path / "parts", monkeypatch, 25, save_steps=3)
+    assert (result.steps, result.max_steps, result.cooldown_steps) == (25, 40, 5)
+    assert not result.is_complete and result.resume_step == 20
+    assert (tmp_path / "parts" / "model.safetensors").exists()
+    assert find_last_checkpoint(tmp_path / "parts").name == "checkpoint-20"
+    # The schedule, and in the last fifth of the time less and less of it.
+    assert rates[:21] == whole[:21]
+    assert [a / b for a, b in zip(rates[21:], whole[21:25])] == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    # Resumed twice, within the limit and without one, it is as if there had been no limit.
+    result, rates = limited(tmp_path / "parts", monkeypatch, 10, save_steps=3, resume=True)
+    assert (result.steps, result.resume_step) == (30, 28) and rates[:9] == whole[20:29]
+    result, rates = limited(tmp_path / "parts", monkeypatch, None, save_steps=3, resume=True)
+    assert (result.steps, result.cooldown_steps) == (40, 0) and rates == whole[28:]
+    assert result.is_complete
+    files = (tmp_path / name / "model.safetensors" for name in ("whole", "parts"))
+    assert len({file.read_bytes() for file in files}) == 1
+
+
+def test_a_limit_that_suffices_changes_nothing(tmp_path, monkeypatch):
+    for name, seconds in (("without", None), ("with", 40)):
+        result, _ = limited(tmp_path / name, monkeypatch, seconds)
+        assert (result.steps, result.cooldown_steps, result.is_complete) == (40, 0, True)
+    files = (tmp_path / name / "model.safetensors" for name in ("without", "with"))
+    assert len({file.read_bytes() for file in files}) == 1
+
+
+def test_a_limit_shorter_than_a_step_makes_one(tmp_path, monkeypatch):
+    result, _ = limited(tmp_path, monkeypatch, 0.5)
+    assert (result.steps, result.cooldown_steps) == (1, 0)
+    assert find_last_checkpoint(tmp_path).name == "checkpoint-1"
+
+
+def test_a_limit_without_checkpoints(tmp_path, monkeypatch):
+    result, _ = limited(tmp_path, monkeypatch, 25, save_steps=None)
+    assert (result.steps, result.cooldown_steps) == (25, 5)
+    assert find_last_checkpoint(tmp_path) is None
+
+
+def test_an_interruption_of_the_cool_down_keeps_the_checkpoint_before_it(tmp_path, monkeypatch):
+    model, calls = make(), []
+    monkeypatch.setattr(trainer, "_clock", Clock(model))
+
+    def forward(module, arguments):
+        calls.append(module)
+        if len(calls) == 23:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    model.register_forward_pre_hook(forward)
+    config = TrainingConfig(batch_size=8, max_steps=40, time_limit=25)
+    with pytest.raises(KeyboardInterrupt):
+        train_model(model, DATASET, tmp_path, config, progress=False)
+    assert len(calls) == 23
+    assert find_last_checkpoint(tmp_path).name == "checkpoint-20"
+
+
+def test_progress_says_how_much_time_is_left(tmp_path, monkeypatch):
+    shown = []
+
+    @contextmanager
+    def bar(description, enabled):
+        yield lambda fraction, status: shown.append((fraction, status))
+
+    monkeypatch.setattr(trainer, "progress_bar", bar)
+    limited(tmp_path / "a", monkeypatch, None)
+    assert shown[9][0] == 10 / 40 and shown[9][1].startswith("step 10/40  loss ")
+    assert shown[9][1].endswith("tokens/s  0:00:30 left") and shown[-1][0] == 1
+    shown.clear()
+    limited(tmp_path / "b", monkeypatch, 25)
+    assert shown[9][0] == 10 / 25 and shown[9][1].endswith("  0:00:15 left")
+    assert shown[-1][0] == 1 and shown[-1][1].endswith("  0:00:00 left")
+
+
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     config = TrainingConfig(batch_size=8, max_steps=6, save_steps=2)
     words = train_tokenizer(["one two"], "words", 8)
@@ -205,6 +326,7 @@ def test_a_batch_that_the_processes_cannot_divide_is_refused(tmp_path, monkeypat
         (dict(learning_rate=float("nan")), "learning_rate=nan: expected"),
         (dict(batch_size=0), "batch_size=0: expected an integer >= 1"),
         (dict(weight_decay=-0.1), "weight_decay=-0.1: expected a finite number >= 0"),
+        (dict(time_limit=0.0), "time_limit=0.0: expected a finite number > 0"),
     ],
 )
 def test_invalid_configurations_are_refused(arguments, message):
