@@ -11,6 +11,7 @@ except ImportError as error:
     ) from error
 
 from hyperagg.layers.aggregation import Aggregation
+from hyperagg.layers.associative import AssociativeAggregation
 from hyperagg.layers.attention import SelfAttention
 from hyperagg.layers.batch_layout import Layout
 from hyperagg.layers.bidirectional import BidirectionalAggregation
@@ -22,6 +23,7 @@ from hyperagg.layers.recurrences import FORMS
 __all__ = [
     "FORMS",
     "Aggregation",
+    "AssociativeAggregation",
     "BidirectionalAggregation",
     "BlockPositions",
     "CausalAggregation",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +33,8 @@ class StateHistory(NamedTuple):
 
 class MixerState(NamedTuple):
     """Hold what a mixer keeps of the preceding tokens: E sums and (K - 1) D inputs per row.
+
+    `AssociativeAggregation` has H E^2 sums and (K - 1) 3 H E inputs per row, and no history.
 
     Args:
         sums: the running sums in float32 or better, and the number of tokens that they contain.
@@ -195,7 +197,9 @@ class ShortConvolution(nn.Module):
 
     Args:
         d_model: D.
-        kernel_size: K, an integer >= 1. w_0 starts at N(1, 0.02^2) and the others at N(0, 0.02^2).
+        kernel_size: K, an integer >= 1.
+        initial: "identity" (default): w_0 starts at N(1, 0.02^2) and the others at N(0, 0.02^2).
+            "uniform": all start uniform in +-K^-1/2.
 
     Cost: O(K n d) time, K D parameters.
 
@@ -205,13 +209,23 @@ class ShortConvolution(nn.Module):
         (torch.Size([1, 5, 8]), torch.Size([1, 7, 8]))
     """
 
-    def __init__(self, d_model: int, kernel_size: int) -> None:
+    def __init__(
+        self,
+        d_model: int,
+        kernel_size: int,
+        initial: Literal["identity", "uniform"] = "identity",
+    ) -> None:
         super().__init__()
+        self.initial = initial
         self.weight = nn.Parameter(torch.empty(kernel_size, d_model))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw the initial values of the weights."""
+        if self.initial == "uniform":
+            bound = len(self.weight) ** -0.5
+            nn.init.uniform_(self.weight, -bound, bound)
+            return
         nn.init.normal_(self.weight, 0.0, 0.02)
         with torch.no_grad():
             self.weight[0] += 1

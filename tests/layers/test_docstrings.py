@@ -6,6 +6,7 @@ import pytest
 
 from hyperagg.layers import (
     aggregation,
+    associative,
     attention,
     batch_layout,
     bidirectional,
@@ -17,6 +18,7 @@ from hyperagg.layers import (
 
 MODULES = [
     aggregation,
+    associative,
     attention,
     batch_layout,
     bidirectional,

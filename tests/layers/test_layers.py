@@ -9,6 +9,7 @@ import torch
 import hyperagg.layers
 from hyperagg.layers import (
     Aggregation,
+    AssociativeAggregation,
     BidirectionalAggregation,
     CausalAggregation,
     PooledAggregation,
@@ -34,6 +35,7 @@ LAYERS = {
     "aggregation": Aggregation(8),
     "aggregation without projection": Aggregation(8, projection=False),
     "causal": CausalAggregation(8),
+    "associative": AssociativeAggregation(8),
     "bidirectional": BidirectionalAggregation(8),
     "attention": SelfAttention(8, num_heads=2),
 }

@@ -1,0 +1,232 @@
+"""The associative mixer: its formula, however a text is split, padded or packed; and it recalls."""
+
+from __future__ import annotations
+
+import jaxtyping
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hyperagg.layers import AssociativeAggregation, Layout
+
+D, H, E = 6, 2, 3
+FORMS = {
+    "gated delta rule": {},
+    "delta rule": dict(decay=False),
+    "decay": dict(delta_rule=False),
+    "outer product": dict(delta_rule=False, decay=False),
+    "negative eigenvalues": dict(negative_eigenvalues=True),
+}
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def mixer(request):
+    torch.manual_seed(0)
+    options = dict(num_heads=H, head_dim=E, conv_kernel_size=3)
+    return AssociativeAggregation(D, **options, **FORMS[request.param]).double()
+
+
+def by_definition(mixer: AssociativeAggregation, u: torch.Tensor) -> torch.Tensor:
+    """y for u (N, D), one token and one head at a time."""
+    x, w, y = u @ mixer.qkv.weight.T, mixer.convolution.weight, []
+    sums = torch.zeros(H, E, E, dtype=u.dtype)
+    for t in range(len(u)):
+        mixed = F.silu(sum(w[j] * x[t - j] for j in range(min(t + 1, len(w)))))
+        heads = []
+        for h, (q, k, v) in enumerate(mixed.view(3, H, E).transpose(0, 1)):
+            q, k = (e / (e.square().sum() + 1e-6).sqrt() for e in (q, k))
+            if mixer.decay is not None:
+                step = F.softplus(mixer.decay.linear(u[t])[h] + mixer.decay.step_bias[h])
+                sums[h] *= torch.exp(-mixer.decay.log_rate[h].exp() * step)
+            if mixer.beta is not None:
+                beta = mixer.max_beta * torch.sigmoid(mixer.beta(u[t])[h])
+                v = beta * (v - k @ sums[h])
+            sums[h] += torch.outer(k, v)
+            heads.append(mixer.norm(q @ sums[h] / E**0.5))
+        gate = F.silu(mixer.output_gate(u[t]))
+        y.append(mixer.out(torch.cat(heads) * gate))
+    return torch.stack(y)
+
+
+@torch.no_grad()
+def test_it_equals_its_formula(mixer):
+    u = torch.randn(2, 7, D, dtype=torch.float64)
+    expected = torch.stack([by_definition(mixer, row) for row in u])
+    torch.testing.assert_close(mixer(u)[0], expected)
+
+
+def test_no_position_depends_on_a_later_token(mixer):
+    u = torch.randn(1, 9, D, dtype=torch.float64)
+    changed = u.clone()
+    changed[0, 5:] += 1
+    before, after = mixer(u)[0], mixer(changed)[0]
+    torch.testing.assert_close(before[0, :5], after[0, :5], rtol=0, atol=1e-12)
+    assert not torch.isclose(before[0, 5:], after[0, 5:]).all(-1).any()
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_splitting_padding_and_packing_give_the_same_output(mixer, data):
+    lengths = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=3), "lengths")
+    torch.manual_seed(1)
+    texts = [torch.randn(1, n, D, dtype=torch.float64) for n in lengths]
+    whole = [mixer(text) for text in texts]
+
+    longest = max(lengths)
+    side = data.draw(st.sampled_from(["left", "right"]), "side")
+    padded = torch.full((len(texts), longest, D), torch.nan, dtype=torch.float64)
+    mask = torch.zeros(len(texts), longest, dtype=torch.int64)
+    for row, text in enumerate(texts):
+        start = longest - lengths[row] if side == "left" else 0
+        padded[row, start : start + lengths[row]] = text[0]
+        mask[row, start : start + lengths[row]] = 1
+
+    splits = data.draw(st.lists(st.integers(0, longest), max_size=3), "splits")
+    borders = [0, *sorted(splits), longest]
+    state, parts = None, []
+    for begin, end in zip(borders, borders[1:]):
+        if end > begin:
+            layout = Layout.from_attention_mask(mask[:, begin:end])
+            y, state = mixer(padded[:, begin:end], layout, state)
+            parts.append(y)
+    y = torch.cat(parts, 1)
+    for row, (expected, after) in enumerate(whole):
+        torch.testing.assert_close(y[row][mask[row] == 1], expected[0], rtol=0, atol=1e-8)
+        torch.testing.assert_close(state.sums.sums[row], after.sums.sums[0])
+
+    position_ids = torch.cat([torch.arange(n) for n in lengths])[None]
+    y, _ = mixer(torch.cat(texts, 1), Layout.from_position_ids(position_ids))
+    expected = torch.cat([expected for expected, _ in whole], 1)
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-8)
+
+
+def test_decoding_token_by_token_gives_the_same_output(mixer):
+    u = torch.randn(2, 6, D, dtype=torch.float64)
+    state, parts = None, []
+    for t in range(6):
+        y, state = mixer(u[:, t : t + 1], state=state)
+        parts.append(y)
+    want, after = mixer(u)
+    torch.testing.assert_close(torch.cat(parts, 1), want)
+    torch.testing.assert_close(state.sums.sums, after.sums.sums)
+    assert torch.equal(state.sums.num_tokens, after.sums.num_tokens)
+
+
+def test_bfloat16_is_close_to_float32():
+    torch.manual_seed(0)
+    mixer = AssociativeAggregation(16, num_heads=2, head_dim=8)
+    u = torch.randn(2, 40, 16)
+    want = mixer(u)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        y, state = mixer(u)
+    assert state.sums.sums.dtype == torch.float32
+    torch.testing.assert_close(y.float(), want, rtol=0.1, atol=0.1)
+    y, state = mixer.bfloat16()(u.bfloat16())
+    assert y.dtype == torch.bfloat16 and state.sums.sums.dtype == torch.float32
+    torch.testing.assert_close(y.float(), want, rtol=0.1, atol=0.1)
+
+
+def test_initial_values():
+    torch.manual_seed(0)
+    mixer = AssociativeAggregation(64, num_heads=64, head_dim=8)
+    weight = mixer.convolution.weight
+    assert weight.abs().max() <= 0.5 and abs(weight.std() - 0.5 / 3**0.5) < 0.02
+    step = F.softplus(mixer.decay.step_bias)
+    assert 0.001 <= step.min() < 0.003 and 0.03 < step.max() <= 0.1001
+    rate = mixer.decay.log_rate.exp()
+    assert 1 <= rate.min() < 3 and 14 < rate.max() <= 16
+
+
+def test_a_batch_of_no_rows_continues_from_no_rows(mixer):
+    state = None
+    for n in (3, 1, 2):
+        y, state = mixer(torch.randn(0, n, D, dtype=torch.float64), state=state)
+    assert y.shape == (0, 2, D) and state.sums.sums.shape == (0, H, E, E)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(d_model=0), "d_model=0: expected an integer >= 1"),
+        (dict(num_heads=0), "num_heads=0: expected an integer >= 1"),
+        (dict(head_dim=0), "head_dim=0: expected an integer >= 1"),
+        (dict(conv_kernel_size=0), "conv_kernel_size=0: expected an integer >= 1"),
+        (dict(negative_eigenvalues=True, delta_rule=False), "expected False without the delta"),
+    ],
+)
+def test_invalid_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        AssociativeAggregation(**{"d_model": D} | arguments)
+
+
+def test_packed_documents_accept_no_state(mixer):
+    _, state = mixer(torch.randn(1, 2, D, dtype=torch.float64))
+    layout = Layout.from_position_ids(torch.tensor([[0, 0]]))
+    with pytest.raises(ValueError, match="packed documents start with an empty state"):
+        mixer(torch.randn(1, 2, D, dtype=torch.float64), layout, state)
+    with pytest.raises(ValueError, match="num_tokens=1: expected 0 to 0"):
+        state.rollback(1)
+
+
+class Continued(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mixer = AssociativeAggregation(D, num_heads=H, head_dim=E)
+
+    def forward(self, first, second):
+        y, state = self.mixer(first)
+        z, _ = self.mixer(second, state=state)
+        return torch.cat([y, z], 1)
+
+
+@pytest.mark.slow
+def test_compiles_and_exports_with_any_length(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    model = Continued()
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
+    lengths = {name: torch.export.Dim(name, min=2, max=30) for name in "nm"}
+    example = torch.randn(2, 9, D), torch.randn(2, 5, D)
+    shapes = ({1: lengths["n"]}, {1: lengths["m"]})
+    exported = torch.export.export(model, example, dynamic_shapes=shapes).module()
+    for n in (3, 17):
+        parts = torch.randn(2, n, D), torch.randn(2, n + 2, D)
+        torch.testing.assert_close(compiled(*parts), model(*parts))
+        torch.testing.assert_close(exported(*parts), model(*parts))
+
+
+@pytest.mark.slow
+def test_it_learns_to_recall_what_follows_a_key():
+    """Pairs of a key and a value, then one of the keys: the value that followed it is predicted."""
+    torch.manual_seed(0)
+    keys, values, pairs, d = 16, 16, 8, 32
+    embedding = torch.nn.Embedding(keys + values, d)
+    mixers = torch.nn.ModuleList(AssociativeAggregation(d, head_dim=32) for _ in range(2))
+    head = torch.nn.Linear(d, values)
+    parameters = [*embedding.parameters(), *mixers.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, 0.005)
+
+    def batch(rows):
+        k = torch.rand(rows, keys).argsort(1)[:, :pairs]
+        v = torch.randint(values, (rows, pairs))
+        asked = torch.randint(pairs, (rows, 1))
+        tokens = torch.stack([k, keys + v], 2).flatten(1)
+        return torch.cat([tokens, k.gather(1, asked)], 1), v.gather(1, asked)[:, 0]
+
+    def logits(tokens):
+        x = embedding(tokens)
+        for mixer in mixers:
+            x = x + mixer(F.rms_norm(x, (d,)))[0]
+        return head(F.rms_norm(x[:, -1], (d,)))
+
+    for _ in range(400):
+        tokens, wanted = batch(64)
+        optimizer.zero_grad()
+        F.cross_entropy(logits(tokens), wanted).backward()
+        optimizer.step()
+    with torch.no_grad():
+        tokens, wanted = batch(500)
+        accuracy = (logits(tokens).argmax(1) == wanted).float().mean()
+    # Gates reach 0.22, and a model that only knows which values occurred reaches 1/8.
+    assert accuracy > 0.9
