@@ -21,6 +21,7 @@ from research.studies.accuracy import accuracy_table
 from research.studies.language_models import language_models_table
 from research.studies.multimodal import digits, reviews, subsets, unimodal
 from research.studies.unlabelled import unlabelled_table
+from tests.fuzz.campaign import counts_table
 
 RESULTS = Path(__file__).parents[2] / "results"
 
@@ -59,6 +60,8 @@ def tables() -> Iterator[tuple[str, Callable[[Any], str]]]:
     yield "lm/decoding.md", language_page.decoding_table
     yield "ops/README.md", ops_page._page
     yield "ops/table.md", ops_page.ops_table
+    for path in sorted(RESULTS.glob("fuzz/*/table.md")):
+        yield str(path.relative_to(RESULTS)), counts_table
     yield "serve/table.md", serve.serve_table
     yield "text/README.md", text_page._page
     yield "text/table.md", text_page.text_table

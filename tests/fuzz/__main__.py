@@ -13,7 +13,7 @@ import typer
 
 from hyperagg._common.report import environment, write_results
 from hyperagg.cli._runner import run_app
-from tests.fuzz.campaign import ALL_KINDS, WORKERS, run_campaign
+from tests.fuzz.campaign import ALL_KINDS, WORKERS, counts_table, run_campaign
 
 app = typer.Typer(add_completion=False)
 
@@ -29,7 +29,7 @@ def main(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the first case; the others follow.")] = 0,
     workers: Annotated[int, typer.Option(help="Number of processes.")] = WORKERS,
-    out: Annotated[Path | None, typer.Option(help="Folder for results.json.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for results.json and table.md.")] = None,
 ) -> None:
     """Read damaged inputs, each in a process with limits of time and memory.
 
@@ -47,7 +47,9 @@ def main(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         options = {"seconds": seconds, "cases": cases, "seed": seed, "kinds": chosen}
-        write_results(out, {"environment": environment(), "options": options, "kinds": results})
+        written = {"environment": environment(), "options": options, "kinds": results}
+        write_results(out, written)
+        (out / "table.md").write_text(counts_table(written), "utf-8")
     if any(each["failures"] for each in results.values()):
         raise typer.Exit(1)
 

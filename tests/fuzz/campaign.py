@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hyperagg._common.report import markdown_table
 from tests.data.readers.mutated_files import check_file
 from tests.fuzz.mutations import mutate_file, mutate_folder
 from tests.fuzz.originals import FOLDER_KINDS, MEDIA_KINDS, write_originals
 from tests.fuzz.sandbox import Outcome, Sandbox
 
-__all__ = ["Counts", "run_campaign"]
+__all__ = ["Counts", "counts_table", "run_campaign"]
 
 # Classifiers and tables are bound to their configuration by a digest. The folders of transformers
 # and diffusers are not: another value in the range of a setting makes another, valid model.
@@ -50,7 +51,7 @@ class Counts:
             self.ends[end] += 1
             self.seconds = max(self.seconds, outcome.seconds)
             self.megabytes = max(self.megabytes, outcome.megabytes)
-            if end not in ("refused", "same", "weights", "other settings"):
+            if end not in _ENDS:
                 self.failures.append(f"seed {seed}: {what}: {end}: {outcome.detail}"[:400])
 
     def as_dict(self) -> dict[str, Any]:
@@ -62,6 +63,21 @@ class Counts:
             "max_megabytes": self.megabytes,
             "failures": self.failures[:50],
         }
+
+
+_ENDS = ("refused", "same", "weights", "other settings")  # that may be
+
+
+def counts_table(results: dict[str, Any]) -> str:
+    """Return a Markdown table of results.json: how the cases of each kind ended."""
+    columns = ("kind", "cases", *_ENDS, "failures", "seconds, at most", "MB, at most")
+    rows = []
+    for kind, each in results["kinds"].items():
+        ends = [each.get(end, 0) for end in _ENDS]
+        numbers = [each["cases"], *ends, each["cases"] - sum(ends)]
+        most = [f"{each['max_seconds']:.1f}", f"{each['max_megabytes']:,}"]
+        rows.append([kind, *(f"{number:,}" for number in numbers), *most])
+    return markdown_table(columns, rows)
 
 
 def run_campaign(
