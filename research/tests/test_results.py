@@ -16,7 +16,14 @@ from hyperagg.classifier.baselines.selection import candidate_key
 from research.benchmarks import diffusion as bench_diffusion
 from research.benchmarks import language_page, ops_page, serve, text_page
 from research.benchmarks import multimodal as bench_multimodal
-from research.studies import ag_news, capacity, capacity_tasks, deletion, diffusion
+from research.studies import (
+    ag_news,
+    capacity,
+    capacity_tasks,
+    deletion,
+    diffusion,
+    first_job,
+)
 from research.studies.accuracy import accuracy_table
 from research.studies.language_models import language_models_table
 from research.studies.multimodal import digits, reviews, subsets, unimodal
@@ -51,6 +58,8 @@ def tables() -> Iterator[tuple[str, Callable[[Any], str]]]:
     yield "capacity/dimensions/table.md", lambda r: capacity_tasks.task_tables(r)["table.md"]
     yield "deletion/table.md", deletion_table
     yield "unlabelled/table.md", unlabelled_table
+    yield "first-job/table.md", first_job.first_job_table
+    yield "first-job/README.md", first_job.first_job_page
     yield "diffusion/table.md", diffusion.denoisers_table
     yield "diffusion/speed/table.md", bench_diffusion.speed_table
     for path in sorted(RESULTS.glob("lm-*")):

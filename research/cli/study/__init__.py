@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from research.cli.study import capacity, diffusion, faults, language, multimodal, text
+from research.cli.study import capacity, diffusion, faults, first_job, language, multimodal, text
 
 __all__ = ["app"]
 
@@ -48,4 +48,7 @@ app.command(epilog="Example: python -m research study diffusion --steps 500 --sa
 )
 app.command(epilog="Example: python -m research study faults --moments 20 --out results/faults")(
     faults.faults
+)
+app.command("first-job", epilog="Example: python -m research study first-job --out first-job")(
+    first_job.first_job
 )

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from research.cli import app
 
-COMMANDS = [
-    "",
-    "study reuters",
-    "study ag-news",
-    "study language-models",
-    "study accuracy",
-    "study learning-curves",
-    "study deletion",
-    "study capacity",
-    "study multimodal",
-    "study diffusion",
-    "study faults",
-    "bench ops",
-    "bench text",
-    "bench busy",
-    "bench lm",
-    "bench pipelines",
-    "analyze orthogonality",
-    "analyze redraw",
-]
+def commands(group: TyperGroup, path: tuple[str, ...] = ()) -> Iterator[str]:
+    yield " ".join(path)
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from commands(command, (*path, name))
+        else:
+            yield " ".join((*path, name))
+
+
 MISTAKES = {
     "study reuters --protocol fair": ["'fair'", "'corrected'"],
     "study imdb": ["'imdb'"],
@@ -39,7 +31,7 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", commands(get_command(app)))
 def test_help_shows_an_example(command):
     answer = CliRunner().invoke(app, [*command.split(), "--help"])
     assert answer.exit_code == 0
