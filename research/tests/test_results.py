@@ -22,7 +22,6 @@ from research.studies import (
     capacity_tasks,
     deletion,
     diffusion,
-    first_job,
 )
 from research.studies.accuracy import accuracy_table
 from research.studies.language_models import language_models_table
@@ -58,8 +57,6 @@ def tables() -> Iterator[tuple[str, Callable[[Any], str]]]:
     yield "capacity/dimensions/table.md", lambda r: capacity_tasks.task_tables(r)["table.md"]
     yield "deletion/table.md", deletion_table
     yield "unlabelled/table.md", unlabelled_table
-    yield "first-job/table.md", first_job.first_job_table
-    yield "first-job/README.md", first_job.first_job_page
     yield "diffusion/table.md", diffusion.denoisers_table
     yield "diffusion/speed/table.md", bench_diffusion.speed_table
     for path in sorted(RESULTS.glob("lm-*")):

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from research.cli import app
 
+
 def commands(group: TyperGroup, path: tuple[str, ...] = ()) -> Iterator[str]:
     yield " ".join(path)
     for name, command in group.commands.items():
@@ -31,7 +32,7 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("command", commands(get_command(app)))
+@pytest.mark.parametrize("command", [*commands(get_command(app))])
 def test_help_shows_an_example(command):
     answer = CliRunner().invoke(app, [*command.split(), "--help"])
     assert answer.exit_code == 0
