@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-fast lint clean
+.PHONY: demo test test-fast lint docs clean
 
 # The main job on real data: aggregation beside attention on newswires, with a table and figures.
 demo: $(READY)
@@ -23,6 +23,10 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+# The documentation site, in build/docs; warnings are errors. A test builds it as well.
+docs: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs . build/docs
+
 # Set up once, and again when what is to be installed has changed.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -34,4 +38,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs build

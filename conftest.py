@@ -37,6 +37,8 @@ SLOW = [
             "classifier/tuning",
             "cli",
             "diffusion",
+            "docs/test_pages.py",
+            "docs/test_site.py",
             "integrations/test_datatrove.py",
             "integrations/test_docs.py",
             "integrations/test_ray.py",

@@ -55,9 +55,8 @@ class HyperAggClassifier(ClassifierMixin, _TextEstimator):
     """Classify texts by `hyperagg.TextClassifier`, in `Pipeline`, `GridSearchCV` and the like.
 
     Args:
-        d_model, max_words, min_count, max_ngrams, features, pooling, max_tokens, epochs,
-            learning_rate, label_smoothing, validation_fraction, refit, threads: as for
-            `hyperagg.TextClassifier`, with its defaults.
+        d_model, ..., threads: all arguments of `hyperagg.TextClassifier` but `tokenizer`, with
+            their defaults.
         class_weight: weights per label, "balanced" or {label: weight} (default: equal weights).
         random_state: an integer seed or a RandomState (default: seed 0).
 
