@@ -27,10 +27,11 @@ __all__ = [
     "aligned_empty",
     "axpy4",
     "clear",
-    "combine",
     "dot",
     "pad_to_vector",
+    "product",
     "product_square",
+    "scale_and_add_outer",
 ]
 
 VECTOR_WIDTH = 16
@@ -41,6 +42,7 @@ _VECTOR = ir.VectorType(_NUMBER, VECTOR_WIDTH)
 _ZERO = ir.Constant(_VECTOR, [0.0] * VECTOR_WIDTH)
 _UNDEFINED = ir.Constant(_VECTOR, ir.Undefined)
 _FUSED = ("contract",)
+_SUMS = 4  # a power of two
 
 
 def aligned_empty(*shape: int) -> np.ndarray:
@@ -117,25 +119,6 @@ def add_product(_: Any, total: Any, i: Any, w: Any, x: Any, j: Any, y: Any, k: A
 
 
 @intrinsic
-def combine(_: Any, out: Any, i: Any, a: Any, x: Any, j: Any, b: Any, y: Any, k: Any,
-            first: Any, last: Any) -> Any:  # fmt: skip
-    """Compute out[i] = a x[j] + b y[k]."""
-
-    def one_vector(
-        builder: ir.IRBuilder,
-        out: _RowVector,
-        a: ir.Value,
-        x: _RowVector,
-        b: ir.Value,
-        y: _RowVector,
-    ) -> None:
-        scaled = builder.fmul(a, x.load(), flags=_FUSED)
-        out.store(_multiply_add(builder, b, y.load(), scaled))
-
-    return _over_vectors(one_vector, out, i, a, x, j, b, y, k, first, last)
-
-
-@intrinsic
 def add_then_scale(_: Any, total: Any, i: Any, w: Any, x: Any, j: Any, a: Any, y: Any, k: Any,
                    z: Any, m: Any, first: Any, last: Any) -> Any:  # fmt: skip
     """Compute s = total[i] + w x[j] and total[i] = a s; return sums of s * y[k] and of x[j] * z[m].
@@ -184,6 +167,98 @@ def dot(_: Any, x: Any, i: Any, y: Any, j: Any, first: Any, last: Any) -> Any:
         return builder.fmul(x.load(), y.load(), flags=_FUSED)
 
     return _over_vectors(one_vector, x, i, y, j, first, last, sums=1)
+
+
+@intrinsic
+def product(_: Any, total: Any, i: Any, weights: Any, j: Any, table: Any, k: Any, count: Any,
+            first: Any, last: Any) -> Any:  # fmt: skip
+    """Compute total[i] = sum_n weights[j, n] table[k + n] over n < count.
+
+    The sum is that of four interleaved sums, since each addition waits for the one before it. The
+    rows of the tables follow one another in memory.
+    """
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        total, weights, table = (
+            _Rows(context, builder, signature, values, position) for position in (0, 2, 4)
+        )
+        count, first, last = (
+            context.cast(builder, values[at], signature.args[at], types.intp) for at in (6, 7, 8)
+        )
+        whole = builder.and_(count, count.type(-_SUMS))
+        with cgutils.for_range_slice(builder, first, last, first.type(1)) as (number, _):
+            column = builder.mul(number, number.type(VECTOR_WIDTH))
+            sums = [cgutils.alloca_once_value(builder, _ZERO) for _ in range(_SUMS)]
+            zero, step = count.type(0), count.type(_SUMS)
+
+            def add(n: ir.Value, sum_: ir.Value) -> None:
+                weight = _lanes(builder, builder.load(weights.pointer(n)))
+                value = table.vector(n, column).load()
+                builder.store(_multiply_add(builder, weight, value, builder.load(sum_)), sum_)
+
+            with cgutils.for_range_slice(builder, zero, whole, step) as (n, _):
+                for offset, sum_ in enumerate(sums):
+                    add(builder.add(n, n.type(offset)), sum_)
+            with cgutils.for_range_slice(builder, whole, count, count.type(1)) as (n, _):
+                add(n, sums[0])
+            a, b, c, d = (builder.load(sum_) for sum_ in sums)
+            result = builder.fadd(builder.fadd(a, b), builder.fadd(c, d))
+            total.vector(zero, column).store(result)
+        return context.get_dummy_value()
+
+    return types.void(total, i, weights, j, table, k, count, first, last), generate
+
+
+@intrinsic
+def scale_and_add_outer(_: Any, out: Any, i: Any, a: Any, j: Any, x: Any, k: Any, b: Any, m: Any,
+                        y: Any, n: Any, count: Any, first: Any, last: Any) -> Any:  # fmt: skip
+    """Compute out[i + r] = a[j, r] x[k + r] + b[m, r] y[n] for r < count.
+
+    The rows of the tables follow one another in memory.
+    """
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        out, a, x, b, y = (
+            _Rows(context, builder, signature, values, position) for position in (0, 2, 4, 6, 8)
+        )
+        count, first, last = (
+            context.cast(builder, values[at], signature.args[at], types.intp) for at in (10, 11, 12)
+        )
+        with cgutils.for_range_slice(builder, first, last, first.type(1)) as (number, _):
+            column = builder.mul(number, number.type(VECTOR_WIDTH))
+            added = y.vector(count.type(0), column).load()
+            with cgutils.for_range_slice(builder, count.type(0), count, count.type(1)) as (r, _):
+                factor, weight = (_lanes(builder, builder.load(t.pointer(r))) for t in (a, b))
+                scaled = builder.fmul(factor, x.vector(r, column).load(), flags=_FUSED)
+                out.vector(r, column).store(_multiply_add(builder, weight, added, scaled))
+        return context.get_dummy_value()
+
+    return types.void(out, i, a, j, x, k, b, m, y, n, count, first, last), generate
+
+
+class _Rows:
+    """Rows of a table from one of them on, while LLVM code that reads them is generated."""
+
+    def __init__(
+        self, context: Any, builder: ir.IRBuilder, signature: Any, values: Any, position: int
+    ) -> None:
+        own, row_type = signature.args[position : position + 2]
+        array = context.make_array(own)(context, builder, values[position])
+        row = context.cast(builder, values[position + 1], row_type, types.intp)
+        indices = [row, context.get_constant(types.intp, 0)]
+        self._builder = builder
+        self._first = cgutils.get_item_pointer(context, builder, own, array, indices)
+        _, self._columns = cgutils.unpack_tuple(builder, array.shape, 2)
+
+    def pointer(self, column: ir.Value) -> ir.Value:
+        """Where a number of the first row is."""
+        return self._builder.gep(self._first, [column])
+
+    def vector(self, row: ir.Value, column: ir.Value) -> _RowVector:
+        """The vector of a row that starts at a column; rows count from the first."""
+        offset = self._builder.add(self._builder.mul(row, self._columns), column)
+        pointer = self._builder.bitcast(self.pointer(offset), _VECTOR.as_pointer())
+        return _RowVector(self._builder, pointer)
 
 
 @dataclass

@@ -107,33 +107,38 @@ def _load_tokens(q, k, beta, decay, token, head, count, queries, keys, factors, 
 
     scaled_keys is factors * keys; factors and betas are one where they are absent.
     """
-    num_keys = q.shape[2]
-    stride = 1 if decay.shape[2] > 1 else 0
+    # Loops over slices: Numba allows for negative indices into a row of a larger array.
     for t in range(count):
+        _copy(q[token + t, head], queries[t])
+        _copy(k[token + t, head], keys[t])
+        key, factor, scaled_key = keys[t], factors[t], scaled_keys[t]
+        if len(decay) == 0:
+            factor[:] = 1
+        elif decay.shape[2] == 1:
+            factor[:] = decay[token + t, head, 0]
+        else:
+            _copy(decay[token + t, head], factor)
+        for j in range(len(key)):
+            scaled_key[j] = factor[j] * key[j]
         betas[t] = beta[token + t, head] if len(beta) else np.float32(1)
-        for j in range(num_keys):
-            queries[t, j] = widen(q[token + t, head, j])
-            keys[t, j] = widen(k[token + t, head, j])
-            factor = np.float32(1)
-            if len(decay):
-                factor = decay[token + t, head, j * stride]
-            factors[t, j] = factor
-            scaled_keys[t, j] = factor * keys[t, j]
 
 
 @njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
-def _weighted_sum(total, weights, t, table, first_row, vectors):
-    """total[0] = sum_j weights[t, j] table[first_row + j]"""
-    n = weights.shape[1]
-    simd.clear(total, 0, 0, vectors)
-    for j in range(0, n - 3, 4):
-        row = first_row + j
-        simd.axpy4(
-            total, 0, weights[t, j], table, row, weights[t, j + 1], table, row + 1,
-            weights[t, j + 2], table, row + 2, weights[t, j + 3], table, row + 3, 0, vectors,
-        )  # fmt: skip
-    for j in range(n - n % 4, n):
-        simd.add(total, 0, weights[t, j], table, first_row + j, 0, vectors)
+def _copy(row, out):
+    for j in range(len(row)):
+        out[j] = narrow(widen(row[j]), out)
+
+
+@njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
+def _subtract(row, out):
+    for c in range(len(row)):
+        out[c] -= row[c]
+
+
+@njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
+def _multiply(factor, row, out):
+    for c in range(len(row)):
+        out[c] = narrow(factor * row[c], out)
 
 
 @njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
@@ -146,15 +151,12 @@ def _bind(
     residuals[i] holds v on entry, and v - S'^T k on return; `bound` holds u.
     """
     if has_beta:
-        _weighted_sum(read, scaled_keys, t, table, before, vectors)
-        for c in range(size):
-            residuals[i, c] -= read[0, c]
-    for c in range(size):
-        bound[0, c] = betas[t] * residuals[i, c]
-    for j in range(keys.shape[1]):
-        simd.combine(
-            table, after + j, factors[t, j], table, before + j, keys[t, j], bound, 0, 0, vectors
-        )
+        simd.product(read, 0, scaled_keys, t, table, before, keys.shape[1], 0, vectors)
+        _subtract(read[0, :size], residuals[i])
+    _multiply(betas[t], residuals[i, :size], bound[0])
+    simd.scale_and_add_outer(
+        table, after, factors, t, table, before, keys, t, bound, 0, keys.shape[1], 0, vectors
+    )
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
@@ -188,15 +190,13 @@ def _forward(first, last, q, k, v, beta, decay, initial, starts, lengths, o, sum
             _load_tokens(
                 q, k, beta, decay, token, head, 1, queries, keys, factors, scaled_keys, betas
             )
-            for c in range(size):
-                values[0, c] = widen(v[token, head, begin + c])
+            _copy(v[token, head, begin : begin + size], values[0])
             _bind(
                 state, 0, 0, keys, factors, scaled_keys, betas, 0, len(beta) > 0, read, values, 0,
                 bound, size, vectors,
             )  # fmt: skip
-            _weighted_sum(read, queries, 0, state, 0, vectors)
-            for c in range(size):
-                o[token, head, begin + c] = narrow(read[0, c], o)
+            simd.product(read, 0, queries, 0, state, 0, num_keys, 0, vectors)
+            _copy(read[0, :size], o[token, head, begin : begin + size])
         for j in range(num_keys):
             for c in range(size):
                 sums[row, head, j, begin + c] = state[j, c]
@@ -281,8 +281,7 @@ def _backward(
                 saved = chunk * blocks * num_keys + base
                 trace[:num_keys] = checkpoints[saved : saved + num_keys]
                 for t in range(count):
-                    for c in range(size):
-                        residuals[t, c] = widen(v[token + t, head, begin + c])
+                    _copy(v[token + t, head, begin : begin + size], residuals[t])
                     _bind(
                         trace, t * num_keys, (t + 1) * num_keys, keys, factors, scaled_keys, betas,
                         t, has_beta, read, residuals, t, bound, size, vectors,
@@ -293,43 +292,45 @@ def _backward(
                     checkpoints[saved : saved + num_keys] = trace[end : end + num_keys]
                     continue
                 for t in range(count - 1, -1, -1):
-                    for c in range(size):
-                        output_grad[0, c] = widen(o_grad[token + t, head, begin + c])
-                        bound[0, c] = betas[t] * residuals[t, c]
+                    _copy(o_grad[token + t, head, begin : begin + size], output_grad[0])
+                    _multiply(betas[t], residuals[t, :size], bound[0])
+                    query, key, factor = queries[t], keys[t], factors[t]
+                    query_grad, key_grad, factor_grad = (
+                        query_grads[t],
+                        key_grads[t],
+                        factor_grads[t],
+                    )
                     own = simd.dot(bound, 0, output_grad, 0, 0, vectors)
                     for j in range(num_keys):
                         by_bound, by_state = simd.add_then_scale(
-                            gradient, base + j, queries[t, j], output_grad, 0, np.float32(1),
+                            gradient, base + j, query[j], output_grad, 0, np.float32(1),
                             bound, 0, trace, t * num_keys + j, 0, vectors,
                         )  # fmt: skip
-                        key_grads[t, j] += by_bound
-                        query_grads[t, j] += factors[t, j] * by_state + keys[t, j] * own
-                    _weighted_sum(bound_grad, keys, t, gradient, base, vectors)
+                        key_grad[j] += by_bound
+                        query_grad[j] += factor[j] * by_state + key[j] * own
+                    simd.product(bound_grad, 0, keys, t, gradient, base, num_keys, 0, vectors)
                     beta_grads[t] += simd.dot(bound_grad, 0, residuals, t, 0, vectors)
-                    for c in range(size):
-                        value_grad = betas[t] * bound_grad[0, c]
-                        v_grad[token + t, head, begin + c] = narrow(value_grad, v_grad)
-                        if has_beta:
-                            read_grad[0, c] = -value_grad
+                    value_grad = v_grad[token + t, head, begin : begin + size]
+                    _multiply(betas[t], bound_grad[0, :size], value_grad)
+                    if has_beta:
+                        _multiply(-betas[t], bound_grad[0, :size], read_grad[0])
                     for j in range(num_keys):
                         saved_row = t * num_keys + j
                         by_factor, by_read = simd.add_then_scale(
-                            gradient, base + j, keys[t, j], read_grad, 0, factors[t, j],
+                            gradient, base + j, key[j], read_grad, 0, factor[j],
                             trace, saved_row, trace, saved_row, 0, vectors,
                         )  # fmt: skip
-                        factor_grads[t, j] += by_factor
-                        key_grads[t, j] += factors[t, j] * by_read
+                        factor_grad[j] += by_factor
+                        key_grad[j] += factor[j] * by_read
             if forward:
                 continue
             for t in range(count):
                 if has_beta:
                     beta_grad[token + t, head] = beta_grads[t]
-                for j in range(num_keys):
-                    q_grad[token + t, head, j] = narrow(query_grads[t, j], q_grad)
-                    k_grad[token + t, head, j] = narrow(key_grads[t, j], k_grad)
+                _copy(query_grads[t], q_grad[token + t, head])
+                _copy(key_grads[t], k_grad[token + t, head])
                 if has_decay and decay.shape[2] > 1:
-                    for j in range(num_keys):
-                        decay_grad[token + t, head, j] = factor_grads[t, j]
+                    _copy(factor_grads[t], decay_grad[token + t, head])
                 elif has_decay:
                     total = np.float32(0)
                     for j in range(num_keys):
