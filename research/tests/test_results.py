@@ -24,6 +24,7 @@ from research.studies import (
     diffusion,
 )
 from research.studies.accuracy import accuracy_table
+from research.studies.faults import faults_table
 from research.studies.language_models import language_models_table
 from research.studies.multimodal import digits, reviews, subsets, unimodal
 from research.studies.unlabelled import unlabelled_table
@@ -66,6 +67,7 @@ def tables() -> Iterator[tuple[str, Callable[[Any], str]]]:
     yield "lm/decoding.md", language_page.decoding_table
     yield "ops/README.md", ops_page._page
     yield "ops/table.md", ops_page.ops_table
+    yield "faults/table.md", faults_table
     for path in sorted(RESULTS.glob("fuzz/*/table.md")):
         yield str(path.relative_to(RESULTS)), counts_table
     yield "serve/table.md", serve.serve_table
