@@ -288,7 +288,8 @@ class TextClassifier:
                 after an interruption. `save_pretrained` removes it once the model is saved.
             resume: whether to continue from the checkpoint, if it exists; the result has the same
                 bits as without the interruption.
-            progress: whether to show a progress bar (default: in a terminal or a notebook).
+            progress: whether to show a progress bar (default: in a terminal or a notebook, and
+                elsewhere lines of the logger "hyperagg" at level INFO).
             callbacks: functions that are called with a `Progress` after every chunk of an epoch.
 
         Returns:

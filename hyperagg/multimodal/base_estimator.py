@@ -172,7 +172,8 @@ class MultimodalEstimator:
                 after an interruption. `save_pretrained` removes it once the model is saved.
             resume: whether to continue from the checkpoint, to the same weights, if it exists. A
                 checkpoint of other cells, targets, weights or arguments is refused.
-            progress: whether a progress bar is shown; None: in a terminal and in a notebook.
+            progress: whether a progress bar is shown; None: in a terminal and in a notebook, and
+                elsewhere lines of the logger "hyperagg" at level INFO.
             callbacks: functions that are called with a `Progress` after every step.
 
         Returns:

@@ -1,8 +1,31 @@
 from __future__ import annotations
 
+import logging
+import re
+
 import pytest
 
-from hyperagg._common.progress import progress_bar
+from hyperagg._common import progress
+from hyperagg._common.progress import progress_bar, without_progress
+
+
+@pytest.fixture
+def log(caplog):
+    """Messages of the package at level INFO, which is not its level by default."""
+    package = logging.getLogger("hyperagg")
+    before = package.propagate
+    package.propagate = True  # a command that ran before may have set it
+    with caplog.at_level(logging.INFO, "hyperagg"):
+        yield caplog
+    package.propagate = before
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until it is set."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
 
 
 def test_a_bar_shows_description_and_status_on_standard_error(capsys):
@@ -14,8 +37,68 @@ def test_a_bar_shows_description_and_status_on_standard_error(capsys):
 
 
 @pytest.mark.parametrize("enabled", [False, None])
-def test_nothing_is_shown_where_it_is_switched_off_or_in_a_log(capsys, enabled):
+def test_short_work_shows_nothing_in_a_log(capsys, log, enabled):
     with progress_bar("training", enabled=enabled) as update:
         update(0.5, "epoch 1/2")
     captured = capsys.readouterr()
-    assert captured.err == captured.out == ""
+    assert captured.err == captured.out == "" and not log.messages
+
+
+def test_a_log_gets_lines_with_the_time_that_has_passed_and_that_is_left(log, clock):
+    with progress_bar("training") as update:
+        for second in range(41):
+            clock[0] = second
+            update(second / 40, f"epoch {second}/40")
+    assert log.messages == [
+        "training: epoch 10/40, 0:00:10 elapsed, 0:00:30 left",
+        "training: epoch 20/40, 0:00:20 elapsed, 0:00:20 left",
+        "training: epoch 30/40, 0:00:30 elapsed, 0:00:10 left",
+        "training: epoch 40/40, 0:00:40 elapsed, 0:00:00 left",
+    ]
+
+
+def test_long_work_gets_a_line_per_minute(log, clock):
+    with progress_bar("training") as update:
+        for second in range(3600):
+            clock[0] = second
+            update(second / 7200, "some")
+    assert 60 < len(log.messages) < 80
+    assert log.messages[-1].endswith("elapsed, 1:01:00 left")
+
+
+def test_what_was_done_before_a_resumption_does_not_count_for_the_time_that_is_left(log, clock):
+    with progress_bar("training") as update:
+        update(0.8, "resumed")
+        clock[0] = 30.0
+        update(0.9, "later")
+    assert log.messages == ["training: later, 0:00:30 elapsed, 0:00:30 left"]
+
+
+def test_without_any_progress_no_end_is_predicted(log, clock):
+    with progress_bar("training") as update:
+        clock[0] = 30.0
+        update(0.0, "begun")
+    assert log.messages == ["training: begun, 0:00:30 elapsed"]
+
+
+def test_a_terminal_gets_no_lines(monkeypatch, capsys, log, clock):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # to rich, that is a terminal
+    with progress_bar("training") as update:
+        clock[0] = 30.0
+        update(0.5, "epoch 1/2")
+    assert not log.messages
+    assert "epoch 1/2" in re.sub("\x1b[^m]*m", "", capsys.readouterr().err)
+
+
+def test_progress_is_hidden(capsys, log, clock):
+    with without_progress(), progress_bar("training") as update:
+        clock[0] = 30.0
+        update(0.5, "epoch 1/2")
+    assert not log.messages
+    with progress_bar("training") as update:
+        clock[0] = 60.0
+        update(0.5, "epoch 1/2")
+    assert len(log.messages) == 1
+    with without_progress(), progress_bar("training", enabled=True) as update:
+        update(0.5, "asked for")
+    assert "asked for" in capsys.readouterr().err

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import subprocess
 import sys
@@ -39,6 +40,8 @@ def cli() -> Callable[..., Answer]:
             redirect_stderr(err),
             mock.patch.object(sys, "argv", argv),
             mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin))),
+            # What a command prints must not depend on how long it takes.
+            mock.patch("hyperagg._common.progress.SECONDS_BETWEEN_LINES", math.inf),
             pytest.raises(SystemExit) as stop,
         ):
             main()

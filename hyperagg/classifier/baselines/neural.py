@@ -226,13 +226,13 @@ class NeuralClassifier:
         targets = self._smoothed(truth, config["label_smoothing"])
         self.epoch_seconds_: list[float] = []
         self.validation_scores_: list[float] = []
-        self.best_epoch_, best = epochs - 1, None
+        self.best_epoch_, best, status = epochs - 1, None, ""
         for epoch in range(epochs):
             started = time.perf_counter()
             order = training[np.random.default_rng([seed, epoch]).permutation(len(training))]
             for batch, fraction in _batches(order, rows.lengths, self.batch_size):
                 progress = (epoch + fraction) / epochs
-                update(progress, f"epoch {epoch + 1}/{epochs}")
+                update(progress, f"epoch {epoch + 1}/{epochs}{status}")
                 for optimizer in optimizers:
                     for group in optimizer.param_groups:
                         group["lr"] = initial_rate * (1 - progress)
@@ -250,6 +250,7 @@ class NeuralClassifier:
             if len(validation):
                 score = self._score(self._logits(rows.take(validation)), truth[validation])
                 self.validation_scores_.append(score)
+                status = f"  validation score {score:.4f}"
                 if score >= max(self.validation_scores_):
                     self.best_epoch_, best = epoch, deepcopy(model.state_dict())
         if best is not None:

@@ -35,14 +35,19 @@ class RunOptions:
         **arguments: Any,
     ) -> History:
         """Run `loop.train` behind a progress bar of this title."""
+        metric = "micro-F1" if train_step.objective.multi_label else "accuracy"
+        score = ""
         with progress_bar(title, self.progress) as update:
 
             def report(state: Progress) -> None:
+                nonlocal score
+                if state.validation_score is not None:
+                    score = f"validation {metric} {100 * state.validation_score:.2f} %  "
                 speed = state.tokens_per_second
                 unit = f"{speed / 1e6:.1f} M" if speed >= 1e6 else f"{speed / 1e3:.0f} k"
                 update(
                     state.fraction,
-                    f"epoch {state.epoch + 1}/{state.epochs}  loss {state.loss:.3f}  "
+                    f"epoch {state.epoch + 1}/{state.epochs}  loss {state.loss:.3f}  {score}"
                     f"{unit} tokens/s",
                 )
 
