@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["train_validation_split"]
+__all__ = ["contiguous_folds", "train_validation_split"]
 
 
 def train_validation_split(
@@ -49,3 +49,32 @@ def train_validation_split(
             held_out.append(rng.permutation(rows)[:count])
     validation = np.sort(np.concatenate(held_out))
     return np.setdiff1d(np.arange(len(classes)), validation), validation
+
+
+def contiguous_folds(classes: np.ndarray, number: int, seed: int) -> list[np.ndarray]:
+    """Return disjoint folds of validation rows, each with a run of adjacent rows of each class.
+
+    The first fold has the validation rows of `train_validation_split` with the fraction 1 / number.
+
+    Args:
+        classes: (rows,) class ids, -1 for a row without a class.
+        number: the number of folds, at least 2. Of each class, the rows that are left when their
+            number is divided by it are in no fold, so a fold has none of a class with fewer rows.
+        seed: determines which rows.
+
+    Returns:
+        The rows of each fold, in ascending order.
+
+    Example:
+        >>> contiguous_folds(np.zeros(5, int), 2, seed=0)
+        [array([0, 4]), array([1, 2])]
+    """
+    rng = np.random.default_rng(seed)
+    parts: list[list[np.ndarray]] = [[] for _ in range(number)]
+    for c in np.unique(classes):
+        rows = np.flatnonzero(classes == c)
+        rows = np.roll(rows, -rng.integers(len(rows)))
+        size = len(rows) // number
+        for k, part in enumerate(parts):
+            part.append(rows[k * size : (k + 1) * size])
+    return [np.sort(np.concatenate(part)) for part in parts]

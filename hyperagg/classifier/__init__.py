@@ -15,9 +15,11 @@ __all__ = [
     "Progress",
     "StreamingDocument",
     "TextClassifier",
+    "TuningResult",
     "evaluation_page",
     "explanation_page",
     "load_predictor",
+    "tune",
 ]
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from hyperagg.classifier.predictor import Predictor, load_predictor
     from hyperagg.classifier.streaming import StreamingDocument
     from hyperagg.classifier.training.loop import Progress
+    from hyperagg.classifier.tuning.search import TuningResult, tune
 
 _MODULES = {
     "ClassifierConfig": "config",
@@ -45,9 +48,11 @@ _MODULES = {
     "Progress": "training.loop",
     "StreamingDocument": "streaming",
     "TextClassifier": "estimator",
+    "TuningResult": "tuning.search",
     "evaluation_page": "evaluation_report",
     "explanation_page": "explanation_report",
     "load_predictor": "predictor",
+    "tune": "tuning.search",
 }
 
 

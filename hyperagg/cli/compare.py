@@ -16,10 +16,12 @@ from hyperagg.cli.options import (
     LabelSeparator,
     NoHeader,
     OnError,
+    Quiet,
     Quoting,
     Resume,
     Seeds,
     Text,
+    Threads,
     logger,
     output_folder,
 )
@@ -63,6 +65,8 @@ def compare(
     no_header: NoHeader = False,
     quoting: Quoting = None,
     on_error: OnError = "stop",
+    threads: Threads = None,
+    quiet: Quiet = False,
 ) -> None:
     """Train aggregation and baselines on the same rows, and print a table of accuracy and speed.
 

@@ -9,7 +9,9 @@ import typer
 
 from hyperagg.cli.options import (
     Force,
+    Quiet,
     Resume,
+    Threads,
     check_training_folder,
     existing,
     keep_checkpoint,
@@ -62,6 +64,8 @@ def train(
     ] = 0,
     resume: Resume = False,
     force: Force = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
 ) -> None:
     """Train a model that generates images of given classes.
 
@@ -128,6 +132,7 @@ def sample(
     gif: Annotated[
         Path | None, typer.Option(help="GIF file for an animation of the denoising steps.")
     ] = None,
+    threads: Threads = None,
 ) -> None:
     """Generate images and write them to one file, arranged as a grid."""
     import math

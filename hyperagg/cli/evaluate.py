@@ -22,6 +22,7 @@ from hyperagg.cli.options import (
     OnError,
     Quoting,
     Text,
+    Threads,
     logger,
     single_file,
 )
@@ -46,6 +47,7 @@ def evaluate(
         typer.Option(help="HTML page to write as well: all labels, the worst errors and why."),
     ] = None,
     json: Json = False,
+    threads: Threads = None,
 ) -> None:
     """Print the scores of a model on a file with labels, and its most frequent and worst errors."""
     if is_multimodal(model):

@@ -20,6 +20,7 @@ from hyperagg.cli.options import (
     Model,
     NoHeader,
     Quoting,
+    Threads,
     logger,
     single_file,
 )
@@ -80,6 +81,7 @@ def explain(
     delimiter: Delimiter = None,
     no_header: NoHeader = False,
     quoting: Quoting = None,
+    threads: Threads = None,
 ) -> None:
     """Show what each token contributes to the logit of its text's label.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hyperagg.cli.options import Model, logger
+from hyperagg.cli.options import Model, Threads, logger
 
 EXAMPLE = "Example: hyperagg export model page.html"
 
@@ -35,6 +35,7 @@ def export(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+    threads: Threads = None,
 ) -> None:
     """Write a classifier as a file for those who do not have hyperagg."""
     from hyperagg.classifier import TextClassifier

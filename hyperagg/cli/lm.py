@@ -20,8 +20,10 @@ from hyperagg.cli._streams import standard_input
 from hyperagg.cli.options import (
     Force,
     Format,
+    Quiet,
     Resume,
     Text,
+    Threads,
     check_training_folder,
     keep_checkpoint,
     logger,
@@ -114,6 +116,8 @@ def train(
     format: Format = None,
     resume: Resume = False,
     force: Force = False,
+    threads: Threads = None,
+    hide_progress: Quiet = False,  # `quiet` is a function here
 ) -> None:
     """Train a language model on texts.
 
@@ -253,6 +257,7 @@ def generate(
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the sampling; the same seed gives the same texts.")
     ] = 0,
+    threads: Threads = None,
 ) -> None:
     """Generate texts, one per line."""
     quiet()
@@ -305,6 +310,7 @@ def evaluate(
     ] = "end-of-text",
     text: Text = None,
     format: Format = None,
+    threads: Threads = None,
 ) -> None:
     """Measure perplexity, perplexity per word and bits per byte, and print them as JSON.
 
@@ -334,6 +340,7 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="Store the weights in 8 bits: about a third of the size.")
     ] = False,
+    threads: Threads = None,
 ) -> None:
     """Write an ONNX graph from token ids and a state to logits and the next state."""
     quiet()

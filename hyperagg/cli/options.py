@@ -14,6 +14,8 @@ from typing import Annotated
 import typer
 
 from hyperagg._common.atomic import remove_drafts
+from hyperagg._common.progress import without_progress
+from hyperagg.cli._threads import limit_process_threads
 
 try:
     import fcntl
@@ -21,6 +23,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 __all__ = [
+    "TUNING_FILE",
     "Delimiter",
     "Files",
     "Force",
@@ -31,11 +34,13 @@ __all__ = [
     "Model",
     "NoHeader",
     "OnError",
+    "Quiet",
     "Quoting",
     "Resume",
     "Seed",
     "Seeds",
     "Text",
+    "Threads",
     "check_model_folder",
     "check_training_folder",
     "existing",
@@ -45,14 +50,30 @@ __all__ = [
     "save_model",
 ]
 
+# What `tune` writes beside the model that it has selected.
+TUNING_FILE = "tuning.json"
 # What a model of any kind consists of, and what it is trained with.
 _MODEL_FILES = (
     *("README.md", "config.json", "model.safetensors", "tokenizer.json", "results.json"),
-    *("checkpoint.safetensors", "training.safetensors", "model_index.json"),
+    *("checkpoint.safetensors", "training.safetensors", "model_index.json", TUNING_FILE),
 )
 
 # Messages for people; `run_app` shows them on standard error.
 logger = logging.getLogger("hyperagg")
+
+
+def _limit_threads(context: typer.Context, number: int | None) -> int | None:
+    if number is not None:
+        # The context of a command whose further options are wrong is not closed, unlike the root.
+        context.find_root().with_resource(limit_process_threads(number))
+    return number
+
+
+def _hide_progress(context: typer.Context, quiet: bool) -> bool:
+    if quiet:
+        context.find_root().with_resource(without_progress())
+    return quiet
+
 
 Files = Annotated[
     list[str],
@@ -106,6 +127,24 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same weights.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds to train with.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted call.")]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        callback=_hide_progress,
+        help="Show no progress: neither a bar in a terminal nor lines in a log.",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        callback=_limit_threads,
+        help="Number of threads, at most one per usable processor (default: OMP_NUM_THREADS, or "
+        "one per processor).",
+    ),
+]
 Force = Annotated[
     bool,
     typer.Option("--force", help="Replace a model or an interrupted training in the folder."),
@@ -232,6 +271,7 @@ def save_model(save: Callable[[Path], None], out: Path, checkpoint: Path) -> Non
         raise OSError(
             error.errno, f"{error.strerror}; the model is in {beside} instead", error.filename
         ) from error
+    (out / TUNING_FILE).unlink(missing_ok=True)  # of a model that was replaced
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from hyperagg.cli.options import (
     NoHeader,
     Quoting,
     Text,
+    Threads,
     logger,
     single_file,
 )
@@ -111,6 +112,7 @@ def predict(
         bool,
         typer.Option("--stream", help="Read FILE as one plain text of any size."),
     ] = False,
+    threads: Threads = None,
 ) -> None:
     """Answer every row of the files with its label, in order and in bounded memory.
 
@@ -135,6 +137,10 @@ def predict(
         check_real("--threshold", threshold, 0, 1)
     from hyperagg.classifier.batch_prediction.predictions import PredictionOptions
 
+    if threads is not None and (workers > 1 or engine != "local"):
+        raise ValueError(
+            f"--threads {threads}: applies to a single process; each of --workers has one thread"
+        )
     answer = PredictionOptions(top_k, threshold, probabilities)
     if is_multimodal(model):
         _refuse(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hyperagg.cli.options import Force, Model, check_model_folder, logger, output_folder
+from hyperagg.cli.options import Force, Model, Threads, check_model_folder, logger, output_folder
 
 EXAMPLE = "Example: hyperagg quantize model --max-tokens 20000 --out small"
 
@@ -20,6 +20,7 @@ def quantize(
         typer.Option(min=1, help="Number of words and n-grams to keep (default: all)."),
     ] = None,
     force: Force = False,
+    threads: Threads = None,
 ) -> None:
     """Store the embedding in 8 bits per number, and keep fewer tokens if asked to."""
     from hyperagg.classifier import TextClassifier

@@ -29,7 +29,8 @@ def serve(
         int | None,
         typer.Option(
             min=1,
-            help="Threads per worker (default: the processors divided by the number of workers).",
+            help="Threads per worker, at most one per usable processor (default: the processors "
+            "divided by the number of workers).",
         ),
     ] = None,
     api_key: Annotated[
@@ -87,6 +88,7 @@ def serve(
     The routes are listed at /docs. Logs are lines of JSON on standard error and do not hold the
     texts of requests.
     """
+    from hyperagg._numba.cpus import usable_cpus
     from hyperagg.serve import Settings, run
     from hyperagg.serve.language.settings import LanguageSettings
 
@@ -109,4 +111,6 @@ def serve(
             max_generations=max_generations,
         ),
     )
+    if threads is not None:
+        threads = min(threads, usable_cpus())
     run(models, settings, host=host, port=port, workers=workers, threads=threads)

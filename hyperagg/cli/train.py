@@ -16,10 +16,12 @@ from hyperagg.cli.options import (
     LabelSeparator,
     NoHeader,
     OnError,
+    Quiet,
     Quoting,
     Resume,
     Seed,
     Text,
+    Threads,
     check_training_folder,
     existing,
     keep_checkpoint,
@@ -88,6 +90,13 @@ def train(
         int | None,
         typer.Option(min=1, help="Occurrences that a word needs to be kept (default: 1)."),
     ] = None,
+    label_smoothing: Annotated[
+        float | None,
+        typer.Option(
+            help="Probability that is taken from the true class and spread over all (default: 0.1; "
+            "0 with several labels per text)."
+        ),
+    ] = None,
     vectors: Annotated[
         Path | None, typer.Option(help="Table of word vectors (.vec) to initialize from.")
     ] = None,
@@ -98,10 +107,6 @@ def train(
             help="Further texts without labels, in any format of FILE; may be repeated. Their "
             "words are learned first, which helps where labels are few.",
         ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="Number of threads; any number gives the same weights."),
     ] = None,
     format: Format = None,
     label_separator: LabelSeparator = None,
@@ -114,6 +119,8 @@ def train(
     ] = False,
     resume: Resume = False,
     force: Force = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
 ) -> None:
     """Train a text classifier on the rows of files, or a model of several columns.
 
@@ -125,7 +132,7 @@ def train(
         "max_ngrams": max_ngrams,
         "features": features,
         "min_count": min_count,
-        "threads": threads,
+        "label_smoothing": label_smoothing,
     }
     shared: dict[str, Any] = {"epochs": epochs, "learning_rate": learning_rate, "d_model": d_model}
     kinds = {"number": number, "category": category, "image": image, "audio": audio}

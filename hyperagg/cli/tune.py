@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from math import isnan
+import json as json_module
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from hyperagg._common.terminal import echo
 from hyperagg.cli.options import (
+    TUNING_FILE,
     Delimiter,
     Files,
     Force,
     Format,
+    Json,
     Label,
     LabelSeparator,
     NoHeader,
     OnError,
+    Quiet,
     Quoting,
     Text,
+    Threads,
     check_model_folder,
     logger,
     output_folder,
@@ -32,7 +39,8 @@ EXAMPLE = (
 def tune(
     files: Files,
     time_limit: Annotated[
-        float, typer.Option(help="Seconds for the search and the final training.")
+        float,
+        typer.Option(help="Seconds for the search, the comparison and the final training."),
     ],
     text: Text = None,
     label: Label = None,
@@ -52,6 +60,7 @@ def tune(
             "suffices.",
         ),
     ] = 0,
+    json: Json = False,
     format: Format = None,
     label_separator: LabelSeparator = None,
     delimiter: Delimiter = None,
@@ -59,11 +68,18 @@ def tune(
     quoting: Quoting = None,
     on_error: OnError = "stop",
     force: Force = False,
+    threads: Threads = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Search hyperparameters within a time limit, and train on the files with the best."""
+    """Search hyperparameters within a time limit, and train on the files with the best.
+
+    The best are compared with the default on held-out rows that the search did not use. The default
+    is kept unless they are better there by more than one standard error.
+    """
     from rich.console import Console
 
-    from hyperagg._common.report import make_table
+    from hyperagg._common.atomic import atomic_write
+    from hyperagg.classifier.tuning.report import to_json, trials_table
     from hyperagg.classifier.tuning.search import tune as run
     from hyperagg.data.readers.columns import ColumnSpec, pluralize
     from hyperagg.data.readers.files import read_columns
@@ -75,6 +91,17 @@ def tune(
         files, spec, ReadOptions(format, delimiter, not no_header, quoting, on_error)
     )
     assert rows.labels is not None
+    options = {
+        "text": text,
+        "label": label,
+        "seed": seed or None,
+        "format": format,
+        "label_separator": label_separator,
+        "delimiter": delimiter,
+        "no_header": no_header or None,
+        "quoting": quoting,
+        "on_error": None if on_error == "stop" else on_error,
+    }
     with output_folder(out):
         result = run(
             rows.texts,
@@ -84,27 +111,32 @@ def tune(
             max_size_mb=max_size_mb,
             seed=seed,
         )
+        command = _train_command(files, options | result.arguments)
+        found = {**to_json(result), "command": command}
         result.classifier.save_pretrained(out)
-    metric = "micro-F1 %" if result.classifier.multi_label_ else "accuracy %"
-    columns = ["trial", metric, "s", "MB", "d_model", "max n-grams", "min count"]
-    columns += ["learning rate", "epochs", "smoothing"]
-    cells = [
-        [
-            ("default" if i == 0 else str(i)) + (" *" if trial is result.best_trial else ""),
-            "diverged" if isnan(trial.score) else f"{100 * trial.score:.2f}",
-            f"{trial.seconds:.1f}",
-            f"{trial.size_mb:.1f}",
-            str(trial.config["d_model"]),
-            f"{trial.config['max_ngrams']:,}",
-            str(trial.config["min_count"]),
-            f"{trial.config['learning_rate']:.4f}",
-            str(trial.config["epochs"]),
-            f"{trial.config['label_smoothing']:.2f}",
-        ]
-        for i, trial in enumerate(result.trials)
-    ]
-    Console().print(make_table("trials, scored on validation rows (*: the best)", columns, cells))
+        with atomic_write(out / TUNING_FILE) as draft:
+            draft.write_text(json_module.dumps(found, indent=2) + "\n", "utf-8")
+    if json:
+        echo(json_module.dumps(found))
+    else:
+        Console().print(trials_table(result))
+        echo(f"\n{result.summary()}\n\nto train the same model: {command}")
+        if result.selected_trial is not result.best_trial:
+            theirs = _train_command(files, options | result.best_trial.config)
+            echo(f"to train trial {found['best_trial']} instead: {theirs}")
     logger.info(
         f"read {rows}; trained on {pluralize(len(rows.texts), 'row')}, "
-        f"{len(result.classifier.classes_):,} classes -> {out}"
+        f"{len(result.classifier.classes_):,} classes -> {out}; all trials in {out / TUNING_FILE}"
     )
+
+
+def _train_command(files: Sequence[str], options: Mapping[str, Any]) -> str:
+    """The command that trains with these options."""
+    words = ["hyperagg", "train", *files]
+    for name, value in options.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        elif value is not None:
+            words += [f"--{option}", str(value)]
+    return shlex.join(words)
