@@ -27,6 +27,7 @@ from research.studies.accuracy import accuracy_table
 from research.studies.faults import faults_table
 from research.studies.language_models import language_models_table
 from research.studies.multimodal import digits, reviews, subsets, unimodal
+from research.studies.tuning import tuning_table
 from research.studies.unlabelled import unlabelled_table
 from tests.fuzz.campaign import counts_table
 
@@ -57,6 +58,7 @@ def tables() -> Iterator[tuple[str, Callable[[Any], str]]]:
     yield "capacity/tasks/needed.md", lambda r: capacity_tasks.task_tables(r)["needed.md"]
     yield "capacity/dimensions/table.md", lambda r: capacity_tasks.task_tables(r)["table.md"]
     yield "deletion/table.md", deletion_table
+    yield "tune/table.md", tuning_table
     yield "unlabelled/table.md", unlabelled_table
     yield "diffusion/table.md", diffusion.denoisers_table
     yield "diffusion/speed/table.md", bench_diffusion.speed_table

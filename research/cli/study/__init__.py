@@ -26,6 +26,9 @@ app.command(
 app.command(epilog="Example: python -m research study unlabelled --datasets r8 --draws 3")(
     text.unlabelled
 )
+app.command(epilog="Example: python -m research study tuning --datasets r8 --trials 10")(
+    text.tuning
+)
 app.command(epilog="Example: python -m research study deletion --dataset r52 --texts 500")(
     text.deletion
 )

@@ -168,6 +168,29 @@ def unlabelled(
     print(f"Wrote results.json and table.md to {out}")
 
 
+def tuning(
+    datasets: Annotated[
+        str, typer.Option(help="Names separated by commas (default: five development sets).")
+    ] = "",
+    rows: Annotated[int, typer.Option(min=1, help="Largest number of training rows.")] = 3000,
+    trials: Annotated[int, typer.Option(min=2, help="Number of trials per search.")] = 20,
+    seeds: Seeds = 3,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Number of data sets at a time, one core each.")
+    ] = 1,
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/tuning"),
+    resume: Resume = False,
+) -> None:
+    """Search hyperparameters, and measure on test rows what was selected and what was not."""
+    from research.studies.tuning import DATASETS, measure_choices, tuning_table
+
+    names = split_names("--datasets", datasets) if datasets else list(DATASETS)
+    with output_folder(out):
+        results = measure_choices(names, rows, trials, seeds, out, jobs=jobs, resume=resume)
+    print(tuning_table(results))
+    print(f"Wrote results.json and table.md to {out}")
+
+
 def deletion(
     dataset: Annotated[str, typer.Option(help="A name listed by `hyperagg data list`.")] = "r52",
     texts: Annotated[int, typer.Option(min=1, help="Number of test texts to explain.")] = 500,
