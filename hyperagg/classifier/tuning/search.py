@@ -139,8 +139,11 @@ def tune(
     runner = TrialRunner(texts, labels, time_limit, max_size_mb, seed)
     with progress_bar("tuning", progress) as update:
 
-        def show(status: str) -> None:
-            update(min(1.0, 1 - runner.seconds_left() / time_limit), status)
+        def show(status: str, folds: int = 0) -> None:
+            fraction = 1 - runner.seconds_left() / time_limit
+            if trials is not None:  # they may take less time; the final training counts as a fold
+                fraction = max(fraction, (len(runner.trials) + folds) / (trials + NUM_FOLDS))
+            update(min(1.0, fraction), status)
 
         interrupted = _search(optuna, runner, trials, show)
         comparison = None
@@ -148,7 +151,7 @@ def tune(
             comparison = runner.compare(
                 runner.best,
                 1 if interrupted else NUM_FOLDS - 1,
-                lambda fold: show(f"comparing the best with the default, fold {fold}"),
+                lambda fold: show(f"comparing the best with the default, fold {fold}", fold - 1),
             )
             if comparison is None:
                 _logger.warning("comparison interrupted: nothing shows that the best is better")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -363,6 +365,13 @@ def test_the_command_shows_the_verdict_and_both_commands(rows, tmp_path, monkeyp
         else:
             assert any(line.startswith(f"to train the same model: {settings}") for line in output)
             assert not any("instead" in line for line in output)
+
+
+def test_the_code_of_the_page_runs(capsys):
+    page = (Path(__file__).parents[3] / "docs" / "tuning.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(code, "tuning.md", "exec"), {})
+    assert f"# {capsys.readouterr().out}" == code.splitlines(keepends=True)[-1]
 
 
 def test_the_report_of_trials_without_a_score(rows):
