@@ -106,8 +106,12 @@ def measure_choice(data: Dataset, rows: int, trials: int, seed: int) -> dict[str
 
 
 def tuning_table(results: Mapping[str, Any]) -> str:
-    """Format one row per search: gains over the default in points, and what was trained."""
+    """Format one row per search: gains over the default in points, and what was trained.
+
+    The last row has the means of those searches that a trial other than the default won.
+    """
     cells = []
+    gains = []
     for name, runs in results["runs"].items():
         for seed, run in enumerate(runs):
             compared, test = run["comparison"], run["test"]
@@ -117,6 +121,8 @@ def tuning_table(results: Mapping[str, Any]) -> str:
                 held_out = f"{100 * compared['difference']:+.2f}"
                 error = f"{100 * compared['standard_error']:.2f}"
                 rows = f"{compared['num_rows']:,}"
+                found = compared["difference"], test["best"] - test["default"]
+                gains.append((scores[0] - scores[1], *found))
             cells.append(
                 [
                     name,
@@ -130,6 +136,10 @@ def tuning_table(results: Mapping[str, Any]) -> str:
                     f"{100 * (test['best'] - test['default']):+.2f}",
                 ]
             )
+    if gains:
+        search, other, measured = (f"{100 * gain:+.2f}" for gain in np.mean(gains, axis=0))
+        mean = f"mean of {len(gains)}"
+        cells.append([mean, "", search, other, "", "", "", "", measured])
     columns = ["dataset", "seed", "in the search", "on other rows", "standard error", "rows"]
     columns += ["trained", "default on test rows", "best trial on test rows"]
     return markdown_table(columns, cells)
