@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ContextDecorator, suppress
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -508,6 +507,5 @@ class _ProgressCallback(TrainerCallback):
             done = max(done, elapsed / (elapsed + left))
         self.update(
             done,
-            f"step {state.global_step}/{state.max_steps}  {self.loss}{speed:,.0f} tokens/s  "
-            f"{timedelta(seconds=round(left))} left",
+            f"step {state.global_step}/{state.max_steps}  {self.loss}{speed:,.0f} tokens/s",
         )
