@@ -53,6 +53,7 @@ SLOW = [
             "ops/test_registration.py",
             "ops/test_transforms.py",
             "serve",
+            "test_docstrings.py",
             "test_keras.py",
             "test_readme.py",
         )

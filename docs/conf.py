@@ -15,6 +15,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 os.environ.setdefault("KERAS_BACKEND", "torch")  # read when keras is imported
 
+from sphinx.domains.python import PyObject
+
 import hyperagg
 
 project = "hyperagg"
@@ -36,7 +38,7 @@ include_patterns = ["docs/**.md", "results/*/README.md", "CONTRIBUTING.md", "CHA
 myst_heading_anchors = 4
 highlight_language = "text"
 pygments_dark_style = "github-dark"
-smartquotes = False  # values in quotes are copied
+smartquotes_action = "D"  # dashes alone: values in quotes are copied
 
 # A name in single backticks is a link where it is one of the reference, and code elsewhere.
 default_role = "py:obj"
@@ -67,5 +69,8 @@ def offer_tables(app: Any, name: str, source: list[str]) -> None:
 
 
 def setup(app: Any) -> None:
-    """Connect the functions above."""
+    """Connect the function above, and call attributes what they are called in docstrings."""
     app.connect("source-read", offer_tables)
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"

@@ -24,7 +24,7 @@ def describe(name: str, command: Any, level: int = 2) -> Iterator[str]:
     records = [each.get_help_record(context) for each in command.params]
     rows = [f"| `{_cell(_plain(own))}` | {_cell(text)} |" for own, text in filter(None, records)]
     if rows:
-        yield "\n".join(["| argument or option | |", "|---|---|", *rows])
+        yield "\n".join(["| argument or option | meaning |", "|---|---|", *rows])
     if command.epilog:
         yield f"```bash\n{command.epilog.removeprefix('Example: ')}\n```"
     for own, each in getattr(command, "commands", {}).items():

@@ -45,8 +45,8 @@ def evaluation_page(
         >>> texts, labels = ["good film", "bad film"] * 20, ["yes", "no"] * 20
         >>> clf = TextClassifier().fit(texts, labels)
         >>> found = clf.evaluation(texts, labels)
-        >>> evaluation_page(clf.predictor, found, texts, "Films").count("<table")
-        3
+        >>> "<title>Films" in evaluation_page(clf.predictor, found, texts, "Films")
+        True
     """
     if len(texts) != len(evaluation.truth):
         raise ValueError(

@@ -61,6 +61,7 @@ def create_app(models: Sequence[ServedModel], settings: Settings | None = None) 
 
     Example:
         >>> from hyperagg import TextClassifier
+        >>> from hyperagg.serve import load_models
         >>> clf = TextClassifier().fit(["good film", "bad film"] * 20, ["yes", "no"] * 20)
         >>> clf.save_pretrained("model")
         >>> app = create_app(load_models(["model"]))  # for uvicorn, as module:app

@@ -38,7 +38,7 @@ def paired_test(first: np.ndarray, second: np.ndarray, level: float = 0.05) -> d
     least common multiple of the numbers of runs.
 
     >>> first = np.array([[1, 1, 1, 1, 1, 1, 0]], bool)
-    >>> paired_test(first, np.zeros((1, 7), bool))["p"]
+    >>> round(paired_test(first, np.zeros((1, 7), bool))["p"], 5)
     0.03125
     """
     unit = np.lcm(len(first), len(second))
