@@ -501,11 +501,11 @@ class _ProgressCallback(TrainerCallback):
         elapsed = max(_clock() - self.start, 1e-9)
         speed = num_steps * self.tokens_per_step / elapsed
         left = (state.max_steps - state.global_step) * elapsed / num_steps
-        done = state.global_step / state.max_steps
         if self.time_limit is not None:
             left = min(left, max(0.0, self.time_limit.seconds - elapsed))
-            done = max(done, elapsed / (elapsed + left))
+        # Of what a resumed training has left, in time, so that the time that is left is right.
+        before = self.first_step / state.max_steps
         self.update(
-            done,
+            before + (1 - before) * elapsed / (elapsed + left),
             f"step {state.global_step}/{state.max_steps}  {self.loss}{speed:,.0f} tokens/s",
         )

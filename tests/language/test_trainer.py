@@ -231,20 +231,24 @@ def test_an_interruption_of_the_cool_down_keeps_the_checkpoint_before_it(tmp_pat
     assert find_last_checkpoint(tmp_path).name == "checkpoint-20"
 
 
-def test_progress_is_the_fraction_of_the_steps_or_of_the_time_limit(tmp_path, monkeypatch):
+def test_progress_is_that_of_the_time(tmp_path, monkeypatch):
+    """The time that is left is computed from it, also of a resumed or limited training."""
     shown = []
 
     @contextmanager
     def bar(description, enabled):
+        shown.clear()
         yield lambda fraction, status: shown.append((fraction, status))
 
     monkeypatch.setattr(trainer, "progress_bar", bar)
-    limited(tmp_path / "a", monkeypatch, None)
-    assert shown[9][0] == 10 / 40 and shown[9][1].startswith("step 10/40  loss ")
-    assert shown[9][1].endswith(" tokens/s") and shown[-1][0] == 1
-    shown.clear()
-    limited(tmp_path / "b", monkeypatch, 25)
-    assert shown[9][0] == 10 / 25 and shown[-1][0] == 1
+    limited(tmp_path, monkeypatch, 10)  # the checkpoint is that of step 8
+    assert [fraction for fraction, _ in shown] == pytest.approx([k / 10 for k in range(1, 11)])
+    assert shown[9][1].startswith("step 10/40  loss ") and shown[9][1].endswith(" tokens/s")
+    limited(tmp_path, monkeypatch, 20, resume=True)  # up to step 28, from 24 on with a cool-down
+    left = [0.8 * (1 - k / 20) for k in range(1, 21)]
+    assert [1 - fraction for fraction, _ in shown] == pytest.approx(left)
+    limited(tmp_path, monkeypatch, None, resume=True)
+    assert [fraction for fraction, _ in shown] == pytest.approx([k / 40 for k in range(25, 41)])
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
