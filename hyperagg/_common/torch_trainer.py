@@ -71,6 +71,8 @@ class TorchTrainer:
         bf16: whether the loss is computed under autocast to bfloat16; parameters keep their type.
         validate: returns the score of the model after an epoch, higher is better. The model gets
             the weights of the best epoch (the later of equals) in the end. None: the last ones.
+        patience: number of epochs after the best one, without a better score, after which the run
+            ends before its last step. None: all steps.
         checkpoint: file for the state of the run. It is left there; the caller removes it once the
             model is saved.
         checkpoint_steps: number of steps between two checkpoints; None: 20 seconds.
@@ -96,6 +98,7 @@ class TorchTrainer:
         ema_decay: float | None = None,
         bf16: bool = False,
         validate: Callable[[], float] | None = None,
+        patience: int | None = None,
         checkpoint: Path | None = None,
         checkpoint_steps: int | None = None,
         callbacks: Sequence[Callable[[TorchTrainer], None]] = (),
@@ -110,7 +113,8 @@ class TorchTrainer:
         self.model, self.loss, self.accelerator = model, loss, accelerator
         self.steps, self.steps_per_epoch, self.schedule = steps, steps_per_epoch, schedule
         self.clip, self.identity = list(clip), dict(identity)
-        self.ema_decay, self.bf16, self.validate = ema_decay, bf16, validate
+        self.ema_decay, self.bf16 = ema_decay, bf16
+        self.validate, self.patience = validate, patience
         self.checkpoint, self.checkpoint_steps = checkpoint, checkpoint_steps
         self.callbacks = callbacks
         self.device = next(model.parameters()).device
@@ -150,7 +154,7 @@ class TorchTrainer:
             # Explicitly off, or the first sparse gradient warns that the checks are off.
             checks = torch.sparse.check_sparse_tensor_invariants(enable=False)
             with deferred_interrupt() as interrupted, checks:
-                while self.step < self.steps:
+                while not self._is_finished():
                     self._train_step()
                     self.history.seconds = before + time.perf_counter() - started
                     for callback in self.callbacks:
@@ -170,6 +174,12 @@ class TorchTrainer:
             self.model.__dict__.pop("_is_accelerate_prepared", None)
             self.model.eval()
         return self.history
+
+    def _is_finished(self) -> bool:
+        # By the history alone, so that a run that was resumed stops where it would have.
+        without_gain = len(self.history.score) - 1 - self.history.best_epoch
+        has_stopped = self.patience is not None and without_gain >= self.patience
+        return has_stopped or self.step >= self.steps
 
     def _train_step(self) -> None:
         accelerator = self.accelerator
@@ -230,7 +240,7 @@ class TorchTrainer:
             parameter.copy_(mean)
 
     def _checkpoint_is_due(self) -> bool:
-        if self.step == self.steps:
+        if self._is_finished():
             return False
         if self.checkpoint_steps is not None:
             return self.step % self.checkpoint_steps == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from reprlib import repr as shorten
 from typing import Any, ClassVar, Literal, Self
@@ -57,12 +57,28 @@ from hyperagg.multimodal.targets import (
 from hyperagg.multimodal.trainer import Progress, TrainingConfig, train
 from hyperagg.multimodal.trainer import predict as predict_logits
 
-__all__ = ["MultimodalEstimator", "outputs", "targets_of"]
+__all__ = ["Defaults", "MultimodalEstimator", "outputs", "targets_of"]
 
-# The default number of epochs makes training see about this many rows.
-ROWS_TO_SEE, MIN_EPOCHS, MAX_EPOCHS = 300_000, 5, 60
+MIN_EPOCHS, MAX_EPOCHS = 5, 60
 
 _MAX_DIMENSION, _MAX_COUNT = 2**16, 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What an estimator uses for arguments that are not given.
+
+    Args:
+        rows_to_see: number of rows that all epochs together make training see.
+        patience: number of epochs without a better validation score after which training ends;
+            None: it does not.
+        learning_rate, embedding_learning_rate: see `MultimodalClassifier`.
+    """
+
+    rows_to_see: int = 300_000
+    patience: int | None = None
+    learning_rate: float = 5e-3
+    embedding_learning_rate: float = 0.02
 
 
 class MultimodalEstimator:
@@ -79,8 +95,8 @@ class MultimodalEstimator:
         sample_rate: int = 8000,
         fusion: str = "sum",
         epochs: int | None = None,
-        learning_rate: float = 5e-3,
-        embedding_learning_rate: float = 0.02,
+        learning_rate: float | None = None,
+        embedding_learning_rate: float | None = None,
         batch_size: int = 64,
         weight_decay: float = 0.01,
         dropout: float = 0.2,
@@ -103,9 +119,9 @@ class MultimodalEstimator:
         )
         self.fusion = check_choice("fusion", fusion, FUSIONS)
         self.epochs = None if epochs is None else check_integer("epochs", epochs, 1)
-        self.learning_rate = check_real("learning_rate", learning_rate, 0, open_minimum=True)
-        self.embedding_learning_rate = check_real(
-            "embedding_learning_rate", embedding_learning_rate, 0, open_minimum=True
+        self.learning_rate = _check_rate("learning_rate", learning_rate)
+        self.embedding_learning_rate = _check_rate(
+            "embedding_learning_rate", embedding_learning_rate
         )
         self.batch_size = check_integer("batch_size", batch_size, 1, _MAX_COUNT)
         self.weight_decay = check_real("weight_decay", weight_decay, 0)
@@ -430,12 +446,18 @@ class MultimodalEstimator:
             encoder = make_encoder(self.fusion, self.d_model, modalities)
             return MultimodalNetwork(encoder, target.num_outputs)
 
+    def _defaults(self) -> Defaults:
+        return Defaults()
+
     def _training_config(self, num_rows: int) -> TrainingConfig:
-        epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, -(-ROWS_TO_SEE // num_rows)))
+        defaults = self._defaults()
+        epochs = min(MAX_EPOCHS, max(MIN_EPOCHS, -(-defaults.rows_to_see // num_rows)))
         return TrainingConfig(
             epochs=self.epochs or epochs,
-            learning_rate=self.learning_rate,
-            embedding_learning_rate=self.embedding_learning_rate,
+            patience=defaults.patience if self.epochs is None else None,
+            learning_rate=self.learning_rate or defaults.learning_rate,
+            embedding_learning_rate=self.embedding_learning_rate
+            or defaults.embedding_learning_rate,
             batch_size=self.batch_size,
             weight_decay=self.weight_decay,
             dropout=self.dropout,
@@ -511,6 +533,10 @@ class MultimodalEstimator:
     @classmethod
     def _read_target(cls, config: Mapping[str, Any]) -> ClassTarget | ContinuousTarget:
         raise NotImplementedError
+
+
+def _check_rate(name: str, value: Any) -> float | None:
+    return None if value is None else check_real(name, value, 0, open_minimum=True)
 
 
 def outputs(state: FittedState, cells: Cells) -> np.ndarray:

@@ -41,6 +41,8 @@ class TrainingConfig:
         weight_decay: weight decay of linear maps and convolutions.
         dropout: fraction of the modalities that a step leaves out; every row keeps one.
         augment: whether images and audio are varied at random.
+        patience: number of epochs without a better validation score after which training stops;
+            None: it does not.
     """
 
     epochs: int
@@ -50,6 +52,7 @@ class TrainingConfig:
     weight_decay: float
     dropout: float
     augment: bool
+    patience: int | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,7 @@ def train(
             clip=[p for group in optimizers[0].param_groups for p in group["params"]],
             identity={**asdict(config), "seed": seed, **identity},
             validate=score,
+            patience=config.patience,
             checkpoint=checkpoint,
             callbacks=[callback],
         ).run(resume)

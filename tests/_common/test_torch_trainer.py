@@ -119,6 +119,27 @@ def test_the_model_gets_the_weights_of_the_best_epoch():
     assert not model.training
 
 
+def test_a_run_ends_early_without_better_scores_and_resumes_to_that(tmp_path):
+    values = [0.1, 0.5, 0.3, 0.4, 0.9]
+    many = dict(steps=5 * PER_EPOCH, schedule=lambda step: 1.0)
+    whole, history = train(validate=iter(values).__next__, patience=2, **many)
+    assert history.score == [0.1, 0.5, 0.3, 0.4] and history.best_epoch == 1
+    best, _ = train(steps=2 * PER_EPOCH, schedule=lambda step: 1.0)
+    assert_equal(whole, best)
+    state = dict(checkpoint=tmp_path / "state.safetensors", checkpoint_steps=1)
+    with pytest.raises(KeyboardInterrupt):
+        stop = stop_after(3 * PER_EPOCH, raise_interrupt)
+        train(validate=iter(values).__next__, patience=2, **many, **state, callbacks=[stop])
+    # The checkpoint is that of the step before the interruption, in the third epoch.
+    rest = dict(validate=iter(values[2:]).__next__, patience=2, **many, **state)
+    resumed, again = train(**rest, resume=True)
+    assert_equal(whole, resumed)
+    assert again.score == history.score
+    # Without patience the run goes on to the best score.
+    _, history = train(validate=iter(values).__next__, **many)
+    assert history.best_epoch == 4
+
+
 def test_the_running_mean_replaces_the_parameters():
     means = []
 

@@ -164,6 +164,23 @@ def test_a_regressor_predicts_a_continuous_target(digits):
         model.fit(test, ink[300:], class_weight="balanced")
 
 
+def test_the_default_of_regression_on_texts_is_short_and_stops_early():
+    rng = np.random.default_rng(0)
+    words = np.array(["apple", "berry", "cherry", "date", "elder", "fig", "grape", "hazel"])
+    texts = [" ".join(rng.choice(words, 4)) for _ in range(600)]
+    noise = rng.normal(size=600).tolist()  # nothing to learn: R² falls from the first epochs on
+    model = MultimodalRegressor({"note": "text"}, d_model=8).fit({"note": texts}, noise)
+    history = model.history_
+    assert len(history.score) < 34  # of as many as see 20,000 rows
+    assert len(history.score) == history.best_epoch + 1 + 3
+    values = [float(text.count("apple")) for text in texts]
+    model.fit({"note": texts}, values)
+    assert model.evaluate({"note": texts}, values)["r2"] > 0.6
+    # Epochs that are given are all made.
+    model = MultimodalRegressor({"note": "text"}, d_model=8, epochs=9).fit({"note": texts}, noise)
+    assert len(model.history_.score) == 9
+
+
 def test_regression_metrics_are_those_of_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
     from hyperagg._common.regression import regression_metrics

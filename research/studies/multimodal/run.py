@@ -14,6 +14,7 @@ from hyperagg.multimodal import MultimodalClassifier
 from research.data.clothing_reviews import load_clothing_reviews
 from research.studies.multimodal.digits import MODEL, compare_fusions, digits_table
 from research.studies.multimodal.figure import explain_pairs
+from research.studies.multimodal.regression import ROWS, compare_regression, regression_table
 from research.studies.multimodal.reviews import compare_reviews, reviews_table
 from research.studies.multimodal.subsets import compare_subsets, subsets_table
 from research.studies.multimodal.unimodal import Effort, unimodal_table
@@ -23,6 +24,7 @@ __all__ = ["PARTS", "run_part"]
 TABLES: dict[str, dict[str, Callable[[Any], str]]] = {
     "digits": {"digits.md": digits_table, "unimodal.md": unimodal_table},
     "reviews": {"reviews.md": reviews_table},
+    "regression": {"regression.md": regression_table},
     "subsets": {"subsets.md": subsets_table},
 }
 PARTS = tuple(TABLES)
@@ -44,7 +46,7 @@ def run_part(
         out: output folder.
         seeds: number of seeds.
         effort: how much is trained in digits and subsets.
-        rows: number of training rows of reviews; None for all.
+        rows: number of training rows of reviews and regression; None for all.
         resume: continue after the last run of an earlier call.
 
     Returns:
@@ -59,6 +61,11 @@ def run_part(
         data = load_clothing_reviews()
         source = data.source
         results = compare_reviews(data, runs, seeds, rows=rows)
+    elif part == "regression":
+        data = load_clothing_reviews()
+        source = data.source
+        sizes = ROWS if rows is None else dict.fromkeys(ROWS, (rows,))
+        results = compare_regression(data, runs, seeds, rows=sizes)
     else:
         written, spoken = load_mnist(), load_fsdd()
         source = f"{written.source}; {spoken.source}"

@@ -14,7 +14,7 @@ from hyperagg.data.datasets.digits import Digits, Images, load_fsdd, load_mnist
 from research.benchmarks import multimodal as speed
 from research.data.clothing_reviews import load_clothing_reviews
 from research.data.digit_pairs import pair
-from research.studies.multimodal import digits, reviews, unimodal
+from research.studies.multimodal import digits, regression, reviews, unimodal
 from research.studies.multimodal.digits import CASES
 from research.studies.multimodal.pairs import (
     columns_of,
@@ -119,6 +119,27 @@ def test_reviews(tmp_path, monkeypatch):
     assert found["rating"]["ridge / logistic, TF-IDF + table"]["r2"][0] > 0.2
     assert found["recommended"]["sum, text + table"]["accuracy"][0] > 0.75
     assert table.count("\n") == 2 + 7
+
+
+@pytest.mark.usefixtures("data")
+def test_regression_beside_ridge(tmp_path, monkeypatch):
+    monkeypatch.setattr(regression, "TARGETS", {"rating": "rating"})
+    (table,) = run_part("regression", tmp_path, 2, rows=400)
+    results = json.loads((tmp_path / "regression" / "results.json").read_text())["regression"]
+    found = results["rating"]["400"]
+    assert np.mean(found["ridge"]["r2"]) > 0.1 and len(found["default"]["r2"]) == 2
+    gain = np.mean(found["default"]["r2"]) - np.mean(found["ridge"]["r2"])
+    assert found["difference"]["r2"] == pytest.approx(gain, abs=1e-4)
+    assert 0 < found["difference"]["standard_error"] < 0.2
+    assert "predicted" not in found["default"] and table.count("\n") == 2 + 1
+
+
+@pytest.mark.usefixtures("data")
+@pytest.mark.parametrize("target", regression.TARGETS)
+def test_a_target_is_not_an_input(data, target):
+    columns, values = regression.columns_and_target(data.test, target, np.arange(50))
+    assert regression.TARGETS[target] not in columns and "recommended" not in columns
+    assert len(values) == 50 == len(columns["text"])
 
 
 def test_reviews_split_and_missing_file(data, monkeypatch, tmp_path):
