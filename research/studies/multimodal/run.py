@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,9 @@ def run_part(
     elif part == "regression":
         data = load_clothing_reviews()
         source = data.source
-        sizes = ROWS if rows is None else dict.fromkeys(ROWS, (rows,))
+        sizes: Mapping[str, Sequence[int]] = ROWS
+        if rows is not None:
+            sizes = {target: [rows] for target in ROWS}
         results = compare_regression(data, runs, seeds, rows=sizes)
     else:
         written, spoken = load_mnist(), load_fsdd()
