@@ -310,6 +310,9 @@ def _most_frequent(
 class HubTokenizer:
     """Adapt a tokenizer of the Hugging Face `tokenizers` library to `Tokenizer`.
 
+    Padding is switched off, in a copy of the tokenizer: the token ids of a text would depend on the
+    texts beside it.
+
     Args:
         backend: a `tokenizers.Tokenizer`.
 
@@ -318,8 +321,10 @@ class HubTokenizer:
     """
 
     def __init__(self, backend: Any) -> None:
-        check_tokenizer_file(parse_json(backend.to_str()))
-        self.backend = backend
+        text = backend.to_str()
+        check_tokenizer_file(parse_json(text))
+        self.backend = type(backend).from_str(text)
+        self.backend.no_padding()
 
     @property
     def vocabulary(self) -> list[str]:

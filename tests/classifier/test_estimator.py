@@ -280,6 +280,23 @@ def test_a_given_tokenizer_is_used_and_saved(r8, tmp_path):
     assert json.loads((tmp_path / "tokenizer.json").read_text())["model"]["type"] == "BPE"
 
 
+def test_a_given_tokenizer_does_not_pad():
+    tokenizers = pytest.importorskip("tokenizers")
+    texts, labels = ["a good film", "bad film", "fine"] * 20, ["good", "bad", "fine"] * 20
+    words = sorted({word for text in texts for word in text.split()})
+    backend = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({w: i for i, w in enumerate(["[UNK]", *words])}, "[UNK]")
+    )
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    backend.enable_padding(pad_id=1, pad_token=words[0])
+    clf = hyperagg.TextClassifier(tokenizer=backend, **SMALL).fit(texts, labels)
+    alone = clf.predict_proba([texts[0]])[0]
+    beside = clf.predict_proba([texts[0], " ".join(texts)])[0]
+    np.testing.assert_array_equal(alone, beside)
+    assert len(clf.explain(texts[0]).tokens) == len(texts[0].split())
+    assert backend.padding is not None  # the given tokenizer is left as it is
+
+
 def test_long_texts_are_not_truncated(trained):
     filler = "the " * 5_000
     plain, ended = trained.predict_proba([filler, filler + "crude oil opec barrel " * 500])
