@@ -53,7 +53,7 @@ class RegressionEvaluation:
         total = np.square(self.truth - self.truth.mean())
         rmse, mean_total = math.sqrt(squares.mean()), total.mean()
         influences = {
-            "r2": (squares.mean() * total - mean_total * squares) / mean_total**2
+            "r2": (squares.mean() / mean_total) * (total / mean_total) - squares / mean_total
             if mean_total
             else np.full(len(total), np.nan),
             "mae": np.abs(self.residuals),

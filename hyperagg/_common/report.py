@@ -24,6 +24,7 @@ __all__ = [
     "environment",
     "make_table",
     "markdown_table",
+    "print_table",
     "spread",
     "times",
     "write_results",
@@ -33,6 +34,9 @@ _PACKAGES = (
     *("hyperagg", "torch", "numpy", "numba"),
     *("tokenizers", "scikit-learn", "transformers"),
 )
+
+# Of a table in a pipe or a log, in characters.
+_MAX_WIDTH = 200
 
 
 def environment() -> dict[str, Any]:
@@ -90,6 +94,16 @@ def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     for row in rows:
         table.add_row(*map(cell, row))
     return table
+
+
+def print_table(table: Table) -> None:
+    """Print a table as wide as the terminal, or as wide as it is where there is none."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_MAX_WIDTH)
+    console.print(table)
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

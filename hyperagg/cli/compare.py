@@ -72,8 +72,8 @@ def compare(
 
     Writes results.json, table.md and learning_curves.png.
     """
-    from rich.console import Console
 
+    from hyperagg._common.report import print_table
     from hyperagg._common.validation import check_choice
     from hyperagg.classifier.compare import BASELINES, dataset_from_rows, results_table
     from hyperagg.classifier.compare import compare as run
@@ -124,5 +124,5 @@ def compare(
             if (out / "runs.json").exists():
                 logger.info(f"interrupted; repeat the command with --resume to continue from {out}")
             raise
-    Console().print(results_table(results))
+    print_table(results_table(results))
     echo(f"results.json, table.md and models in {out}")

@@ -19,6 +19,7 @@ from hyperagg.cli.options import (
     LabelSeparator,
     Model,
     NoHeader,
+    OnError,
     Quoting,
     Threads,
     logger,
@@ -81,6 +82,7 @@ def explain(
     delimiter: Delimiter = None,
     no_header: NoHeader = False,
     quoting: Quoting = None,
+    on_error: OnError = "stop",
     threads: Threads = None,
 ) -> None:
     """Show what each token contributes to the logit of its text's label.
@@ -103,7 +105,9 @@ def explain(
                 raise ValueError(f"{option}: applies to a classifier of text alone; leave it out")
         if not files:
             raise ValueError(f"{model}: a multimodal model explains rows; name a FILE as well")
-        table = single_file(files, delimiter=delimiter, no_header=no_header, quoting=quoting)
+        table = single_file(
+            files, delimiter=delimiter, no_header=no_header, quoting=quoting, on_error=on_error
+        )
         multimodal.explain(
             Path(model),
             table,
@@ -128,10 +132,15 @@ def explain(
         _print_top_features(classifier, json)
         return
     classes = _classes_to_explain(classifier, explained, against)
-    options = ReadOptions(format, delimiter, not no_header, quoting)
+    options = ReadOptions(format, delimiter, not no_header, quoting, on_error)
     if label is None and not worst:
         rows = _read_texts(files, text, options, row or [], limit)
     else:
+        if row and on_error == "skip":
+            raise ValueError(
+                "--row with --label: rows are counted with those that cannot be read; "
+                "leave out --on-error skip"
+            )
         labeled = _read_labeled(classifier, files, text, label, label_separator, options)
         rows = _choose(classifier, labeled, row or [], worst, limit)
     explanations = [classifier.explain(each.text) for each in rows]

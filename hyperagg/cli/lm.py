@@ -125,6 +125,7 @@ def train(
     """
     quiet()
     from hyperagg._common.torch_random import seeded
+    from hyperagg.data.readers.columns import pluralize
     from hyperagg.language import HyperAggConfig, HyperAggForCausalLM
     from hyperagg.language.packing import pack
     from hyperagg.language.serialization import compute_metrics, load_model, write_metadata
@@ -212,13 +213,17 @@ def train(
         write_metadata(out, saved, results)
         if training.is_complete:
             remove_checkpoints(out)
-    logger.info(f"{training.steps:,} steps, {training.tokens_per_second:,.0f} tokens/s -> {out}")
+    logger.info(
+        f"{pluralize(training.steps, 'step')}, {training.tokens_per_second:,.0f} tokens/s -> {out}"
+    )
     if not training.is_complete:
         logger.info(
             f"the time limit ended the training after {training.steps:,} of "
             f"{training.max_steps:,} steps ({100 * training.steps / training.max_steps:.0f} %): "
             f"repeat the command with --resume to continue from step {training.resume_step:,}"
         )
+        if not training.cooldown_steps:
+            logger.warning("the time was too short for the learning rate to fall to zero")
     if validation:
         _print_metrics(validation, len(corpus.validation))
 

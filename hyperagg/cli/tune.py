@@ -76,9 +76,9 @@ def tune(
     The best are compared with the default on held-out rows that the search did not use. The default
     is kept unless they are better there by more than one standard error.
     """
-    from rich.console import Console
 
     from hyperagg._common.atomic import atomic_write
+    from hyperagg._common.report import print_table
     from hyperagg.classifier.tuning.report import to_json, trials_table
     from hyperagg.classifier.tuning.search import tune as run
     from hyperagg.data.readers.columns import ColumnSpec, pluralize
@@ -119,7 +119,7 @@ def tune(
     if json:
         echo(json_module.dumps(found))
     else:
-        Console().print(trials_table(result))
+        print_table(trials_table(result))
         echo(f"\n{result.summary()}\n\nto train the same model: {command}")
         if result.selected_trial is not result.best_trial:
             theirs = _train_command(files, options | result.best_trial.config)

@@ -71,7 +71,7 @@ def format_perplexity(metrics: Mapping[str, Any]) -> str:
         '46.32 ± 0.42 (standard error over 60 documents)'
     """
     value, error = metrics["perplexity"], metrics.get("perplexity_standard_error")
-    if error is None:
+    if error is None or not math.isfinite(error):
         return f"{value:.2f}"
     # Two digits of the standard error, and as many decimals of the value.
     decimals = min(4, max(0, 1 - math.floor(math.log10(error)))) if error > 0 else 2

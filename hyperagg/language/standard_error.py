@@ -12,8 +12,8 @@ __all__ = ["StandardError", "Unit", "standard_error"]
 
 Unit = Literal["documents", "blocks"]
 
-# A standard error of fewer documents is too uncertain: with 16 its own is 18 % of it.
-_MIN_DOCUMENTS = 16
+# A standard error of fewer units is too uncertain: with 16 its own is 18 % of it.
+_MIN_UNITS = 16
 _NUM_BLOCKS = 32
 
 
@@ -49,7 +49,7 @@ def standard_error(losses: Sequence[np.ndarray]) -> StandardError | None:
         losses: the losses of each document's tokens, in their order.
 
     Returns:
-        A `StandardError`, or None if there are fewer than two tokens.
+        A `StandardError`, or None if there are fewer than 16 tokens.
 
     Numerics: float64. Cost: O(tokens).
 
@@ -58,10 +58,10 @@ def standard_error(losses: Sequence[np.ndarray]) -> StandardError | None:
         StandardError(value=0.0, num_units=32, unit='documents')
     """
     lengths = np.array([len(each) for each in losses], dtype=np.float64)
-    if lengths.sum() < 2:
+    if lengths.sum() < _MIN_UNITS:
         return None
     unit: Unit = "documents"
-    if lengths.sum() ** 2 < _MIN_DOCUMENTS * (lengths**2).sum():
+    if lengths.sum() ** 2 < _MIN_UNITS * (lengths**2).sum():
         unit = "blocks"
         tokens = np.concatenate(losses)
         losses = np.array_split(tokens, min(_NUM_BLOCKS, len(tokens)))

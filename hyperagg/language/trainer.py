@@ -74,7 +74,8 @@ class TrainingConfig:
             pass instead of storing them (default: False).
         save_steps: steps between checkpoints (default: 200); None writes none.
         seed: seed of the order of the rows (default: 0).
-        time_limit: seconds for the steps of a call of `train_model` (default: None, no limit). If
+        time_limit: seconds for the steps of a call of `train_model` (default: None, no limit). The
+            first step, which may compile kernels, counts as one of the length of the second. If
             they do not suffice, the learning rate falls to zero in the last fifth of them; the last
             checkpoint is of the step before that, from which a training can be resumed as if there
             had been no limit. The weights then depend on the speed of the machine.
@@ -415,6 +416,23 @@ class _Complete(Exception):
     """The checkpoint to resume from is that of the last step."""
 
 
+class _StepClock:
+    """Measures the time of steps. The first one may compile kernels, which takes as long as
+    thousands of steps of a small model, so it counts as one of the length of the second."""
+
+    def __init__(self) -> None:
+        self.start = self.first_ended = _clock()
+
+    def elapsed(self, num_steps: int) -> float:
+        """Return the seconds since the training began, at the end of step `num_steps`."""
+        now = _clock()
+        if num_steps == 1:
+            self.first_ended = now
+        elif num_steps == 2:
+            self.start = max(self.start, 2 * self.first_ended - now)
+        return now - self.start
+
+
 class _StopCallback(TrainerCallback):
     """Stop after the step in which a signal arrives in any process or the time is over, with a
     checkpoint."""
@@ -429,14 +447,14 @@ class _StopCallback(TrainerCallback):
         self.interrupted, self.accelerator, self.save = interrupted, accelerator, save
         self.time_limit = time_limit
         self.first_step = 0
-        self.start = 0.0
+        self.clock = _StepClock()
         self.is_interrupted = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step >= state.max_steps:
             raise _Complete  # or the Trainer would make another step
         self.first_step = state.global_step
-        self.start = _clock()
+        self.clock = _StepClock()
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.time_limit is not None and self.time_limit.factor < 1:
@@ -462,11 +480,15 @@ class _StopCallback(TrainerCallback):
                 control.should_save = control.should_save or self.save
 
     def _measure(self, limit: TimeLimit, state: Any) -> None:
-        elapsed = torch.tensor(_clock() - self.start, device=self.accelerator.device)
+        num_steps = state.global_step - self.first_step
+        seconds = self.clock.elapsed(num_steps)
+        if num_steps == 1 < state.max_steps - self.first_step:
+            return  # how long a step takes is not known yet
+        elapsed = torch.tensor(seconds, device=self.accelerator.device)
         # The mean over the processes, so that all of them decide alike.
         limit.update(
             float(self.accelerator.reduce(elapsed, "mean")),
-            num_steps=state.global_step - self.first_step,
+            num_steps=num_steps,
             step=state.global_step,
             max_steps=state.max_steps,
         )
@@ -485,12 +507,12 @@ class _ProgressCallback(TrainerCallback):
         self.tokens_per_step = tokens_per_step
         self.time_limit = time_limit
         self.first_step = 0
-        self.start = 0.0
+        self.clock = _StepClock()
         self.loss = ""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.first_step = state.global_step
-        self.start = _clock()
+        self.clock = _StepClock()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if logs and "loss" in logs:
@@ -498,7 +520,7 @@ class _ProgressCallback(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         num_steps = state.global_step - self.first_step
-        elapsed = max(_clock() - self.start, 1e-9)
+        elapsed = max(self.clock.elapsed(num_steps), 1e-9)
         speed = num_steps * self.tokens_per_step / elapsed
         left = (state.max_steps - state.global_step) * elapsed / num_steps
         if self.time_limit is not None:

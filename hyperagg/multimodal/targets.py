@@ -26,6 +26,9 @@ __all__ = [
     "sample_weights",
 ]
 
+# Sums of squares of larger values may exceed float64.
+_MAX_VALUE = 1e100
+
 
 class Target(Protocol):
     """What a model has learned about its target."""
@@ -216,4 +219,6 @@ def _checked_values(y: Sequence[Any], name: str, row_name: RowName) -> np.ndarra
             raise ValueError(message) from None
         if not np.isfinite(values[i]):
             raise ValueError(message)
+        if abs(values[i]) > _MAX_VALUE:
+            raise ValueError(f"{message} between -1e100 and 1e100")
     return values

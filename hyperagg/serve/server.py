@@ -211,7 +211,7 @@ def run(
         )
         where = f"[{host}]" if ":" in host else host
         names = ", ".join(model_names(sources))
-        logger.info(f"serving {names} at http://{where}:{listener.getsockname()[1]}")
+        logger.info(f"starting to serve {names} at http://{where}:{listener.getsockname()[1]}")
         if workers == 1:
             uvicorn.Server(config).run(sockets=[listener])
             return

@@ -331,7 +331,7 @@ def _run_here(command: list[str], writer: int) -> int:
     """Run a command in this process; return its exit code."""
     from hyperagg.cli import main
 
-    sys.argv = ["hyperagg", *command]
+    sys.argv = ["hyperagg", *command, "--quiet"]  # lines of progress are not about the fault
     # What the command that runs the study has set up is not part of the one that is studied.
     logging.getLogger("hyperagg").handlers.clear()
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -53,6 +53,14 @@ def test_what_is_not_defined_is_left_out():
         assert "root mean squared error" in regression_page("A", evaluation, [])
 
 
+def test_large_values_have_finite_metrics():
+    truth = np.array([-1e100, 1e100, 3e99, 0.0])
+    for predicted in (truth / 2, np.zeros(4)):
+        found = RegressionEvaluation(predicted, truth).to_dict()
+        values = [found["r2"], found["mae"], found["rmse"], *found["standard_errors"].values()]
+        assert np.isfinite(values).all()
+
+
 def test_the_worst_rows_come_first():
     evaluation = RegressionEvaluation(np.array([0.0, 5, 1, 0]), np.array([0.0, 1, 4, 1]))
     assert evaluation.worst_rows(3) == [1, 2, 3]

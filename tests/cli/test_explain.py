@@ -48,6 +48,22 @@ def test_texts_classes_and_a_page(fresh, table, rows, tmp_path):
     assert answer.code == 2 and "is a folder; expected the name of a file" in answer.err
 
 
+def test_rows_without_a_text_can_be_left_out(fresh, rows, tmp_path):
+    texts, labels = [text for text, _ in rows], [label for _, label in rows]
+    classifier = hyperagg.TextClassifier(d_model=16, epochs=1).fit(texts, labels)
+    classifier.save_pretrained(tmp_path / "model")
+    gap = tmp_path / "gap.csv"
+    gap.write_text(f"text,label\n,{labels[0]}\ngood,{labels[0]}\n", "utf-8")
+    command = ["explain", tmp_path / "model", gap, "--label", "label", "--json"]
+    answer = fresh(*command)
+    assert answer.code == 2 and "or leave them out with --on-error skip" in answer.err
+    answer = fresh(*command, "--on-error", "skip")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["row"].endswith("row 2 (line 3)")
+    answer = fresh(*command, "--on-error", "skip", "--row", 1)
+    assert answer.code == 2 and "--row with --label: rows are counted" in answer.err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

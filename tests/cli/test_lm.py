@@ -94,11 +94,12 @@ def test_a_time_limit_says_how_far_it_got_and_the_training_can_be_resumed(cli, t
     limited = cli(*command, "--time-limit", "0.000001")
     assert limited.code == 0
     assert (
-        "the time limit ended the training after 1 of 20 steps (5 %): repeat the command with "
-        "--resume to continue from step 1\n"
+        "the time limit ended the training after 2 of 20 steps (10 %): repeat the command with "
+        "--resume to continue from step 2\n"
     ) in limited.err
+    assert "the time was too short for the learning rate to fall to zero\n" in limited.err
     saved = results(tmp_path / "m")
-    assert (saved["training"]["steps"], saved["training"]["max_steps"]) == (1, 20)
+    assert (saved["training"]["steps"], saved["training"]["max_steps"]) == (2, 20)
     assert " (standard error over 16 blocks), perplexity per word" in limited.err
     assert saved["validation"]["standard_error_unit"] == "blocks"
     refused = cli(*command)

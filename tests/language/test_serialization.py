@@ -106,7 +106,8 @@ def test_a_perplexity_has_the_digits_of_its_standard_error(value, error, expecte
     metrics = {"perplexity": value, "perplexity_standard_error": error}
     metrics |= {"standard_error_unit": "documents", "standard_error_units": 1234}
     assert format_perplexity(metrics) == f"{expected} (standard error over 1,234 documents)"
-    assert format_perplexity({"perplexity": value}) == f"{value:.2f}"  # of an earlier version
+    for none in ({}, {"perplexity_standard_error": float("inf")}):  # {}: of an earlier version
+        assert format_perplexity({"perplexity": value, **none}) == f"{value:.2f}"
 
 
 def test_no_texts_have_no_metrics(folder, tokenizer):

@@ -49,8 +49,8 @@ def test_blocks_are_consecutive_tokens():
     assert standard_error(np.split(losses, 2)).value == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("lengths", [[1], [0, 1, 0]])
-def test_a_single_token_has_no_standard_error(lengths):
+@pytest.mark.parametrize("lengths", [[1], [0, 1, 0], [7, 8]])
+def test_few_tokens_have_no_standard_error(lengths):
     assert standard_error([np.ones(n) for n in lengths]) is None
 
 

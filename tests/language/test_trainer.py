@@ -141,14 +141,16 @@ def test_resuming_after_the_last_step_makes_no_other(tmp_path):
 
 
 class Clock:
-    """Every step takes one second; it stands still otherwise."""
+    """Every step takes one second, and compiling before the first one more; it stands still
+    otherwise."""
 
-    def __init__(self, model):
-        self.seconds = 0
+    def __init__(self, model, compiling=0):
+        self.seconds, self.compiling = 0, compiling
         model.register_forward_pre_hook(self.tick)
 
     def tick(self, module, arguments):
-        self.seconds += 1
+        self.seconds += 1 + self.compiling
+        self.compiling = 0
 
     def __call__(self):
         return self.seconds
@@ -157,7 +159,7 @@ class Clock:
 def limited(tmp_path, monkeypatch, seconds, **options):
     """Train up to 40 steps of one second each."""
     model, rates = make(), []
-    monkeypatch.setattr(trainer, "_clock", Clock(model))
+    monkeypatch.setattr(trainer, "_clock", Clock(model, options.pop("compiling", 0)))
     step = torch.optim.AdamW.step
 
     def spy(self, *args, **kwargs):
@@ -202,10 +204,17 @@ def test_a_limit_that_suffices_changes_nothing(tmp_path, monkeypatch):
     assert len({file.read_bytes() for file in files}) == 1
 
 
-def test_a_limit_shorter_than_a_step_makes_one(tmp_path, monkeypatch):
+def test_a_limit_shorter_than_a_step_makes_two(tmp_path, monkeypatch):
     result, _ = limited(tmp_path, monkeypatch, 0.5)
-    assert (result.steps, result.cooldown_steps) == (1, 0)
-    assert find_last_checkpoint(tmp_path).name == "checkpoint-1"
+    assert (result.steps, result.cooldown_steps) == (2, 0)
+    assert find_last_checkpoint(tmp_path).name == "checkpoint-2"
+    result, _ = limited(tmp_path / "one", monkeypatch, 0.5, max_steps=1)
+    assert result.steps == 1 and result.is_complete
+
+
+def test_compiling_kernels_does_not_use_up_the_time(tmp_path, monkeypatch):
+    result, _ = limited(tmp_path, monkeypatch, 25, compiling=60)
+    assert (result.steps, result.cooldown_steps) == (25, 5)
 
 
 def test_a_limit_without_checkpoints(tmp_path, monkeypatch):

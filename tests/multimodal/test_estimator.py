@@ -348,6 +348,10 @@ def test_targets_are_checked():
         model.predict({"a": [1]})
     with pytest.raises(ValueError, match="not trained"):
         model.save_pretrained("nowhere")
+    with pytest.raises(
+        ValueError, match=r"y: row 1: 1e\+300: expected a finite number between -1e100"
+    ):
+        MultimodalRegressor({"x": "number"}).fit({"x": [1, 2] * 20}, [0.0, 1e300] * 20)
     with pytest.raises(TypeError, match="y: row 1: 'q': expected a finite number"):
         MultimodalRegressor({"a": "number"}).fit({"a": [1, 2]}, [1.0, "q"])
     with pytest.raises(ValueError, match="y: row 0: nan: expected a finite number"):

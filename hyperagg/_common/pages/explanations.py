@@ -144,6 +144,8 @@ def _article(index: int, row: ExplainedRow, unit: float, largest: float) -> str:
     if not row.views:
         return f"<article>{heading}</article>"
     if len(row.views) == 1:  # there is nothing to choose
+        if name := row.views[0].name:
+            heading += f'<p class="note">Explained: <bdi>{escape(name)}</bdi></p>'
         return f'<article>{heading}\n<div class="views single">{views}</div></article>'
     return (
         f"<article>{heading}\n<fieldset><legend>Label that is "

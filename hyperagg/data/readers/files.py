@@ -275,7 +275,7 @@ def check_rows(columns: Columns, spec: ColumnSpec) -> None:
     if empty:
         raise DataError(
             f"{columns.row_name(empty[0])} has an empty text ({pluralize(len(empty), 'row')} of "
-            f"{total:,}): fill or remove them"
+            f"{total:,}): fill or remove them, or leave them out with --on-error skip"
         )
     labels = columns.labels or ()
     missing = [i for i, one in enumerate(labels) if isinstance(one, str) and is_blank(one)]
