@@ -35,18 +35,18 @@ def folder(tmp_path, tokenizer):
 
 def test_the_model_card_and_the_results_describe_the_model(folder, tokenizer):
     model, _ = load_model(folder)
-    metrics = compute_metrics(model, tokenizer, TEXTS, progress=False)
+    metrics = compute_metrics(model, tokenizer, 3 * TEXTS, progress=False)
     assert metrics.keys() == {
         *("perplexity", "perplexity_per_word", "bits_per_byte", "num_tokens"),
         *("perplexity_standard_error", "standard_error_unit", "standard_error_units"),
     }
-    assert (metrics["standard_error_unit"], metrics["standard_error_units"]) == ("blocks", 6)
+    assert (metrics["standard_error_unit"], metrics["standard_error_units"]) == ("blocks", 18)
     write_metadata(folder, model, {"data": "two texts", "validation": metrics})
     card = (folder / "README.md").read_text("utf-8")
     assert '\nlibrary_name: "transformers"\npipeline_tag: "text-generation"\n' in card
     perplexity = format_perplexity(metrics)
-    assert perplexity.endswith(" (standard error over 6 blocks)")
-    assert f"- perplexity on held-out texts: {perplexity}, of 6 tokens" in card
+    assert perplexity.endswith(" (standard error over 18 blocks)")
+    assert f"- perplexity on held-out texts: {perplexity}, of 18 tokens" in card
     assert json.loads((folder / "results.json").read_text("utf-8"))["validation"] == metrics
     write_metadata(folder, model, {"data": "two texts", "validation": None})
     assert "perplexity" not in (folder / "README.md").read_text("utf-8")

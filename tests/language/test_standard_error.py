@@ -30,7 +30,7 @@ def test_single_tokens_have_the_usual_standard_error():
         ([5] * 16, "documents", 16),
         ([5] * 15, "blocks", 32),
         ([2000] + [5] * 100, "blocks", 32),  # one text has most of the tokens
-        ([1] * 5, "blocks", 5),
+        ([10, 10], "blocks", 20),
         ([64], "blocks", 32),
         ([5, 0] * 16, "documents", 16),  # a text without tokens is not a unit
     ],
