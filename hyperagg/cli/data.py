@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hyperagg._common.report import print_table
 from hyperagg.data import Dataset, list_datasets, load_dataset
 from hyperagg.data.dataset import Labels
 
@@ -27,6 +26,7 @@ Name = Annotated[str, typer.Argument(help="The name of a data set, from `hyperag
 @app.command("list", epilog="Example: hyperagg data list")
 def list_all() -> None:
     """List the data sets with their sizes, and where each would be read from now."""
+    from rich.console import Console
     from rich.table import Table
 
     table = Table("name", "train", "test", "description", "location", "terms")
@@ -34,14 +34,15 @@ def list_all() -> None:
         train, test = (f"{rows:,}" for rows in listing.rows)
         cells = (listing.name, train, test, listing.description, listing.location, listing.terms)
         table.add_row(*(plain(cell) for cell in cells))
-    print_table(table)
+    Console().print(table)
 
 
 @app.command(epilog="Example: hyperagg data get r52")
 def get(name: Name) -> None:
     """Download a data set into the cache, unless it is already on this machine."""
+    from rich.console import Console
 
-    print_table(summary(load_dataset(name)))
+    Console().print(summary(load_dataset(name)))
 
 
 @app.command(epilog="Example: hyperagg data show r52 --rows 3")
@@ -50,6 +51,7 @@ def show(
     rows: Annotated[int, typer.Option(min=0, help="The number of training rows to show.")] = 5,
 ) -> None:
     """Show the first rows of a data set and the number of documents per class."""
+    from rich.console import Console
     from rich.table import Table
 
     data = load_dataset(name)
