@@ -268,7 +268,9 @@ def run_faults(
         lines = [line for line in err.splitlines() if line.startswith("hyperagg: ")]
         well = code in codes and len(lines) <= 1 and "Traceback" not in err
         last = (err if same else again_err).strip().splitlines()[-1:] or [""]
-        return Case(moment, code, well, whole, held, same, last[0])
+        # The folder is a temporary one, and another one in each run.
+        message = last[0].replace(f"{folder}{os.sep}", "")
+        return Case(moment, code, well, whole, held, same, message)
 
     return {
         fault: [run_case(fault, (i + 0.5) / moments) for i in range(moments)] for fault in faults
