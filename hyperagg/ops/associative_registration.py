@@ -1,4 +1,4 @@
-"""The kernels of associative sums as torch.library operators, with fakes, gradients and vmap.
+"""The kernels of associative sums as custom operators of PyTorch, with fakes, gradients and vmap.
 
 Tokens are flat: q and k (T, H, K), v (T, H, E), beta (T, H), decay (T, H, 1) or (T, H, K);
 `starts` and `lengths` (R,) are the first token and the number of tokens of each row. An absent
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from hyperagg.ops.cpu import associative as kernels
 from hyperagg.ops.registration import (
@@ -22,7 +22,7 @@ from hyperagg.ops.registration import (
 __all__ = ["associative"]
 
 
-@torch.library.custom_op("hyperagg::associative", mutates_args=(), device_types="cpu")
+@library.custom_op("hyperagg::associative", mutates_args=(), device_types="cpu")
 def associative(
     q: Tensor,
     k: Tensor,
@@ -46,7 +46,7 @@ def _(q, k, v, beta, decay, initial, starts, lengths):
     return torch.empty_like(v), _states_like(q, v, starts)
 
 
-@torch.library.custom_op("hyperagg::associative_backward", mutates_args=(), device_types="cpu")
+@library.custom_op("hyperagg::associative_backward", mutates_args=(), device_types="cpu")
 def associative_backward(
     o_grad: Tensor | None,
     sums_grad: Tensor | None,

@@ -1,4 +1,4 @@
-"""The kernels as torch.library operators, with fake implementations, gradients and vmap.
+"""The kernels as custom operators of PyTorch, with fake implementations, gradients and vmap.
 
 Tokens are flat, x (T, D); `starts` and `lengths` (R,) are the first token and the number of tokens
 of each row, that is of each sequence. An absent result is an empty tensor. The gradient of an
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from hyperagg.ops.cpu import scan as cpu_scan
 from hyperagg.ops.cpu import tokens as cpu_tokens
@@ -49,7 +49,7 @@ def accumulator_dtype_of(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-@torch.library.custom_op("hyperagg::scan", mutates_args=(), device_types="cpu")
+@library.custom_op("hyperagg::scan", mutates_args=(), device_types="cpu")
 def scan(
     x: Tensor,
     p: Tensor | None,
@@ -81,7 +81,7 @@ def _(x, p, decay, gate, initial, tokens_before, starts, lengths, norm_exponent,
     return y, x.new_empty(starts.shape[0], x.shape[1], dtype=accumulator_dtype_of(x.dtype))
 
 
-@torch.library.custom_op("hyperagg::scan_backward", mutates_args=(), device_types="cpu")
+@library.custom_op("hyperagg::scan_backward", mutates_args=(), device_types="cpu")
 def scan_backward(
     y_grad: Tensor | None,
     sums_grad: Tensor | None,
@@ -176,7 +176,7 @@ def _backward_scan(ctx, y_grad, sums_grad):
 scan.register_autograd(_backward_scan, setup_context=_save_scan)
 
 
-@torch.library.custom_op("hyperagg::window", mutates_args=(), device_types="cpu")
+@library.custom_op("hyperagg::window", mutates_args=(), device_types="cpu")
 def window(
     x: Tensor,
     p: Tensor | None,
@@ -198,7 +198,7 @@ def _(x, p, tokens_before, starts, lengths, size, norm_exponent):
     return torch.empty_like(x)
 
 
-@torch.library.custom_op("hyperagg::window_backward", mutates_args=(), device_types="cpu")
+@library.custom_op("hyperagg::window_backward", mutates_args=(), device_types="cpu")
 def window_backward(
     y_grad: Tensor,
     x: Tensor,
@@ -252,7 +252,7 @@ for _backward_op in (scan_backward, window_backward):
     _backward_op.register_autograd(refuse_second_derivatives)
 
 
-def _register_gpu(name: str, op: torch.library.CustomOpDef) -> None:
+def _register_gpu(name: str, op: library.CustomOpDef) -> None:
     """Register the function of that name in `gpu`, which the first call imports."""
 
     @op.register_kernel("cuda")
@@ -262,7 +262,7 @@ def _register_gpu(name: str, op: torch.library.CustomOpDef) -> None:
         return getattr(gpu, name)(*args)
 
 
-def register_vmap(op: torch.library.CustomOpDef) -> None:
+def register_vmap(op: library.CustomOpDef) -> None:
     """Let vmap call the operator once per example; each call has enough work for all threads."""
 
     @op.register_vmap
@@ -329,7 +329,7 @@ def _decay_array(decay: Tensor) -> np.ndarray:
     return (decay if decay.ndim == 1 else torch.view_as_complex(decay)).numpy()
 
 
-@torch.library.custom_op("hyperagg::aggregate_tokens", mutates_args=(), device_types="cpu")
+@library.custom_op("hyperagg::aggregate_tokens", mutates_args=(), device_types="cpu")
 def aggregate_tokens(
     token_ids: Tensor,
     embedding: Tensor,
@@ -352,7 +352,7 @@ def _(token_ids, embedding, starts, lengths, p, position_ids, weights, norm_expo
     return embedding.new_empty(starts.shape[0], embedding.shape[1])
 
 
-@torch.library.custom_op("hyperagg::aggregate_tokens_backward", mutates_args=(), device_types="cpu")
+@library.custom_op("hyperagg::aggregate_tokens_backward", mutates_args=(), device_types="cpu")
 def aggregate_tokens_backward(
     grad: Tensor,
     token_ids: Tensor,
@@ -371,7 +371,7 @@ def aggregate_tokens_backward(
 
 @aggregate_tokens_backward.register_fake
 def _(grad, token_ids, embedding, starts, lengths, p, position_ids, weights, norm_exponent):
-    num_rows = torch.library.get_ctx().new_dynamic_size()
+    num_rows = library.get_ctx().new_dynamic_size()
     p_grad = embedding.new_empty(0, embedding.shape[1]) if p is None else torch.empty_like(p)
     rows = token_ids.new_empty(num_rows, dtype=torch.int64)
     return rows, embedding.new_empty(num_rows, embedding.shape[1]), p_grad

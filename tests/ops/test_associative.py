@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import library
 from torch.autograd import forward_ad, gradcheck
 from torch.func import grad, hessian, jvp, vmap
 
@@ -171,7 +172,7 @@ def test_opcheck(kind):
     rows = torch.tensor([0, 6]), torch.tensor([6, 4])
     for initial in (sums, None):
         leaves = leaves_of([*tensors, initial])
-        torch.library.opcheck(torch.ops.hyperagg.associative.default, (*leaves, *rows))
+        library.opcheck(torch.ops.hyperagg.associative.default, (*leaves, *rows))
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=5), st.sampled_from(list(KINDS)))
