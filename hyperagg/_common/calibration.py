@@ -15,8 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 __all__ = [
+    "Calibration",
     "ReliabilityBins",
     "best_threshold",
+    "calibrate",
     "expected_calibration_error",
     "fit_temperature",
     "reliability_bins",
@@ -43,6 +45,40 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Return the logistic function of each logit, in the dtype of the logits."""
     odds = np.exp(-np.abs(logits))
     return np.where(logits > 0, 1, odds) / (1 + odds)
+
+
+class Calibration(NamedTuple):
+    """How logits become calibrated probabilities.
+
+    Attributes:
+        temperature: the number to divide all logits by.
+        threshold: the probability above which a row of a multi-label problem has a label.
+        expected_calibration_error: that of the held-out rows before and after the division.
+    """
+
+    temperature: float
+    threshold: float
+    expected_calibration_error: list[float]
+
+
+def calibrate(logits: np.ndarray, truth: np.ndarray, multi_label: bool) -> Calibration:
+    """Fit the temperature, and in multi-label problems the threshold, on held-out rows.
+
+    Args:
+        logits: (B, C), B > 0.
+        truth: (B, C) bool, True where a row has a class; exactly one per row unless `multi_label`.
+        multi_label: whether a row may have any number of classes.
+
+    Cost: see `fit_temperature`.
+    """
+    temperature = fit_temperature(logits, truth, multi_label)
+    to_probabilities = sigmoid if multi_label else softmax
+    before, after = map(to_probabilities, (logits, logits / np.float32(temperature)))
+    return Calibration(
+        temperature,
+        best_threshold(after, truth)[0] if multi_label else 0.5,
+        [expected_calibration_error(p, truth, multi_label) for p in (before, after)],
+    )
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray, multi_label: bool) -> float:

@@ -11,11 +11,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from hyperagg._common.calibration import best_threshold, expected_calibration_error, fit_temperature
+from hyperagg._common.calibration import calibrate
 from hyperagg._common.checkpoint import digest_arrays
-from hyperagg._common.label_decoder import LabelDecoder
 from hyperagg._common.split import train_validation_split
 from hyperagg._common.tensors import digest_texts
 from hyperagg.classifier.history import History
@@ -154,15 +151,8 @@ def _calibrate(
 ) -> None:
     """Fit the temperature and the threshold on held-out documents."""
     logits = model.logits(validation.rows)
-    truth = validation.targets.indicators(len(model.bias))
-    temperature = fit_temperature(logits, truth, multi_label)
-    model.divide_head(temperature)
-    history.temperature, history.num_validation = temperature, len(logits)
-    decoder = LabelDecoder(range(len(model.bias)), multi_label)
-    before, after = (decoder.probabilities(z) for z in (logits, logits / np.float32(temperature)))
-    if multi_label:
-        history.threshold = best_threshold(after, truth)[0]
-    history.expected_calibration_error = [
-        expected_calibration_error(probabilities, truth, multi_label)
-        for probabilities in (before, after)
-    ]
+    found = calibrate(logits, validation.targets.indicators(len(model.bias)), multi_label)
+    model.divide_head(found.temperature)
+    history.temperature, history.num_validation = found.temperature, len(logits)
+    history.threshold = found.threshold
+    history.expected_calibration_error = found.expected_calibration_error

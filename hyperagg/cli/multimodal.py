@@ -95,6 +95,8 @@ def train(
         if not regression:
             score = f"accuracy on held-out rows: {100 * best:.2f} %"
         logger.info(f"{score} (epoch {history.best_epoch + 1} of {len(history.score)})")
+    if errors := history.expected_calibration_error:
+        logger.info(f"calibration error on held-out rows: {100 * errors[1]:.2f} %")
 
 
 def predict(folder: Path, file: str, format: str | None, answer: PredictionOptions) -> None:

@@ -22,7 +22,6 @@ from hyperagg._common.saved_files import check_dimensions, check_tensors, raise_
 from hyperagg._common.split import train_validation_split
 from hyperagg._common.tensors import digest_texts
 from hyperagg._common.torch_random import seeded
-from hyperagg._common.torch_trainer import TrainingHistory
 from hyperagg._common.validation import (
     check_bool,
     check_choice,
@@ -47,6 +46,7 @@ from hyperagg.multimodal.encoder import MultimodalNetwork
 from hyperagg.multimodal.explanation import Explanation, explain
 from hyperagg.multimodal.fitted import FittedState
 from hyperagg.multimodal.fusion import FUSIONS, make_encoder
+from hyperagg.multimodal.history import History
 from hyperagg.multimodal.table import Cells, as_list, read_cells
 from hyperagg.multimodal.targets import (
     ClassTarget,
@@ -149,10 +149,10 @@ class MultimodalEstimator:
         return None if state is None else state.network
 
     @property
-    def history_(self) -> TrainingHistory:
-        """The loss and the validation score of each epoch of the last fit."""
+    def history_(self) -> History:
+        """The course of the last fit: losses, validation scores, and the calibration."""
         state = self._state
-        return TrainingHistory() if state is None else state.history
+        return History() if state is None else state.history
 
     def fit(
         self,
@@ -175,8 +175,9 @@ class MultimodalEstimator:
                 what `hyperagg.data.readers.table.read_table` returns. It must have every column of
                 the model; others are ignored. A missing cell is None or NaN.
             y: one target per row.
-            validation: a pair (X, y) of rows by whose score the best epoch is chosen; None: a part
-                of the rows is held out for it, see `validation_fraction`.
+            validation: a pair (X, y) of rows by whose score the best epoch is chosen, and by which
+                the probabilities of a classifier are calibrated; None: a part of the rows is held
+                out for it, see `validation_fraction`.
             class_weight: for the classifier, factors of the loss of the rows of each class, as
                 {label: weight} with 1 for the labels that are not named; "balanced": in inverse
                 proportion to the number of rows of the class.
@@ -244,7 +245,7 @@ class MultimodalEstimator:
                 for callback in callbacks:
                     callback(state)
 
-            history = train(
+            course = train(
                 network,
                 train_rows,
                 loss,
@@ -268,6 +269,9 @@ class MultimodalEstimator:
                 },
                 report=report,
             )
+        history = History(**asdict(course), num_validation=len(validation_rows))
+        if len(validation_rows):
+            self._calibrate(network, history, validation_rows, validation_targets)
         self._state = FittedState(columns, target, network, history)
         self._checkpoint = file
         return self
@@ -402,6 +406,11 @@ class MultimodalEstimator:
         weights = np.prod(factors, 0) if factors else np.ones(1)
         return None if (weights == 1).all() else weights
 
+    def _calibrate(
+        self, network: MultimodalNetwork, history: History, rows: Rows, encoded: np.ndarray
+    ) -> None:
+        """Fit what turns outputs into probabilities on held-out rows."""
+
     def _output_scale(self, target: Any) -> dict[str, Any]:
         """The arguments of `explain` that say what the outputs are."""
         raise NotImplementedError
@@ -489,6 +498,8 @@ class MultimodalEstimator:
         if scores := state.history.score:
             best = scores[state.history.best_epoch]
             facts = [*facts, f"{measure} on the validation rows: {best:.4f}"]
+        if errors := state.history.expected_calibration_error:
+            facts = [*facts, f"expected calibration error there: {errors[1]:.4f}"]
         name = self._model
         return model_card(
             title,
@@ -505,7 +516,7 @@ class MultimodalEstimator:
             kinds = {name: column["kind"] for name, column in config["columns"].items()}
             model = cls(kinds, **config["arguments"])
             target = cls._read_target(config["target"])
-            history = _read_history(config["history"])
+            history = History.from_config(config["history"])
         columns: dict[str, Column] = {}
         for index, (name, column) in enumerate(config["columns"].items()):
             file = f"tokenizer-{index}.json" if kinds[name] == "text" else "config.json"
@@ -617,16 +628,3 @@ def _arrays(rows: Rows) -> Iterator[np.ndarray]:
 
 def _digest(config: Any) -> str:
     return digest_texts([repr(config)])
-
-
-def _read_history(config: Mapping[str, Any]) -> TrainingHistory:
-    history = TrainingHistory(**config)
-    for name in ("loss", "score"):
-        values = getattr(history, name)
-        if not isinstance(values, list):
-            raise ValueError(f"history.{name}: expected a list of numbers")
-        for value in values:
-            check_real(f"history.{name}", value)
-    check_real("history.seconds", history.seconds, 0)
-    check_integer("history.best_epoch", history.best_epoch, -1, max(0, len(history.loss) - 1))
-    return history

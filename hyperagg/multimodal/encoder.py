@@ -134,6 +134,12 @@ class MultimodalNetwork(nn.Module):
         """Return the logits (B, C) of a batch of `num_rows` rows."""
         return self.head(self.encoder(inputs, num_rows))
 
+    @torch.no_grad()
+    def divide_head(self, divisor: float) -> None:
+        """Divide weight and bias of the head, and with them all logits, by a number."""
+        self.head.weight.div_(divisor)
+        self.head.bias.div_(divisor)
+
     def contributions(self, inputs: Mapping[str, ModalityInput]) -> dict[str, Float[Tensor, "N C"]]:
         """Return what each token of a single row adds to each logit.
 

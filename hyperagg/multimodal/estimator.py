@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hyperagg._common.calibration import calibrate
 from hyperagg._common.evaluation import Evaluation, evaluate_logits
 from hyperagg._common.hub import locate_model
 from hyperagg._common.label_decoder import Label, LabelDecoder
@@ -16,11 +17,15 @@ from hyperagg._common.regression import RegressionEvaluation
 from hyperagg._common.validation import check_real
 from hyperagg.multimodal import serialization
 from hyperagg.multimodal.base_estimator import Defaults, MultimodalEstimator, outputs, targets_of
+from hyperagg.multimodal.batches import Rows
 from hyperagg.multimodal.columns import RowName, TextColumn
+from hyperagg.multimodal.encoder import MultimodalNetwork
 from hyperagg.multimodal.explanation import VALUE
 from hyperagg.multimodal.fitted import FittedState
+from hyperagg.multimodal.history import History
 from hyperagg.multimodal.table import Cells, read_cells
 from hyperagg.multimodal.targets import ClassTarget, ContinuousTarget
+from hyperagg.multimodal.trainer import predict as predict_logits
 
 __all__ = ["MultimodalClassifier", "MultimodalRegressor", "load_multimodal"]
 
@@ -48,8 +53,9 @@ class MultimodalClassifier(MultimodalEstimator):
         weight_decay: of the weights of linear maps.
         dropout: fraction of the modalities that a training step leaves out; every row keeps one.
         augment: whether images and audio are varied at random in training.
-        validation_fraction: fraction of the rows that is held out to choose the best epoch; 0:
-            the last epoch counts.
+        validation_fraction: fraction of the rows that is held out to choose the best epoch and the
+            temperature, by which the logits are divided so that probabilities match frequencies;
+            0: the last epoch counts, and nothing is divided.
 
     Cells are str for a text, int or float for a number, and str or int for a category. An image is
     a uint8 array (height, width) or (height, width, 3), or the path of a file; it is scaled down to
@@ -60,7 +66,8 @@ class MultimodalClassifier(MultimodalEstimator):
         classes_: labels, in the order of the columns of `predict_proba`.
         columns_: what was learned about each column.
         network_: the PyTorch module.
-        history_: loss and validation accuracy of each epoch.
+        history_: loss and validation accuracy of each epoch, the temperature, and the calibration
+            error on the held-out rows before and after it.
 
     Raises:
         ValueError, TypeError: an argument has the wrong type or is out of range.
@@ -162,6 +169,16 @@ class MultimodalClassifier(MultimodalEstimator):
 
     def _fit_target(self, y: list[Any], row_name: RowName) -> ClassTarget:
         return ClassTarget.fit(y, row_name)
+
+    def _calibrate(
+        self, network: MultimodalNetwork, history: History, rows: Rows, encoded: np.ndarray
+    ) -> None:
+        logits = predict_logits(network, rows)
+        truth = encoded[:, None] == np.arange(logits.shape[1])
+        found = calibrate(logits, truth, multi_label=False)
+        network.divide_head(found.temperature)
+        history.temperature = found.temperature
+        history.expected_calibration_error = found.expected_calibration_error
 
     def _output_scale(self, target: ClassTarget) -> dict[str, Any]:
         return {"classes": list(target.classes)}

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hyperagg._common.torch_trainer import TrainingHistory
 from hyperagg.multimodal.columns import Column
 from hyperagg.multimodal.encoder import MultimodalNetwork
+from hyperagg.multimodal.history import History
 
 __all__ = ["FittedState"]
 
@@ -31,4 +31,4 @@ class FittedState:
     columns: Mapping[str, Column]
     target: Any
     network: MultimodalNetwork
-    history: TrainingHistory
+    history: History

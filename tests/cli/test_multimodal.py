@@ -61,6 +61,7 @@ def model(cli, folder):
     answer = cli("train", folder / "train.csv", *COLUMNS, *QUICK, "--out", folder / "model")
     assert answer.code == 0, answer.err
     assert "200 rows, 3 classes" in answer.err and "accuracy on held-out rows" in answer.err
+    assert "calibration error on held-out rows: " in answer.err
     return folder / "model"
 
 

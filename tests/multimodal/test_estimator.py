@@ -12,6 +12,8 @@ import pytest
 import torch
 
 import hyperagg
+from hyperagg._common.evaluation import evaluate_logits
+from hyperagg._common.label_decoder import LabelDecoder
 from hyperagg._common.split import train_validation_split
 from hyperagg.multimodal import MultimodalClassifier, MultimodalRegressor, base_estimator
 
@@ -131,6 +133,63 @@ def test_same_seed_gives_the_same_weights_resumed_or_not(digits, tmp_path, monke
     assert not file.exists()  # once the model is saved
     np.testing.assert_array_equal(whole.logits(part[0]), resumed.logits(part[0]))
     assert whole.history_.loss == resumed.history_.loss
+    assert whole.history_.temperature == resumed.history_.temperature != 1
+
+
+def noisy_notes(num_rows, seed):
+    """Rows whose label follows from a word and a number, but in a quarter of them at random."""
+    rng = np.random.default_rng(seed)
+    words = np.array([f"word{i}" for i in range(300)])
+    notes, sizes, labels = [], [], []
+    for _ in range(num_rows):
+        label = int(rng.integers(2))
+        sizes.append(float(rng.normal(label)))
+        notes.append(" ".join([*rng.choice(words, 6), ["low", "high"][label]]))
+        labels.append(["no", "yes"][label if rng.random() > 0.25 else int(rng.integers(2))])
+    return {"note": notes, "size": sizes}, labels
+
+
+@pytest.fixture(scope="module")
+def overconfident():
+    """A model whose words have learned the noise of its training rows."""
+    model = MultimodalClassifier({"note": "text", "size": "number"}, d_model=16, epochs=30)
+    return model.fit(*noisy_notes(600, 0), validation=noisy_notes(600, 1), seed=0)
+
+
+def test_probabilities_match_frequencies(overconfident):
+    history = overconfident.history_
+    before, after = history.expected_calibration_error
+    assert history.num_validation == 600 and history.temperature > 1.5
+    X, y = noisy_notes(1000, 2)
+    error = overconfident.evaluate(X, y)["expected_calibration_error"]
+    raw = LabelDecoder(overconfident.classes_)
+    logits = overconfident.logits(X)
+    undivided = evaluate_logits(raw, logits * history.temperature, y).metrics
+    assert undivided["expected_calibration_error"] > 1.5 * error
+    assert before > 1.5 * after and error < 0.06
+    np.testing.assert_allclose(overconfident.predict_proba(X), raw.probabilities(logits))
+    explanation = overconfident.explain({"note": X["note"][0], "size": X["size"][0]})
+    total = explanation.bias + sum(explanation.by_modality().values())
+    np.testing.assert_allclose(total, logits[0], atol=1e-4)
+
+
+def test_the_calibration_is_saved(overconfident, tmp_path):
+    overconfident.save_pretrained(tmp_path)
+    loaded = MultimodalClassifier.from_pretrained(tmp_path)
+    X, _ = noisy_notes(50, 3)
+    np.testing.assert_array_equal(overconfident.predict_proba(X), loaded.predict_proba(X))
+    assert loaded.history_ == overconfident.history_
+    error = overconfident.history_.expected_calibration_error[1]
+    assert f"expected calibration error there: {error:.4f}" in (tmp_path / "README.md").read_text()
+
+
+def test_without_held_out_rows_nothing_is_calibrated():
+    model = MultimodalClassifier({"a": "number"}, d_model=4, epochs=1, validation_fraction=0)
+    history = model.fit(*XY).history_
+    assert history.temperature == 1 and history.expected_calibration_error == []
+    model = MultimodalRegressor({"a": "number"}, d_model=4, epochs=1)
+    history = model.fit(XY[0], [0.0, 1.0] * 20).history_
+    assert history.temperature == 1 and history.num_validation == 4
 
 
 def test_callbacks_get_the_progress_of_every_step():
@@ -212,8 +271,10 @@ XY = {"a": [0.0] * 40}, ["rare"] * 8 + ["common"] * 32
 
 
 def weighted(**options):
-    model = MultimodalClassifier({"a": "number"}, d_model=4, epochs=40, learning_rate=0.03)
-    return model.fit(*XY, validation=XY, **options).predict_proba({"a": [0.0]})[0]
+    arguments = dict(d_model=4, epochs=40, learning_rate=0.03)
+    # All rows are trained on, and none calibrate the probabilities, which are those of the loss.
+    model = MultimodalClassifier({"a": "number"}, **arguments, validation_fraction=0)
+    return model.fit(*XY, **options).predict_proba({"a": [0.0]})[0]
 
 
 def test_class_weight_weighs_the_loss():

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from hyperagg.multimodal import (
     is_multimodal,
     load_multimodal,
 )
+from hyperagg.multimodal.history import History
 
 KINDS = {"text": "text", "a": "number", "b": "category", "image": "image", "audio": "audio"}
 TABLE = {
@@ -41,13 +43,26 @@ def test_a_loaded_model_is_the_same(model, tmp_path):
     table = {name: column for name, column in TABLE.items() if name != "audio"}
     np.testing.assert_array_equal(model.logits(table), loaded.logits(table))
     assert loaded.columns == KINDS and loaded.sample_rate == 2000
-    assert loaded.history_.loss == model.history_.loss
+    assert loaded.history_ == model.history_
     loaded.save_pretrained(tmp_path / "b")
     for path in (tmp_path / "a").iterdir():
         if path.name != "README.md":
             assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
     assert not list(tmp_path.glob("a/.*"))
     assert type(load_multimodal(tmp_path / "a")) is MultimodalClassifier
+
+
+def test_a_folder_from_before_calibration_is_loaded(model, tmp_path, monkeypatch):
+    def without_calibration(value):
+        fields = asdict(value)
+        names = ("loss", "score", "best_epoch", "seconds")
+        return {n: fields[n] for n in names} if isinstance(value, History) else fields
+
+    monkeypatch.setattr("hyperagg.multimodal.base_estimator.asdict", without_calibration)
+    model.save_pretrained(tmp_path)
+    loaded = MultimodalClassifier.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(model.logits(TABLE), loaded.logits(TABLE))
+    assert loaded.history_.temperature == 1 and loaded.history_.loss == model.history_.loss
 
 
 def test_a_regressor_is_loaded_as_one(tmp_path):
@@ -151,6 +166,9 @@ def put(*keys, value):
         put("target", "classes", value=["p"]),
         put("history", "best_epoch", value=7),
         put("history", value={"loss": "x"}),
+        put("history", "temperature", value=0),
+        put("history", "num_validation", value=-1),
+        put("history", "expected_calibration_error", value=[0.1]),
     ],
 )
 def test_fields_out_of_bounds_are_refused(model, tmp_path, change):
@@ -161,6 +179,8 @@ def test_fields_out_of_bounds_are_refused(model, tmp_path, change):
     with pytest.raises(ValueError, match="damaged") as caught:
         MultimodalClassifier.from_pretrained(tmp_path)
     assert len(str(caught.value).splitlines()) == 1
+    # Which would be said of any change.
+    assert "belongs to another" not in str(caught.value)
 
 
 def test_tensors_that_do_not_fit_are_refused(model, tmp_path):
