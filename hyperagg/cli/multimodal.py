@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.terminal import echo
+from hyperagg.classifier.batch_prediction.predictions import PredictionOptions, Predictions
 from hyperagg.cli._evaluation import print_evaluation, print_regression, unknown_labels_note
-from hyperagg.cli._predictions import print_predictions
+from hyperagg.cli._predictions import (
+    OutputOptions,
+    plan_table_output,
+    write_table_predictions,
+)
 from hyperagg.cli.options import check_training_folder, logger, output_folder
 from hyperagg.data.readers.columns import join_quoted, pluralize
 from hyperagg.data.readers.errors import quote
@@ -18,7 +23,6 @@ from hyperagg.data.readers.table import Table, read_table
 
 if TYPE_CHECKING:
     from hyperagg._common.label_decoder import LabelDecoder
-    from hyperagg.classifier.batch_prediction.predictions import PredictionOptions
     from hyperagg.multimodal import Explanation, MultimodalClassifier, MultimodalRegressor
 
 NUM_STRONGEST_TOKENS = 5
@@ -99,18 +103,34 @@ def train(
         logger.info(f"calibration error on held-out rows: {100 * errors[1]:.2f} %")
 
 
-def predict(folder: Path, file: str, format: str | None, answer: PredictionOptions) -> None:
-    """Print one label or value per row, or JSON lines with what `answer` asks for."""
-    model, table = _load(folder, file, format)
-    if not _is_classifier(model):
+def predict(
+    folder: Path,
+    file: str,
+    format: str | None,
+    answer: PredictionOptions,
+    destination: OutputOptions,
+) -> None:
+    """Write one label or value per row, with what `answer` asks for."""
+    from hyperagg.multimodal import load_multimodal
+
+    model: Any = load_multimodal(folder)
+    decoder = model.decoder if _is_classifier(model) else None
+    if decoder is None:
         for option in ("top_k", "threshold", "probabilities"):
             if getattr(answer, option) not in (None, False):
                 name = option.replace("_", "-")
                 raise ValueError(f"--{name}: {folder} predicts a continuous target")
-        for value in model.predict(table):
-            echo(f"{value:.6g}")
+    output = destination.format_of(decoder, answer)
+    # Before the rows are read and answered, which may take minutes.
+    task = plan_table_output(file, format, destination, output)
+    table = _read(model, file, format)
+    for column in output.keep:
+        table.find(column, "--keep")
+    if decoder is None:
+        answers = Predictions.from_values(model.predict(table))
     else:
-        print_predictions(model.decoder, model.logits(table), answer)
+        answers = Predictions.from_logits(decoder, model.logits(table), answer)
+    write_table_predictions(task, table, answers, output)
     logger.info(f"read {pluralize(len(table), 'row')}, answered {len(table):,}")
 
 
@@ -283,14 +303,20 @@ def _targets(table: Table, label: str, regression: bool) -> list[Any]:
 def _load(folder: Path, file: str, format: str | None) -> tuple[Any, Table]:
     from hyperagg.multimodal import load_multimodal
 
-    model, table = load_multimodal(folder), read_table(file, format)
+    model = load_multimodal(folder)
+    return model, _read(model, file, format)
+
+
+def _read(model: Any, file: str, format: str | None) -> Table:
+    """Read the table that a model answers; a note names the columns that it lacks."""
+    table = read_table(file, format)
     missing = [name for name in model.columns if name not in table.columns]
     listed = ", ".join(map(quote, missing))
     if len(missing) == len(model.columns):
         raise ValueError(f"{table.name}: has none of the model's columns {listed}")
     if missing:
         logger.info(f"{table.name} has no columns {listed}; they are missing in every row")
-    return model, table
+    return table
 
 
 def _is_classifier(model: MultimodalClassifier | MultimodalRegressor) -> bool:

@@ -136,19 +136,23 @@ def predict(
     if threshold is not None:
         check_real("--threshold", threshold, 0, 1)
     from hyperagg.classifier.batch_prediction.predictions import PredictionOptions
+    from hyperagg.cli._predictions import OutputOptions
 
     if threads is not None and (workers > 1 or engine != "local"):
         raise ValueError(
             f"--threads {threads}: applies to a single process; each of --workers has one thread"
         )
     answer = PredictionOptions(top_k, threshold, probabilities)
+    destination = OutputOptions(out, output_format, _parse_keep(keep or []), force, label_separator)
     if is_multimodal(model):
+        for option in ("--out", "--output-format", "--keep", "--force"):
+            del given[option]
         _refuse(
             given | {"--text": text, "--stream": stream}, "applies to a classifier of text alone"
         )
         from hyperagg.cli import multimodal
 
-        multimodal.predict(Path(model), single_file(files), format, answer)
+        multimodal.predict(Path(model), single_file(files), format, answer, destination)
         return
     if stream:
         given |= {"--text": text, "--format": format}
@@ -168,12 +172,10 @@ def predict(
         )
     if engine not in ("local", "ray"):
         raise ValueError(f"--engine {engine}: expected one of local, ray")
-    from hyperagg.classifier.batch_prediction.encoding import OutputFormat
     from hyperagg.classifier.batch_prediction.job import ReadOptions, predict_files
     from hyperagg.classifier.batch_prediction.plan import (
         Shard,
         is_folder,
-        output_format_of,
         plan_tasks,
     )
     from hyperagg.classifier.batch_prediction.workers import ordered_map
@@ -185,13 +187,7 @@ def predict(
 
         apply_in_order = ray.ordered_map
 
-    name = output_format_of(out, output_format)
-    if name is None:
-        lists = keep or probabilities or answer.ranked or (out is not None and is_folder(out))
-        name = "jsonl" if lists else "labels"
-    if name == "labels" and (keep or probabilities):
-        option = "--keep" if keep else "--probabilities"
-        raise ValueError(f"{option}: plain labels have no columns; use --output-format jsonl")
+    name = destination.format_name(answer)
     part = None if shard is None else Shard.parse(shard)
     sources = expand_sources(files, format=format)
     with _no_garbage_collection():
@@ -202,16 +198,11 @@ def predict(
             predictor = load_predictor(model, mmap=workers > 1 or part is not None)
         except ValueError:  # a quantized embedding cannot be mapped; other errors come again
             predictor = load_predictor(model)
-    output = OutputFormat(
-        name,
-        predictor.classes_,
-        several=predictor.multi_label_ or answer.ranked,
-        keep=_parse_keep(keep or []),
+    output = destination.format_of(
+        predictor.decoder,
+        answer,
         with_file=len(sources) > 1 and not (out is not None and is_folder(out)),
-        probabilities=probabilities,
-        label_separator=label_separator,
     )
-    _check_names(output.columns)
     read = ReadOptions(text, format, delimiter, not no_header, quoting, on_error)  # type: ignore[arg-type]
     job = {
         "model": predictor.fingerprint if out is not None else None,
@@ -284,15 +275,6 @@ def _parse_keep(keep: Sequence[str]) -> dict[str, str]:
             raise ValueError(f"--keep {one}: expected COLUMN or COLUMN=NAME, once per column")
         columns[column] = name
     return columns
-
-
-def _check_names(columns: Sequence[str]) -> None:
-    for column in columns:
-        if columns.count(column) > 1:
-            raise ValueError(
-                f"--keep {column}: the output has a column of that name; rename the one that is "
-                f"kept, as in --keep {column}=given_{column}"
-            )
 
 
 @contextmanager

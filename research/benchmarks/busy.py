@@ -142,7 +142,8 @@ all runs are the same. The load average before each situation was {min(loads):.1
 
 {busy_table(results)}
 No number of threads should take more than {_LIMIT} times as long as one. No more threads are
-started than a process may use cores; the default numbers were {defaults}.
+started than a process may use cores; the default numbers were
+{defaults}.
 {"".join(f"The quota: {how}." for how in sorted(quotas))}
 """
 

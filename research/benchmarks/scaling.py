@@ -253,8 +253,9 @@ def _page(results: dict[str, Any]) -> str:
 Written by `python -m research bench scaling` from results.json beside it; do not edit.
 
 {machine["processor"]}, {machine["cores"]} cores, numba {machine["numba"]}, hyperagg
-{machine["hyperagg"]}. Whole runs from texts to a model, {results["epochs"]} epochs, dimension
-{results["dimension"]}; medians of {results["rounds"]} interleaved runs, in seconds.
+{machine["hyperagg"]}, commit {machine["commit"]}. Whole runs from texts to a model,
+{results["epochs"]} epochs, dimension {results["dimension"]}; medians of {results["rounds"]}
+interleaved runs, in seconds.
 
 ## Idle cores
 

@@ -76,7 +76,8 @@ def _page(results: Mapping[str, Any]) -> str:
 Written by `python -m research bench text` from results.json beside it; do not edit.
 
 {machine["processor"]}, {machine["cores"]} cores, torch {machine["torch"]},
-numba {machine["numba"]}, hyperagg {machine["hyperagg"]}, {fasttext}. Medians; both sides are timed
+numba {machine["numba"]}, hyperagg {machine["hyperagg"]}, commit {machine["commit"]}, {fasttext}.
+Medians; both sides are timed
 interleaved in one process after a warm-up. Dimension {results["dimension"]} on both sides; all
 other settings are the defaults unless stated.
 {load}

@@ -54,12 +54,12 @@ def text(
     quick: Quick = False,
 ) -> None:
     """Compare the classifier with fastText: training, prediction, time to equal accuracy."""
-    from hyperagg.data import load_dataset
     from research.benchmarks.text import FULL_TEXT, QUICK_TEXT, bench_text
     from research.benchmarks.text_page import text_table, write_text_page
+    from research.data.text_sets import load_texts
 
     numbers = split_integers("--threads", threads)
-    loaded = [load_dataset(name) for name in split_names("--datasets", datasets)]
+    loaded = [load_texts(name) for name in split_names("--datasets", datasets)]
     with output_folder(out, resumable=False):
         results = bench_text(loaded, numbers, QUICK_TEXT if quick else FULL_TEXT)
         write_text_page(out, results)

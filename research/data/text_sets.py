@@ -34,15 +34,18 @@ def load_texts(name: str, limit: int | None = None) -> Dataset:
     else:
         reviews = load_clothing_reviews()
         data = Dataset(NAME, _texts(reviews.train), _texts(reviews.test), reviews.source)
-    # Where the directory lies is nothing that a committed result should say.
-    source = data.source.replace(f"HYPERAGG_DATA={data_directory()}", "HYPERAGG_DATA")
-    data = replace(data, source=source)
+    data = replace(data, source=source_for_results(data.source))
     if limit is None:
         return data
     train, test = _limited(data.train, limit), _limited(data.test, limit)
     known = set(train.labels)
     test = take_rows(test, [i for i, label in enumerate(test.labels) if label in known])
     return Dataset(data.name, train, test, f"{data.source}, at most {limit:,} rows")
+
+
+def source_for_results(source: str) -> str:
+    """Return the source of a data set without the place of its directory on this machine."""
+    return source.replace(f"HYPERAGG_DATA={data_directory()}", "HYPERAGG_DATA")
 
 
 def take_rows(split: Split, rows: Sequence[int]) -> Split:

@@ -21,6 +21,7 @@ from typing import Any
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import environment, markdown_table, write_results
 from research.data.clothing_reviews import Reviews, load_clothing_reviews
+from research.data.text_sets import source_for_results
 
 __all__ = ["first_job_page", "first_job_table", "measure_first_job"]
 
@@ -47,12 +48,13 @@ class Step:
     Args:
         does: what it is for.
         command: its words, without those of the shell.
-        lines: how many lines of its output the page shows at most.
+        lines: how many lines of its output the page shows at most: the first third and the rest
+            of them from the end, where the answers are.
     """
 
     does: str
     command: str
-    lines: int = 40
+    lines: int = 45
 
 
 STEPS = (
@@ -125,7 +127,7 @@ def measure_first_job(out: Path, *, rows: int = 4_000, test_rows: int = 1_000) -
         runs.append(_run(step, [*words[program], *arguments], work))
     results = {
         "environment": environment(),
-        "source": data.source,
+        "source": source_for_results(data.source),
         "rows": rows,
         "test_rows": test_rows,
         "steps": runs,
@@ -167,8 +169,15 @@ def _run(step: Step, command: Sequence[str], work: Path) -> dict[str, Any]:
         "does": step.does,
         "command": step.command,
         "seconds": round(seconds, 1),
-        "output": ended.stdout.splitlines()[: step.lines],
+        "output": _shorten(ended.stdout.splitlines(), step.lines),
     }
+
+
+def _shorten(lines: list[str], limit: int) -> list[str]:
+    if len(lines) <= limit:
+        return lines
+    first = limit // 3
+    return [*lines[:first], "...", *lines[first + 1 - limit :]]
 
 
 def _lines_of_code(script: Path) -> int:

@@ -13,8 +13,8 @@ from hyperagg._common.report import markdown_table
 from hyperagg.classifier import compare
 from hyperagg.classifier.baselines.search import neighbors
 from hyperagg.classifier.baselines.selection import candidate_key
+from research.benchmarks import busy, language_page, ops_page, scaling, serve, text_page
 from research.benchmarks import diffusion as bench_diffusion
-from research.benchmarks import language_page, ops_page, serve, text_page
 from research.benchmarks import multimodal as bench_multimodal
 from research.studies import (
     ag_news,
@@ -22,6 +22,7 @@ from research.studies import (
     capacity_tasks,
     deletion,
     diffusion,
+    first_job,
 )
 from research.studies.accuracy import accuracy_table
 from research.studies.faults import faults_table
@@ -69,6 +70,10 @@ def tables() -> Iterator[tuple[str, Callable[[Any], str]]]:
     yield "lm/decoding.md", language_page.decoding_table
     yield "ops/README.md", ops_page._page
     yield "ops/table.md", ops_page.ops_table
+    yield "busy/README.md", busy.busy_page
+    yield "scaling/README.md", scaling._page
+    yield "first-job/README.md", first_job.first_job_page
+    yield "first-job/table.md", first_job.first_job_table
     yield "faults/table.md", faults_table
     for path in sorted(RESULTS.glob("fuzz/*/table.md")):
         yield str(path.relative_to(RESULTS)), counts_table

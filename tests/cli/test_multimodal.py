@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 from safetensors.numpy import load_file
 
 from hyperagg.data.datasets.digits import load_fsdd, load_mnist
@@ -97,6 +98,43 @@ def test_all_commands_take_the_model(cli, model, folder):
     assert "logit" in shown.out and "the first 2 of 40 rows" in shown.err
 
 
+def test_predictions_in_files(cli, model, folder):
+    test, labels = folder / "test.csv", cli("predict", model, folder / "test.csv").out.split()
+    given = [row[-1] for row in read(test)[1:]]
+    options = ["--keep", "digit=given", "--top-k", "1"]
+    for name in ("new.csv", "new.jsonl", "new.parquet"):
+        answer = cli("predict", model, test, "--out", folder / name, "--keep", "digit=given")
+        assert answer.code == 0 and not answer.out and "answered 40" in answer.err
+    rows = [json.loads(line) for line in (folder / "new.jsonl").read_text("utf-8").splitlines()]
+    assert [row["label"] for row in rows] == labels and [row["given"] for row in rows] == given
+    header, *cells = read(folder / "new.csv")
+    assert header == ["row", "given", "label", "score"]
+    assert cells == [[str(value) for value in row.values()] for row in rows]
+    written = parquet.read_table(folder / "new.parquet").to_pylist()
+    assert [row["label"] for row in written] == labels
+    shown = cli("predict", model, test, *options).out.splitlines()
+    assert [json.loads(line)["labels"] for line in shown] == [[label] for label in labels]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--out", "new.csv"], "new.csv: exists; --force replaces it"),
+        (["--out", "new.txt", "--keep", "digit"], "--keep: plain labels have no columns"),
+        (["--out", "new.png"], "new.png: expected a folder, or a file with one of the extensions"),
+        (["--keep", "digits"], "does not have a column 'digits' (--keep)"),
+        (["--keep", "digit=label"], "--keep label: the output has a column of that name"),
+        (["--resume"], "--resume: applies to a classifier of text alone"),
+    ],
+)
+def test_outputs_that_are_refused(cli, model, folder, monkeypatch, options, error):
+    monkeypatch.chdir(folder)
+    (folder / "new.csv").write_text("mine")
+    answer = cli("predict", model, "test.csv", *options)
+    assert answer.code == 2 and error in answer.err, answer.err
+    assert (folder / "new.csv").read_text() == "mine"
+
+
 def test_a_file_may_lack_columns(cli, model, folder):
     write(folder / "words.csv", [["it is two"], ["it is zero"]], ["word"])
     answer = cli("predict", model, folder / "words.csv")
@@ -118,7 +156,22 @@ def test_regression_and_other_formats(cli, folder):
     out = folder / "ink"
     answer = cli("train", folder / "train.jsonl", *options, "--out", out)
     assert answer.code == 0 and "R² on held-out rows" in answer.err, answer.err
-    assert all(float(line) for line in cli("predict", out, folder / "test.csv").out.splitlines())
+    values = list(map(float, cli("predict", out, folder / "test.csv").out.split()))
+    assert len(values) == 40
+    for name in ("ink.csv", "ink.jsonl", "ink.parquet"):
+        target = folder / name
+        answer = cli("predict", out, folder / "test.csv", "--out", target, "--keep", "digit")
+        assert answer.code == 0, answer.err
+    lines = [json.loads(line) for line in (folder / "ink.jsonl").read_text("utf-8").splitlines()]
+    assert [line["value"] for line in lines] == values and list(lines[0]) == [
+        "row",
+        "digit",
+        "value",
+    ]
+    header, *cells = read(folder / "ink.csv")
+    assert header == ["row", "digit", "value"] and [float(row[2]) for row in cells] == values
+    written = parquet.read_table(folder / "ink.parquet")["value"].to_pylist()
+    assert written == pytest.approx(values, rel=1e-5)
     # Without a number to compare with, a row cannot be measured.
     answer = cli("evaluate", out, folder / "test.csv", "--label", "ink")
     assert answer.code == 2 and "'ink' is empty" in answer.err

@@ -130,7 +130,6 @@ def test_multimodal_options_are_refused_by_name(cli, model, tmp_path):
         json.dumps({**config, "format": "hyperagg.MultimodalClassifier"})
     )
     for option, value in {
-        "--keep": "x",
         "--workers": "2",
         "--engine": "ray",
         "--on-error": "skip",

@@ -44,6 +44,8 @@ class OutputFormat:
         with_file: whether each row names its file.
         probabilities: whether a row has the probability of every class.
         label_separator: what joins the labels of a row in plain labels and CSV.
+        numbers: whether the answers are the numbers of a regression, as the scores of the
+            predictions, in place of labels.
     """
 
     name: str
@@ -53,12 +55,15 @@ class OutputFormat:
     with_file: bool = False
     probabilities: bool = False
     label_separator: str = "|"
+    numbers: bool = False
 
     @property
     def columns(self) -> list[str]:
         """The names of the columns of the output, except those of probabilities."""
         file = ["file"] if self.with_file else []
         answer = ["labels", "scores"] if self.several else ["label", "score"]
+        if self.numbers:
+            answer = ["value"]
         return [*file, "row", *self.keep.values(), *answer]
 
 
@@ -106,6 +111,8 @@ class LabelEncoder(Encoder):
         self.names = [" ".join(str(label).splitlines()) for label in format.classes]
 
     def encode(self, rows: Rows, answers: Predictions) -> bytes:
+        if self.format.numbers:
+            return _to_utf8("".join(f"{value}\n" for value in _significant(answers.scores)))
         labels = _split([self.names[c] for c in answers.classes.tolist()], answers)
         separator = self.format.label_separator
         return _to_utf8("".join(f"{separator.join(own)}\n" for own in labels))
@@ -130,7 +137,9 @@ class JsonEncoder(Encoder):
             columns.append([f"{key}: {to_json(value)}" for value in rows.kept[name]])
         names = [self.names[c] for c in answers.classes.tolist()]
         scores = _rounded(answers.scores)
-        if format.several:
+        if format.numbers:
+            columns.append([f'"value": {to_json(v)}' for v in _significant(answers.scores)])
+        elif format.several:
             pairs = zip(_split(names, answers), _split([str(score) for score in scores], answers))
             columns.append(
                 [f'"labels": [{", ".join(a)}], "scores": [{", ".join(b)}]' for a, b in pairs]
@@ -170,7 +179,7 @@ class CsvEncoder(Encoder):
         if format.several:
             names = [separator.join(map(str, own)) for own in _split(names, answers)]
             scores = [separator.join(map(str, own)) for own in _split(scores, answers)]
-        columns += [names, scores]
+        columns += [_significant(answers.scores)] if format.numbers else [names, scores]
         if answers.probabilities is not None:
             columns += _rounded(answers.probabilities.T)
         return _to_utf8(_csv(zip(*columns, strict=True)))
@@ -219,6 +228,10 @@ def _csv(rows: Any) -> str:
 
 def _rounded(values: np.ndarray) -> list[Any]:
     return values.astype(np.float64).round(_DECIMALS).tolist()
+
+
+def _significant(values: np.ndarray) -> list[float]:
+    return [float(f"{value:.6g}") for value in values.tolist()]
 
 
 def _split(values: list[Any], answers: Predictions) -> list[list[Any]]:

@@ -46,7 +46,9 @@ class ArrowEncoder(Encoder):
                 fields.append(pa.field(shown, types[name]))
             else:
                 fields.append(pa.field(shown, pa.large_string(), metadata=_JSON_TEXT))
-        if format.several:
+        if format.numbers:
+            fields.append(pa.field("value", pa.float32()))
+        elif format.several:
             fields += [
                 pa.field("labels", pa.list_(pa.int32())),
                 pa.field("scores", pa.list_(pa.float32())),
@@ -79,7 +81,7 @@ class ArrowEncoder(Encoder):
             offsets = pa.array(answers.offsets.astype(np.int32))
             labels = pa.ListArray.from_arrays(offsets, labels)
             scores = pa.ListArray.from_arrays(offsets, scores)
-        columns += [labels, scores]
+        columns += [scores] if format.numbers else [labels, scores]
         if answers.probabilities is not None:
             flat = pa.array(answers.probabilities.astype(np.float32).ravel())
             columns.append(

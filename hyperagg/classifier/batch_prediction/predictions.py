@@ -58,6 +58,12 @@ class Predictions:
         return len(self.offsets) - 1
 
     @classmethod
+    def from_values(cls, values: np.ndarray) -> Predictions:
+        """Return the answers of a regression to B rows, as scores without labels."""
+        offsets = np.zeros(len(values) + 1, dtype=np.int64)
+        return cls(offsets, np.zeros(0, dtype=np.int64), values.astype(np.float32))
+
+    @classmethod
     def from_logits(
         cls, decoder: LabelDecoder, logits: np.ndarray, options: PredictionOptions
     ) -> Predictions:

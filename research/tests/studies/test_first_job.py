@@ -44,3 +44,10 @@ def test_a_failing_command_is_named_with_its_output(tmp_path: Path) -> None:
         RuntimeError, match=r"hyperagg train missing\.csv: exit code 2.*\n.*missing"
     ):
         first_job._run(step, [sys.executable, "-m", "hyperagg", "train", "missing.csv"], tmp_path)
+
+
+def test_a_long_output_keeps_its_beginning_and_its_end() -> None:
+    lines = [str(i) for i in range(100)]
+    shown = first_job._shorten(lines, 9)
+    assert shown == ["0", "1", "2", "...", "95", "96", "97", "98", "99"]
+    assert first_job._shorten(lines[:9], 9) == lines[:9]
