@@ -2,10 +2,12 @@
 
 python -m tests.fuzz --seconds 120
 python -m tests.fuzz --seconds 3600 --kinds classifier,language --out results/fuzz
+python -m tests.fuzz --cases 500 --kinds image,audio --seed 500 --out results/fuzz --add
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +15,7 @@ import typer
 
 from hyperagg._common.report import environment, write_results
 from hyperagg.cli._runner import run_app
-from tests.fuzz.campaign import ALL_KINDS, WORKERS, counts_table, run_campaign
+from tests.fuzz.campaign import ALL_KINDS, WORKERS, add_counts, counts_table, run_campaign
 
 app = typer.Typer(add_completion=False)
 
@@ -30,6 +32,9 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of the first case; the others follow.")] = 0,
     workers: Annotated[int, typer.Option(help="Number of processes.")] = WORKERS,
     out: Annotated[Path | None, typer.Option(help="Folder for results.json and table.md.")] = None,
+    add: Annotated[
+        bool, typer.Option("--add", help="Add to what is in results.json there, of other seeds.")
+    ] = False,
 ) -> None:
     """Read damaged inputs, each in a process with limits of time and memory.
 
@@ -47,7 +52,11 @@ def main(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         options = {"seconds": seconds, "cases": cases, "seed": seed, "kinds": chosen}
-        written = {"environment": environment(), "options": options, "kinds": results}
+        written = {"environment": environment(), "calls": [options], "kinds": results}
+        if add and (out / "results.json").exists():
+            before = json.loads((out / "results.json").read_text("utf-8"))
+            written["calls"] = [*before["calls"], options]
+            written["kinds"] = add_counts(before["kinds"], results)
         write_results(out, written)
         (out / "table.md").write_text(counts_table(written), "utf-8")
     if any(each["failures"] for each in results.values()):

@@ -20,7 +20,7 @@ from tests.fuzz.mutations import mutate_file, mutate_folder
 from tests.fuzz.originals import FOLDER_KINDS, MEDIA_KINDS, write_originals
 from tests.fuzz.sandbox import Outcome, Sandbox
 
-__all__ = ["Counts", "counts_table", "run_campaign"]
+__all__ = ["Counts", "add_counts", "counts_table", "run_campaign"]
 
 # Classifiers and tables are bound to their configuration by a digest. The folders of transformers
 # and diffusers are not: another value in the range of a setting makes another, valid model.
@@ -78,6 +78,23 @@ def counts_table(results: dict[str, Any]) -> str:
         most = [f"{each['max_seconds']:.1f}", f"{each['max_megabytes']:,}"]
         rows.append([kind, *(f"{number:,}" for number in numbers), *most])
     return markdown_table(columns, rows)
+
+
+def add_counts(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Return the counts by kind, as `Counts.as_dict` returns them, of two calls together."""
+
+    def total(name: str, parts: list[dict[str, Any]]) -> Any:
+        values = [part[name] for part in parts if name in part]
+        if name.startswith("max_"):
+            return max(values)
+        return [line for own in values for line in own] if name == "failures" else sum(values)
+
+    added = {}
+    for kind in dict.fromkeys([*first, *second]):
+        parts = [part[kind] for part in (first, second) if kind in part]
+        names = dict.fromkeys(name for part in parts for name in part)
+        added[kind] = {name: total(name, parts) for name in names}
+    return added
 
 
 def run_campaign(

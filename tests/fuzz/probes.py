@@ -121,6 +121,8 @@ def prepare(kinds: Collection[str]) -> None:
     libraries that are imported."""
     import os
 
+    import hyperagg.cli._runner  # noqa: F401
+
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     if _WITH_TORCH.isdisjoint(kinds):
         return

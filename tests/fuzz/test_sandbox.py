@@ -14,7 +14,7 @@ import pytest
 from hyperagg.data.readers.errors import DataError
 from tests.fuzz import __main__ as command
 from tests.fuzz import probes, sandbox
-from tests.fuzz.campaign import Counts
+from tests.fuzz.campaign import Counts, add_counts
 from tests.fuzz.originals import write_originals
 from tests.fuzz.sandbox import Outcome
 
@@ -80,7 +80,8 @@ _forks = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 )
 def test_a_case_ends_as_what_it_is(monkeypatch, tmp_path, probe, end, detail):
     monkeypatch.setitem(probes.PROBES, "image", probe)
-    outcome = sandbox._run("image", str(tmp_path / "clip.bin"))
+    with sandbox.Reader() as reader:
+        outcome = reader.run("image", tmp_path / "clip.bin")
     assert outcome.end == end and detail in outcome.detail
 
 
@@ -88,7 +89,37 @@ def test_a_case_ends_as_what_it_is(monkeypatch, tmp_path, probe, end, detail):
 def test_a_case_without_an_end_is_stopped(monkeypatch, tmp_path):
     monkeypatch.setitem(probes.PROBES, "image", lambda path: time.sleep(60))
     monkeypatch.setattr(sandbox, "MAX_SECONDS", 0.2)
-    assert sandbox._run("image", str(tmp_path)).end == "hang"
+    with sandbox.Reader() as reader:
+        assert reader.run("image", tmp_path).end == "hang"
+
+
+@_forks
+def test_a_fork_reads_on_until_a_case_fails(monkeypatch, tmp_path):
+    """What is limited is the memory of a case, not that of all before it."""
+    kept = []
+
+    def use_memory(path):
+        np.ones(150 << 20, np.uint8).sum()
+        return str(os.getpid())
+
+    def fail_later(path):
+        kept.append(path)
+        return str(1 / (3 - len(kept)))
+
+    monkeypatch.setitem(probes.PROBES, "image", use_memory)
+    monkeypatch.setitem(probes.PROBES, "audio", lambda path: str(os.getpid()))
+    monkeypatch.setitem(probes.PROBES, "data", _divide)
+    monkeypatch.setitem(probes.PROBES, "language", fail_later)
+    with sandbox.Reader() as reader:
+        first, second = reader.run("image", tmp_path), reader.run("audio", tmp_path)
+        assert first.detail == second.detail != str(os.getpid())
+        assert first.megabytes >= 140 and second.megabytes < 50
+        assert reader.run("data", tmp_path).end == "traceback"
+        assert reader.run("audio", tmp_path).detail not in (first.detail, str(os.getpid()))
+        ends = [reader.run("language", tmp_path) for _ in range(3)]
+    # A failure that takes others before it is one as well, and says so.
+    assert [each.end for each in ends] == ["answered", "answered", "traceback"]
+    assert ends[2].detail.startswith("after other inputs only: ZeroDivisionError")
 
 
 def test_only_an_unexplained_end_is_a_failure():
@@ -96,6 +127,25 @@ def test_only_an_unexplained_end_is_a_failure():
     for end in ("refused", "same", "unexplained", "traceback", "silent"):
         counts.add(0, "bytes", end, Outcome(end, "", 0, 0))
     assert counts.ends.total() == 5 and len(counts.failures) == 3
+
+
+def test_the_counts_of_two_calls_add_up():
+    first, second = Counts(), Counts()
+    first.add(0, "bytes", "refused", Outcome("refused", "", 3, 7))
+    second.add(1, "bytes", "refused", Outcome("refused", "", 2, 9))
+    second.add(2, "bytes", "hang", Outcome("hang", "", 1, 0))
+    image, audio = first.as_dict(), second.as_dict()
+    assert add_counts({"image": image}, {"image": audio, "audio": audio}) == {
+        "image": {
+            "cases": 3,
+            "refused": 2,
+            "hang": 1,
+            "max_seconds": 3,
+            "max_megabytes": 9,
+            "failures": ["seed 2: bytes: hang: "],
+        },
+        "audio": audio,
+    }
 
 
 def test_originals_of_other_kinds_are_not_made(tmp_path):
