@@ -6,7 +6,9 @@ not stopped; in between, the folder holds the older model or the new one; and th
 ended as it should, without a traceback.
 
 The commands run in processes that are forked from one that has imported and compiled everything,
-so that the moments lie in the training and not in the imports.
+so that the moments lie in the training and not in the imports. A moment is a fraction of the CPU
+time that the undisturbed command takes, which hardly depends on what else the machine does. A
+command that has ended before is run again.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ __all__ = ["FAULTS", "PRODUCTS", "Product", "faults_table", "run_faults", "study
 
 _SECONDS_BETWEEN_CHECKPOINTS = 0.05
 _MAX_FILE_BYTES = 1000  # with a full disk
+_MAX_TRIES = 5  # of a moment, until it lies before the end of the command
+_POLL_SECONDS = 0.001
 _TIME_LIMIT = 600.0  # seconds of one command, which may compile on a busy machine
 
 
@@ -69,7 +73,7 @@ class Case:
     """What a fault led to.
 
     Attributes:
-        moment: fraction of the time of an undisturbed training after which it happened.
+        moment: fraction of the CPU time of an undisturbed training after which it happened.
         code: exit code of the stopped command; negative: the signal that killed it.
         ended_well: whether the exit code is one of those that this fault may have, and the command
             printed at most one line about it and no traceback.
@@ -128,7 +132,7 @@ PRODUCTS = {
         Product(
             "classifier",
             _texts,
-            ("train", "DATA", "--d-model", "32", "--epochs", "40"),
+            ("train", "DATA", "--d-model", "32", "--epochs", "300"),
             ("hyperagg.classifier.estimator",),
             prepare=_prepare_classifier,
         ),
@@ -168,6 +172,10 @@ PRODUCTS = {
 }
 
 
+def _interrupt(process: int) -> None:
+    os.kill(process, signal.SIGINT)
+
+
 def _kill(process: int) -> None:
     os.kill(process, signal.SIGKILL)
 
@@ -191,6 +199,7 @@ def _fill_disk(process: int) -> None:
 FAULTS: dict[str, tuple[Callable[[int], None], tuple[int, ...]]] = {
     "kill": (_kill, (-signal.SIGKILL, 0)),
     "terminate": (_terminate, (143, 0)),
+    "interrupt": (_interrupt, (130, 0)),
     "hang up": (_hang_up, (129, 0)),
     "disk full": (_fill_disk, (2, 0)),
 }
@@ -218,7 +227,7 @@ def study_faults(
     Raises:
         ValueError: `out` holds measurements with another number of moments.
     """
-    runs = Runs(out / "runs.json", f"{moments} moments", resume)
+    runs = Runs(out / "runs.json", f"{moments} moments of CPU time", resume)
     found: dict[str, dict[str, Any]] = {}
     for name in products:
         for fault in faults:
@@ -248,22 +257,25 @@ def run_faults(
         import_module(module)
     product.prepare()
     _train([*arguments, "--out", str(old), "--seed", "1", "--force"])  # compiles
-    started = time.monotonic()
-    _train([*arguments, "--out", str(new), "--force"])
-    seconds = time.monotonic() - started
+    seconds = _train([*arguments, "--out", str(new), "--force"])
     models = {_model_of(path) for path in (old, new)}
     expected = (new / product.weights).read_bytes()
 
     def run_case(fault: str, moment: float) -> Case:
+        nonlocal seconds
         out = folder / "model"
-        shutil.rmtree(out, ignore_errors=True)
-        shutil.copytree(old, out)
         act, codes = FAULTS[fault]
         command = [*arguments, "--out", str(out), "--force"]
-        code, err = _run(command, act, moment * seconds)
+        for _ in range(_MAX_TRIES):
+            shutil.rmtree(out, ignore_errors=True)
+            shutil.copytree(old, out)
+            code, err, used = _run(command, act, moment * seconds)
+            if code != 0:
+                break
+            seconds = used
         whole = _model_of(out) in models
         held = any(out.glob(product.checkpoint))
-        again, again_err = _run([*command, "--resume"])
+        again, again_err, _ = _run([*command, "--resume"])
         same = again == 0 and (out / product.weights).read_bytes() == expected
         lines = [line for line in err.splitlines() if line.startswith("hyperagg: ")]
         well = code in codes and len(lines) <= 1 and "Traceback" not in err
@@ -298,35 +310,53 @@ def faults_table(results: Mapping[str, Any]) -> str:
     return markdown_table(columns, rows)
 
 
-def _train(command: list[str]) -> None:
-    code, err = _run(command)
+def _train(command: list[str]) -> float:
+    """Run a command that has to succeed, and return its CPU time."""
+    code, err, seconds = _run(command)
     if code != 0:
         raise RuntimeError(f"hyperagg {' '.join(command)}: ended with {code}\n{err}")
+    return seconds
 
 
 def _run(
     command: list[str], act: Callable[[int], None] | None = None, after: float = 0.0
-) -> tuple[int, str]:
-    """Run a command in a forked process; return its exit code and what it printed."""
+) -> tuple[int, str, float]:
+    """Run a command in a forked process; return its exit code, what it printed and its CPU time.
+
+    After so many seconds of CPU time, `act` is called with the number of the process.
+    """
     reader, writer = os.pipe()
     process = os.fork()
     if process == 0:
         os.close(reader)
         os._exit(_run_here(command, writer))
     os.close(writer)
-    timers = [threading.Timer(_TIME_LIMIT, _kill, (process,))]
-    if act is not None:
-        timers.append(threading.Timer(after, act, (process,)))
-    for timer in timers:
-        timer.start()
+    has_ended = threading.Event()
+    watch = threading.Thread(target=_watch, args=(process, act, after, has_ended))
+    watch.start()
     with os.fdopen(reader, "rb") as pipe:
         printed = pipe.read().decode("utf-8", "replace")
-    # The timers have to be over before the number of the process may belong to another one.
-    for timer in timers:
-        timer.cancel()
-        timer.join()
-    _, status = os.waitpid(process, 0)
-    return os.waitstatus_to_exitcode(status), printed
+    # Before the number of the process may belong to another one.
+    has_ended.set()
+    watch.join()
+    _, status, usage = os.wait4(process, 0)
+    return os.waitstatus_to_exitcode(status), printed, usage.ru_utime + usage.ru_stime
+
+
+def _watch(
+    process: int, act: Callable[[int], None] | None, after: float, has_ended: threading.Event
+) -> None:
+    """Call `act` when a process has used its time, and kill the process if it does not end."""
+    deadline = time.monotonic() + _TIME_LIMIT
+    clock = (~process << 3) | 2  # as clock_getcpuclockid of Linux has it
+    with suppress(OSError):  # the process has ended
+        while not has_ended.wait(_POLL_SECONDS):
+            if act is not None and time.clock_gettime(clock) >= after:
+                act(process)
+                act = None
+            if time.monotonic() > deadline:
+                _kill(process)
+                return
 
 
 def _run_here(command: list[str], writer: int) -> int:
@@ -338,6 +368,7 @@ def _run_here(command: list[str], writer: int) -> int:
     logging.getLogger("hyperagg").handlers.clear()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with (
         os.fdopen(writer, "w", encoding="utf-8", buffering=1) as pipe,
         redirect_stderr(pipe),

@@ -121,7 +121,7 @@ def prepare(kinds: Collection[str]) -> None:
     libraries that are imported."""
     import os
 
-    import hyperagg.cli._runner  # noqa: F401
+    import hyperagg.cli._runner
 
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     if _WITH_TORCH.isdisjoint(kinds):

@@ -148,7 +148,7 @@ class _Fork:
 
     def __init__(self) -> None:
         self.cases = 0
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         cases, self._cases = os.pipe()
         self._answers, answers = os.pipe()
         self._process = os.fork()
