@@ -67,8 +67,10 @@ def spread(values: Sequence[float], scale: float = 100, digits: int = 2) -> str:
 
     >>> spread([0.5, 0.7])
     '60.00 ± 14.14'
+    >>> spread([-1e-9])
+    '0.00'
     """
-    mean = f"{scale * float(np.mean(values)):.{digits}f}"
+    mean = f"{scale * float(np.mean(values)):z.{digits}f}"
     if len(values) < 2:
         return mean
     return f"{mean} ± {scale * float(np.std(values, ddof=1)):.{digits}f}"

@@ -74,7 +74,7 @@ def print_regression(evaluation: RegressionEvaluation, row_name: Callable[[int],
     errors = evaluation.standard_errors()
     for name, value in evaluation.metrics.items():
         error = "" if isnan(errors[name]) else f" ± {errors[name]:.4f} (standard error)"
-        echo(f"{METRICS[name]:26}  {value:.4f}{error}")
+        echo(f"{METRICS[name]:26}  {value:z.4f}{error}")
     echo("\nrows with the largest errors")
     for i in evaluation.worst_rows(_NUM_ROWS):
         echo(f"{row_name(i)}: {evaluation.truth[i]:.6g} predicted as {evaluation.predicted[i]:.6g}")

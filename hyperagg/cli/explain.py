@@ -294,9 +294,9 @@ def _print(explanation: Explanation, row: _Row, label: Any) -> None:
         text = text[:_MAX_CHARACTERS].append(" ...")
     console.print(f"{row.name}: ", end="", markup=False, soft_wrap=True)
     console.print(Text.assemble(cell(f"{view.name}{true}: "), text), soft_wrap=True)
-    parts = ", ".join(f"{term} {value:+.2f}" for term, value in view.terms[:_NUM_TERMS])
+    parts = ", ".join(f"{term} {value:+z.2f}" for term, value in view.terms[:_NUM_TERMS])
     console.print(
-        cell(f"  logit {view.total:+.2f} = {view.bias:+.2f} + tokens: {parts}"), soft_wrap=True
+        cell(f"  logit {view.total:+z.2f} = {view.bias:+z.2f} + tokens: {parts}"), soft_wrap=True
     )
 
 

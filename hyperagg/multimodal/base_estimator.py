@@ -497,7 +497,7 @@ class MultimodalEstimator:
         parameters = sum(p.numel() for p in state.network.parameters())
         if scores := state.history.score:
             best = scores[state.history.best_epoch]
-            facts = [*facts, f"{measure} on the validation rows: {best:.4f}"]
+            facts = [*facts, f"{measure} on the validation rows: {best:z.4f}"]
         if errors := state.history.expected_calibration_error:
             facts = [*facts, f"expected calibration error there: {errors[1]:.4f}"]
         name = self._model
@@ -605,7 +605,7 @@ def _with_column(row_name: RowName, name: str) -> RowName:
 
 def _status(state: Progress) -> str:
     score = state.validation_score
-    validation = "" if score is None else f"  validation {score:.4f}"
+    validation = "" if score is None else f"  validation {score:z.4f}"
     return f"epoch {state.epoch + 1}/{state.epochs}  loss {state.loss:.3f}{validation}"
 
 

@@ -44,7 +44,7 @@ def draw_cosines(measured: Mapping[str, CosineStatistics], path: Path) -> None:
         for name, style in series_styles(models).items():
             own = models[name]
             density = np.array(own["histogram"]) / own["pairs"] / (BINS[1] - BINS[0])
-            label = f"{name}: {own['mean']:+.3f} ± {own['deviation']:.3f}"
+            label = f"{name}: {own['mean']:+z.3f} ± {own['deviation']:.3f}"
             if name.startswith("untrained"):
                 axis.fill_between(centers, density, color=style.color, alpha=0.25, linewidth=0)
             axis.plot(centers, density, **style._asdict(), markevery=20, markersize=4, label=label)
@@ -72,7 +72,7 @@ def draw_cosine_ranges(measured: Mapping[str, CosineStatistics], path: Path) -> 
             axis.plot([mean - deviation, mean + deviation], [k, k], color=style.color, linewidth=5)
             axis.plot(mean, k, "o", color="white", markeredgecolor="black", zorder=3)
             axis.annotate(
-                f"{mean:+.3f} ± {deviation:.3f}".replace("-", "\N{MINUS SIGN}"),
+                f"{mean:+z.3f} ± {deviation:.3f}".replace("-", "\N{MINUS SIGN}"),
                 (mean, k), (0, 6), textcoords="offset points", ha="center", fontsize=7,
             )  # fmt: skip
         axis.axvline(0, color="0.4", linewidth=0.8, zorder=0)

@@ -45,10 +45,10 @@ def orthogonality(
         [
             panel,
             name,
-            f"{c['mean']:+.4f}",
+            f"{c['mean']:+z.4f}",
             f"{c['deviation']:.4f}",
-            f"{c['minimum']:+.3f}",
-            f"{c['maximum']:+.3f}",
+            f"{c['minimum']:+z.3f}",
+            f"{c['maximum']:+z.3f}",
         ]
         for panel, by_model in measured.items()
         for name, c in by_model.items()

@@ -48,7 +48,7 @@ rows, weights = model[0].transform(test).tocsr(), model[-1].coef_[0]
 for row in worst:
     shares = rows[row].multiply(weights).tocoo()
     top = np.argsort(-np.abs(shares.data))[:5]
-    reasons = ", ".join(f"{names[shares.col[i]]} {shares.data[i]:+.2f}" for i in top)
+    reasons = ", ".join(f"{names[shares.col[i]]} {shares.data[i]:+z.2f}" for i in top)
     print(f"row {row + 1}: {probabilities[row].max():.2f} for {predicted[row]}: {reasons}")
 pd.DataFrame({"prediction": predicted}).to_csv("sklearn-predictions.csv", index=False)
 joblib.dump(model, "sklearn-model.joblib")

@@ -307,7 +307,7 @@ def language_models_table(results: dict[str, Any]) -> str:
     for name, model in models.items():
         difference = ""
         if attention:
-            difference = f"{100 * (model['perplexity'] / attention['perplexity'] - 1):+.1f} %"
+            difference = f"{100 * (model['perplexity'] / attention['perplexity'] - 1):+z.1f} %"
         rows.append(
             [
                 name,

@@ -118,7 +118,7 @@ def tuning_table(results: Mapping[str, Any]) -> str:
             scores = [run["trials"][i]["score"] for i in (run["best_trial"], 0)]
             held_out, error, rows = "–", "–", "–"
             if compared is not None:
-                held_out = f"{100 * compared['difference']:+.2f}"
+                held_out = f"{100 * compared['difference']:+z.2f}"
                 error = f"{100 * compared['standard_error']:.2f}"
                 rows = f"{compared['num_rows']:,}"
                 found = compared["difference"], test["best"] - test["default"]
@@ -127,17 +127,17 @@ def tuning_table(results: Mapping[str, Any]) -> str:
                 [
                     name,
                     str(seed),
-                    f"{100 * (scores[0] - scores[1]):+.2f}",
+                    f"{100 * (scores[0] - scores[1]):+z.2f}",
                     held_out,
                     error,
                     rows,
                     "the default" if run["selected_trial"] == 0 else f"trial {run['best_trial']}",
                     f"{100 * test['default']:.2f}",
-                    f"{100 * (test['best'] - test['default']):+.2f}",
+                    f"{100 * (test['best'] - test['default']):+z.2f}",
                 ]
             )
     if gains:
-        search, other, measured = (f"{100 * gain:+.2f}" for gain in np.mean(gains, axis=0))
+        search, other, measured = (f"{100 * gain:+z.2f}" for gain in np.mean(gains, axis=0))
         mean = f"mean of {len(gains)}"
         cells.append([mean, "", search, other, "", "", "", "", measured])
     columns = ["dataset", "seed", "in the search", "on other rows", "standard error", "rows"]

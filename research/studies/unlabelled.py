@@ -133,7 +133,7 @@ def unlabelled_table(results: Mapping[str, Any]) -> str:
                     f"{further:,}",
                     spread(cell["labelled"]),
                     spread(cell["unlabelled"]),
-                    f"{gain:+.2f}",
+                    f"{gain:+z.2f}",
                 ]
             )
     columns = ["dataset", "labelled", "unlabelled", "without these", "with them", "difference"]

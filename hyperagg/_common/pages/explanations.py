@@ -213,5 +213,5 @@ def _color_class(contribution: float, unit: float) -> str:
 
 
 def _signed(value: float) -> str:
-    shown = f"{value:+.2f}" if abs(value) < 1000 else f"{value:+.4g}"
+    shown = f"{value:+z.2f}" if abs(value) < 1000 else f"{value:+z.4g}"
     return shown.replace("-", "\N{MINUS SIGN}")

@@ -115,7 +115,7 @@ def _residuals(evaluation: RegressionEvaluation) -> str:
         "Residuals against predictions; their quantiles are in the table below",
     )
     quantiles = np.quantile(residuals, _QUANTILES)
-    rows = [[f"{100 * q:g} %", f"{value:+.4g}"] for q, value in zip(_QUANTILES, quantiles)]
+    rows = [[f"{100 * q:g} %", f"{value:+z.4g}"] for q, value in zip(_QUANTILES, quantiles)]
     table = html_table(["share of rows", "residual below"], rows)
     return (
         "<h2>Residuals</h2><p>The true value minus the prediction (up) over the prediction "

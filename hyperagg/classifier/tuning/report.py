@@ -50,7 +50,7 @@ def summary(result: TuningResult) -> str:
             f"{_percent(compared.default_score)}"
         )
         lines.append(
-            f"difference {100 * compared.difference:+.2f} points, standard error "
+            f"difference {100 * compared.difference:+z.2f} points, standard error "
             f"{100 * compared.standard_error:.2f}, paired over these rows"
         )
     if not default.valid:

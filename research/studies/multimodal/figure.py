@@ -61,10 +61,10 @@ def explain_pairs(
             [
                 title,
                 f"{label} ({probability:.1%})",
-                f"{explanation.bias[c]:+.2f}",
-                f"{parts['image']:+.2f}",
-                f"{parts['audio']:+.2f}",
-                f"{explanation.logits[c]:+.2f}",
+                f"{explanation.bias[c]:+z.2f}",
+                f"{parts['image']:+z.2f}",
+                f"{parts['audio']:+z.2f}",
+                f"{explanation.logits[c]:+z.2f}",
             ]
         )
     draw_pairs(pairs, out / "explanation.png")

@@ -111,7 +111,7 @@ def regression_table(results: Mapping[str, Any]) -> str:
                     f"{int(number):,}",
                     spread(ridge["r2"], 1, 4),
                     spread(default["r2"], 1, 4),
-                    f"{difference['r2']:+.4f} ± {difference['standard_error']:.4f}",
+                    f"{difference['r2']:+z.4f} ± {difference['standard_error']:.4f}",
                     f"{np.median(ridge['seconds']):.1f}",
                     f"{np.median(default['seconds']):.1f}",
                     f"{np.median(default['epochs']):g}",
