@@ -26,7 +26,7 @@ except ImportError as error:
         "hyperagg.sklearn needs scikit-learn: pip install 'hyperagg[sklearn]'", name="sklearn"
     ) from error
 
-from hyperagg.classifier import TextClassifier
+from hyperagg.classifier import Predictor, TextClassifier
 from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.training.labels import check_texts
 from hyperagg.text import WordTokenizer
@@ -192,18 +192,17 @@ class HyperAggClassifier(ClassifierMixin, _TextEstimator):
         check_is_fitted(self)
         if not self.multilabel_:
             return self.classes_[self._logits(X).argmax(1)]
-        decided = np.zeros((len(texts := check_texts(X)), len(self.classes_)), dtype=np.int64)
-        known = np.array(self.text_classifier_.classes_, dtype=np.int64)
-        decided[:, known] = self.text_classifier_.decoder.decide(
-            self.text_classifier_.logits(texts)
-        )
+        predictor, texts = self.text_classifier_.predictor, check_texts(X)
+        decided = np.zeros((len(texts), len(self.classes_)), dtype=np.int64)
+        known = np.array(predictor.classes_, dtype=np.int64)
+        decided[:, known] = predictor.decoder.decide(predictor.logits(texts))
         return decided
 
     def predict_proba(self, X: Iterable[str]) -> np.ndarray:
         """Return the probabilities (B, C), columns as in `classes_`."""
         check_is_fitted(self)
-        probabilities = self.text_classifier_.predict_proba(check_texts(X))
-        return self._columns(probabilities, 0.0)
+        predictor = self.text_classifier_.predictor
+        return self._columns(predictor, predictor.predict_proba(check_texts(X)), 0.0)
 
     def predict_log_proba(self, X: Iterable[str]) -> np.ndarray:
         """Return the logarithms of the probabilities (B, C), exact also for the smallest ones."""
@@ -222,11 +221,15 @@ class HyperAggClassifier(ClassifierMixin, _TextEstimator):
 
     def _logits(self, X: Iterable[str]) -> np.ndarray:
         check_is_fitted(self)
-        return self._columns(self.text_classifier_.logits(check_texts(X)), -np.inf)
+        predictor = self.text_classifier_.predictor
+        return self._columns(predictor, predictor.logits(check_texts(X)), -np.inf)
 
-    def _columns(self, values: np.ndarray, absent: float) -> np.ndarray:
-        """Return columns for all of `classes_`; labels without texts have the value `absent`."""
-        known = self.text_classifier_.classes_
+    def _columns(self, predictor: Predictor, values: np.ndarray, absent: float) -> np.ndarray:
+        """Return columns for all of `classes_`; labels without texts have the value `absent`.
+
+        The predictor is the one that gave the values: another thread may have trained on since.
+        """
+        known = predictor.classes_
         if known == list(range(len(self.classes_))):
             return values
         columns = np.full((len(values), len(self.classes_)), absent, dtype=values.dtype)

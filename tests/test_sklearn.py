@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import pickle
 import subprocess
@@ -20,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import hyperagg
+from hyperagg.classifier import Predictor
 from hyperagg.sklearn import HyperAggClassifier, HyperAggVectorizer
 
 FAST = dict(d_model=32, epochs=3)
@@ -234,6 +236,31 @@ def test_partial_fit_takes_all_classes_in_the_first_call(data):
         clf.partial_fit(texts[:2], ["ship", "earn"])
     with pytest.raises(ValueError, match="classes: expected those of the first call"):
         clf.partial_fit(texts[:2], labels[:2], classes=["acq", "ship"])
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_an_answer_belongs_to_one_state(several, monkeypatch):
+    """A label that another thread learned in the middle of a prediction used to break it."""
+    texts, logits = ["good film", "bad film"] * 10, Predictor.logits
+    first, later = ["b", "c"] * 10, ["a", "b"] * 10
+    if several:
+        first, later = np.array([[0, 1, 0], [0, 0, 1]] * 10), np.array([[1, 0, 0], [0, 1, 0]] * 10)
+    trained = HyperAggClassifier(**FAST)
+    trained.partial_fit(texts, first, classes=None if several else ["a", "b", "c"])
+    for name in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+        clf, calls = copy.deepcopy(trained), []
+
+        def learn_and_return(self, X, clf=clf, calls=calls):
+            calls.append(X)
+            if len(calls) == 1:
+                clf.partial_fit(texts, later)
+            return logits(self, X)
+
+        expected = getattr(clf, name)(texts)
+        with monkeypatch.context() as patch:
+            patch.setattr(Predictor, "logits", learn_and_return)
+            np.testing.assert_array_equal(getattr(clf, name)(texts), expected)
+        assert clf.text_classifier_.classes_ != trained.text_classifier_.classes_
 
 
 @pytest.mark.parametrize("targets", [float, int])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -122,3 +123,17 @@ def test_a_callback_may_train_on():
     clf = TextClassifier(d_model=8, epochs=3).fit(TEXTS, LABELS)
     clf.partial_fit(TEXTS[:4], LABELS[:4], callbacks=[lambda progress: clf.quantize()])
     assert clf.predict("good film") == "yes"
+
+
+def test_fits_in_threads_give_the_bits_of_one_after_the_other():
+    """Each used to set the random state of the process."""
+
+    def fit(seed):
+        clf = TextClassifier(d_model=8, epochs=3).fit(TEXTS, LABELS, seed=seed)
+        return clf.partial_fit(*MORE[0], seed=seed).predict_proba(TEXTS).tobytes()
+
+    alone = [fit(seed) for seed in range(4)]
+    assert len(set(alone)) == 4
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            assert list(pool.map(fit, range(4))) == alone

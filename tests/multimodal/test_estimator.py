@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -579,6 +580,46 @@ def test_an_answer_belongs_to_one_fit(regression, monkeypatch):
     for name, ask in questions.items():
         reader = copy.copy(before)
         assert ask(reader) == expected[name], name
+
+
+def test_eight_threads_ask_while_another_one_fits():
+    table = {"a": ["u", "v", "w", "u"] * 4, "b": ["x", "y"] * 8}
+    targets = [["p", "q"] * 8, ["r", "s", "t", "s"] * 4, ["p", "t"] * 8]
+    kinds = {"a": "category", "b": "text"}
+    model = MultimodalClassifier(kinds, d_model=4, hidden_dim=4, epochs=1, validation_fraction=0)
+
+    def ask():
+        explanations = model.explain(table)
+        return {
+            "proba": model.predict_proba(table).tobytes(),
+            "labels": tuple(model.predict(table)),
+            "explain": tuple(
+                (tuple(each.classes), each.logits.tobytes(), each.bias.tobytes())
+                for each in explanations
+            ),
+        }
+
+    states = [model.fit(table, y, progress=False) and ask() for y in targets]
+    allowed = {name: {state[name] for state in states} for name in states[0]}
+    assert len(allowed["explain"]) == len(targets)
+    done, wrong = threading.Event(), []
+
+    def read():
+        try:
+            while not done.is_set():
+                wrong.extend(name for name, own in ask().items() if own not in allowed[name])
+        except Exception as error:
+            wrong.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(8)]
+    for reader in readers:
+        reader.start()
+    for y in targets:
+        model.fit(table, y, progress=False)
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert not wrong and ask() == states[-1]
 
 
 def test_fits_in_threads_give_the_weights_of_one_after_the_other():
