@@ -43,6 +43,7 @@ from hyperagg._common.report import (
 )
 from hyperagg._common.runs import Runs
 from hyperagg._common.split import train_validation_split
+from hyperagg._common.tensors import digest_texts
 from hyperagg._common.validation import check_choice, check_integer, check_real
 from hyperagg.classifier.baselines.features import Fold
 from hyperagg.classifier.baselines.predictions import correct_rows, label_counts, pack_labels
@@ -128,7 +129,8 @@ def compare(
         the contents of results.json.
 
     Raises:
-        ValueError: an unknown baseline, or test rows with labels that the training rows lack.
+        ValueError: an unknown baseline, or test rows with labels that the training rows lack;
+            or `out` has the runs of other rows, and they are to be resumed.
         ImportError: a baseline that is named is not installed. Nothing was trained then.
 
     Cost: most of the time trains the baselines; attention takes O(n^2) for a text of n tokens.
@@ -150,7 +152,7 @@ def compare(
     # Neural baselines learn from the training part only, and so does what they are compared with.
     refit = not any(name in _NEURAL or name == "words" for name in names)
     described = environment()
-    runs = Runs(out / "runs.json", f"{dataset.name} {len(dataset.train.texts)}", resume)
+    runs = Runs(out / "runs.json", _study(dataset), resume)
     classes = unique_labels(dataset.train.labels)
     # The external baselines share the rows and their features; no test row is among them.
     held_out = cache(partial(held_out_folds, dataset.train.texts, dataset.train.labels))
@@ -210,6 +212,14 @@ def compare(
     with atomic_write(out / "table.md") as draft:
         draft.write_text(markdown_table(_columns(results), _cells(results)), "utf-8")
     return results
+
+
+def _study(dataset: Dataset) -> str:
+    """Return what has to be the same when runs are resumed: the rows."""
+    splits = (dataset.train, dataset.test)
+    texts = [text for split in splits for text in split.texts]
+    digest = digest_texts([*texts, repr([list(split.labels) for split in splits])])
+    return f"{dataset.name} {len(dataset.train.texts)} {digest[:8]}"
 
 
 def dataset_from_rows(

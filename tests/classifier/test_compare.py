@@ -66,9 +66,13 @@ def test_it_writes_what_it_promises_and_resumes(small, tmp_path, monkeypatch):
     monkeypatch.setattr(hyperagg.TextClassifier, "fit", lambda *a, **k: pytest.fail("trained"))
     again = compare(small, ["attention"], 2, tmp_path, resume=True, **options)
     assert again["models"] == results["models"]
-    with pytest.raises(ValueError, match="another study"):
-        other = Dataset("other", small.train, small.test, "")
-        compare(other, [], 1, tmp_path, resume=True)
+    renamed = Dataset("other", small.train, small.test, "")
+    first, *rest = small.test.labels
+    labels = ["acq" if first == "earn" else "earn", *rest]
+    corrected = Dataset(small.name, small.train, Split(small.test.texts, labels), "")
+    for other in (renamed, corrected):
+        with pytest.raises(ValueError, match="another study"):
+            compare(other, [], 1, tmp_path, resume=True)
 
 
 @pytest.mark.parametrize("name", ["linear_svc", "fasttext"])
