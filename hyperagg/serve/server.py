@@ -136,6 +136,18 @@ class _StrictHttp(HttpToolsProtocol):
             self._header_timer = None
 
 
+class _Announcement:
+    """Logs that this process answers requests; uvicorn calls it for the first time then."""
+
+    def __init__(self, message: str) -> None:
+        self.message, self.is_logged = message, False
+
+    async def __call__(self) -> None:
+        if not self.is_logged:
+            logger.info(self.message)
+            self.is_logged = True
+
+
 @dataclass(frozen=True)
 class _Factory:
     """Makes the application in a worker; it is sent there by pickling."""
@@ -193,6 +205,9 @@ def run(
     with _bind(host, port) as listener:
         threads = threads or max(1, default_threads() // workers)
         factory = _Factory(sources, settings, threads)
+        where = f"[{host}]" if ":" in host else host
+        names = ", ".join(model_names(sources))
+        served = f"{names} at http://{where}:{listener.getsockname()[1]}"
         config = uvicorn.Config(
             factory if workers > 1 else factory.load(),
             factory=workers > 1,
@@ -206,12 +221,11 @@ def run(
             timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
             timeout_worker_healthcheck=_WORKER_TIMEOUT,
             access_log=False,
+            callback_notify=_Announcement(f"serving {served}"),
             server_header=False,
             log_config=log_config(access_log=settings.access_log),
         )
-        where = f"[{host}]" if ":" in host else host
-        names = ", ".join(model_names(sources))
-        logger.info(f"starting to serve {names} at http://{where}:{listener.getsockname()[1]}")
+        logger.info(f"starting to serve {names}")
         if workers == 1:
             uvicorn.Server(config).run(sockets=[listener])
             return

@@ -120,6 +120,8 @@ def test_a_killed_worker_is_replaced_and_no_answer_is_wrong(start, predictor):
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_finishes_what_runs_and_takes_no_more(start, predictor, workers):
     server = start("--workers", workers)
+    # The address is in the log as soon as it answers.
+    assert requests.get(f"{server.url}/health", timeout=60).ok
     server.wait_for("Application startup complete", times=int(workers))
     body = json.dumps({"inputs": TEXTS[0], "top_k": 1}).encode()
     head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode()
@@ -153,7 +155,6 @@ def test_sigterm_finishes_what_runs_and_takes_no_more(start, predictor, workers)
 
 def test_headers_must_arrive_in_time(start):
     server = start("--request-timeout", "0.3")
-    server.wait_for("Application startup complete")
     for sent in (b"", b"POST /predict HTTP/1.1\r\nHo"):
         with socket.create_connection(("127.0.0.1", server.port)) as slow:
             slow.sendall(sent)
