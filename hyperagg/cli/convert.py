@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hyperagg.cli.options import Force, check_model_folder, logger, output_folder
+from hyperagg.cli.options import Force, check_model_folder, logger, output_folder, save_model
 
 EXAMPLE = "Example: hyperagg convert model.bin --out model"
 
@@ -26,9 +26,9 @@ def convert(
     from hyperagg.classifier import TextClassifier
 
     check_model_folder(out, force)
-    classifier = TextClassifier.from_fasttext(file)
     with output_folder(out):
-        classifier.save_pretrained(out)
+        classifier = TextClassifier.from_fasttext(file)
+        save_model(classifier.save_pretrained, out)
     logger.info(
         f"{len(classifier.tokenizer_):,} tokens, {len(classifier.classes_):,} classes -> {out}"
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hyperagg.cli.options import Model, Threads, logger
+from hyperagg.cli.options import ForceFile, Model, Threads, check_output_file, logger
 
 EXAMPLE = "Example: hyperagg export model page.html"
 
@@ -34,17 +34,14 @@ def export(
             "2,000,000 / d_model).",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+    force: ForceFile = False,
     threads: Threads = None,
 ) -> None:
     """Write a classifier as a file for those who do not have hyperagg."""
     from hyperagg.classifier import TextClassifier
 
+    check_output_file(file, (".html", ".onnx"), force)
     kind = file.suffix.lower()
-    if kind not in (".html", ".onnx"):
-        raise ValueError(f"{file}: expected a name that ends in .html or .onnx")
-    if file.exists() and not force:
-        raise ValueError(f"{file}: exists already; pass --force to replace it")
     if kind == ".onnx":
         if max_tokens is not None:
             raise ValueError("--max-tokens: applies to .html; use hyperagg quantize before .onnx")

@@ -19,11 +19,13 @@ from hyperagg.cli._duration import parse_duration
 from hyperagg.cli._streams import standard_input
 from hyperagg.cli.options import (
     Force,
+    ForceFile,
     Format,
     Quiet,
     Resume,
     Text,
     Threads,
+    check_output_file,
     check_training_folder,
     keep_checkpoint,
     logger,
@@ -200,17 +202,21 @@ def train(
         )
         if not is_main_process:
             return
-        saved, _ = load_model(out)
-        validation = compute_metrics(saved, text_tokenizer, corpus.validation, progress=progress)
-        results = {
-            "command": shlex.join(["hyperagg", *sys.argv[1:]]),
-            "data": corpus.source,
-            "config": config.to_diff_dict(),
-            "training_config": asdict(training_config),
-            "training": asdict(training),
-            "validation": validation,
-        }
-        write_metadata(out, saved, results)
+        validation = None
+        if training.kept_steps is None:
+            saved, _ = load_model(out)
+            validation = compute_metrics(
+                saved, text_tokenizer, corpus.validation, progress=progress
+            )
+            results = {
+                "command": shlex.join(["hyperagg", *sys.argv[1:]]),
+                "data": corpus.source,
+                "config": config.to_diff_dict(),
+                "training_config": asdict(training_config),
+                "training": asdict(training),
+                "validation": validation,
+            }
+            write_metadata(out, saved, results)
         if training.is_complete:
             remove_checkpoints(out)
     logger.info(
@@ -222,7 +228,12 @@ def train(
             f"{training.max_steps:,} steps ({100 * training.steps / training.max_steps:.0f} %): "
             f"repeat the command with --resume to continue from step {training.resume_step:,}"
         )
-        if not training.cooldown_steps:
+        if training.kept_steps is not None:
+            logger.warning(
+                f"{out} keeps the model of an earlier call, of {training.kept_steps:,} steps: this "
+                "one made fewer, or its learning rate did not fall"
+            )
+        elif not training.cooldown_steps:
             logger.warning("the time was too short for the learning rate to fall to zero")
     if validation:
         _print_metrics(validation, len(corpus.validation))
@@ -345,6 +356,7 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="Store the weights in 8 bits: about a third of the size.")
     ] = False,
+    force: ForceFile = False,
     threads: Threads = None,
 ) -> None:
     """Write an ONNX graph from token ids and a state to logits and the next state."""
@@ -352,8 +364,7 @@ def export(
     from hyperagg.language.onnx_export import export_onnx
     from hyperagg.language.serialization import load_model
 
-    if file.suffix != ".onnx":
-        raise ValueError(f"{file}: expected a file name that ends in .onnx")
+    check_output_file(file, (".onnx",), force)
     language_model, _ = load_model(model)
     export_onnx(language_model, file, int8=int8)
     logger.info(f"{file.stat().st_size:,} bytes -> {file}")

@@ -16,7 +16,15 @@ from hyperagg.cli._predictions import (
     plan_table_output,
     write_table_predictions,
 )
-from hyperagg.cli.options import check_training_folder, logger, output_folder
+from hyperagg.cli.options import (
+    check_classes,
+    check_training_folder,
+    existing,
+    keep_checkpoint,
+    logger,
+    output_folder,
+    save_model,
+)
 from hyperagg.data.readers.columns import join_quoted, pluralize
 from hyperagg.data.readers.errors import quote
 from hyperagg.data.readers.table import Table, read_table
@@ -69,33 +77,26 @@ def train(
         for column in names:
             table.find(column, f"--{kind}")
     targets = _targets(table, label, regression)
-    if not regression and len(set(targets)) < 2:
-        raise ValueError(
-            f"{table.name}: all labels are {targets[0]!r}; a classifier needs at least two classes"
-        )
+    if not regression:
+        check_classes(table.name, targets)
     checkpoint = out / "checkpoint.safetensors"
     check_training_folder(out, checkpoint, resume, force)
-    with output_folder(out):
-        try:
-            model.fit(
-                table,
-                targets,
-                class_weight="balanced" if balanced else None,
-                seed=seed,
-                checkpoint=checkpoint,
-                resume=resume,
-            )
-        except KeyboardInterrupt:
-            if checkpoint.exists():
-                logger.info(f"interrupted; repeat the command with --resume to continue from {out}")
-            raise
-        model.save_pretrained(out)
+    with output_folder(out), keep_checkpoint(out, lambda: existing(checkpoint)):
+        model.fit(
+            table,
+            targets,
+            class_weight="balanced" if balanced else None,
+            seed=seed,
+            checkpoint=checkpoint,
+            resume=resume,
+        )
+        save_model(model.save_pretrained, out, checkpoint)
     classes = "" if regression else f", {len(set(targets)):,} classes"
     logger.info(f"{pluralize(len(table), 'row')}{classes} -> {out}")
     history = model.history_
     if history.score:
         best = history.score[history.best_epoch]
-        score = f"R² on held-out rows: {best:.4f}"
+        score = f"R² on held-out rows: {best:z.4f}"
         if not regression:
             score = f"accuracy on held-out rows: {100 * best:.2f} %"
         logger.info(f"{score} (epoch {history.best_epoch + 1} of {len(history.score)})")
@@ -259,16 +260,16 @@ def _print(explanation: Explanation, c: int, decoder: LabelDecoder | None) -> No
     head = f"{explanation.logits[c]:.4g}"
     if decoder is not None:
         probability = decoder.probabilities(explanation.logits)[c]
-        head = f"{explanation.classes[c]} {probability:.1%}: logit {explanation.logits[c]:+.2f}"
+        head = f"{explanation.classes[c]} {probability:.1%}: logit {explanation.logits[c]:+z.2f}"
     terms = "".join(
         f" {'+' if parts[c] >= 0 else '-'} {name} {abs(parts[c]):.2f}"
         for name, parts in explanation.by_modality().items()
     )
-    echo(f"{head} = {explanation.bias[c]:+.2f}{terms}")
+    echo(f"{head} = {explanation.bias[c]:+z.2f}{terms}")
     for name, parts in explanation.contributions.items():
         strongest = sorted(range(len(parts)), key=lambda t: -abs(parts[t, c]))
         tokens = ", ".join(
-            f"{explanation.tokens[name][t]} {parts[t, c]:+.2f}"
+            f"{explanation.tokens[name][t]} {parts[t, c]:+z.2f}"
             for t in strongest[:NUM_STRONGEST_TOKENS]
         )
         echo(f"  {name}: {tokens}")

@@ -6,10 +6,10 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,6 +27,7 @@ __all__ = [
     "Delimiter",
     "Files",
     "Force",
+    "ForceFile",
     "Format",
     "Json",
     "Label",
@@ -41,7 +42,9 @@ __all__ = [
     "Seeds",
     "Text",
     "Threads",
+    "check_classes",
     "check_model_folder",
+    "check_output_file",
     "check_training_folder",
     "existing",
     "keep_checkpoint",
@@ -149,6 +152,7 @@ Force = Annotated[
     bool,
     typer.Option("--force", help="Replace a model or an interrupted training in the folder."),
 ]
+ForceFile = Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")]
 
 
 def single_file(files: Sequence[str], **table_options: object) -> str:
@@ -166,6 +170,19 @@ def single_file(files: Sequence[str], **table_options: object) -> str:
             f"{files[1]}: a model of more than texts reads one file; expected one FILE"
         )
     return files[0]
+
+
+def check_classes(name: str, labels: Iterable[Any]) -> None:
+    """Make sure that the rows of a file have two classes.
+
+    Args:
+        name: the name of the file.
+        labels: one label per row, or a tuple of them.
+    """
+    classes = {one for own in labels for one in (own if isinstance(own, tuple) else (own,))}
+    if len(classes) < 2:
+        only = f"all labels are {classes.pop()!r}" if classes else "no row has a label"
+        raise ValueError(f"{name}: {only}; expected at least two classes")
 
 
 def check_training_folder(
@@ -218,6 +235,18 @@ def check_model_folder(out: Path, force: bool) -> None:
             )
 
 
+def check_output_file(file: Path, suffixes: Sequence[str], force: bool) -> None:
+    """Make sure that a file may be written.
+
+    Raises:
+        ValueError: its name ends in none of `suffixes`, or it exists and is not to be replaced.
+    """
+    if file.suffix.lower() not in suffixes:
+        raise ValueError(f"{file}: expected a name that ends in {' or '.join(suffixes)}")
+    if file.exists() and not force:
+        raise ValueError(f"{file}: exists already; pass --force to replace it")
+
+
 @contextmanager
 def keep_checkpoint(out: Path, checkpoint: Callable[[], Path | None]) -> Iterator[None]:
     """Say how to go on if the block, a training and the saving of its model, does not end well.
@@ -251,27 +280,39 @@ def existing(checkpoint: Path) -> Path | None:
     return checkpoint if checkpoint.exists() else None
 
 
-def save_model(save: Callable[[Path], None], out: Path, checkpoint: Path) -> None:
+def save_model(save: Callable[[Path], object], out: Path, checkpoint: Path | None = None) -> None:
     """Save a model; if that fails and no checkpoint has the training, save it somewhere else.
+
+    What is left in the folder of a model or an interrupted training that it replaces is removed.
+
+    Args:
+        save: writes the model to a folder.
+        out: the folder.
+        checkpoint: where the checkpoint would be; None if such a training has none.
 
     Raises:
         OSError: the model could not be saved to `out`; the error says where it is instead.
     """
+    from hyperagg._common.checkpoint import remove_checkpoint
+
     try:
         save(out)
     except OSError as error:
-        if checkpoint.exists():
+        if checkpoint is not None and checkpoint.exists():
             raise
-        beside = Path(tempfile.mkdtemp(prefix="hyperagg-"))
+        beside = None
         try:
+            beside = Path(tempfile.mkdtemp(prefix="hyperagg-"))
             save(beside)
         except OSError:
-            shutil.rmtree(beside, ignore_errors=True)
+            if beside is not None:
+                shutil.rmtree(beside, ignore_errors=True)
             raise error from None
         raise OSError(
             error.errno, f"{error.strerror}; the model is in {beside} instead", error.filename
         ) from error
-    (out / TUNING_FILE).unlink(missing_ok=True)  # of a model that was replaced
+    (out / TUNING_FILE).unlink(missing_ok=True)
+    remove_checkpoint(out / "checkpoint.safetensors")
 
 
 @contextmanager

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from hyperagg.cli.options import Force, Model, Threads, check_model_folder, logger, output_folder
+from hyperagg.cli.options import (
+    Force,
+    Model,
+    Threads,
+    check_model_folder,
+    logger,
+    output_folder,
+    save_model,
+)
 
 EXAMPLE = "Example: hyperagg quantize model --max-tokens 20000 --out small"
 
@@ -26,9 +34,9 @@ def quantize(
     from hyperagg.classifier import TextClassifier
 
     check_model_folder(out, force)
-    classifier = TextClassifier.from_pretrained(model).quantize(max_tokens=max_tokens)
     with output_folder(out):
-        classifier.save_pretrained(out)
+        classifier = TextClassifier.from_pretrained(model).quantize(max_tokens=max_tokens)
+        save_model(classifier.save_pretrained, out)
     before = f"{_megabytes(Path(model)):.1f} MB -> " if Path(model).is_dir() else ""
     logger.info(f"{before}{_megabytes(out):.1f} MB in {out}")
 

@@ -22,6 +22,7 @@ from hyperagg.cli.options import (
     Seed,
     Text,
     Threads,
+    check_classes,
     check_training_folder,
     existing,
     keep_checkpoint,
@@ -182,10 +183,7 @@ def train(
     if unlabelled:
         further = read_columns(unlabelled, ColumnSpec("", text, labeled=False), options)
     assert rows.labels is not None
-    labels = {one for own in rows.labels for one in (own if isinstance(own, tuple) else (own,))}
-    if len(labels) < 2:
-        only = f"all labels are {labels.pop()!r}" if labels else "no row has a label"
-        raise ValueError(f"{display_name(files[0])}: {only}; expected at least two classes")
+    check_classes(display_name(files[0]), rows.labels)
     checkpoint = out / "checkpoint.safetensors"
     check_training_folder(out, checkpoint, resume, force)
     with output_folder(out), keep_checkpoint(out, lambda: existing(checkpoint)):

@@ -26,9 +26,11 @@ from hyperagg.cli.options import (
     Quoting,
     Text,
     Threads,
+    check_classes,
     check_model_folder,
     logger,
     output_folder,
+    save_model,
 )
 
 EXAMPLE = (
@@ -79,18 +81,26 @@ def tune(
 
     from hyperagg._common.atomic import atomic_write
     from hyperagg._common.report import print_table
+    from hyperagg._common.validation import check_real
     from hyperagg.classifier.tuning.report import to_json, trials_table
+    from hyperagg.classifier.tuning.search import import_optuna
     from hyperagg.classifier.tuning.search import tune as run
     from hyperagg.data.readers.columns import ColumnSpec, pluralize
-    from hyperagg.data.readers.files import read_columns
+    from hyperagg.data.readers.files import display_name, read_columns
     from hyperagg.data.readers.stream import ReadOptions
 
+    # Before files are read, which may take minutes.
+    import_optuna()
+    check_real("--time-limit", time_limit, 0, open_minimum=True)
+    if max_size_mb is not None:
+        check_real("--max-size-mb", max_size_mb, 0, open_minimum=True)
     check_model_folder(out, force)
     spec = ColumnSpec("", text, label, label_separator=label_separator)
     rows = read_columns(
         files, spec, ReadOptions(format, delimiter, not no_header, quoting, on_error)
     )
     assert rows.labels is not None
+    check_classes(display_name(files[0]), rows.labels)
     options = {
         "text": text,
         "label": label,
@@ -113,7 +123,7 @@ def tune(
         )
         command = _train_command(files, options | result.arguments)
         found = {**to_json(result), "command": command}
-        result.classifier.save_pretrained(out)
+        save_model(result.classifier.save_pretrained, out)
         with atomic_write(out / TUNING_FILE) as draft:
             draft.write_text(json_module.dumps(found, indent=2) + "\n", "utf-8")
     if json:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ContextDecorator, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,17 @@ __all__ = [
 
 _CHECKPOINTS = "checkpoints"
 _RUN = "run.json"  # marks the folder of the checkpoints as ours, and says what they belong to
+_MODEL = "model.json"  # of which step the model is that a time limit has saved
 _WEIGHT_FILES = ("model-*-of-*.safetensors", "model.safetensors", "model.safetensors.index.json")
+# All that the Trainer writes into a checkpoint, also with FSDP, and with the code of the model.
+# Other files there are those of the user.
+_CHECKPOINT_FILES = (
+    *("trainer_state.json", "config.json", "generation_config.json", TRAINING_ARGS_NAME),
+    *(*_WEIGHT_FILES, ".tmp*", "pytorch_model_fsdp*", "optimizer.pt", "optimizer.bin"),
+    *("optimizer_[0-9]*", "scheduler.pt", "scaler.pt", "rng_state.pth", "rng_state_[0-9]*.pth"),
+    *(file.name for file in Path(__file__).parent.glob("*.py")),
+)
+_MAX_CHECKPOINTS = 2
 _clock = time.monotonic  # a name of its own, which tests replace
 
 
@@ -123,6 +133,9 @@ class TrainingResult:
         max_steps: number of steps of the schedule; more than `steps` if the time was over.
         cooldown_steps: how many of `steps` followed the last checkpoint because the time was
             nearly over, at a falling learning rate. A resumed training repeats them.
+        kept_steps: number of steps of the model in the folder if it is still that of an earlier
+            call, because this one was stopped by its time limit before it had as many, or before
+            its learning rate fell; None if the model of this call was saved.
         seconds: wall-clock time of the last call.
         tokens_per_second: tokens per second of the last call, over all processes.
         loss: pairs (step, mean loss since the previous pair).
@@ -134,6 +147,7 @@ class TrainingResult:
     seconds: float
     tokens_per_second: float
     loss: list[tuple[int, float]]
+    kept_steps: int | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -171,6 +185,8 @@ def train_model(
 ) -> TrainingResult:
     """Train a causal language model on packed rows, in place, and save it.
 
+    A training that its time limit stops does not replace a better model that an earlier call of it
+    has saved: one of more steps, or the only one of the two whose learning rate fell.
     Runs in one process, or in each of those that `torchrun` or `accelerate launch` starts (DDP,
     or FSDP if accelerate is configured for it).
 
@@ -217,7 +233,8 @@ def train_model(
     elif arguments.process_index == 0:
         remove_checkpoints(output_dir)
         if config.save_steps is not None:
-            _write_run(folder, identity)
+            _write_json(folder / _RUN, identity)
+    earlier = None if checkpoint is None else _read_model(output_dir)
     time_limit = None if config.time_limit is None else TimeLimit(config.time_limit)
     start = time.perf_counter()
     with (
@@ -239,6 +256,32 @@ def train_model(
         if stop.is_interrupted:
             raise KeyboardInterrupt  # the signal has reached another process
     seconds = time.perf_counter() - start
+    steps = trainer.state.global_step
+    num_tokens = (steps - callback.first_step) * tokens_per_step
+    loss = [
+        (int(entry["step"]), float(entry["loss"]))
+        for entry in trainer.state.log_history
+        if "loss" in entry
+    ]
+    cooldown = None if time_limit is None else time_limit.cooldown_step
+    result = TrainingResult(
+        steps=steps,
+        max_steps=arguments.max_steps,
+        cooldown_steps=0 if cooldown is None else steps - cooldown,
+        seconds=seconds,
+        tokens_per_second=num_tokens / max(seconds, 1e-9),
+        loss=loss,
+    )
+    if earlier is not None and earlier.is_better_than(result):
+        return replace(result, kept_steps=earlier.steps)
+    _save(trainer, output_dir, tokenizer)
+    if trainer.is_world_process_zero() and saves and not result.is_complete:
+        _write_json(folder / _MODEL, asdict(_SavedModel(result.steps, result.cooldown_steps)))
+    return result
+
+
+def _save(trainer: Trainer, output_dir: Path, tokenizer: PreTrainedTokenizerFast | None) -> None:
+    """Replace the model in a folder by that of a trainer, at once."""
     with atomic_folder(output_dir, last="config.json") as draft:
         # The Trainer gathers what FSDP has distributed over the processes.
         trainer.save_model(str(draft))
@@ -253,22 +296,6 @@ def train_model(
             for file in output_dir.glob(pattern):
                 if file.name not in saved:
                     file.unlink()
-    steps = trainer.state.global_step
-    num_tokens = (steps - callback.first_step) * tokens_per_step
-    loss = [
-        (int(entry["step"]), float(entry["loss"]))
-        for entry in trainer.state.log_history
-        if "loss" in entry
-    ]
-    cooldown = None if time_limit is None else time_limit.cooldown_step
-    return TrainingResult(
-        steps=steps,
-        max_steps=arguments.max_steps,
-        cooldown_steps=0 if cooldown is None else steps - cooldown,
-        seconds=seconds,
-        tokens_per_second=num_tokens / max(seconds, 1e-9),
-        loss=loss,
-    )
 
 
 def check_checkpoints(output_dir: Path) -> Path:
@@ -316,20 +343,39 @@ def remove_checkpoints(output_dir: Path) -> None:
     They are not needed once the model is saved.
     """
     for checkpoint in _own_checkpoints(output_dir):
-        shutil.rmtree(checkpoint)
+        _remove_checkpoint(checkpoint)
     folder = output_dir / _CHECKPOINTS
+    (folder / _MODEL).unlink(missing_ok=True)
     (folder / _RUN).unlink(missing_ok=True)
     with suppress(OSError):  # it has never been made, or holds something of the user's
         folder.rmdir()
 
 
+def _remove_checkpoint(checkpoint: Path) -> None:
+    """Remove what the Trainer has written, and the folder if there is nothing else in it."""
+    # Without its first file, the checkpoint is none.
+    for pattern in _CHECKPOINT_FILES:
+        for path in checkpoint.glob(pattern):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    with suppress(OSError):  # it holds something of the user's
+        checkpoint.rmdir()
+
+
 def _own_checkpoints(output_dir: Path) -> list[Path]:
-    """The subfolders that the Trainer has made, in a folder that a training has marked."""
+    """The subfolders that the Trainer has made in a folder that a training has marked, in order."""
     folder = output_dir / _CHECKPOINTS
     if not (folder / _RUN).is_file():
         return []
     name = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-\d+")
-    return [path for path in sorted(folder.iterdir()) if name.fullmatch(path.name)]
+    found = [
+        path
+        for path in folder.iterdir()
+        if name.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+    ]
+    return sorted(found, key=lambda path: int(path.name.rsplit("-", 1)[1]))
 
 
 def _identity(
@@ -355,9 +401,9 @@ def _identity(
     }
 
 
-def _write_run(folder: Path, identity: Mapping[str, Any]) -> None:
-    with atomic_write(folder / _RUN) as draft:
-        draft.write_text(json.dumps(identity, indent=1) + "\n", "utf-8")
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with atomic_write(path) as draft:
+        draft.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
 def _read_run(folder: Path) -> Any:
@@ -366,6 +412,32 @@ def _read_run(folder: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read; {START_AGAIN}") from error
+
+
+@dataclass(frozen=True)
+class _SavedModel:
+    """The steps of a model that was saved before the training was complete."""
+
+    steps: int
+    cooldown_steps: int
+
+    def is_better_than(self, other: TrainingResult) -> bool:
+        """Whether it is to be kept instead of that of a later call."""
+        if other.is_complete:
+            return False
+        alone_fell = self.cooldown_steps > 0 and other.cooldown_steps == 0
+        return other.steps <= self.steps or alone_fell
+
+
+def _read_model(output_dir: Path) -> _SavedModel | None:
+    """What an earlier call of the training into a folder has saved there; None: nothing."""
+    if not (output_dir / "config.json").is_file():
+        return None
+    try:
+        found = json.loads((output_dir / _CHECKPOINTS / _MODEL).read_text("utf-8"))
+        return _SavedModel(int(found["steps"]), int(found["cooldown_steps"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _training_arguments(
@@ -391,7 +463,6 @@ def _training_arguments(
         activation_checkpointing=config.activation_checkpointing,
         save_strategy="no" if config.save_steps is None else "steps",
         save_steps=config.save_steps or 1,
-        save_total_limit=2,
         data_seed=config.seed,  # or the order of the rows follows the random state of the process
         logging_steps=max(1, min(50, steps // 10)),
         seed=config.seed,
@@ -478,6 +549,12 @@ class _StopCallback(TrainerCallback):
             self.is_interrupted = control.should_training_stop = True
             if limit is None or limit.cooldown_step is None:
                 control.should_save = control.should_save or self.save
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # The Trainer's own limit would remove all that is in a folder of such a name.
+        if args.should_save:
+            for checkpoint in _own_checkpoints(Path(args.output_dir).parent)[:-_MAX_CHECKPOINTS]:
+                _remove_checkpoint(checkpoint)
 
     def _measure(self, limit: TimeLimit, state: Any) -> None:
         num_steps = state.global_step - self.first_step

@@ -221,7 +221,31 @@ def test_the_exported_graph_runs(model, tmp_path):
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].name == "input_ids"
     ran = run(HYPERAGG, "lm", "export", model, tmp_path / "model.pt")
-    assert ran.returncode == 2 and "expected a file name that ends in .onnx" in ran.stderr
+    assert ran.returncode == 2 and "expected a name that ends in .onnx" in ran.stderr
+
+
+def test_prompts_from_a_standard_input_that_is_closed(monkeypatch, capsys):
+    from hyperagg.cli import main
+    from hyperagg.language import serialization
+
+    monkeypatch.setattr(serialization, "load_model", lambda folder: (None, None))
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setattr(sys, "argv", ["hyperagg", "lm", "generate", "model", "--prompt", "-"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "hyperagg: standard input: is closed\n"
+
+
+def test_an_exported_file_is_replaced_only_with_force(cli, tmp_path):
+    file = tmp_path / "model.onnx"
+    file.write_text("of another model")
+    refused = cli("lm", "export", tmp_path, file)
+    assert refused.code == 2
+    assert refused.err == f"hyperagg: {file}: exists already; pass --force to replace it\n"
+    refused = cli("lm", "export", tmp_path, file, "--force")
+    assert refused.code == 2 and "config.json not found" in refused.err
+    assert file.read_text() == "of another model"
 
 
 @pytest.mark.slow

@@ -72,9 +72,13 @@ def test_a_model_is_replaced_only_with_force(cli, table, model, tmp_path, argume
 
 
 def test_quantize_replaces_a_model_with_force(cli, model, tmp_path):
-    (tmp_path / "config.json").write_text("{}", "utf-8")
+    kept = {"config.json", "model.safetensors", "tokenizer.json", "README.md"}
+    # Of a model that `tune` selected, and of a training that was interrupted.
+    for name in ("config.json", "tuning.json", "checkpoint.safetensors", "training.safetensors"):
+        (tmp_path / name).write_text("{}", "utf-8")
     answer = cli("quantize", model, "--out", tmp_path, "--force")
     assert answer.code == 0, answer.err
+    assert {path.name for path in tmp_path.iterdir()} == kept
     assert hyperagg.TextClassifier.from_pretrained(tmp_path).classes_
 
 

@@ -128,6 +128,30 @@ def test_an_interruption_leaves_a_checkpoint_of_its_step(tmp_path):
     assert whole.read_bytes() == parts.read_bytes()
 
 
+def test_files_of_the_user_in_a_checkpoint_stay(tmp_path):
+    config = TrainingConfig(batch_size=8, max_steps=9, save_steps=1)
+    interrupted(tmp_path, config)
+    checkpoints = tmp_path / "checkpoints"
+    for name in ("checkpoint-3/thesis.txt", "checkpoint-3/runs/events", "checkpoint-70"):
+        path = checkpoints / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("years of work")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "model.safetensors").write_text("of another model")
+    (checkpoints / "checkpoint-80").symlink_to(other)
+    # All but the newest two are removed while it trains on.
+    train_model(make(), DATASET, tmp_path, config, resume=True, progress=False)
+    complete = {path.parent.name for path in checkpoints.glob("*/trainer_state.json")}
+    assert complete == {"checkpoint-8", "checkpoint-9"}
+    remove_checkpoints(tmp_path)
+    left = {str(path.relative_to(checkpoints)) for path in checkpoints.rglob("*")}
+    folders = {"checkpoint-3", "checkpoint-3/runs"}
+    files = {"checkpoint-3/thesis.txt", "checkpoint-3/runs/events", "checkpoint-70"}
+    assert left == folders | files | {"checkpoint-80"}
+    assert (other / "model.safetensors").exists()
+
+
 def test_resuming_after_the_last_step_makes_no_other(tmp_path):
     config = TrainingConfig(batch_size=8, max_steps=5, save_steps=2)
     result = train_model(make(), DATASET, tmp_path, config, progress=False)
@@ -194,6 +218,26 @@ def test_a_time_limit_saves_a_model_of_a_decayed_rate_and_a_checkpoint_before_it
     assert result.is_complete
     files = (tmp_path / name / "model.safetensors" for name in ("whole", "parts"))
     assert len({file.read_bytes() for file in files}) == 1
+
+
+def test_a_shorter_limit_does_not_replace_a_better_model(tmp_path, monkeypatch):
+    limited(tmp_path, monkeypatch, 25)  # the checkpoint is that of step 20
+    weights = tmp_path / "model.safetensors"
+    better = weights.read_bytes()
+    result, _ = limited(tmp_path, monkeypatch, 3, resume=True)
+    assert (result.steps, result.kept_steps) == (23, 25) and weights.read_bytes() == better
+    # More steps, but at a high learning rate.
+    result, _ = limited(tmp_path, monkeypatch, 3, resume=True)
+    assert (result.steps, result.kept_steps) == (26, 25) and weights.read_bytes() == better
+    result, _ = limited(tmp_path, monkeypatch, 10, resume=True)
+    assert (result.steps, result.resume_step, result.kept_steps) == (36, 34, None)
+    assert weights.read_bytes() != better
+    result, _ = limited(tmp_path, monkeypatch, None, resume=True)
+    assert result.is_complete and result.kept_steps is None
+    # A model of the user's that is not of this training is not kept.
+    remove_checkpoints(tmp_path)
+    result, _ = limited(tmp_path, monkeypatch, 3)
+    assert (result.steps, result.kept_steps) == (3, None)
 
 
 def test_a_limit_that_suffices_changes_nothing(tmp_path, monkeypatch):

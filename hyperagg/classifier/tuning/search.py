@@ -30,7 +30,7 @@ from hyperagg.classifier.tuning.trial_runner import (
 )
 from hyperagg.data.readers.columns import pluralize
 
-__all__ = ["TuningResult", "tune"]
+__all__ = ["TuningResult", "import_optuna", "tune"]
 
 _logger = logging.getLogger("hyperagg")
 
@@ -129,12 +129,7 @@ def tune(
     if max_size_mb is not None:
         max_size_mb = check_real("max_size_mb", max_size_mb, 0, open_minimum=True)
     seed = check_seed(seed)
-    try:
-        import optuna
-    except ImportError as error:
-        message = "tune needs Optuna: pip install 'hyperagg[tune]'"
-        raise ImportError(message, name="optuna") from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna = import_optuna()
     texts, labels = check_labeled_texts(X, y)
     runner = TrialRunner(texts, labels, time_limit, max_size_mb, seed)
     with progress_bar("tuning", progress) as update:
@@ -176,6 +171,21 @@ def tune(
         runner.metric,
         runner.num_validation,
     )
+
+
+def import_optuna() -> Any:
+    """Return Optuna, which reports nothing below a warning.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        message = "tune needs Optuna: pip install 'hyperagg[tune]'"
+        raise ImportError(message, name="optuna") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
 
 
 def _search(

@@ -100,8 +100,8 @@ class TrialRunner:
         self.num_validation = len(scored)
         if not scored:
             raise ValueError(
-                f"X: {len(texts)} texts; expected at least {NUM_FOLDS} of a class, so that some "
-                "can be used for validation"
+                f"{len(texts):,} texts; expected at least {NUM_FOLDS} of a class, so that some can "
+                "be used for validation"
             )
         config = TextClassifier().config
         training_config = config.training_config(len(classes), len(training), self.multi_label)

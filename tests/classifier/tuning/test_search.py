@@ -280,7 +280,7 @@ def test_invalid_arguments(rows, monkeypatch):
     ):
         with pytest.raises(ValueError, match=r"(time_limit|trials|max_size_mb)=.*: expected"):
             tune(*rows, **wrong)
-    with pytest.raises(ValueError, match="X: 2 texts; expected at least 5 of a class"):
+    with pytest.raises(ValueError, match="2 texts; expected at least 5 of a class"):
         tune(["a", "b"], ["x", "y"], time_limit=1)
     with pytest.raises(ValueError, match="expected at least"):
         tune(["a"] * 20, ["x"] * 20, time_limit=1)
