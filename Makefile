@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-fast lint docs clean
+.PHONY: demo test test-fast lint docs results-check clean
 
 # The main job on real data: aggregation beside attention on newswires, with a table and figures.
 demo: $(READY)
@@ -26,6 +26,11 @@ lint: $(READY)
 # The documentation site, in build/docs; warnings are errors. A test builds it as well.
 docs: $(READY)
 	$(BIN)/python -m sphinx -W --keep-going -q -c docs . build/docs
+
+# The figures of README.md and docs/ are those of results/, and the tables those that the code makes.
+results-check: $(READY)
+	$(BIN)/python -m research results
+	$(BIN)/python -m pytest -q research/tests/test_results.py tests/test_readme.py -k table
 
 # Set up once, and again when what is to be installed has changed.
 $(READY): pyproject.toml constraints.txt

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -43,14 +45,16 @@ def environment() -> dict[str, Any]:
     """Describe the machine and the installed versions that a result was measured with.
 
     Returns:
-        "processor", "cores", "threads", "commit" (None outside a checkout), "system", "python",
-        and the version of each package that is installed.
+        "processor", "cores", "threads", "commit" (None outside a checkout; with "+" if files of
+        the code differ from it), "command" (the one that runs), "system", "python", and the
+        version of each package that is installed.
     """
     found: dict[str, Any] = {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": default_threads(),
         "commit": _commit(),
+        "command": _command(),
         "system": platform.platform(),
         "python": platform.python_version(),
     }
@@ -124,15 +128,31 @@ def write_results(folder: Path, results: Mapping[str, Any]) -> Path:
 
 
 def _commit() -> str | None:
-    folder = Path(__file__).parent
-    if "site-packages" in folder.parts:  # an enclosing repository is not ours
+    root = Path(__file__).parents[2]
+    if "site-packages" in root.parts:  # an enclosing repository is not ours
         return None
-    command = ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"]
+    commit = _git(root, "rev-parse", "--short", "HEAD")
+    if commit is None:
+        return None
+    # Results and pages may differ: a run writes them.
+    changed = _git(root, "status", "--porcelain", "--", "hyperagg", "research")
+    return f"{commit}+" if changed else commit
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(folder), *arguments]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return found.stdout.strip()
+
+
+def _command() -> str:
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        return shlex.join(["python", "-m", program.parent.name, *sys.argv[1:]])
+    return shlex.join([program.name, *sys.argv[1:]])
 
 
 def _processor() -> str:

@@ -9,6 +9,7 @@ import typer
 
 from hyperagg.cli._runner import run_app
 from research.cli import analyze, bench, study
+from research.cli.results import results
 
 __all__ = ["app", "main"]
 
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.add_typer(study.app, name="study")
 app.add_typer(bench.app, name="bench")
 app.add_typer(analyze.app, name="analyze")
+app.command(epilog="Example: python -m research results --write")(results)
 
 
 def main() -> None:

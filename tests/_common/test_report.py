@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
+import pytest
 
 from hyperagg._common.report import (
     environment,
@@ -19,9 +21,22 @@ from hyperagg._numba.cpus import default_threads
 
 def test_the_environment_names_versions_and_is_json():
     found = environment()
-    assert {"processor", "cores", "threads", "commit", "python", "numpy"} <= set(found)
+    names = {"processor", "cores", "threads", "commit", "command", "python", "numpy"}
+    assert names <= set(found)
     assert found["threads"] == default_threads() >= 1
     assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["/a/research/__main__.py", "bench", "two words"], "python -m research bench 'two words'"),
+        (["/a/bin/hyperagg", "compare", "r8"], "hyperagg compare r8"),
+    ],
+)
+def test_the_environment_names_the_command(monkeypatch, arguments, command):
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert environment()["command"] == command
 
 
 def test_spread_is_the_sample_standard_deviation():

@@ -1,0 +1,50 @@
+"""python -m research results: compare the figures of the pages with results/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def results(
+    root: Annotated[
+        Path, typer.Argument(help="Folder of README.md, docs/ and results/.", exists=True)
+    ] = Path(),
+    write: Annotated[
+        bool, typer.Option("--write", help="Put the numbers of the files into the pages.")
+    ] = False,
+) -> None:
+    """Compare every number of a page that names its source with the file it is from.
+
+    Ends with exit code 1 if one differs, and lists where each results.json file comes from.
+    """
+    from hyperagg._common.atomic import atomic_write
+    from hyperagg._common.report import make_table, print_table
+    from research.quoted_figures import correct_page, find_quotes, list_sources, pages_of
+
+    rows = [
+        [
+            str(each.path.relative_to(root)),
+            *(value or "-" for value in (each.commit, each.processor, each.command)),
+        ]
+        for each in list_sources(root / "results")
+    ]
+    print_table(make_table("results", ["file", "commit", "processor", "command"], rows))
+    checked = wrong = 0
+    for page in pages_of(root):
+        text = page.read_text("utf-8")
+        if write and (corrected := correct_page(text, root)) != text:
+            with atomic_write(page) as draft:
+                draft.write_text(corrected, "utf-8")
+            text = corrected
+        for quote in find_quotes(text, root):
+            checked += 1
+            if not quote.is_correct:
+                wrong += 1
+                expected = quote.expected or "no number"
+                print(f"{page}:{quote.line}: {quote.shown}, but {expected} in {quote.source}")
+    print(f"{checked:,} figures checked, {wrong:,} differ")
+    if wrong:
+        raise typer.Exit(1)

@@ -1,0 +1,86 @@
+"""Figures on pages are those of the files that they are from."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from research.cli import app
+from research.quoted_figures import correct_page, find_quotes, value_at
+
+RESULTS = {
+    "environment": {"commit": "abc1234", "processor": "a processor"},
+    "seconds": {"a/b": [3.0, 1.0, 2.0], "c": 0.5},
+    "rows": 71870,
+    "share": 0.98765,
+    "name": "r8",
+    "two words": 7,
+}
+
+
+def definitions(source):
+    return f"\n\n<!-- figures\na-name = {source}\n-->\n"
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "results" / "speed"
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps(RESULTS))
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text("nothing")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("number", "source", "expected"),
+    [
+        ("2.0", "results/speed#/seconds/a~1b", "2.0"),
+        ("4", "results/speed#/seconds/a~1b / #/seconds/c", "4"),
+        ("0.5", "results/speed#/seconds/c", "0.5"),
+        ("99", "results/speed#/share * 100", "99"),
+        ("98.77", "results/speed#/share * 100", "98.77"),
+        ("71,870", "results/speed#/rows", "71,870"),
+        ("7", "results/speed#/two words", "7"),
+        ("1", "results/speed#/name", None),
+        ("1", "results/speed#/seconds/d", None),
+        ("1", "results/other#/rows", None),
+        ("1", "results", None),
+    ],
+)
+def test_sources(root, number, source, expected):
+    [quote] = find_quotes(f"\n{number}<!-- a-name --> s{definitions(source)}", root)
+    assert quote.expected == expected and quote.line == 2
+    assert quote.is_correct == (expected is not None)
+
+
+def test_a_page_is_corrected(root):
+    text = "`9<!-- a-name -->`, 7 rows, 1.23<!-- a-name --> s, 5<!-- other -->" + definitions(
+        "results/speed#/seconds/c"
+    )
+    assert correct_page(text, root) == text.replace("1.23", "0.50")
+
+
+def test_a_number_is_at_the_end_of_a_pointer():
+    assert value_at([{"a": [1, 2]}], "/0/a/1") == 2
+    for pointer in ("/1", "/0/b", "/0/a/x", "/0"):
+        with pytest.raises(KeyError):
+            value_at([{"a": [1, 2]}], pointer)
+
+
+def test_command(root):
+    page = root / "docs" / "page.md"
+    page.write_text("0.7<!-- a-name --> s" + definitions("results/speed#/seconds/c"))
+    answer = CliRunner().invoke(app, ["results", str(root)])
+    assert answer.exit_code == 1
+    assert "page.md:1: 0.7, but 0.5 in a-name = results/speed#/seconds/c" in answer.output
+    assert "abc1234" in answer.output and "1 figures checked, 1 differ" in answer.output
+    assert CliRunner().invoke(app, ["results", str(root), "--write"]).exit_code == 0
+    assert page.read_text().startswith("0.5<!-- a-name --> s")
+
+
+def test_pages_of_the_repository(pytestconfig):
+    answer = CliRunner().invoke(app, ["results", str(pytestconfig.rootpath)])
+    assert answer.exit_code == 0, answer.output
