@@ -116,6 +116,8 @@ def associative(
     Numerics: S, beta and decay are float32, or float64 for float64 inputs. Factors of exactly 0 and
         1 are exact: no logarithm is taken. The kernel computes token by token, so any split of a
         sequence gives the same bits, and so does any number of threads.
+        What is not finite in a token never reaches an earlier output. From k, v, beta or decay it
+        reaches the later ones of its head: in the plain form all of them, as NaN.
     Cost: O(N H K E) time, and K E numbers of state per head. The kernel divides the work among
         threads by sequence and head, forward also by blocks of 32 value channels. Its backward pass
         computes the states again. The plain form multiplies matrices in chunks of 64 tokens; a

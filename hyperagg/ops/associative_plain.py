@@ -49,20 +49,28 @@ def associative(
     rows = find_rows(mask, q, lengths, padding)
     _, is_token = positions_in_rows(q, rows.lengths, padding)
     no_token = ~is_token[..., None, None]
-    # Padding binds nothing and keeps the sum as it is.
-    query, key, value = (each.to(dtype).masked_fill(no_token, 0) for each in (q, k, v))
-    factors, sizes = None, None
-    if decay is not None:
-        factors = decay if decay.ndim == 4 else decay[..., None]
-        factors = factors.to(dtype).masked_fill(no_token, 1)
-    if beta is not None:
-        sizes = beta.to(dtype)[..., None].masked_fill(no_token, 0)
+    factors = decay[..., None] if decay is not None and decay.ndim == 3 else decay
+    sizes = None if beta is None else beta[..., None]
+    bound = [x for x in (k, v, factors, sizes) if x is not None]
+    not_finite = ~torch.stack([x.isfinite().all(-1, keepdim=True) for x in bound]).all(0)
+    # Padding binds nothing and keeps the sum as it is. So does a token that is not finite: its
+    # products with zero would reach earlier outputs of its chunk. The later ones are NaN.
+    empty = no_token | not_finite
+    query = q.to(dtype).masked_fill(no_token, 0)
+    key, value = (x.to(dtype).masked_fill(empty, 0) for x in (k, v))
+    if factors is not None:
+        factors = factors.to(dtype).masked_fill(empty, 1)
+    if sizes is not None:
+        sizes = sizes.to(dtype).masked_fill(empty, 0)
+    is_after = (not_finite & ~no_token).cumsum(1) > 0
     sums = query.new_zeros(batch, heads, keys, v.shape[3])
     if state is not None:
         sums = state.sums.to(dtype)
     if n:
         with _without_autocast(q.device.type):
             o, sums = _over_chunks(query, key, value, sizes, factors, sums)
+        o = o.masked_fill(is_after, torch.nan)
+        sums = sums.masked_fill(is_after[:, -1, :, :, None], torch.nan)
     else:
         o = value
     o = o.masked_fill(no_token, 0).to(v.dtype)

@@ -540,3 +540,23 @@ def test_errors_of_a_step_name_the_argument():
     state = ops.State(torch.ones(1, 2), torch.ones(1))
     with pytest.raises(ValueError, match=r"state: sums .*; expected \(1, 2, 2, 2\)"):
         ops.associative_step(ones, ones, ones, state)
+
+
+@pytest.mark.parametrize("impl", ["cpu", "plain", "reference"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_what_is_not_finite_reaches_no_earlier_output_and_no_other_head(kind, impl, value):
+    tensors = inputs(kind, 2, 20, dtype=torch.float32)
+    expected, state = run(ops.associative, tensors, impl=impl)
+    for tensor in tensors[1:5]:
+        if tensor is None:
+            continue
+        kept = tensor.clone()
+        tensor[0, 9, 0] = value
+        o, after = run(ops.associative, tensors, impl=impl)
+        tensor.copy_(kept)
+        assert torch.equal(o[0, :9], expected[0, :9])
+        assert not o[0, 9:, 0].isfinite().any(-1).all()
+        assert torch.equal(o[0, :, 1], expected[0, :, 1]) and torch.equal(o[1], expected[1])
+        assert not after.sums[0, 0].isfinite().all()
+        assert torch.equal(after.sums[0, 1], state.sums[0, 1])
