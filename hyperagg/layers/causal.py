@@ -14,6 +14,7 @@ from hyperagg.layers._validation import check_tokens
 from hyperagg.layers.batch_layout import Layout
 from hyperagg.layers.recurrences import AbsolutePositions, ScanInputs, make_recurrence
 from hyperagg.ops import Causal
+from hyperagg.ops.convolution import short_convolution
 
 __all__ = ["CausalAggregation", "MixerState", "ShortConvolution", "StateHistory"]
 
@@ -22,9 +23,10 @@ class StateHistory(NamedTuple):
     """Hold the states after each of the latest M tokens, for `MixerState.rollback`.
 
     Args:
-        sums: (B, 1 + M, E), in float32 or better: the sums before the first token and after each.
-        conv_inputs: (B, K - 1 + M, D) inputs of the convolution over K tokens, or None without a
-            convolution.
+        sums: (B, 1 + M, E), in float32 or better: the sums before the first token and after each;
+            of an associative mixer (B, 1 + M, H, E, E).
+        conv_inputs: (B, K - 1 + M, D) inputs of the convolution over K tokens, in an associative
+            mixer of 3 H E channels, or None without a convolution.
     """
 
     sums: Tensor
@@ -34,7 +36,7 @@ class StateHistory(NamedTuple):
 class MixerState(NamedTuple):
     """Hold what a mixer keeps of the preceding tokens: E sums and (K - 1) D inputs per row.
 
-    `AssociativeAggregation` has H E^2 sums and (K - 1) 3 H E inputs per row, and no history.
+    `AssociativeAggregation` has H E^2 sums and (K - 1) 3 H E inputs per row.
 
     Args:
         sums: the running sums in float32 or better, and the number of tokens that they contain.
@@ -181,7 +183,7 @@ class CausalAggregation(nn.Module):
         history = None
         if return_history:
             first = torch.zeros_like(after.sums) if state is None else state.sums.sums
-            history = _make_history(first, sums, conv_inputs, layout)
+            history = make_history(first, sums, conv_inputs, layout)
         y = self.norm(sums.to(u.dtype))
         if self.output_gate is not None:
             y = y * F.silu(self.output_gate(u))
@@ -247,6 +249,8 @@ class ShortConvolution(nn.Module):
         else:
             inputs = torch.cat([state.conv_state.to(u.dtype), u], 1)
         position_ids = layout.find_position_ids(*u.shape[:2])
+        if position_ids is None or state is None:
+            return short_convolution(inputs, self.weight, position_ids), inputs
         y = self.weight[0] * u
         for j in range(1, preceding + 1):
             y = y + self.weight[j] * _shifted(inputs, u.shape[1], j, position_ids, state)
@@ -262,7 +266,7 @@ class ShortConvolution(nn.Module):
         return state.clone() if layout.lengths is None else state
 
 
-def _make_history(
+def make_history(
     first: Tensor, sums: Tensor, conv_inputs: Tensor | None, layout: Layout
 ) -> StateHistory:
     """The states before and after each of the latest tokens, as many as every row has."""
@@ -280,13 +284,13 @@ def _latest(joined: Tensor, n: int, num_latest: int, layout: Layout) -> Tensor:
     """What precedes the end of each row, without padding.
 
     Args:
-        joined: (B, S + N, D), S vectors of the state and then the batch of N columns.
+        joined: (B, S + N, ...), S entries of the state and then the batch of N columns.
         n: N.
         num_latest: M, at most the number of tokens of the shortest row.
 
     Returns:
-        (B, S + M, D), the last vectors of each row: its own in the batch, and before them those of
-        the state.
+        (B, S + M, ...), the last entries of each row: its own in the batch, and before them
+        those of the state.
     """
     if layout.lengths is None:
         return joined[:, n - num_latest :]
@@ -348,17 +352,12 @@ def _positions(u: Tensor, layout: Layout, state: MixerState | None) -> int | Ten
     return position_ids + state.sums.num_tokens[:, None]
 
 
-def _shifted(
-    inputs: Tensor, n: int, j: int, position_ids: Tensor | None, state: MixerState | None
-) -> Tensor:
-    """For each token the input j tokens before it in its sequence, or zero; (B, N, D)."""
+def _shifted(inputs: Tensor, n: int, j: int, position_ids: Tensor, state: MixerState) -> Tensor:
+    """For each token the input j tokens before it in its sequence, or zero; (B, N, D).
+
+    Padding may lie between these tokens and those of the state.
+    """
     preceding = inputs.shape[1] - n
-    if position_ids is None:
-        return inputs[:, preceding - j : preceding - j + n]
-    if state is None:
-        shifted = inputs[:, preceding - j : preceding - j + n]
-        return shifted.masked_fill((position_ids < j)[..., None], 0)
-    # Padding may lie between these tokens and those of the state.
     token = torch.arange(n, device=inputs.device)
     is_before = position_ids + state.sums.num_tokens[:, None] < j
     index = preceding - j + torch.where(position_ids >= j, token, position_ids)
@@ -366,5 +365,6 @@ def _shifted(
 
 
 def _take(inputs: Tensor, index: Int[Tensor, "B M"]) -> Tensor:
-    """inputs[b, index[b, m]], (B, M, D)."""
-    return inputs.gather(1, index[..., None].expand(-1, -1, inputs.shape[2]))
+    """inputs[b, index[b, m]], (B, M, ...)."""
+    index = index.reshape(*index.shape, *[1] * (inputs.ndim - 2))
+    return inputs.gather(1, index.expand(-1, -1, *inputs.shape[2:]))
