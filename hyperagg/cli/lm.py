@@ -58,11 +58,19 @@ def train(
         str,
         typer.Option(
             help="Mixer of all layers, or one per layer, separated by commas: gated, decay, "
-            "complex_decay, prefix_sum, full_attention or identity."
+            "complex_decay, prefix_sum, associative, gated_associative, full_attention or identity."
         ),
     ] = "gated",
     layers: Annotated[int, typer.Option(min=1, help="Number of layers.")] = 4,
     d_model: Annotated[int, typer.Option(min=1, help="Dimension of the token vectors.")] = 256,
+    associative_heads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Heads of associative and gated_associative layers (default: a 128th of "
+            "--d-model, at least 1).",
+        ),
+    ] = None,
     conv_kernel_size: Annotated[
         int,
         typer.Option(
@@ -159,6 +167,7 @@ def train(
         num_hidden_layers=layers,
         layer_types=names[0] if len(names) == 1 else names,
         conv_kernel_size=conv_kernel_size,
+        num_associative_heads=associative_heads,
         max_position_embeddings=sequence_length if "prefix_sum" in names else None,
     )
     is_main_process = _is_main_process()

@@ -18,8 +18,10 @@ from transformers.cache_utils import (
     StaticLayer,
 )
 
-from hyperagg.layers import FORMS, MixerState, StateHistory
+from hyperagg.layers import MixerState, StateHistory
 from hyperagg.ops import State
+
+from .configuration_hyperagg import LAYER_TYPES
 
 __all__ = ["AggregationCacheLayer", "HyperAggCache", "StaticHyperAggCache", "prepare_cache"]
 
@@ -33,7 +35,8 @@ class AggregationCacheLayer(CacheLayerMixin):
     `crop` restores an earlier state exactly. It needs the states after each of the removed tokens,
     which are recorded from `activate_past_recording` until the next `crop`.
 
-    Cost: E sums in float32 or better, and (K - 1) D inputs of the convolution, per row.
+    Cost: per row E sums in float32 or better, H E^2 of an associative layer, and the K - 1 latest
+        inputs of the convolutions.
     """
 
     is_croppable = True
@@ -422,6 +425,6 @@ def _joined_history(before: MixerState, history: StateHistory) -> StateHistory:
 
 # DynamicCache(config=...) and StaticCache(config, ...) look the layer types up in these tables.
 # Models of all kinds share them, so that no entry is replaced.
-for _layer_type in (*FORMS, "identity"):
+for _layer_type in set(LAYER_TYPES) - {"full_attention"}:
     DYNAMIC_LAYER_TYPE_MAPPING.setdefault(_layer_type, AggregationCacheLayer)
     STATIC_LAYER_TYPE_MAPPING.setdefault(_layer_type, StaticAggregationCacheLayer)

@@ -14,7 +14,7 @@ from hyperagg.layers import FORMS
 
 __all__ = ["LAYER_TYPES", "HyperAggConfig"]
 
-LAYER_TYPES = (*FORMS, "full_attention", "identity")
+LAYER_TYPES = (*FORMS, "associative", "gated_associative", "full_attention", "identity")
 
 DEFAULT_MAX_POSITION_EMBEDDINGS = 1024
 
@@ -26,6 +26,8 @@ _LIMITS = {
     "num_hidden_layers": (1, 10_000),
     "expand": (1, 2**10),
     "conv_kernel_size": (0, 2**16),
+    "num_associative_heads": (1, 2**20),
+    "associative_head_dim": (1, 2**10),
     "num_attention_heads": (1, 2**20),
     "max_position_embeddings": (1, 2**31 - 1),
     "num_labels": (1, 2**31 - 1),
@@ -46,15 +48,25 @@ class HyperAggConfig(PreTrainedConfig):
         num_hidden_layers: L (default: 4).
         layer_types: the mixer of each of the L layers, or one name for all of them (default:
             "gated"). "gated", "decay", "complex_decay" and "prefix_sum" are the forms of
-            `hyperagg.layers.CausalAggregation`; "full_attention" is rotary attention with
-            normalized queries and keys; "identity" does not mix tokens. A list with sums and
-            attention gives a hybrid model.
+            `hyperagg.layers.CausalAggregation`; "associative" is the gated delta rule of
+            `hyperagg.layers.AssociativeAggregation`, which can recall by content;
+            "gated_associative" is the sum of "gated" and "associative"; "full_attention" is rotary
+            attention with normalized queries and keys; "identity" does not mix tokens. A list with
+            sums and attention gives a hybrid model.
         expand: channels per dimension of each sum, as in `CausalAggregation` (default: 2).
         output_gate: whether each sum has an output gate (default: True). With the defaults of
             `expand` and `output_gate`, a "gated" block has 12 D^2 parameters, as many as an
             attention block with a feed-forward layer of width 4 D.
-        conv_kernel_size: K of a short convolution before each sum; 0 (default) omits it.
+        conv_kernel_size: K of a short convolution before each sum; 0 (default) omits it. The
+            queries, keys and values of associative layers always have one, of K = 4 by default.
         num_attention_heads: H of the attention layers, a divisor of D (default: 4).
+        num_associative_heads: heads of the associative layers, with 5 D E parameters each. None
+            (default): D / 128, at least 1.
+        associative_head_dim: E, the number of keys and of values of each of these heads (default:
+            32). Its state has E^2 numbers.
+        negative_eigenvalues: whether a token may negate what its key returned before, see
+            `AssociativeAggregation`; it lets associative layers track states such as a parity
+            (default: False).
         max_position_embeddings: number of position vectors of "prefix_sum" layers; None (default)
             is 1,024 with such a layer. The other layer types accept sequences of any length.
         rms_norm_eps: epsilon of RMSNorm (default: 1e-6).
@@ -89,6 +101,9 @@ class HyperAggConfig(PreTrainedConfig):
     output_gate: bool = True
     conv_kernel_size: int = 0
     num_attention_heads: int = 4
+    num_associative_heads: int | None = None
+    associative_head_dim: int = 32
+    negative_eigenvalues: bool = False
     max_position_embeddings: int | None = None
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = True
@@ -106,6 +121,8 @@ class HyperAggConfig(PreTrainedConfig):
             _check_integer("num_labels", kwargs["num_labels"])
         if self.intermediate_size is None:
             self.intermediate_size = (4 if self.expand == 1 else 2) * self.hidden_size
+        if self.num_associative_heads is None:
+            self.num_associative_heads = max(1, self.hidden_size // 128)
         if self.layer_types is None:
             self.layer_types = "gated"
         if isinstance(self.layer_types, str):
@@ -129,13 +146,15 @@ class HyperAggConfig(PreTrainedConfig):
             "expand",
             "conv_kernel_size",
             "num_attention_heads",
+            "num_associative_heads",
+            "associative_head_dim",
         ):
             _check_integer(name, getattr(self, name))
         if self.max_position_embeddings is not None or self._has_layer("prefix_sum"):
             _check_integer("max_position_embeddings", self.max_position_embeddings)
         if not _is_positive(self.rms_norm_eps):
             raise ValueError(f"rms_norm_eps={self.rms_norm_eps!r}: expected a number > 0")
-        for name in ("output_gate", "tie_word_embeddings"):
+        for name in ("output_gate", "negative_eigenvalues", "tie_word_embeddings"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected True or False")
         if self.id2label is not None and not self.id2label:

@@ -29,7 +29,13 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from hyperagg._common.saved_files import raise_as_corrupt
-from hyperagg.layers import FORMS, CausalAggregation
+from hyperagg.layers import (
+    FORMS,
+    AssociativeAggregation,
+    CausalAggregation,
+    GatedAssociativeAggregation,
+)
+from hyperagg.layers.associative import HeadDecay
 from hyperagg.layers.causal import ShortConvolution
 from hyperagg.layers.recurrences import (
     AbsolutePositions,
@@ -83,26 +89,14 @@ class HyperAggDecoderLayer(GradientCheckpointingLayer):
         self.layer_idx = layer_idx
         if self.layer_type != "identity":
             self.mixer_norm = nn.RMSNorm(d, eps=config.rms_norm_eps)
-        self.mixer: nn.Module | None = None
-        if self.layer_type in FORMS:
-            self.mixer = CausalAggregation(
-                d,
-                self.layer_type,
-                expand=config.expand,
-                output_gate=config.output_gate,
-                conv_kernel_size=config.conv_kernel_size,
-                max_length=config.max_position_embeddings,
-                norm_eps=config.rms_norm_eps,
-            )
-        elif self.layer_type == "full_attention":
-            self.mixer = Qwen3Attention(config, layer_idx)  # type: ignore[arg-type]
+        self.mixer = _make_mixer(config, layer_idx)
         self.mlp_norm = nn.RMSNorm(d, eps=config.rms_norm_eps)
         self.up = nn.Linear(d, config.intermediate_size, bias=False)
         self.down = nn.Linear(config.intermediate_size, d, bias=False)
         # The linear maps that are added to x start smaller, and gates have a bias. `_init_weights`
         # receives a module without its name, so they are marked here.
         for name, module in self.named_modules():
-            if name in ("mixer.out", "mixer.o_proj", "down"):
+            if name == "down" or name.endswith((".out", ".o_proj")):
                 module.ends_residual_branch = True
             if isinstance(module, InputGate):
                 cast(Any, module.linear).is_input_gate = True
@@ -147,6 +141,39 @@ class HyperAggDecoderLayer(GradientCheckpointingLayer):
             latest = tokens.find_latest() if cache_layer.record_past else None
             cache_layer.update_state(state, x.shape[1], latest)
         return x + self.down(F.gelu(self.up(self.mlp_norm(x))))
+
+
+def _make_mixer(config: HyperAggConfig, layer_idx: int) -> nn.Module | None:
+    """The mixer of a layer; None for "identity"."""
+    assert config.layer_types is not None and config.num_associative_heads is not None
+    d, layer_type = config.hidden_size, config.layer_types[layer_idx]
+    eps, conv_kernel_size = config.rms_norm_eps, config.conv_kernel_size
+    sums: dict[str, Any] = dict(expand=config.expand, output_gate=config.output_gate)
+    pairs: dict[str, Any] = dict(
+        num_heads=config.num_associative_heads,
+        head_dim=config.associative_head_dim,
+        negative_eigenvalues=config.negative_eigenvalues,
+    )
+    if layer_type in FORMS:
+        return CausalAggregation(
+            d,
+            layer_type,
+            **sums,
+            conv_kernel_size=conv_kernel_size,
+            max_length=config.max_position_embeddings,
+            norm_eps=eps,
+        )
+    if layer_type == "associative":
+        return AssociativeAggregation(
+            d, **pairs, conv_kernel_size=conv_kernel_size or 4, norm_eps=eps
+        )
+    if layer_type == "gated_associative":
+        return GatedAssociativeAggregation(
+            d, **sums, **pairs, conv_kernel_size=conv_kernel_size, norm_eps=eps
+        )
+    if layer_type == "full_attention":
+        return Qwen3Attention(config, layer_idx)  # type: ignore[arg-type]
+    return None
 
 
 class HyperAggPreTrainedModel(PreTrainedModel):
@@ -217,7 +244,7 @@ class HyperAggPreTrainedModel(PreTrainedModel):
         transformers does not call this for a module without parameters of its own that is defined
         outside of its package: it takes such a module for initialized.
         """
-        resettable = (AbsolutePositions, ConstantDecay, ComplexDecay, ShortConvolution)
+        resettable = (AbsolutePositions, ConstantDecay, ComplexDecay, HeadDecay, ShortConvolution)
         if isinstance(module, resettable):
             parameters = list(module.parameters(recurse=False))
             loaded = [p for p in parameters if getattr(p, "_is_hf_initialized", False)]

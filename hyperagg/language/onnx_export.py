@@ -6,9 +6,11 @@ Outputs: `logits` (B, N, V) float32, of the token after each position; `present_
          `present.<layer>.<part>`, which are the inputs of the next call.
 
 One graph serves prefill (N tokens) and decoding (N = 1); a text may be split in any way. The parts
-are `sums` (B, E), `conv` (B, K - 1, D) with a convolution, and for attention `key` and `value`
-(B, H, S, D / H) after S tokens. The state before the first token is zero, with S = 0. Sums with
-complex decays hold all real parts first, then all imaginary ones. All rows have N tokens.
+are `sums` (B, E), or (B, H, E, E) of an associative layer, `conv` (B, K - 1, channels) with a
+convolution, and for attention `key` and `value` (B, H, S, D / H) after S tokens. The parts of a
+gated_associative layer are `gated.sums`, `associative.sums` and so on. The state before the first
+token is zero, with S = 0. Sums with complex decays hold all real parts first, then all imaginary
+ones. All rows have N tokens.
 
 The recurrence is a Scan over the tokens, 2 microseconds per token and layer. LinearAttention of
 opset 27 would hold the state of a channel as a matrix of one number; onnxruntime 1.32 runs it in
@@ -23,6 +25,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -163,12 +166,19 @@ class _ModelGraph(Graph):
         eps = self.config.rms_norm_eps
         if layer.mixer is not None:
             u = self.rms_norm(x, layer.mixer_norm.weight, eps)
-            is_attention = layer.layer_type == "full_attention"
-            y = (self.attention if is_attention else self.aggregation)(u, layer.mixer, name)
+            y = self.mixer(layer.layer_type)(u, layer.mixer, name)
             x = self("Add", x, y)
         u = self.rms_norm(x, layer.mlp_norm.weight, eps)
         hidden = self("Gelu", self.linear(u, layer.up, f"{name}.up"))
         return self("Add", x, self.linear(hidden, layer.down, f"{name}.down"))
+
+    def mixer(self, layer_type: str) -> Callable[[str, Any, str], str]:
+        special = {
+            "full_attention": self.attention,
+            "associative": self.associative,
+            "gated_associative": self.gated_associative,
+        }
+        return special.get(layer_type, self.aggregation)
 
     def aggregation(self, u: str, mixer: Any, name: str) -> str:
         """A layer of `CausalAggregation`."""
@@ -200,17 +210,83 @@ class _ModelGraph(Graph):
         y = self.rms_norm(sums, weight if order is None else weight[order], mixer.norm.eps)
         if mixer.output_gate is not None:
             r = self.linear(u, mixer.output_gate, f"{name}.output_gate", order)
-            y = self("Mul", y, self("Mul", r, self("Sigmoid", r)))
+            y = self("Mul", y, self.silu(r))
         weight = _array(mixer.out.weight)
         weight = weight if order is None else weight[:, order]
         return self("MatMul", y, self.tensor(weight.T, f"{name}.out"))
+
+    def gated_associative(self, u: str, mixer: Any, name: str) -> str:
+        """A layer of `GatedAssociativeAggregation`."""
+        gated = self.aggregation(u, mixer.gated, f"{name}.gated")
+        return self("Add", gated, self.associative(u, mixer.associative, f"{name}.associative"))
+
+    def associative(self, u: str, mixer: Any, name: str) -> str:
+        """A layer of `AssociativeAggregation`, with the delta rule and a decay."""
+        heads, size = mixer.num_heads, mixer.head_dim
+        x = self.linear(u, mixer.qkv, f"{name}.qkv")
+        x = self.silu(self.convolution(x, _array(mixer.convolution.weight), name))
+        q, k, v = (
+            self("Reshape", part, [0, 0, heads, 1, size])
+            for part in self.many(
+                "Split", x, outs=[self.name(part) for part in "qkv"], axis=-1, num_outputs=3
+            )
+        )
+        q, k = (self.unit(part, mixer.norm_eps) for part in (q, k))
+        q = self("Mul", q, float(size) ** -0.5)
+        beta = self("Sigmoid", self.linear(u, mixer.beta, f"{name}.beta"))
+        beta = self("Mul", beta, float(mixer.max_beta))
+        step = self.linear(u, mixer.decay.linear, f"{name}.decay")
+        step = self(
+            "Softplus", self("Add", step, self.weight(mixer.decay.step_bias, f"{name}.step"))
+        )
+        rate = -np.exp(_array(mixer.decay.log_rate))
+        decay = self("Exp", self("Mul", step, self.tensor(rate, f"{name}.rate")))
+        beta, decay = (self("Unsqueeze", part, [3, 4]) for part in (beta, decay))
+        shape: list[str | int] = ["B", heads, size, size]
+        past = self.state(name, "sums", shape, shape)
+        read = self.bind(past, f"present.{name}.sums", q, k, v, beta, decay)
+        read = self("Reshape", read, [0, 0, heads, size])
+        y = self.rms_norm(read, mixer.norm.weight, mixer.norm.eps)
+        y = self("Reshape", y, [0, 0, heads * size])
+        y = self("Mul", y, self.silu(self.linear(u, mixer.output_gate, f"{name}.output_gate")))
+        return self.linear(y, mixer.out, f"{name}.out")
+
+    def silu(self, x: str) -> str:
+        return self("Mul", x, self("Sigmoid", x))
+
+    def unit(self, x: str, eps: float) -> str:
+        """Vectors of norm one."""
+        square = self("ReduceSum", self("Mul", x, x), [-1], keepdims=1)
+        return self("Div", x, self("Sqrt", self("Add", square, float(eps))))
+
+    def bind(self, past: str, present: str, q: str, k: str, v: str, beta: str, decay: str) -> str:
+        """The sums of pairs after each token, read by its query: (B, N, H, 1, E)."""
+        body = self.inner()
+        s, *token = (self.name(part) for part in ("pairs", "q", "k", "v", "beta", "decay"))
+        query, key, value, size, factor = token
+        kept = body("Mul", factor, s)
+        update = body("Mul", size, body("Sub", value, body("MatMul", key, kept)))
+        column = body("Transpose", key, perm=[0, 1, 3, 2])
+        total = body("Add", kept, body("MatMul", column, update))
+        output = body("MatMul", query, total)
+        values = [_value(name, None) for name in (s, *token, total, output)]
+        graph = helper.make_graph(body.nodes, "step", values[:6], values[6:])
+        return self.many(
+            "Scan",
+            *(past, q, k, v, beta, decay),
+            outs=[present, self.name("read")],
+            body=graph,
+            num_scan_inputs=5,
+            scan_input_axes=[1] * 5,
+            scan_output_axes=[1],
+        )[1]
 
     def convolution(self, u: str, weight: np.ndarray, name: str) -> str:
         """Each token's weighted sum of itself and the K - 1 tokens before it."""
         preceding = len(weight) - 1
         inputs = u
         if preceding:
-            shape: list[str | int] = ["B", preceding, self.config.hidden_size]
+            shape: list[str | int] = ["B", preceding, weight.shape[1]]
             inputs = self("Concat", self.state(name, "conv", shape, shape), u, axis=1)
             self("Slice", inputs, [-preceding], [_END], [1], out=f"present.{name}.conv")
         y = ""

@@ -89,7 +89,7 @@ _CONFIG: dict[str, Check] = {
     "rope_parameters": optional(object_of(anything)),
     **dict.fromkeys(("pad_token_id", "bos_token_id"), _id),
     "eos_token_id": _ids,
-    **dict.fromkeys(("output_gate", "tie_word_embeddings"), _flag),
+    **dict.fromkeys(("output_gate", "negative_eigenvalues", "tie_word_embeddings"), _flag),
     "use_cache": optional(_flag),
 }
 _GENERATION: dict[str, Check] = {

@@ -16,6 +16,7 @@ from hyperagg.layers.attention import SelfAttention
 from hyperagg.layers.batch_layout import Layout
 from hyperagg.layers.bidirectional import BidirectionalAggregation
 from hyperagg.layers.causal import CausalAggregation, MixerState, StateHistory
+from hyperagg.layers.gated_associative import GatedAssociativeAggregation
 from hyperagg.layers.pooling import PooledAggregation
 from hyperagg.layers.positions import BlockPositions, LearnedPositions, SinusoidalPositions
 from hyperagg.layers.recurrences import FORMS
@@ -27,6 +28,7 @@ __all__ = [
     "BidirectionalAggregation",
     "BlockPositions",
     "CausalAggregation",
+    "GatedAssociativeAggregation",
     "Layout",
     "LearnedPositions",
     "MixerState",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hyperagg import ops
 from hyperagg.layers._validation import check_tokens
 from hyperagg.layers.batch_layout import Layout
-from hyperagg.layers.causal import MixerState, ShortConvolution
+from hyperagg.layers.causal import MixerState, ShortConvolution, make_history
 from hyperagg.ops import Causal
 
 __all__ = ["AssociativeAggregation"]
@@ -101,6 +101,7 @@ class AssociativeAggregation(nn.Module):
         u: Float[Tensor, "B N D"],
         layout: Layout = Layout(),
         state: MixerState | None = None,
+        return_history: bool = False,
     ) -> tuple[Float[Tensor, "B N D"], MixerState]:
         """Mix tokens, continuing from `state`.
 
@@ -109,9 +110,13 @@ class AssociativeAggregation(nn.Module):
             layout: padding or packed documents. Packed documents accept no state, and the state
                 that they return is not meaningful.
             state: the state that the call for the preceding tokens returned, or None.
+            return_history: whether to keep the state after each of these tokens, for
+                `MixerState.rollback`: as many as the row with the fewest tokens has. The tokens
+                are then bound one at a time, and H E^2 numbers are kept for each. Not with packed
+                documents.
 
         Returns:
-            y, (B, N, D), and the state after the last token of each row, without a history.
+            y, (B, N, D), and the state after the last token of each row.
 
         Raises:
             ValueError: if u has the wrong shape, if packed documents are given a state, or if the
@@ -121,20 +126,34 @@ class AssociativeAggregation(nn.Module):
         x, conv_inputs = self.convolution(self.qkv(u), layout, state)
         conv_state = self.convolution.next_state(conv_inputs, layout)
         q, k, v = F.silu(x).unflatten(2, (3, self.num_heads, self.head_dim)).unbind(2)
-        q, k = self._unit(q) * self.head_dim**-0.5, self._unit(k)
+        q, k = self._unit(q, self.head_dim**-0.5), self._unit(k)
         beta = None
         if self.beta is not None:
             beta = self.max_beta * torch.sigmoid(_widen(self.beta(u)))
         decay = None if self.decay is None else self.decay(u)
-        o, sums = _read_pairs(q, k, v, beta, decay, layout, None if state is None else state.sums)
+        first, history = None if state is None else state.sums, None
+        if return_history:
+            if first is None:
+                first = self._empty_state(u)
+            o, sums, each = _read_each(q, k, v, beta, decay, layout, first)
+            history = make_history(first.sums, each, conv_inputs, layout)
+        else:
+            o, sums = _read_pairs(q, k, v, beta, decay, layout, first)
         gate = F.silu(self.output_gate(u)).unflatten(2, (self.num_heads, self.head_dim))
         y = self.norm(o.to(u.dtype)) * gate
-        return self.out(y.flatten(2)), MixerState(sums, conv_state)
+        return self.out(y.flatten(2)), MixerState(sums, conv_state, history)
 
-    def _unit(self, x: Tensor) -> Tensor:
+    def _empty_state(self, u: Tensor) -> ops.State:
+        shape = (len(u), self.num_heads, self.head_dim, self.head_dim)
+        dtype = torch.promote_types(u.dtype, torch.float32)
+        num_tokens = torch.zeros(len(u), dtype=torch.int64, device=u.device)
+        return ops.State(u.new_zeros(shape, dtype=dtype), num_tokens)
+
+    def _unit(self, x: Tensor, length: float = 1.0) -> Tensor:
+        """x with a norm of `length`, per head."""
         wide = _widen(x)
         norm = (wide.square().sum(-1, keepdim=True) + self.norm_eps).rsqrt()
-        return (wide * norm).to(x.dtype)
+        return (wide * (norm * length)).to(x.dtype)
 
 
 class HeadDecay(nn.Module):
@@ -224,3 +243,35 @@ def _read_pairs(
         initial_state=state,
         return_state=True,
     )
+
+
+def _read_each(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor | None,
+    decay: Tensor | None,
+    layout: Layout,
+    state: ops.State,
+) -> tuple[Tensor, ops.State, Tensor]:
+    """`_read_pairs` one token at a time, and the sums after each, (B, N, H, E, E)."""
+    n = q.shape[1]
+    is_token = None
+    if layout.lengths is not None:
+        column, lengths = torch.arange(n, device=q.device), layout.lengths[:, None]
+        is_token = column >= n - lengths if layout.padding == "left" else column < lengths
+    outputs, sums = [v[:, :0]], [state.sums]
+    for t in range(n):
+        at = slice(t, t + 1)
+        o, state = _read_pairs(
+            q[:, at],
+            k[:, at],
+            v[:, at],
+            None if beta is None else beta[:, at],
+            None if decay is None else decay[:, at],
+            Layout(None if is_token is None else is_token[:, t].long()),
+            state,
+        )
+        outputs.append(o)
+        sums.append(state.sums)
+    return torch.cat(outputs, 1), state, torch.stack(sums, 1)[:, 1:]

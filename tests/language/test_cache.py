@@ -13,7 +13,13 @@ from transformers import DynamicCache, StaticCache
 from hyperagg.language import HyperAggCache, HyperAggConfig
 from hyperagg.language.cache import StaticHyperAggCache
 
-LAYER_TYPES = [["gated", "gated"], ["gated", "full_attention"], ["full_attention", "identity"]]
+LAYER_TYPES = [
+    ["gated", "gated"],
+    ["gated", "full_attention"],
+    ["full_attention", "identity"],
+    ["associative", "gated_associative"],
+]
+SUMS = ["gated", "decay", "complex_decay", "prefix_sum", "associative", "gated_associative"]
 
 
 @pytest.fixture(params=LAYER_TYPES, ids=str)
@@ -69,7 +75,9 @@ CROPPED_MASK = torch.tensor([[1, 1, 0, 1, 1, 1, 1, 0, 1], [1, 1, 0, 0, 1, 1, 1, 
 
 
 @pytest.mark.parametrize(
-    "layer_types", ["gated", "prefix_sum", ["decay", "full_attention"]], ids=str
+    "layer_types",
+    ["gated", "prefix_sum", ["decay", "full_attention"], ["associative", "gated_associative"]],
+    ids=str,
 )
 @pytest.mark.parametrize("num_removed", [1, 2, 4])
 @torch.no_grad()
@@ -140,7 +148,7 @@ def test_an_early_exit_skips_the_last_layers_and_generates_the_same(model, make_
     assert len(ran) < len(calls)
 
 
-@pytest.mark.parametrize("form", ["gated", "decay", "complex_decay", "prefix_sum"])
+@pytest.mark.parametrize("form", SUMS)
 @torch.no_grad()
 def test_a_static_cache_generates_the_same(make_model, ids, form):
     model = make_model([form, "full_attention"])
@@ -187,7 +195,7 @@ def test_a_decoding_step_with_mask_and_cache_is_exported(make_model, ids):
     torch.testing.assert_close(y, model(ids).logits[:, -1:], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", ["gated", "decay", "complex_decay", "prefix_sum", "identity"])
+@pytest.mark.parametrize("form", [*SUMS, "identity"])
 @torch.no_grad()
 def test_caches_of_transformers_have_the_layers_of_the_configuration(make_model, ids, form):
     model = make_model([form, "full_attention"])
@@ -241,7 +249,10 @@ def test_prefix_tuning_is_for_attention_only(make_model, ids):
         model(ids, labels=ids)
 
 
-@pytest.mark.parametrize("layer_types", ["gated", "prefix_sum", ["complex_decay", "identity"]])
+@pytest.mark.parametrize(
+    "layer_types",
+    ["gated", "prefix_sum", ["complex_decay", "identity"], ["associative", "gated_associative"]],
+)
 @torch.no_grad()
 def test_rows_of_caches_of_any_lengths_continue_together(make_model, make_ids, layer_types):
     model = make_model(layer_types)

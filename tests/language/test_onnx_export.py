@@ -23,6 +23,10 @@ MODELS = {
     "complex_decay": dict(layer_types="complex_decay", output_gate=False),
     "prefix_sum": dict(layer_types="prefix_sum", expand=1, conv_kernel_size=4),
     "hybrid": dict(layer_types=["gated", "full_attention"]),
+    "associative": dict(layer_types="associative", num_associative_heads=2, associative_head_dim=4),
+    "gated_associative": dict(
+        layer_types="gated_associative", conv_kernel_size=3, negative_eigenvalues=True
+    ),
     "no sums": dict(layer_types=["identity", "full_attention"]),
 }
 

@@ -15,6 +15,7 @@ LAYER_TYPES = {
     "gated": "gated",
     "prefix_sum": "prefix_sum",
     "complex_decay": "complex_decay",
+    "associative": ["associative", "gated_associative"],
     "hybrid": ["gated", "full_attention"],
     "attention": "full_attention",
 }
@@ -214,7 +215,7 @@ from hyperagg.language import HyperAggConfig, HyperAggForCausalLM
 from hyperagg.language.cache import StaticHyperAggCache
 config = HyperAggConfig(
     vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, conv_kernel_size=3,
-    layer_types=["gated", "full_attention"],
+    layer_types=["gated_associative", "full_attention"],
 )
 model = HyperAggForCausalLM(config).eval()
 ids = torch.randint(40, (2, 6))

@@ -42,7 +42,9 @@ def make(layer_types="gated"):
     )
 
 
-@pytest.mark.parametrize("layer_types", ["gated", "decay", ["gated", "full_attention"]], ids=str)
+@pytest.mark.parametrize(
+    "layer_types", ["gated", "decay", ["gated_associative", "full_attention"]], ids=str
+)
 @pytest.mark.parametrize("options", [{}, dict(bf16=True, activation_checkpointing=True)], ids=str)
 @pytest.mark.slow
 def test_learns_a_pattern(layer_types, options, tmp_path):
@@ -59,12 +61,12 @@ def test_learns_a_pattern(layer_types, options, tmp_path):
 def test_weight_decay_applies_to_linear_maps_only(tmp_path):
     from hyperagg.language.trainer import _Trainer, _training_arguments
 
-    model = make(["decay", "gated"])
+    model = make(["decay", "gated_associative"])
     arguments = _training_arguments(tmp_path, TrainingConfig(), 1, 10)
     trainer = _Trainer(model=model, args=arguments)
     decayed = set(trainer.get_decay_parameter_names(model))
-    assert "model.layers.1.mixer.recurrence.linear.weight" in decayed
-    excluded = ("norm", "log_decay_rate", "bias")
+    assert "model.layers.1.mixer.gated.recurrence.linear.weight" in decayed
+    excluded = ("norm", "log_decay_rate", "bias", "convolution", "log_rate")
     assert not [name for name in decayed if any(part in name for part in excluded)]
     assert decayed <= {name for name, _ in model.named_parameters()} | {"lm_head.weight"}
 
@@ -100,9 +102,9 @@ def test_only_what_the_training_made_is_removed(tmp_path):
         train_model(make(), DATASET, tmp_path, config, progress=False)
 
 
-def interrupted(tmp_path, config):
+def interrupted(tmp_path, config, layer_types="gated"):
     """Train until Ctrl-C arrives in the forward pass of the fourth step."""
-    model, calls = make(), []
+    model, calls = make(layer_types), []
 
     def forward(module, arguments):
         calls.append(module)
@@ -114,16 +116,17 @@ def interrupted(tmp_path, config):
         train_model(model, DATASET, tmp_path, config, progress=False)
 
 
-def test_an_interruption_leaves_a_checkpoint_of_its_step(tmp_path):
+@pytest.mark.parametrize("layer_types", ["gated", "gated_associative"])
+def test_an_interruption_leaves_a_checkpoint_of_its_step(layer_types, tmp_path):
     config = TrainingConfig(batch_size=8, max_steps=9, save_steps=200)
-    model, before = make(), torch.get_rng_state()
+    model, before = make(layer_types), torch.get_rng_state()
     train_model(model, DATASET, tmp_path / "whole", config, progress=False)
     assert torch.equal(torch.get_rng_state(), before)  # the Trainer sets it
-    interrupted(tmp_path / "parts", config)
+    interrupted(tmp_path / "parts", config, layer_types)
     checkpoint = find_last_checkpoint(tmp_path / "parts")
     assert checkpoint is not None and checkpoint.name == "checkpoint-4"
     assert not (tmp_path / "parts" / "model.safetensors").exists()
-    train_model(make(), DATASET, tmp_path / "parts", config, resume=True, progress=False)
+    train_model(make(layer_types), DATASET, tmp_path / "parts", config, resume=True, progress=False)
     whole, parts = (tmp_path / name / "model.safetensors" for name in ("whole", "parts"))
     assert whole.read_bytes() == parts.read_bytes()
 

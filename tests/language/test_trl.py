@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
-LAYER_TYPES = ["gated", "full_attention"]
+LAYER_TYPES = ["gated_associative", "full_attention"]
 QUESTIONS = ["a question? ", "why? ", "how come it is so? ", "x"]
 
 

@@ -102,6 +102,28 @@ def test_splitting_padding_and_packing_give_the_same_output(mixer, data):
     torch.testing.assert_close(y, expected, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("num_before", [0, 2])
+@pytest.mark.parametrize("padding", ["left", "right"])
+def test_a_rollback_restores_the_state_before_the_latest_tokens(mixer, padding, num_before):
+    lengths = torch.tensor([4, 2, 5])
+    u = torch.randn(3, 5, D, dtype=torch.float64)
+    column = torch.arange(5)
+    is_token = column >= 5 - lengths[:, None] if padding == "left" else column < lengths[:, None]
+    state = mixer(u[:, :num_before])[1] if num_before else None
+    tokens = u.masked_fill(~is_token[..., None], torch.nan)
+    y, after = mixer(tokens, Layout(lengths, padding), state, return_history=True)
+    for row, text in enumerate(u):
+        text = torch.cat([text[:num_before], text[is_token[row]]])[None]
+        torch.testing.assert_close(y[row, is_token[row]], mixer(text)[0][0, num_before:])
+        for removed in range(3):
+            back, expected = after.rollback(removed), mixer(text[:, : text.shape[1] - removed])[1]
+            torch.testing.assert_close(back.sums.sums[row], expected.sums.sums[0])
+            torch.testing.assert_close(back.conv_state[row], expected.conv_state[0])
+            assert back.sums.num_tokens[row] == expected.sums.num_tokens[0]
+    with pytest.raises(ValueError, match="num_tokens=3: expected 0 to 2"):
+        after.rollback(3)
+
+
 def test_decoding_token_by_token_gives_the_same_output(mixer):
     u = torch.randn(2, 6, D, dtype=torch.float64)
     state, parts = None, []

@@ -12,6 +12,7 @@ from hyperagg.layers import (
     AssociativeAggregation,
     BidirectionalAggregation,
     CausalAggregation,
+    GatedAssociativeAggregation,
     PooledAggregation,
     SelfAttention,
 )
@@ -36,6 +37,7 @@ LAYERS = {
     "aggregation without projection": Aggregation(8, projection=False),
     "causal": CausalAggregation(8),
     "associative": AssociativeAggregation(8),
+    "gated and associative": GatedAssociativeAggregation(8),
     "bidirectional": BidirectionalAggregation(8),
     "attention": SelfAttention(8, num_heads=2),
 }

@@ -24,7 +24,7 @@ from hyperagg.serve.language.settings import LanguageSettings  # noqa: E402
 from hyperagg.serve.language.state_cache import StateCache  # noqa: E402
 
 TOKENIZER = train_tokenizer(["oil prices rose", "gold fell"] * 9, "bpe", 300)
-LAYER_TYPES = ["gated", "prefix_sum", ["complex_decay", "full_attention"]]
+LAYER_TYPES = ["gated", "gated_associative", "prefix_sum", ["complex_decay", "full_attention"]]
 
 
 @pytest.fixture
