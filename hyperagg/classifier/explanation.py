@@ -18,7 +18,7 @@ from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.pooling import position_blocks
 from hyperagg.text import Alignment, Ragged, occurrence_weights
 
-__all__ = ["Explanation", "by_word", "explain", "top_features"]
+__all__ = ["Explanation", "explain", "top_features"]
 
 _NUM_POSITIONS = 64  # over which the contribution of a token is averaged in `top_features`
 
@@ -112,25 +112,12 @@ def explain(
     """
     model.refuse_tree("explain")
     of_tokens = _token_contributions(model, token_ids)
-    contributions = by_word(of_tokens, alignment)
+    contributions = alignment.by_word(of_tokens)
     spans = alignment.spans[: len(contributions)]
     bias = model.bias.astype(np.float64)
     return Explanation(
         text, spans, decoder, contributions, *_by_feature(of_tokens, alignment), bias, logits
     )
-
-
-def by_word(contributions: np.ndarray, alignment: Alignment) -> np.ndarray:
-    """Sum the contributions (T, C) of tokens by word; a token that stands for several words
-    contributes equally to each."""
-    owners = alignment.owners[: len(contributions)]  # fewer than all tokens with max_tokens
-    sums = np.zeros((int(owners.max(initial=-1)) + 1, contributions.shape[1]))
-    first, last = owners.T
-    for k in range(int((last - first).max(initial=-1)) + 1):
-        own = last - first >= k
-        shares = (last - first + 1)[own, None]
-        np.add.at(sums, first[own] + k, contributions[own] / shares)
-    return sums
 
 
 def _by_feature(

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hyperagg._common.label_decoder import Label
 from hyperagg._common.pages import explanations as pages
-from hyperagg._common.pages.explanations import ExplainedRow, LabelView, color_step
+from hyperagg._common.pages.explanations import ExplainedRow, LabelView, color_step, running_text
 from hyperagg._common.terminal import for_stream
 from hyperagg.classifier.explanation import Explanation
 
@@ -47,8 +47,8 @@ def colored_text(
 
     weights, out = _weights(explanation, label), Text()
     values = explanation.contributions @ weights
-    for piece, token in _pieces(explanation):
-        step = 0 if token is None else color_step(values[token])
+    for piece, value in running_text(explanation.text, explanation.spans, values):
+        step = 0 if value is None else color_step(value)
         colors = _FOR if step > 0 else _AGAINST
         style = f"white on {colors[abs(step) - 1]}" if step else ""
         out.append(for_stream(piece, sys.stdout), style=style)
@@ -153,10 +153,9 @@ def _view(e: Explanation, label: Label | tuple[Label, Label]) -> LabelView:
     else:
         name = f"{label} {e.probabilities[e.column(label)]:.1%}"
     values = e.contributions @ weights
-    pieces = [(text, None if token is None else float(values[token])) for text, token in _pieces(e)]
     return LabelView(
         name,
-        [("", pieces)],
+        [("", list(running_text(e.text, e.spans, values)))],
         strongest_terms(e, label),
         float(e.bias @ weights),
         float(e.logits @ weights),
@@ -173,14 +172,3 @@ def _weights(e: Explanation, label: Label | tuple[Label, Label] | None) -> np.nd
     else:
         weights[e.column(e.label if label is None else label)] = 1
     return weights
-
-
-def _pieces(e: Explanation) -> Iterator[tuple[str, int | None]]:
-    """The whole text in order: words with their index, and the characters between them."""
-    position = 0
-    for token, (begin, end) in enumerate(e.spans):
-        if begin > position:
-            yield e.text[position:begin], None
-        yield e.text[max(begin, position) : end], token
-        position = max(position, end)
-    yield e.text[position:], None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         MultimodalRegressor,
         load_multimodal,
     )
-    from hyperagg.multimodal.explanation import Explanation
+    from hyperagg.multimodal.explanation import ExplainedText, Explanation
     from hyperagg.multimodal.modalities.audio import AudioFrames, AudioSamples
     from hyperagg.multimodal.modalities.base import Block, Modality, Tokens
     from hyperagg.multimodal.modalities.image import ImagePatches
@@ -30,6 +30,7 @@ __all__ = [
     "AudioSamples",
     "Block",
     "Category",
+    "ExplainedText",
     "Explanation",
     "ImagePatches",
     "Modality",
@@ -51,6 +52,7 @@ _MODULES = {
     "AudioSamples": "modalities.audio",
     "Block": "modalities.base",
     "Category": "modalities.tabular",
+    "ExplainedText": "explanation",
     "Explanation": "explanation",
     "ImagePatches": "modalities.image",
     "Modality": "modalities.base",

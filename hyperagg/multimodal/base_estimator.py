@@ -296,7 +296,12 @@ class MultimodalEstimator:
                 return state.columns[name].token_names(cells.columns[name][i], num_tokens)
 
             batch, scale = rows.batch(np.array([i])), self._output_scale(state.target)
-            return explain(state.network, batch, token_names=token_names, **scale)
+            texts = {}
+            for name, column in state.columns.items():
+                if name in batch and isinstance(column, TextColumn):
+                    text = cells.columns[name][i]
+                    texts[name] = text, column.tokenizer.align(text)
+            return explain(state.network, batch, token_names=token_names, texts=texts, **scale)
 
         explanations = [explain_row(i) for i in range(cells.num_rows)]
         return explanations[0] if cells.single else explanations

@@ -8,17 +8,34 @@ The logits are a sum over tokens, so the contribution of every token is exact.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
 from hyperagg.multimodal.encoder import ModalityInput, MultimodalNetwork
+from hyperagg.text import Alignment
 
-__all__ = ["VALUE", "Explanation", "explain"]
+__all__ = ["VALUE", "ExplainedText", "Explanation", "explain"]
 
 VALUE = "value"  # the only "class" of a regressor; a classifier has at least two
+
+
+@dataclass(frozen=True)
+class ExplainedText:
+    """A text of a row, word by word.
+
+    Attributes:
+        text: the cell.
+        spans: the first character of each word in it and its last character + 1.
+        contributions: (words, C) float64. A token that stands for several words, such as a bigram,
+            contributes equally to each.
+    """
+
+    text: str
+    spans: list[tuple[int, int]]
+    contributions: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -33,6 +50,7 @@ class Explanation:
         contributions: by column, (T, C) float64.
         bias: (C,).
         logits: (C,) as the model computes them: bias plus all contributions, up to rounding.
+        texts: by column of text that is not empty, the same contributions by the words of the text.
     """
 
     classes: list[Any]
@@ -40,6 +58,7 @@ class Explanation:
     contributions: dict[str, np.ndarray]
     bias: np.ndarray
     logits: np.ndarray
+    texts: dict[str, ExplainedText] = field(default_factory=dict)
 
     @property
     def is_value(self) -> bool:
@@ -74,6 +93,7 @@ def explain(
     inputs: Mapping[str, ModalityInput],
     classes: Sequence[Any],
     token_names: Callable[[str, int], list[str]],
+    texts: Mapping[str, tuple[str, Alignment]],
     *,
     offset: float = 0.0,
     scale: float = 1.0,
@@ -85,6 +105,7 @@ def explain(
         inputs: by column, the values of a batch of one row.
         classes: names of the outputs.
         token_names: returns the names of a column's tokens, given the column and their number.
+        texts: by column of text, the cell and the words that its tokens stand for.
         offset, scale: of the target; the outputs are multiplied by `scale`, then `offset` is added.
 
     Raises:
@@ -94,10 +115,16 @@ def explain(
         parts = {name: part.numpy() for name, part in network.contributions(inputs).items()}
         logits = network(inputs, 1)[0].double().numpy()
         bias = network.head.bias.double().numpy()
+    contributions = {name: part * scale for name, part in parts.items()}
+    explained = {}
+    for name, (text, alignment) in texts.items():
+        by_word = alignment.by_word(contributions[name])
+        explained[name] = ExplainedText(text, alignment.spans[: len(by_word)], by_word)
     return Explanation(
         list(classes),
         {name: token_names(name, len(part)) for name, part in parts.items()},
-        {name: part * scale for name, part in parts.items()},
+        contributions,
         bias * scale + offset,
         logits * scale + offset,
+        explained,
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from hyperagg._common.calibration import softmax
 from hyperagg._common.pages import explanations as pages
-from hyperagg._common.pages.explanations import ExplainedRow, LabelView
+from hyperagg._common.pages.explanations import ExplainedRow, LabelView, running_text
 from hyperagg.multimodal.explanation import Explanation
 
 __all__ = ["explained_row", "explanation_page"]
@@ -78,16 +78,17 @@ def _interesting(e: Explanation, target: Any) -> list[int]:
 
 
 def _view(e: Explanation, c: int, name: str) -> LabelView:
-    parts = [
-        (column, _pieces(tokens, e.contributions[column][:, c]))
-        for column, tokens in e.tokens.items()
-        if tokens
-    ]
+    parts = [(column, _pieces(e, column, c)) for column, tokens in e.tokens.items() if tokens]
     terms = [(column, float(sums[c])) for column, sums in e.by_modality().items()]
     return LabelView(name, parts, terms, float(e.bias[c]), float(e.logits[c]))
 
 
-def _pieces(tokens: Sequence[str], values: np.ndarray) -> list[tuple[str, float | None]]:
+def _pieces(e: Explanation, column: str, c: int) -> list[tuple[str, float | None]]:
+    """A text as it stands; of other columns the names of the strongest tokens."""
+    if column in e.texts:
+        text = e.texts[column]
+        return list(running_text(text.text, text.spans, text.contributions[:, c]))
+    tokens, values = e.tokens[column], e.contributions[column][:, c]
     strongest = np.sort(np.argsort(-np.abs(values), kind="stable")[:_MAX_TOKENS])
     pieces: list[tuple[str, float | None]] = []
     for k in strongest.tolist():

@@ -57,6 +57,21 @@ class Alignment(NamedTuple):
     spans: list[tuple[int, int]]
     owners: np.ndarray
 
+    def by_word(self, contributions: np.ndarray) -> np.ndarray:
+        """Sum the contributions (T, C) of tokens by word, (words, C); a token that stands for
+        several words contributes equally to each.
+
+        There may be fewer tokens than owners, if a model reads the beginning of a text only.
+        """
+        owners = self.owners[: len(contributions)]
+        sums = np.zeros((int(owners.max(initial=-1)) + 1, contributions.shape[1]))
+        first, last = owners.T
+        for k in range(int((last - first).max(initial=-1)) + 1):
+            own = last - first >= k
+            shares = (last - first + 1)[own, None]
+            np.add.at(sums, first[own] + k, contributions[own] / shares)
+        return sums
+
 
 class Tokenizer(Protocol):
     """What a model requires of a tokenizer."""

@@ -42,7 +42,7 @@ from hyperagg import TextClassifier
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import environment, make_table, markdown_table, write_results
 from hyperagg._common.runs import Runs
-from hyperagg.classifier.explanation import Explanation, by_word
+from hyperagg.classifier.explanation import Explanation
 from hyperagg.data import Dataset
 from hyperagg.text import occurrence_weights
 from research.analysis.figures import draw_deletion
@@ -193,7 +193,7 @@ def gradient_parts(classifier: TextClassifier, text: str, c: int, scales: Tensor
     (gradient,) = torch.autograd.grad(logits.softmax(1)[:, c].sum(), points)
     mean = gradient.to_dense().unflatten(0, (len(scales), n)).mean(0)
     parts = (mean * vectors).sum(1, keepdim=True).numpy()
-    return by_word(parts, classifier.tokenizer_.align(text))[:, 0]
+    return classifier.tokenizer_.align(text).by_word(parts)[:, 0]
 
 
 def occlusion(

@@ -6,9 +6,11 @@ the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from hyperagg._common.pages.document import escape, html_document
 
@@ -21,6 +23,7 @@ __all__ = [
     "explanation_page",
     "one_per_row",
     "rows_html",
+    "running_text",
 ]
 
 # The contributions at which the color changes, in logits.
@@ -92,6 +95,25 @@ def explanation_page(
         output: what is explained, for the legend.
     """
     return html_document(title, rows_html(list(rows), unit, output))
+
+
+def running_text(
+    text: str, spans: Sequence[tuple[int, int]], values: np.ndarray
+) -> Iterator[tuple[str, float | None]]:
+    """Yield the whole text in order: words with their values, and the characters between them.
+
+    Args:
+        text: the text.
+        spans: the first character of each word and its last character + 1.
+        values: one per word.
+    """
+    position = 0
+    for (begin, end), value in zip(spans, values.tolist(), strict=True):
+        if begin > position:
+            yield text[position:begin], None
+        yield text[max(begin, position) : end], value
+        position = max(position, end)
+    yield text[position:], None
 
 
 def one_per_row(name: str, values: Iterable[Any] | None, rows: int, default: Any) -> list[Any]:
