@@ -99,7 +99,7 @@ def print_predictions(
 ) -> None:
     """Print one line per row of the logits (B, C): its labels, or JSON where there is more."""
     format = OutputOptions(label_separator=label_separator).format_of(decoder, options)
-    rows = Rows("", range(len(logits)), [""] * len(logits), {})
+    rows = Rows("", range(1, len(logits) + 1), [""] * len(logits), {})
     answers = Predictions.from_logits(decoder, logits, options)
     StandardOutput().write(make_encoder(format).encode(rows, answers))
 
@@ -140,7 +140,7 @@ def write_table_predictions(
         OSError: the output cannot be written.
     """
     kept = {name: table.find(name, "--keep") for name in format.keep}
-    rows = Rows(table.name, range(len(table)), [""] * len(table), kept)
+    rows = Rows(table.name, table.row_numbers, [""] * len(table), kept)
     encoder = make_encoder(format)
     task.output.open(encoder.header())
     try:

@@ -58,14 +58,8 @@ def evaluate(
                 raise ValueError(
                     f"{option}: the model knows the names of its columns; leave it out"
                 )
-        table = single_file(
-            files,
-            delimiter=delimiter,
-            no_header=no_header,
-            quoting=quoting,
-            on_error=on_error,
-        )
-        multimodal.evaluate(Path(model), table, label, format, report, json)
+        table = single_file(files, delimiter=delimiter, no_header=no_header, quoting=quoting)
+        multimodal.evaluate(Path(model), table, label, format, on_error, report, json)
         return
     from hyperagg._common.atomic import atomic_write
     from hyperagg.classifier import TextClassifier

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -12,6 +13,7 @@ import typer
 from hyperagg._common.terminal import cell, echo
 from hyperagg.cli._evaluation import unknown_labels_note
 from hyperagg.cli.options import (
+    AnsweredOnError,
     Delimiter,
     Format,
     Json,
@@ -19,7 +21,6 @@ from hyperagg.cli.options import (
     LabelSeparator,
     Model,
     NoHeader,
-    OnError,
     Quoting,
     Threads,
     logger,
@@ -66,7 +67,10 @@ def explain(
     ] = None,
     row: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Number of a row to explain, from 1; may be repeated."),
+        typer.Option(
+            min=1,
+            help="Number of a row to explain, from 1, counted over all files; may be repeated.",
+        ),
     ] = None,
     worst: Annotated[
         bool,
@@ -82,7 +86,7 @@ def explain(
     delimiter: Delimiter = None,
     no_header: NoHeader = False,
     quoting: Quoting = None,
-    on_error: OnError = "stop",
+    on_error: AnsweredOnError = None,
     threads: Threads = None,
 ) -> None:
     """Show what each token contributes to the logit of its text's label.
@@ -105,13 +109,12 @@ def explain(
                 raise ValueError(f"{option}: applies to a classifier of text alone; leave it out")
         if not files:
             raise ValueError(f"{model}: a multimodal model explains rows; name a FILE as well")
-        table = single_file(
-            files, delimiter=delimiter, no_header=no_header, quoting=quoting, on_error=on_error
-        )
+        table = single_file(files, delimiter=delimiter, no_header=no_header, quoting=quoting)
         multimodal.explain(
             Path(model),
             table,
             format,
+            on_error or "stop",
             label=label,
             explained=explained,
             rows=row or [],
@@ -132,10 +135,11 @@ def explain(
         _print_top_features(classifier, json)
         return
     classes = _classes_to_explain(classifier, explained, against)
-    options = ReadOptions(format, delimiter, not no_header, quoting, on_error)
+    options = ReadOptions(format, delimiter, not no_header, quoting)
     if label is None and not worst:
-        rows = _read_texts(files, text, options, row or [], limit)
+        rows = _read_texts(files, text, options, on_error or "empty", row or [], limit)
     else:
+        options = replace(options, on_error=on_error or "stop")
         if row and on_error == "skip":
             raise ValueError(
                 "--row with --label: rows are counted with those that cannot be read; "
@@ -187,17 +191,23 @@ def _classes_to_explain(
 
 
 def _read_texts(
-    files: list[str], text: str | None, options: ReadOptions, numbers: list[int], limit: int
+    files: list[str],
+    text: str | None,
+    options: ReadOptions,
+    on_error: str,
+    numbers: list[int],
+    limit: int,
 ) -> list[_Row]:
     """The first texts, or those of the rows with these numbers."""
     from hyperagg.data.readers.columns import pluralize
     from hyperagg.data.readers.sources import display_name, expand_sources
     from hyperagg.data.readers.stream import stream_rows
 
-    wanted = {number - 1 for number in numbers}
+    wanted = set(numbers)
     found: dict[int, _Row] = {}
     total, problems = 0, Counter[str]()
     for source in expand_sources(files, format=options.format):
+        before = total
         for batch in stream_rows(
             source,
             text=text,
@@ -205,11 +215,13 @@ def _read_texts(
             delimiter=options.delimiter,
             header=options.header,
             quoting=options.quoting,
+            on_error=on_error,  # type: ignore[arg-type]  # checked there
         ):
-            for i, (number, own) in enumerate(zip(batch.rows, batch.texts), start=total):
-                if i in wanted if wanted else i < limit:
-                    found[i] = _Row(f"{display_name(source)}: row {number + 1}", own)
-            total += len(batch)
+            for row, own in zip(batch.rows, batch.texts):
+                number = before + row + 1
+                if number in wanted if wanted else len(found) < limit:
+                    found[number] = _Row(f"{display_name(source)}: row {row + 1}", own)
+            total = before + batch.end_row
             problems += batch.problems
     if not total:
         raise ValueError(f"{display_name(files[0])}: has no rows; expected one row per text")
@@ -218,7 +230,9 @@ def _read_texts(
     logger.info(f"read {pluralize(total, 'row')}{odd}; explained {len(found):,}")
     if not wanted and total > limit:
         logger.info(f"--limit {total} explains all of them")
-    return [found[number - 1] for number in numbers] if wanted else list(found.values())
+    if lost := wanted - set(found):
+        raise ValueError(f"--row {min(lost)}: cannot be used and is left out (--on-error skip)")
+    return [found[number] for number in numbers] if wanted else list(found.values())
 
 
 def _read_labeled(

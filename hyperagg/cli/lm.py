@@ -21,6 +21,7 @@ from hyperagg.cli.options import (
     Force,
     ForceFile,
     Format,
+    OnError,
     Quiet,
     Resume,
     Text,
@@ -124,6 +125,7 @@ def train(
     ] = 0,
     text: Text = None,
     format: Format = None,
+    on_error: OnError = "stop",
     resume: Resume = False,
     force: Force = False,
     threads: Threads = None,
@@ -174,7 +176,7 @@ def train(
     check_checkpoints(out)
     if is_main_process:
         check_training_folder(out, find_last_checkpoint(out), resume, force)
-    corpus = _load_corpus(data, text, format)
+    corpus = _load_corpus(data, text, format, on_error)
     progress = None if is_main_process else False
     if tokenizer in TOKENIZER_TYPES:
         text_tokenizer = train_tokenizer(corpus.train, tokenizer, vocab_size)
@@ -335,6 +337,7 @@ def evaluate(
     ] = "end-of-text",
     text: Text = None,
     format: Format = None,
+    on_error: OnError = "stop",
     threads: Threads = None,
 ) -> None:
     """Measure perplexity, perplexity per word and bits per byte, and print them as JSON.
@@ -348,7 +351,7 @@ def evaluate(
     if stride is not None and window is None:
         raise ValueError(f"--stride {stride}: expected together with --window")
     language_model, tokenizer = load_model(model)
-    corpus = _load_corpus(data, text, format)
+    corpus = _load_corpus(data, text, format, on_error)
     texts = corpus.test or corpus.train + corpus.validation
     metrics = compute_metrics(
         language_model, tokenizer, texts, window=window, stride=stride, convention=convention
@@ -403,15 +406,28 @@ def push(
     echo(push_to_hub(model, repo_id, private=private, revision=revision))
 
 
-def _load_corpus(data: str, text: str | None, format: str | None) -> Any:
+def _load_corpus(data: str, text: str | None, format: str | None, on_error: str) -> Any:
     from hyperagg.data import load_corpus, read_corpus
+    from hyperagg.data.readers.columns import pluralize
     from hyperagg.data.readers.files import display_name
 
     if data != "-" and not Path(data).exists() and not Path(data).suffix:
+        for option, given in {
+            "--text": text,
+            "--format": format,
+            "--on-error": None if on_error == "stop" else on_error,
+        }.items():
+            if given is not None:
+                raise ValueError(
+                    f"{option}: applies to a file; {data} is read as the name of a data set"
+                )
         return load_corpus(data)
-    corpus = read_corpus(data, text, format=format)
+    corpus = read_corpus(data, text, format=format, on_error=on_error)
     if not any(each.strip() for each in corpus.train):
         raise ValueError(f"{display_name(data)}: expected at least one text that is not empty")
+    if corpus.left_out and _is_main_process():
+        rows = pluralize(len(corpus.left_out), "row")
+        logger.info(f"left out {rows} (first: {corpus.left_out[0]})")
     return corpus
 
 

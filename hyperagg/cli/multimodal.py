@@ -46,6 +46,7 @@ def train(
     regression: bool,
     balanced: bool,
     format: str | None,
+    on_error: str,
     seed: int,
     resume: bool,
     force: bool,
@@ -60,7 +61,7 @@ def train(
         out: the folder of the model.
         regression: whether the target is continuous.
         balanced: whether classes weigh in inverse proportion to their size.
-        format, seed, resume: as the options of `train`.
+        format, on_error, seed, resume: as the options of `train`.
         arguments: further arguments of the estimator.
     """
     from hyperagg import multimodal
@@ -72,10 +73,12 @@ def train(
     # Only what is used, so that an error about a missing extra names it.
     name = "MultimodalRegressor" if regression else "MultimodalClassifier"
     model = getattr(multimodal, name)(_columns(kinds, label), **arguments)
-    table = read_table(file, format)
+    table = read_table(file, format, on_error=on_error)
     for kind, names in kinds.items():
         for column in names:
             table.find(column, f"--{kind}")
+    if on_error == "skip":
+        table = _usable(table, model.columns, label, "number" if regression else "category")
     targets = _targets(table, label, regression)
     if not regression:
         check_classes(table.name, targets)
@@ -92,7 +95,7 @@ def train(
         )
         save_model(model.save_pretrained, out, checkpoint)
     classes = "" if regression else f", {len(set(targets)):,} classes"
-    logger.info(f"{pluralize(len(table), 'row')}{classes} -> {out}")
+    logger.info(f"{table}{classes} -> {out}")
     history = model.history_
     if history.score:
         best = history.score[history.best_epoch]
@@ -108,6 +111,7 @@ def predict(
     folder: Path,
     file: str,
     format: str | None,
+    on_error: str,
     answer: PredictionOptions,
     destination: OutputOptions,
 ) -> None:
@@ -124,7 +128,7 @@ def predict(
     output = destination.format_of(decoder, answer)
     # Before the rows are read and answered, which may take minutes.
     task = plan_table_output(file, format, destination, output)
-    table = _read(model, file, format)
+    table = _read(model, file, format, on_error)
     for column in output.keep:
         table.find(column, "--keep")
     if decoder is None:
@@ -132,7 +136,7 @@ def predict(
     else:
         answers = Predictions.from_logits(decoder, model.logits(table), answer)
     write_table_predictions(task, table, answers, output)
-    logger.info(f"read {pluralize(len(table), 'row')}, answered {len(table):,}")
+    logger.info(f"read {table}, answered {len(table):,}")
 
 
 def evaluate(
@@ -140,6 +144,7 @@ def evaluate(
     file: str,
     label: str | None,
     format: str | None,
+    on_error: str,
     report: Path | None,
     as_json: bool,
 ) -> None:
@@ -149,10 +154,12 @@ def evaluate(
 
     if report is not None and report.is_dir():
         raise ValueError(f"--report {report}: is a folder; expected the name of a file")
-    model, table = _load(folder, file, format)
+    label = label or "label"
+    model, table = _load(folder, file, format, on_error, label)
     is_classifier = _is_classifier(model)
-    targets = _targets(table, label or "label", not is_classifier)
+    targets = _targets(table, label, not is_classifier)
     evaluation = model.evaluation(table, targets)
+    logger.info(f"read {table}; answered {pluralize(len(table), 'row')}")
     note = unknown_labels_note(evaluation) if is_classifier else None
     notes = [note] if note else []
     for note in notes:
@@ -191,6 +198,7 @@ def explain(
     folder: Path,
     file: str,
     format: str | None,
+    on_error: str,
     *,
     label: str | None,
     explained: str | None,
@@ -202,7 +210,9 @@ def explain(
 ) -> None:
     """Print what each column and its strongest tokens add to the output of some rows, and write a
     page of them."""
-    model, table = _load(folder, file, format)
+    if label is None and worst:
+        label = "label"
+    model, table = _load(folder, file, format, on_error, label)
     is_classifier = _is_classifier(model)
     if not is_classifier and explained is not None:
         raise ValueError("--class: applies to labels, not to a continuous target; leave it out")
@@ -210,14 +220,9 @@ def explain(
         expected = join_quoted([str(c) for c in model.classes_])
         raise ValueError(f"--class {explained}: expected one of {expected}")
     targets = None
-    if label is not None or worst:
-        targets = _targets(table, label or "label", not is_classifier)
-    for number in rows:
-        if number > len(table):
-            raise ValueError(
-                f"--row {number}: there are {len(table):,} rows; expected 1 to {len(table)}"
-            )
-    chosen = [number - 1 for number in rows] or list(range(min(limit, len(table))))
+    if label is not None:
+        targets = _targets(table, label, not is_classifier)
+    chosen = _find_rows(table, rows) or list(range(min(limit, len(table))))
     if worst:
         evaluation = model.evaluation(table, targets)
         chosen = evaluation.worst_rows(limit)
@@ -301,23 +306,51 @@ def _targets(table: Table, label: str, regression: bool) -> list[Any]:
     return targets
 
 
-def _load(folder: Path, file: str, format: str | None) -> tuple[Any, Table]:
+def _load(
+    folder: Path, file: str, format: str | None, on_error: str, label: str | None = None
+) -> tuple[Any, Table]:
+    """Return a model, and the rows of a table that it can read; with a label if one is named."""
     from hyperagg.multimodal import load_multimodal
 
     model = load_multimodal(folder)
-    return model, _read(model, file, format)
+    return model, _read(model, file, format, on_error, label)
 
 
-def _read(model: Any, file: str, format: str | None) -> Table:
+def _read(
+    model: Any, file: str, format: str | None, on_error: str, label: str | None = None
+) -> Table:
     """Read the table that a model answers; a note names the columns that it lacks."""
-    table = read_table(file, format)
+    table = read_table(file, format, on_error=on_error)
     missing = [name for name in model.columns if name not in table.columns]
     listed = ", ".join(map(quote, missing))
     if len(missing) == len(model.columns):
         raise ValueError(f"{table.name}: has none of the model's columns {listed}")
     if missing:
         logger.info(f"{table.name} has no columns {listed}; they are missing in every row")
+    if on_error == "skip":
+        kind = "category" if _is_classifier(model) else "number"
+        table = _usable(table, model.columns, label, kind)
     return table
+
+
+def _usable(table: Table, columns: Mapping[str, str], label: str | None, kind: str) -> Table:
+    """Return the rows that a model can use, with a target if its column is named."""
+    if label is None:
+        return table.usable(columns)
+    table.find(label, "--label")
+    return table.usable(columns, {label: kind})
+
+
+def _find_rows(table: Table, numbers: Sequence[int]) -> list[int]:
+    """Return the indices of the rows with these numbers."""
+    index_of = {number: i for i, number in enumerate(table.row_numbers)}
+    total = len(table) + len(table.left_out)
+    for number in numbers:
+        if number > total:
+            raise ValueError(f"--row {number}: there are {total:,} rows; expected 1 to {total}")
+        if number not in index_of:
+            raise ValueError(f"--row {number}: cannot be used and is left out (--on-error skip)")
+    return [index_of[number] for number in numbers]
 
 
 def _is_classifier(model: MultimodalClassifier | MultimodalRegressor) -> bool:

@@ -24,6 +24,7 @@ except ImportError:  # Windows
 
 __all__ = [
     "TUNING_FILE",
+    "AnsweredOnError",
     "Delimiter",
     "Files",
     "Force",
@@ -126,6 +127,15 @@ OnError = Annotated[
         "command, skip leaves the row out.",
     ),
 ]
+AnsweredOnError = Annotated[
+    str | None,
+    typer.Option(
+        "--on-error",
+        help="How to treat a row that is empty or malformed: empty takes it as a text without "
+        "words, skip leaves it out, stop ends the command (default: empty for texts alone; stop "
+        "where labels or several columns are read, which do not have empty).",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same weights.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds to train with.")]
@@ -162,7 +172,7 @@ def single_file(files: Sequence[str], **table_options: object) -> str:
         ValueError: there are several files, or an option is given that such a table does not have.
     """
     for name, value in table_options.items():
-        if value not in (None, False, "stop"):
+        if value not in (None, False):
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option}: applies to a classifier of text alone; leave it out")
     if len(files) > 1:

@@ -12,6 +12,7 @@ import typer
 
 from hyperagg._common.validation import check_real
 from hyperagg.cli.options import (
+    AnsweredOnError,
     Delimiter,
     Files,
     Format,
@@ -76,13 +77,7 @@ def predict(
     label_separator: Annotated[
         str, typer.Option(help="Separator of the labels of a text that has several.")
     ] = "|",
-    on_error: Annotated[
-        str,
-        typer.Option(
-            help="How to treat a row that is empty or malformed: empty answers it as a text "
-            "without words, skip leaves it out, stop ends the command."
-        ),
-    ] = "empty",
+    on_error: AnsweredOnError = None,
     delimiter: Delimiter = None,
     no_header: NoHeader = False,
     quoting: Quoting = None,
@@ -131,7 +126,6 @@ def predict(
         "--shard": shard,
         "--workers": workers > 1,
         "--engine": engine != "local",
-        "--on-error": on_error != "empty",
     }
     if threshold is not None:
         check_real("--threshold", threshold, 0, 1)
@@ -152,10 +146,12 @@ def predict(
         )
         from hyperagg.cli import multimodal
 
-        multimodal.predict(Path(model), single_file(files), format, answer, destination)
+        multimodal.predict(
+            Path(model), single_file(files), format, on_error or "stop", answer, destination
+        )
         return
     if stream:
-        given |= {"--text": text, "--format": format}
+        given |= {"--text": text, "--format": format, "--on-error": on_error}
         _refuse(given, "does not apply to --stream, which reads one plain text")
         if len(files) > 1:
             raise ValueError(f"{files[1]}: --stream reads one text; expected one FILE")
@@ -163,6 +159,7 @@ def predict(
         return
     if resume and force:
         raise ValueError("--force: begins again, and --resume continues; expected one of them")
+    on_error = on_error or "empty"
     if on_error not in ("empty", "stop", "skip"):
         raise ValueError(f"--on-error {on_error}: expected one of empty, stop, skip")
     if "\n" in label_separator or "\r" in label_separator:

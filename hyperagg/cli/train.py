@@ -149,19 +149,14 @@ def train(
         for name in _given(given):
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option}: applies to a classifier of text alone; leave it out")
-        table = single_file(
-            files,
-            delimiter=delimiter,
-            no_header=no_header,
-            quoting=quoting,
-            on_error=on_error,
-        )
+        table = single_file(files, delimiter=delimiter, no_header=no_header, quoting=quoting)
         multimodal.train(
             table,
             {"text": [text] if text else [], **{kind: own or [] for kind, own in kinds.items()}},
             label,
             out,
             format=format,
+            on_error=on_error,
             seed=seed,
             resume=resume,
             force=force,

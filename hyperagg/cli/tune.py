@@ -134,6 +134,10 @@ def tune(
         if result.selected_trial is not result.best_trial:
             theirs = _train_command(files, options | result.best_trial.config)
             echo(f"to train trial {found['best_trial']} instead: {theirs}")
+        echo(
+            "the scores above served to choose; for the accuracy on new rows: hyperagg evaluate "
+            f"{shlex.quote(str(out))} FILE, with rows that are not in these files"
+        )
     logger.info(
         f"read {rows}; trained on {pluralize(len(rows.texts), 'row')}, "
         f"{len(result.classifier.classes_):,} classes -> {out}; all trials in {out / TUNING_FILE}"

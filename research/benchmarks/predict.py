@@ -170,7 +170,7 @@ def _throughput(
 def _check_rows(out: Path, rows: int, report: str) -> None:
     with out.open(encoding="utf-8") as file:
         found = [(row["row"], row["id"]) for row in map(json.loads, file)]
-    if found != [(row, row) for row in range(rows)]:
+    if found != [(row + 1, row) for row in range(rows)]:
         raise RuntimeError(f"{rows:,} documents were answered by {len(found):,} rows: {report}")
 
 

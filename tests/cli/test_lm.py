@@ -334,6 +334,10 @@ def test_weights_of_another_model_are_one_line(model, dropped, added, message, t
         ),
         (("train", "wikitex"), "data set 'wikitex'"),
         (("train", "nowhere.txt"), "nowhere.txt"),
+        (
+            ("train", "wikitext-2", "--on-error", "skip"),
+            "--on-error: applies to a file; wikitext-2 is read as the name of a data set",
+        ),
         (("train", "TEXTS", "--tokenizer", "letters"), "letters: tokenizer.json not found"),
         (
             ("train", "TEXTS", "--layer-types", "gates"),

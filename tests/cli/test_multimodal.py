@@ -346,3 +346,30 @@ def test_an_interrupted_training_is_resumed_to_the_same_weights(cli, model, fold
     weights = [load_file(out / "model.safetensors") for out in (model, folder / "again")]
     for name, value in weights[0].items():
         np.testing.assert_allclose(value, weights[1][name], atol=1e-4, err_msg=name)
+
+
+def test_rows_that_cannot_be_used_are_left_out_on_request(cli, tmp_path):
+    """Also where the text is the only column."""
+    rows = [(f"{'good' if i % 2 else 'dull'} film", f"{i % 2}") for i in range(20)]
+    bad = [("", "3"), ("a film", "much"), ("a film", ""), ("too", "many", "fields")]
+    file = write(tmp_path / "films.csv", [*bad, *rows], ["note", "price"])
+    out = tmp_path / "out"
+    train = ["train", file, "--text", "note", "--label", "price", "--regression", "--out", out]
+    train += ["--epochs", "1", "--d-model", "4"]
+    answer = cli(*train)
+    assert answer.code == 2 and "row 4 (line 5) has 3 fields" in answer.err
+    answer = cli(*train, "--on-error", "skip")
+    assert answer.code == 0, answer.err
+    assert f"24 rows, left out 4 of them (first: {file}: row 1 (line 2): has no" in answer.err
+    skip = ("--on-error", "skip")
+    answer = cli("evaluate", out, file, "--label", "price", "--json", *skip)
+    assert json.loads(answer.out)["rows"] == 20
+    # Without labels, only the row without a text and the malformed one cannot be used.
+    answer = cli("predict", out, file, *skip)
+    assert len(answer.out.splitlines()) == 22 and "left out 2 of them" in answer.err
+    answer = cli("explain", out, file, "--row", "5", "--json", *skip)
+    assert "dull" in json.loads(answer.out)["modalities"]["note"]["tokens"]
+    answer = cli("explain", out, file, "--row", "1", *skip)
+    assert answer.code == 2 and "--row 1: cannot be used and is left out" in answer.err
+    answer = cli("predict", out, file, "--on-error", "empty")
+    assert answer.code == 2 and "expected one of stop, skip" in answer.err

@@ -41,8 +41,8 @@ def test_one_output_per_file_of_a_folder(cli, model, shards, tmp_path):
     assert (answer.code, answer.out) == (0, "")
     rows = [json.loads(line) for line in (out / "a.jsonl").read_text().splitlines()]
     assert [(row["row"], row["number"], row["label"]) for row in rows] == [
-        (0, "1", "good"),
-        (1, "2", "bad"),
+        (1, "1", "good"),
+        (2, "2", "bad"),
     ]
     assert (out / "b/c.jsonl").exists()
     again = cli("predict", model, shards, "--out", out, "--keep", "id=number", "--resume")
@@ -61,7 +61,7 @@ def test_parquet_next_to_the_input(cli, model, shards, tmp_path):
 
 def test_a_threshold_leaves_rows_without_labels(cli, model):
     answer = cli("predict", model, "-", "--threshold", 1, stdin=b"a fine film\n")
-    assert json.loads(answer.out) == {"row": 0, "labels": [], "scores": []}
+    assert json.loads(answer.out) == {"row": 1, "labels": [], "scores": []}
     answer = cli("predict", model, "-", "--threshold", 1, "--output-format", "labels", stdin=b"a\n")
     assert answer.out == "\n"
 
@@ -132,8 +132,32 @@ def test_multimodal_options_are_refused_by_name(cli, model, tmp_path):
     for option, value in {
         "--workers": "2",
         "--engine": "ray",
-        "--on-error": "skip",
     }.items():
         answer = cli("predict", tmp_path, "a.csv", option, value)
         assert answer.code == 2
         assert f"{option}: applies to a classifier of text alone" in answer.err
+
+
+def test_rows_have_the_same_numbers_in_predict_and_explain(cli, model, tmp_path):
+    """`predict` counted from 0, and `explain --row` from 1."""
+    file = tmp_path / "films.csv"
+    file.write_text("text\na fine film\n\na dull film\n")
+    for on_error, expected in (("empty", [1, 2, 3]), ("skip", [1, 3])):
+        skip = ("--on-error", on_error)
+        answer = cli("predict", model, file, "--top-k", 1, *skip)
+        rows = [json.loads(line) for line in answer.out.splitlines()]
+        assert [row["row"] for row in rows] == expected
+        for row in rows:
+            answer = cli("explain", model, file, "--row", row["row"], "--json", *skip)
+            explained = json.loads(answer.out)
+            assert explained["row"] == f"{file}: row {row['row']}"
+            assert explained["label"] == row["labels"][0]
+    answer = cli("explain", model, file, "--row", 2, "--on-error", "skip")
+    assert answer.code == 2 and "--row 2: cannot be used and is left out" in answer.err
+    answer = cli("explain", model, file, "--on-error", "stop")
+    assert answer.code == 2 and "line 3" in answer.err
+    one, two = tmp_path / "one.csv", tmp_path / "two.csv"
+    one.write_text("text\na dull film\n")
+    two.write_text("text\na fine film\n")
+    answer = cli("explain", model, one, two, "--row", 2, "--json")
+    assert json.loads(answer.out)["row"] == f"{two}: row 1"

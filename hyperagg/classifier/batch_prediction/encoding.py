@@ -73,7 +73,7 @@ class Rows:
 
     Args:
         file: the name of the file.
-        numbers: the index of each row in the file.
+        numbers: the number of each row in the file, from 1.
         texts: the texts.
         kept: for each column that the output repeats its values.
     """

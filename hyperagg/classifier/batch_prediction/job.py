@@ -203,7 +203,7 @@ def _select(
     for row, note in batch.notes.items():
         if shard is None or shard.has_row(row):
             counts.note(note.problem, f"{note.place} of {name}")
-    return Rows(name, numbers, texts, kept)
+    return Rows(name, [row + 1 for row in numbers], texts, kept)
 
 
 def _check(item: _Item, data: bytes, output: OutputFormat) -> None:

@@ -16,8 +16,10 @@ from hyperagg.data.datasets.lookup import (
     unknown_dataset,
 )
 from hyperagg.data.directories import data_directory
+from hyperagg.data.readers.columns import ColumnSpec
 from hyperagg.data.readers.errors import DataError
-from hyperagg.data.readers.files import display_name, read_texts
+from hyperagg.data.readers.files import display_name, read_columns
+from hyperagg.data.readers.stream import ReadOptions
 
 __all__ = ["WIKITEXT", "Corpus", "load_corpus", "read_corpus"]
 
@@ -38,6 +40,7 @@ class Corpus:
         test: the documents to evaluate on, not to be used for choosing a model; empty if the corpus
             does not have this split.
         source: one line that says where the texts came from.
+        left_out: the rows of a file that could not be used, each with its name and the reason.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Corpus:
     validation: list[str] = field(repr=False)
     test: list[str] = field(repr=False)
     source: str
+    left_out: tuple[str, ...] = field(default=(), repr=False)
 
 
 def load_corpus(name: str) -> Corpus:
@@ -75,7 +79,11 @@ def load_corpus(name: str) -> Corpus:
 
 
 def read_corpus(
-    path: str | os.PathLike[str], text: str | None = None, *, format: str | None = None
+    path: str | os.PathLike[str],
+    text: str | None = None,
+    *,
+    format: str | None = None,
+    on_error: str = "stop",
 ) -> Corpus:
     """Read a corpus from a file with one document per row; 2 % of them become the validation split.
 
@@ -87,9 +95,11 @@ def read_corpus(
         >>> read_corpus("films.txt").train
         ['a fine film']
     """
-    train, validation = split_texts(read_texts(path, text, format=format))
+    spec = ColumnSpec("", text, labeled=False)
+    columns = read_columns(path, spec, ReadOptions(format, on_error=on_error))
+    train, validation = split_texts(columns.texts)
     name = display_name(path)
-    return Corpus(name, train, validation, [], name)
+    return Corpus(name, train, validation, [], name, columns.left_out)
 
 
 def split_texts(texts: list[str]) -> tuple[list[str], list[str]]:

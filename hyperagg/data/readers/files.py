@@ -103,6 +103,7 @@ def read_texts(
     delimiter: str | None = None,
     header: bool = True,
     quoting: bool | None = None,
+    on_error: str = "stop",
 ) -> list[str]:
     """Read texts without labels, for example to predict them; labels in the file are ignored.
 
@@ -117,7 +118,7 @@ def read_texts(
         ['a fine film', 'a dull film']
     """
     spec = ColumnSpec("", text, labeled=False)
-    return read_columns(path, spec, ReadOptions(format, delimiter, header, quoting)).texts
+    return read_columns(path, spec, ReadOptions(format, delimiter, header, quoting, on_error)).texts
 
 
 def read_columns(
@@ -218,10 +219,10 @@ def read_unchecked(source: Source, spec: ColumnSpec, options: ReadOptions) -> Co
     def row_name(index: int) -> str:
         return f"{spec.name}: {places[index]}"
 
-    if not spec.labeled:
-        return Columns(texts, None, row_name, blank_lines=blank_lines, left_out=tuple(left_out))
     if left_out and not texts:
         raise spec.error(f"no row can be used (first: {left_out[0]})")
+    if not spec.labeled:
+        return Columns(texts, None, row_name, blank_lines=blank_lines, left_out=tuple(left_out))
     if rows.kind == "fasttext":
         unified = _fasttext_labels(labels, places, spec)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -40,6 +40,9 @@ class Table:
         cells: for each column one cell per row: strings for CSV, any value for JSON and Parquet.
         row_name: maps the index of a row to its name in error messages, such as "row 7 (line 8)".
         folder: the folder that relative paths in the table start from.
+        row_numbers: the number of each row in the file, from 1.
+        left_out: the rows that could not be used: their numbers, and for each its name and the
+            reason.
     """
 
     name: str
@@ -47,17 +50,66 @@ class Table:
     cells: dict[str, list[Any]] = field(repr=False)
     row_name: Callable[[int], str]
     folder: Path
+    row_numbers: Sequence[int] = field(repr=False)
+    left_out: Mapping[int, str] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.cells[self.columns[0]])
 
+    def __str__(self) -> str:
+        """Return how much was read, such as "7 rows, left out 1 of them (first: ...)"."""
+        out = len(self.left_out)
+        skipped = f", left out {out:,} of them (first: {_first(self.left_out)})" if out else ""
+        return f"{pluralize(len(self) + out, 'row')}{skipped}"
+
     def take(self, rows: Sequence[int]) -> Table:
-        """Return a table of these rows, which keep their names."""
+        """Return a table of these rows, which keep their names and numbers."""
         return replace(
             self,
             cells={name: [cells[i] for i in rows] for name, cells in self.cells.items()},
             row_name=lambda i: self.row_name(rows[i]),
+            row_numbers=[self.row_numbers[i] for i in rows],
         )
+
+    def usable(self, kinds: Mapping[str, str], target: Mapping[str, str] | None = None) -> Table:
+        """Return the table without the rows that a model cannot use; `left_out` says why.
+
+        These are rows with a cell that is not of the kind of its column, without a value in any
+        column, or without a target. Files that cells name are not opened.
+
+        Args:
+            kinds: by name, the kind of each column: "text", "number", "category", "image" or
+                "audio". Columns that the table does not have are ignored.
+            target: the column of the targets, with its kind.
+
+        Raises:
+            ValueError: no row can be used.
+        """
+        problems: dict[int, str] = {}
+        empty = set(range(len(self)))
+        for column, kind in {**kinds, **(target or {})}.items():
+            if column not in self.columns and column in kinds:
+                continue
+            is_target = target is not None and column in target
+            for i, value in enumerate(self.find(column)):
+                try:
+                    converted = _CONVERTERS[kind](self, value, column, i)
+                    if is_target and converted is None:
+                        raise self.error(i, f"{quote(column)} is empty")
+                except DataError as error:
+                    problems.setdefault(i, str(error))
+                    continue
+                if converted is not None and not is_target:
+                    empty.discard(i)
+        for i in empty:
+            problems.setdefault(i, str(self.error(i, "has no value in any of the columns")))
+        if not problems:
+            return self
+        left_out = {**self.left_out, **{self.row_numbers[i]: problems[i] for i in problems}}
+        if len(problems) == len(self):
+            raise DataError(f"{self.name}: no row can be used (first: {_first(left_out)})")
+        kept = self.take([i for i in range(len(self)) if i not in problems])
+        return replace(kept, left_out=left_out)
 
     def find(self, column: str, option: str = "") -> list[Any]:
         """Return the cells of a column.
@@ -86,12 +138,7 @@ class Table:
 
     def categories(self, column: str) -> list[str | None]:
         """Return the categories of a column as strings; None where a cell is empty."""
-        spec = ColumnSpec(self.name)
-        found = (
-            label_to_string(value, self.row_name(i), column, spec).strip()
-            for i, value in enumerate(self.find(column))
-        )
-        return [value or None for value in found]
+        return [self._category(value, column, i) for i, value in enumerate(self.find(column))]
 
     def paths(self, column: str) -> list[Path | None]:
         """Return the paths of a column, joined to `folder`; None where a cell is empty."""
@@ -114,6 +161,10 @@ class Table:
             row, f"{quote(column)} is {json_type(value)} ({quote(value, 30)}): expected a string"
         )
 
+    def _category(self, value: Any, column: str, row: int) -> str | None:
+        spec = ColumnSpec(self.name)
+        return label_to_string(value, self.row_name(row), column, spec).strip() or None
+
     def _number(self, value: Any, column: str, row: int) -> float | None:
         if value is None or (isinstance(value, str) and not value.strip()):
             return None
@@ -134,7 +185,19 @@ class Table:
         return number
 
 
-def read_table(path: str | os.PathLike[str], format: str | None = None) -> Table:
+# How a cell of each kind of column is read; files are not opened.
+_CONVERTERS: dict[str, Callable[[Table, Any, str, int], Any]] = {
+    "text": Table._string,
+    "number": Table._number,
+    "category": Table._category,
+    "image": Table._string,
+    "audio": Table._string,
+}
+
+
+def read_table(
+    path: str | os.PathLike[str], format: str | None = None, *, on_error: str = "stop"
+) -> Table:
     """Read a table from a CSV or TSV file with a header, JSON lines, a JSON array, or Parquet.
 
     The file may be compressed. A blank line between rows is an error, because it may be a row.
@@ -144,6 +207,7 @@ def read_table(path: str | os.PathLike[str], format: str | None = None) -> Table
             directory.
         format: "csv", "tsv", "jsonl" or "parquet"; by default it follows from the file name
             extension or, without one, from the content.
+        on_error: what becomes of a malformed row: "stop" raises an error, "skip" leaves it out.
 
     Raises:
         ValueError: the file cannot be read; the message names the file, the row and what is
@@ -155,6 +219,15 @@ def read_table(path: str | os.PathLike[str], format: str | None = None) -> Table
         >>> read_table("films.csv").numbers("minutes")
         [119.0]
     """
+    if on_error not in ("stop", "skip"):
+        raise DataError(f"on_error={quote(on_error)}: expected one of stop, skip")
+    left_out: dict[int, str] = {}
+
+    def refuse(number: int, error: DataError) -> None:
+        if on_error == "stop":
+            raise error
+        left_out[number] = str(error)
+
     spec = ColumnSpec(display_name(path))
     with open_stream(path) as stream:
         extension = format_extension(path)
@@ -163,7 +236,7 @@ def read_table(path: str | os.PathLike[str], format: str | None = None) -> Table
             format = "parquet"
         if format == "parquet":
             with stream.seekable() as file:
-                columns, cells, row_name = _parquet(file, spec)
+                columns, cells, row_name, numbers = _parquet(file, spec)
         else:
             blocks = TextBlocks(stream)
             format = format or recognize_format(extension, blocks.peek(), spec)
@@ -173,68 +246,93 @@ def read_table(path: str | os.PathLike[str], format: str | None = None) -> Table
                     "parquet"
                 )
             parse = _json if format == "jsonl" else _csv if format == "csv" else _tsv
-            columns, cells, row_name = parse(blocks, spec)
+            columns, cells, row_name, numbers = parse(blocks, spec, refuse)
     if not columns or not cells[columns[0]]:
+        if left_out:
+            raise spec.error(f"no row can be used (first: {_first(left_out)})")
         raise spec.error("has no rows: expected a header and one row per example")
     folder = Path() if str(path) == "-" else Path(path).parent
-    return Table(spec.name, columns, cells, row_name, folder)
+    return Table(spec.name, columns, cells, row_name, folder, numbers, left_out)
 
 
-Parsed = tuple[list[str], dict[str, list[Any]], Callable[[int], str]]
+# The columns, their cells, the names of the rows and their numbers.
+Parsed = tuple[list[str], dict[str, list[Any]], Callable[[int], str], Sequence[int]]
+Refuse = Callable[[int, DataError], None]  # takes a row that cannot be used, and its error
 
 
-def _csv(blocks: TextBlocks, spec: ColumnSpec) -> Parsed:
-    return _separated(blocks, spec, ",", quoting=True)
+def _csv(blocks: TextBlocks, spec: ColumnSpec, refuse: Refuse) -> Parsed:
+    return _separated(blocks, spec, refuse, ",", quoting=True)
 
 
-def _tsv(blocks: TextBlocks, spec: ColumnSpec) -> Parsed:
-    return _separated(blocks, spec, "\t", quoting=False)
+def _tsv(blocks: TextBlocks, spec: ColumnSpec, refuse: Refuse) -> Parsed:
+    return _separated(blocks, spec, refuse, "\t", quoting=False)
 
 
-def _separated(blocks: TextBlocks, spec: ColumnSpec, delimiter: str, quoting: bool) -> Parsed:
+def _separated(
+    blocks: TextBlocks, spec: ColumnSpec, refuse: Refuse, delimiter: str, quoting: bool
+) -> Parsed:
     header: list[str] = []
     rows: list[list[str]] = []
     lines: list[int] = []
-    blank = 0
-
-    def row_name(index: int) -> str:
-        return f"row {index + 1} (line {lines[index]})"
-
-    feed = LineFeed(blocks, spec)
-    for begin, row, problem in separated_cells(feed, spec, delimiter, quoting, quoting):
+    numbers: list[int] = []
+    blank: list[int] = []
+    number = 0
+    for begin, row, problem in separated_cells(
+        LineFeed(blocks, spec), spec, delimiter, quoting, quoting
+    ):
         if not problem and len(row) <= 1 and is_blank("".join(row)):
-            blank = blank or (begin if header else 0)
+            if header:
+                blank.append(begin)
             continue
-        _check_line(begin, problem, blank, row, spec)
+        for line in blank:  # which may be rows
+            number += 1
+            refuse(number, _blank_error(line, spec))
+        blank.clear()
+        error = _line_error(begin, problem, row, spec)
         if not header:
+            if error is not None:
+                raise error
             header = row
             _check_names(header, spec)
             continue
-        rows.append(row)
-        lines.append(begin)
-        if len(row) != len(header):
-            raise spec.error(
-                f"{row_name(len(rows) - 1)} has {pluralize(len(row), 'field')} where the header "
+        number += 1
+        if error is None and len(row) != len(header):
+            error = spec.error(
+                f"row {number} (line {begin}) has {pluralize(len(row), 'field')} where the header "
                 f"has {len(header)}: put quotes around fields that contain the separator "
                 f"{delimiter!r} or a line break"
             )
+        if error is not None:
+            refuse(number, error)
+            continue
+        rows.append(row)
+        lines.append(begin)
+        numbers.append(number)
     if not header:
         raise spec.error("the file is empty: expected a header and one row per example")
-    return header, {name: [row[c] for row in rows] for c, name in enumerate(header)}, row_name
+    cells = {name: [row[c] for row in rows] for c, name in enumerate(header)}
+    return header, cells, lambda index: f"row {numbers[index]} (line {lines[index]})", numbers
 
 
-def _json(blocks: TextBlocks, spec: ColumnSpec) -> Parsed:
+def _json(blocks: TextBlocks, spec: ColumnSpec, refuse: Refuse) -> Parsed:
     records: list[dict[str, Any]] = []
     lines: list[int] = []
+    numbers: list[int] = []
     array = blocks.peek().lstrip().startswith("[")
-    for number, record in _array_items(blocks, spec) if array else _json_lines(blocks, spec):
-        if not isinstance(record, dict):
-            raise spec.error(f"line {number}: expected a JSON object, got {json_type(record)}")
-        records.append(record)
-        lines.append(number)
+    found = _array_items(blocks, spec) if array else _json_lines(blocks, spec)
+    for number, (line, record) in enumerate(found, start=1):
+        if isinstance(record, dict):
+            records.append(record)
+            lines.append(line)
+            numbers.append(number)
+        elif isinstance(record, DataError):
+            refuse(number, record)
+        else:
+            got = json_type(record)
+            refuse(number, spec.error(f"line {line}: expected a JSON object, got {got}"))
     columns = list(dict.fromkeys(name for record in records for name in record))
     cells = {name: [record.get(name) for record in records] for name in columns}
-    return columns, cells, lambda index: f"line {lines[index]}"
+    return columns, cells, lambda index: f"line {lines[index]}", numbers
 
 
 def _array_items(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[tuple[int, Any]]:
@@ -243,30 +341,41 @@ def _array_items(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[tuple[int, An
 
 
 def _json_lines(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[tuple[int, Any]]:
-    blank = 0
+    """Yield the number and the value of each line; an error for one that cannot be read."""
+    blank: list[int] = []
     for number, line in enumerate(chain.from_iterable(blocks.lines()), start=1):
         if is_blank(line):
-            blank = blank or number
+            blank.append(number)
             continue
-        _check_line(number, "", blank, [line], spec)
+        yield from ((each, _blank_error(each, spec)) for each in blank)
+        blank.clear()
+        error = _line_error(number, "", [line], spec)
+        if error is not None:
+            yield number, error
+            continue
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise spec.error(
-                f"line {number} is not JSON ({error}): expected one object per line"
-            ) from error
-        yield number, record
+            yield number, json.loads(line)
+        except (ValueError, RecursionError) as reason:
+            yield (
+                number,
+                spec.error(f"line {number} is not JSON ({reason}): expected one object per line"),
+            )
 
 
-def _check_line(
-    number: int, problem: str, blank: int, cells: Sequence[str], spec: ColumnSpec
-) -> None:
-    """Raise DataError for a malformed line, and for blank lines before it."""
-    if blank:
-        raise spec.error(f"line {blank} is blank: remove it")
+def _first(left_out: Mapping[int, str]) -> str:
+    return left_out[min(left_out)]
+
+
+def _blank_error(line: int, spec: ColumnSpec) -> DataError:
+    return spec.error(f"line {line} is blank: remove it")
+
+
+def _line_error(
+    number: int, problem: str, cells: Sequence[str], spec: ColumnSpec
+) -> DataError | None:
+    """Return what is wrong with a line, if anything is."""
     problem = problem or next((p for p in map(find_problem, cells) if p not in ("", EMPTY)), "")
-    if problem:
-        raise spec.error(f"line {number}: {problem}{remedy(problem)}")
+    return spec.error(f"line {number}: {problem}{remedy(problem)}") if problem else None
 
 
 def _parquet(file: Any, spec: ColumnSpec) -> Parsed:
@@ -275,7 +384,8 @@ def _parquet(file: Any, spec: ColumnSpec) -> Parsed:
     with damage_reported(spec):
         table = pq.read_table(file)
         cells = {name: table[name].to_pylist() for name in dict.fromkeys(table.column_names)}
-    return list(table.column_names), cells, lambda index: f"row {index + 1}"
+    numbers = range(1, table.num_rows + 1)
+    return list(table.column_names), cells, lambda index: f"row {index + 1}", numbers
 
 
 def _check_names(names: list[str], spec: ColumnSpec) -> None:

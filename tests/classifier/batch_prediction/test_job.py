@@ -78,7 +78,7 @@ def test_every_row_gets_one_answer_next_to_its_columns(predictor, folder, name, 
     out = folder / f"out.{extension}"
     counts = run(predictor, [folder / "in" / name], out, extension)
     rows = read_rows(out)
-    assert [row["row"] for row in rows] == list(range(len(TEXTS)))
+    assert [row["row"] for row in rows] == list(range(1, len(TEXTS) + 1))
     assert [int(row["id"]) for row in rows] == list(range(len(TEXTS)))
     assert [row["label"] for row in rows] == predictor.predict(TEXTS)
     probabilities = predictor.predict_proba(TEXTS).max(1)
@@ -99,7 +99,7 @@ def test_several_files_in_one_output_name_their_file(predictor, folder):
     run(predictor, sources, folder / "out.jsonl")
     rows = read_rows(folder / "out.jsonl")
     assert [(row["file"], row["row"]) for row in rows] == [
-        (str(source), i) for source in sources for i in range(len(TEXTS))
+        (str(source), i + 1) for source in sources for i in range(len(TEXTS))
     ]
 
 
@@ -113,7 +113,7 @@ def test_a_long_job_shows_its_speed(predictor, folder, monkeypatch, capsys):
 def test_rows_that_are_skipped_are_counted(predictor, folder):
     counts = run(predictor, [folder / "in/a.jsonl"], folder / "o.jsonl", on_error="skip")
     rows = read_rows(folder / "o.jsonl")
-    assert [row["row"] for row in rows] == [i for i, text in enumerate(TEXTS) if text]
+    assert [row["row"] for row in rows] == [i + 1 for i, text in enumerate(TEXTS) if text]
     assert (counts.read, counts.answered) == (30, 25)
     assert counts.summary().startswith(
         "read 30 rows, answered 25, 5 with empty text (first: line 2"

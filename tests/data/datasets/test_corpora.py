@@ -69,3 +69,16 @@ def test_unknown_name():
         ValueError, match=r"data set 'wikitext': expected one of .*; did you mean wikitext-2"
     ):
         load_corpus("wikitext")
+
+
+def test_rows_without_a_text_are_left_out_on_request(tmp_path):
+    path = tmp_path / "films.csv"
+    path.write_text("text,id\na fine film,1\n,2\na dull film,3\n")
+    with pytest.raises(ValueError, match="empty text"):
+        read_corpus(path)
+    corpus = read_corpus(path, on_error="skip")
+    assert sorted(corpus.train + corpus.validation) == ["a dull film", "a fine film"]
+    assert corpus.left_out == (f"{path}: row 2 (line 3): empty text",)
+    path.write_text("text,id\n,2\n")
+    with pytest.raises(ValueError, match="no row can be used"):
+        read_corpus(path, on_error="skip")
