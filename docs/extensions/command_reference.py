@@ -26,7 +26,7 @@ def describe(name: str, command: Any, level: int = 2) -> Iterator[str]:
     if rows:
         yield "\n".join(["| argument or option | meaning |", "|---|---|", *rows])
     if command.epilog:
-        yield f"```bash\n{command.epilog.removeprefix('Example: ')}\n```"
+        yield f"Example:\n\n```bash\n{command.epilog.removeprefix('Example: ')}\n```"
     for own, each in getattr(command, "commands", {}).items():
         yield from describe(f"{name} {own}", each, level + 1)
 

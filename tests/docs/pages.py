@@ -36,6 +36,8 @@ BLOCK = re.compile(
     r"^```(bash|python)\n(.*?)^```$(?:\n\n(<!-- varies -->\n)?```text\n(.*?)^```$)?",
     re.MULTILINE | re.DOTALL,
 )
+# Whether kernels are compiled already, and how often progress is shown.
+_OF_THE_MACHINE = re.compile(r"^(compiling kernels .*|.* elapsed(, .* left)?)\n", re.MULTILINE)
 _PAGE_PORT = 8000
 _SECONDS_TO_START = 300
 
@@ -103,8 +105,7 @@ def _run_in_shell(code: str, environment: dict[str, str]) -> str:
     )
     if done.returncode:
         raise RuntimeError(f"{code}\nexit code {done.returncode}:\n{done.stdout}")
-    # Whether kernels are compiled already depends on the machine.
-    printed = re.sub(r"^compiling kernels .*\n", "", done.stdout, flags=re.MULTILINE)
+    printed = _OF_THE_MACHINE.sub("", done.stdout)
     return printed if printed.endswith("\n") or not printed else f"{printed}\n"
 
 
@@ -142,6 +143,20 @@ def _free_port() -> int:
     with socket.socket() as opened:
         opened.bind(("127.0.0.1", 0))
         return opened.getsockname()[1]
+
+
+def check(page: Path) -> None:
+    """Run the blocks of a page in the current folder.
+
+    Raises:
+        AssertionError: a block does not print what the page says, or there is none.
+    """
+    ran = 0
+    for block, printed in run(page.read_text("utf-8")):
+        ran += 1
+        if block.output is not None and not block.varies and printed != block.output:
+            raise AssertionError(f"{page.name}: {block.code}\nprints\n{printed}")
+    assert ran, page
 
 
 def rewrite(page: Path) -> None:

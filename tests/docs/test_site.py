@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -103,6 +104,25 @@ def test_the_reference_has_every_command_and_option(site):
             check(f"{name} {own}", each)
 
     check("hyperagg", typer.main.get_command(app))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["index", "tutorials/classify-texts", "reference/text-classifier", "reference/commands"],
+)
+def test_a_page_fits_the_screen_and_follows_its_colors(page, site, name):
+    """A folder in the environment variable HYPERAGG_SCREENSHOTS receives what it looks like."""
+    for scheme, width in (("light", 1200), ("dark", 1200), ("light", 360), ("dark", 360)):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        page.goto((site / "docs" / f"{name}.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        color = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        channels = [int(number) for number in re.findall(r"\d+", color)[:3]]
+        assert (sum(channels) < 3 * 128) == (scheme == "dark")
+        if out := os.environ.get("HYPERAGG_SCREENSHOTS"):
+            file = f"{name.replace('/', '-')}-{scheme}-{width}.png"
+            page.screenshot(path=Path(out) / file)
 
 
 def test_llms_txt_lists_the_pages(site):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hyperagg.integrations import BatchPredictor
+from tests.docs import pages
 
 ray = pytest.importorskip("ray", reason="needs pip install 'hyperagg[ray]'")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Ray's own
@@ -43,3 +44,8 @@ def test_the_ordered_map_keeps_the_order_and_raises_what_the_function_raises(
     assert found == answers
     with pytest.raises(TypeError, match="expected str"):
         list(ordered_map(BatchPredictor(folder).score, [[1]], workers=1))
+
+
+def test_the_tutorial_runs_and_prints_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pages.check(pages.ROOT / "docs" / "tutorials" / "filter-a-corpus.md")
