@@ -11,16 +11,13 @@ def main() -> None:
     """Run the command line.
 
     Ctrl-C ends the process at once, without a traceback, while the modules are imported, which
-    takes half a second.
+    takes half a second, and when the command has ended and the interpreter shuts down.
     """
-    # Nothing is open yet. A KeyboardInterrupt inside an import may come out as another error.
-    handles = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if handles:
+    # A KeyboardInterrupt inside an import may come out as another error, and is printed at the end.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from hyperagg import cli
 
-    if handles:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     cli.main()
 
 

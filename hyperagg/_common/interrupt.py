@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-__all__ = ["DeferredInterrupt", "Interrupted", "deferred_interrupt", "raise_on_termination"]
+__all__ = [
+    "DeferredInterrupt",
+    "Interrupted",
+    "continue_after_interrupt",
+    "deferred_interrupt",
+    "raise_on_termination",
+]
 
 # Windows has no SIGHUP.
 _TERMINATION = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+# The handlers that nobody has chosen, by signal.
+_DEFAULTS = {
+    signal.SIGINT: (signal.default_int_handler, signal.SIG_DFL),
+    **dict.fromkeys(_TERMINATION, (signal.SIG_DFL,)),
+}
+_SECONDS_UNTIL_REPEATED = 0.01
 
 
 class Interrupted(KeyboardInterrupt):
@@ -42,16 +56,63 @@ class DeferredInterrupt:
 
 
 class _Raise:
-    """A signal handler that records the signal and raises `Interrupted`."""
+    """A signal handler that records the signal and raises `Interrupted`.
+
+    Python prints and drops what is raised in a destructor, in the callback of a weak reference or
+    of C code, such as those of the compiler that loads a kernel. Such an `Interrupted` is not
+    printed, and raised once more a moment later, by a timer.
+    """
 
     def __init__(self) -> None:
         self.received: list[int] = []
         self.raised: list[int] = []  # those of them for which it has raised
+        self._previous: dict[int, Any] = {}
+        self._unraisable_hook = sys.unraisablehook
+        self._has_timer = False
 
     def __call__(self, number: int, frame: object) -> None:
         self.received.append(number)
         self.raised.append(number)
         raise Interrupted(number)
+
+    def install(self) -> None:
+        """Take the place of the default handlers."""
+        for number, defaults in _DEFAULTS.items():
+            if (before := signal.getsignal(number)) in defaults:
+                self._previous[number] = before
+                signal.signal(number, self)
+        sys.unraisablehook = self._on_unraisable
+        if hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) == signal.SIG_DFL:
+            self._has_timer = True
+            signal.signal(signal.SIGALRM, self._repeat)
+
+    def uninstall(self) -> None:
+        """Put back what was there before."""
+        for number, before in self._previous.items():
+            signal.signal(number, before)
+        sys.unraisablehook = self._unraisable_hook
+        if self._has_timer:
+            self._set_timer(0.0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+    def raise_dropped(self) -> None:
+        """Raise again if a signal has arrived and the program has gone on nevertheless."""
+        if self.raised:
+            self._set_timer(0.0)
+            raise Interrupted(self.raised[0])
+
+    def _on_unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
+        if isinstance(unraisable.exc_value, Interrupted):
+            self._set_timer(_SECONDS_UNTIL_REPEATED)
+        else:
+            self._unraisable_hook(unraisable)
+
+    def _set_timer(self, seconds: float) -> None:
+        if self._has_timer:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    def _repeat(self, number: int, frame: object) -> None:
+        raise Interrupted(self.raised[-1])
 
 
 @contextmanager
@@ -66,18 +127,21 @@ def raise_on_termination() -> Iterator[list[int]]:
         come out as another one; this list tells.
     """
     handler = _Raise()
-    previous = {}
-    if threading.current_thread() is threading.main_thread():
-        handled = {signal.SIGINT: signal.default_int_handler}
-        handled |= dict.fromkeys(_TERMINATION, signal.SIG_DFL)
-        for number, default in handled.items():
-            if signal.getsignal(number) is default or signal.getsignal(number) == default:
-                previous[number] = signal.signal(number, handler)
+    if threading.current_thread() is not threading.main_thread():
+        yield handler.received
+        return
     try:
+        handler.install()
         yield handler.received
     finally:
-        for number, before in previous.items():
-            signal.signal(number, before)
+        handler.uninstall()
+
+
+def continue_after_interrupt() -> None:
+    """Say that KeyboardInterrupt was caught in order to go on: a training may begin after it."""
+    for number in _DEFAULTS:
+        if isinstance(handler := signal.getsignal(number), _Raise):
+            handler.raised.clear()
 
 
 @contextmanager
@@ -96,15 +160,13 @@ def deferred_interrupt() -> Iterator[DeferredInterrupt]:
         return
     previous = {
         number: before
-        for number in (signal.SIGINT, *_TERMINATION)
+        for number in _DEFAULTS
         if isinstance(before := signal.getsignal(number), _Raise)
         or (number == signal.SIGINT and callable(before))
     }
-
     for before in previous.values():
-        # Python drops what a handler raises in a callback of C code, such as of the compiler.
-        if isinstance(before, _Raise) and before.raised:
-            raise Interrupted(before.raised[0])
+        if isinstance(before, _Raise):
+            before.raise_dropped()
 
     def restore() -> None:
         for number, before in previous.items():

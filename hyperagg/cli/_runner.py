@@ -10,7 +10,7 @@ import sys
 import typer
 
 from hyperagg._common.atomic import WRITE_ERRORS
-from hyperagg._common.interrupt import raise_on_termination
+from hyperagg._common.interrupt import Interrupted, raise_on_termination
 from hyperagg._common.terminal import for_stream
 from hyperagg.cli._streams import prepare_streams
 from hyperagg.data.readers.errors import escape
@@ -27,16 +27,18 @@ def run_app(app: typer.Typer, name: str) -> None:
     """
     prepare_streams()
     _show_log()
-    with raise_on_termination() as received:
-        try:
-            code = _exit_code(app, name)
-        except BaseException:
-            if not received:
-                raise
-            code = 1  # replaced below
-        if received:
-            # An interruption inside an import may have come out as any other error.
-            code = 128 + received[0]
+    try:
+        with raise_on_termination() as received:
+            try:
+                code = _exit_code(app, name)
+            except BaseException:
+                # An interruption inside an import may have come out as any other error.
+                if not received:
+                    raise
+            if received:
+                raise Interrupted(received[0])
+    except Interrupted as error:  # here too, for a signal may arrive between two of these lines
+        code = 128 + error.number
     sys.exit(code)
 
 

@@ -70,6 +70,50 @@ def test_the_exit_code_names_the_signal(tmp_path, name, code):
     assert b"Traceback" not in err
 
 
+# The signal comes where Python drops what a handler raises, before the table is read.
+IN_A_DESTRUCTOR = """
+import os, signal, time
+from hyperagg.data.readers import files
+
+class Interrupting:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGHUP)
+        sum(range(10))
+
+def read_columns(*arguments):
+    Interrupting()
+    time.sleep(60)
+files.read_columns = read_columns
+"""
+WHILE_THE_INTERPRETER_SHUTS_DOWN = """
+import atexit, os, signal
+atexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), sum(range(10))))
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "arguments", "code"),
+    [
+        (IN_A_DESTRUCTOR, ("train", "table.csv"), 129),
+        (WHILE_THE_INTERPRETER_SHUTS_DOWN, ("data", "--help"), -signal.SIGINT),
+    ],
+    ids=["destructor", "shutdown"],
+)
+def test_a_signal_at_a_bad_moment_prints_nothing(tmp_path, before, arguments, code):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", f"{before}\nfrom hyperagg.__main__ import main; main()"),
+            *arguments,
+        ],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
     table = tmp_path / "films.csv"
     table.write_text(FILMS)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from hyperagg._common.interrupt import continue_after_interrupt
 from hyperagg._common.progress import progress_bar
 from hyperagg._common.validation import check_integer, check_real, check_seed
 from hyperagg.classifier.estimator import TextClassifier
@@ -213,6 +214,7 @@ def _search(
     except KeyboardInterrupt:
         if not any(trial.valid for trial in runner.trials):
             raise
+        continue_after_interrupt()
         _logger.warning("search interrupted: going on with the trials so far")
         return True
     return False

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hyperagg._common.interrupt import continue_after_interrupt
 from hyperagg._common.split import contiguous_folds
 from hyperagg.classifier.estimator import TextClassifier
 from hyperagg.classifier.training.labels import (
@@ -204,7 +205,7 @@ class TrialRunner:
                     own = default._replace(hits=np.zeros_like(default.hits))
                 pairs.append((own, default))
         except KeyboardInterrupt:
-            pass
+            continue_after_interrupt()
         if not pairs:
             return None
         return compare_rows([own for own, _ in pairs], [default for _, default in pairs])

@@ -42,9 +42,7 @@ def test_a_training_that_is_stopped_resumes_to_the_same_bits(product, tmp_path):
     assert set(cases) == set(FAULTS)
     for fault, own in cases.items():
         for case in own:
+            assert case["ended_well"], (fault, case)
             assert case["model_whole"] and case["same_bits"], (fault, case)
-            # How many lines it printed ("ended_well") is for the study: on a busy machine a run had
-            # one more, whose cause is not known yet.
-            assert case["code"] in FAULTS[fault][1], (fault, case)
     table = faults_table({"products": {product: cases}})
     assert table.count(f"| {product} |") == len(FAULTS)
