@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hyperagg import ops
-from hyperagg.layers._validation import check_tokens
+from hyperagg.layers._validation import check_sizes, check_tokens
 from hyperagg.layers.positions import LearnedPositions, SinusoidalPositions
 from hyperagg.ops import Causal, Full, Mask
 
@@ -62,8 +62,7 @@ class Aggregation(nn.Module):
         count_padding: bool = False,
     ) -> None:
         super().__init__()
-        if d_model < 1:
-            raise ValueError(f"d_model={d_model}: expected an integer >= 1")
+        check_sizes(d_model=d_model)
         if not noise_stddev >= 0:
             raise ValueError(f"noise_stddev={noise_stddev}: expected a number >= 0")
         if normalize not in ("none", "sqrt", "mean"):

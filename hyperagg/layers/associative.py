@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hyperagg import ops
-from hyperagg.layers._validation import check_tokens
+from hyperagg.layers._sequences import run_over_sequences
+from hyperagg.layers._validation import check_sizes, check_tokens
 from hyperagg.layers.batch_layout import Layout
 from hyperagg.layers.causal import MixerState, ShortConvolution, make_history
-from hyperagg.ops import Causal
 
 __all__ = ["AssociativeAggregation"]
 
@@ -74,15 +74,12 @@ class AssociativeAggregation(nn.Module):
         norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        sizes = dict(
+        check_sizes(
             d_model=d_model,
             num_heads=num_heads,
             head_dim=head_dim,
             conv_kernel_size=conv_kernel_size,
         )
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name}={size}: expected an integer >= 1")
         if negative_eigenvalues and not delta_rule:
             raise ValueError("negative_eigenvalues=True: expected False without the delta rule")
         channels = num_heads * head_dim
@@ -131,14 +128,15 @@ class AssociativeAggregation(nn.Module):
         if self.beta is not None:
             beta = self.max_beta * torch.sigmoid(_widen(self.beta(u)))
         decay = None if self.decay is None else self.decay(u)
+        tokens = dict(q=q, k=k, v=v, beta=beta, decay=decay)
         first, history = None if state is None else state.sums, None
         if return_history:
             if first is None:
                 first = self._empty_state(u)
-            o, sums, each = _read_each(q, k, v, beta, decay, layout, first)
+            o, sums, each = _read_each(tokens, layout, first)
             history = make_history(first.sums, each, conv_inputs, layout)
         else:
-            o, sums = _read_pairs(q, k, v, beta, decay, layout, first)
+            o, sums = _read_pairs(tokens, layout, first)
         gate = F.silu(self.output_gate(u)).unflatten(2, (self.num_heads, self.head_dim))
         y = self.norm(o.to(u.dtype)) * gate
         return self.out(y.flatten(2)), MixerState(sums, conv_state, history)
@@ -201,77 +199,28 @@ def _widen(x: Tensor) -> Tensor:
 
 
 def _read_pairs(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor | None,
-    decay: Tensor | None,
-    layout: Layout,
-    state: ops.State | None,
+    tokens: dict[str, Tensor | None], layout: Layout, state: ops.State | None
 ) -> tuple[Tensor, ops.State]:
     """The outputs of every sequence, (B, N, H, E), and the state after them."""
-    if layout.documents is not None:
-        if state is not None:
-            raise ValueError(
-                "state: packed documents start with an empty state; to continue documents, pass "
-                "each one as a row of its own"
-            )
-        o, after = ops.associative(
-            *(each.flatten(0, 1)[None] for each in (q, k, v)),
-            beta=None if beta is None else beta.flatten(0, 1)[None],
-            decay=None if decay is None else decay.flatten(0, 1)[None],
-            mask=layout.documents,
-            return_state=True,
-        )
-        return o.view_as(v), after
-    if q.shape[1] == 1 and layout.lengths is None:
-        o, after = ops.associative_step(
-            *(q[:, 0], k[:, 0], v[:, 0], state),
-            beta=None if beta is None else beta[:, 0],
-            decay=None if decay is None else decay[:, 0],
-        )
-        return o[:, None], after
-    return ops.associative(
-        q,
-        k,
-        v,
-        beta=beta,
-        decay=decay,
-        mask=Causal(),
-        lengths=layout.lengths,
-        padding=layout.padding,
-        initial_state=state,
-        return_state=True,
-    )
+    return run_over_sequences(ops.associative, ops.associative_step, tokens, layout, state)
 
 
 def _read_each(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor | None,
-    decay: Tensor | None,
-    layout: Layout,
-    state: ops.State,
+    tokens: dict[str, Tensor | None], layout: Layout, state: ops.State
 ) -> tuple[Tensor, ops.State, Tensor]:
     """`_read_pairs` one token at a time, and the sums after each, (B, N, H, E, E)."""
-    n = q.shape[1]
+    v = tokens["v"]
+    assert v is not None
+    n = v.shape[1]
     is_token = None
     if layout.lengths is not None:
-        column, lengths = torch.arange(n, device=q.device), layout.lengths[:, None]
+        column, lengths = torch.arange(n, device=v.device), layout.lengths[:, None]
         is_token = column >= n - lengths if layout.padding == "left" else column < lengths
     outputs, sums = [v[:, :0]], [state.sums]
     for t in range(n):
-        at = slice(t, t + 1)
-        o, state = _read_pairs(
-            q[:, at],
-            k[:, at],
-            v[:, at],
-            None if beta is None else beta[:, at],
-            None if decay is None else decay[:, at],
-            Layout(None if is_token is None else is_token[:, t].long()),
-            state,
-        )
+        token = {name: None if x is None else x[:, t : t + 1] for name, x in tokens.items()}
+        one = Layout(None if is_token is None else is_token[:, t].long())
+        o, state = _read_pairs(token, one, state)
         outputs.append(o)
         sums.append(state.sums)
     return torch.cat(outputs, 1), state, torch.stack(sums, 1)[:, 1:]

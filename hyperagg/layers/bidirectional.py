@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hyperagg import ops
-from hyperagg.layers._validation import check_tokens
+from hyperagg.layers._validation import check_sizes, check_tokens
 from hyperagg.layers.recurrences import FORMS, ScanInputs, make_recurrence
 from hyperagg.ops import Causal
 
@@ -43,8 +43,7 @@ class BidirectionalAggregation(nn.Module):
 
     def __init__(self, d_model: int, form: str = "gated", *, norm_eps: float = 1e-6) -> None:
         super().__init__()
-        if d_model < 1:
-            raise ValueError(f"d_model={d_model}: expected an integer >= 1")
+        check_sizes(d_model=d_model)
         if form not in BIDIRECTIONAL_FORMS:
             raise ValueError(f"form={form!r}: expected one of {', '.join(BIDIRECTIONAL_FORMS)}")
         self.value = nn.Linear(d_model, d_model, bias=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -10,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hyperagg import ops
-from hyperagg.layers._validation import check_tokens
+from hyperagg.layers._sequences import run_over_sequences
+from hyperagg.layers._validation import check_sizes, check_tokens
 from hyperagg.layers.batch_layout import Layout
 from hyperagg.layers.recurrences import AbsolutePositions, ScanInputs, make_recurrence
 from hyperagg.ops import Causal
@@ -128,12 +130,8 @@ class CausalAggregation(nn.Module):
         norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        if d_model < 1:
-            raise ValueError(f"d_model={d_model}: expected an integer >= 1")
-        if expand < 1:
-            raise ValueError(f"expand={expand}: expected an integer >= 1")
-        if conv_kernel_size < 0:
-            raise ValueError(f"conv_kernel_size={conv_kernel_size}: expected an integer >= 0")
+        check_sizes(d_model=d_model, expand=expand)
+        check_sizes(0, conv_kernel_size=conv_kernel_size)
         channels = expand * d_model
         self.convolution = ShortConvolution(d_model, conv_kernel_size) if conv_kernel_size else None
         self.value = nn.Linear(d_model, channels, bias=False)
@@ -306,36 +304,21 @@ def _running_sums(
 ) -> tuple[Tensor, ops.State]:
     """The running sums of every sequence, (B, N, E), and the state after them."""
     x, p, decay, gate = inputs
-    if layout.documents is not None:
-        if state is not None:
-            raise ValueError(
-                "state: packed documents start with an empty state; to continue documents, pass "
-                "each one as a row of its own"
-            )
-        sums, after = ops.aggregate(
-            x.flatten(0, 1)[None],
-            p,
-            mask=layout.documents,
-            decay=decay,
-            gate=None if gate is None else gate.flatten(0, 1)[None],
-            return_state=True,
-        )
-        return sums.view_as(x), after
-    if x.shape[1] == 1 and layout.lengths is None:
-        first, gates = None if p is None else p[0], None if gate is None else gate[:, 0]
-        y, after = ops.step(x[:, 0], first, state, mask=Causal(), decay=decay, gate=gates)
-        return y[:, None], after
-    return ops.aggregate(
-        x,
-        p,
-        mask=Causal(),
-        lengths=layout.lengths,
-        padding=layout.padding,
-        decay=decay,
-        gate=gate,
-        initial_state=state,
-        return_state=True,
-    )
+    whole = partial(ops.aggregate, p=p, decay=decay)
+    step = partial(_step, p=p, decay=decay)
+    return run_over_sequences(whole, step, dict(x=x, gate=gate), layout, state)
+
+
+def _step(
+    x: Tensor,
+    state: ops.State | None,
+    gate: Tensor | None = None,
+    *,
+    p: Tensor | None,
+    decay: Tensor | None,
+) -> tuple[Tensor, ops.State]:
+    first = None if p is None else p[0]
+    return ops.step(x, first, state, mask=Causal(), decay=decay, gate=gate)
 
 
 def _positions(u: Tensor, layout: Layout, state: MixerState | None) -> int | Tensor:

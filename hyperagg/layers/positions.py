@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from hyperagg.layers._validation import check_sizes
+
 __all__ = ["BlockPositions", "LearnedPositions", "SinusoidalPositions", "position_blocks"]
 
 
@@ -35,7 +37,7 @@ class LearnedPositions(nn.Module):
 
     def __init__(self, d_model: int, max_length: int, init_stddev: float = 0.02) -> None:
         super().__init__()
-        _check_sizes(d_model, max_length)
+        check_sizes(d_model=d_model, max_length=max_length)
         self.weight = nn.Parameter(1 + init_stddev * torch.randn(max_length, d_model))
 
     def forward(self, n: int) -> Float[Tensor, "{n} D"]:
@@ -76,7 +78,7 @@ class SinusoidalPositions(nn.Module):
 
     def __init__(self, d_model: int, max_length: int, trainable: bool = True) -> None:
         super().__init__()
-        _check_sizes(d_model, max_length)
+        check_sizes(d_model=d_model, max_length=max_length)
         position = torch.arange(max_length, dtype=torch.float64)[:, None]
         channel = torch.arange(d_model)
         angle = position / 10_000 ** (2 * (channel // 2) / d_model)
@@ -122,10 +124,7 @@ class BlockPositions(nn.Module):
 
     def __init__(self, d_model: int, num_blocks: int = 16) -> None:
         super().__init__()
-        if d_model < 1:
-            raise ValueError(f"d_model={d_model}: expected an integer >= 1")
-        if num_blocks < 1:
-            raise ValueError(f"num_blocks={num_blocks}: expected an integer >= 1")
+        check_sizes(d_model=d_model, num_blocks=num_blocks)
         self.weight = nn.Parameter(torch.ones(num_blocks, d_model))
 
     def forward(self, n: int) -> Float[Tensor, "{n} D"]:
@@ -155,13 +154,6 @@ def position_blocks(n: int, num_blocks: int) -> Int[Tensor, " {n}"]:
     """
     lengths = torch.tensor([1 << k for k in range(max(1, n.bit_length()))])
     return torch.arange(len(lengths)).repeat_interleave(lengths)[:n].clamp(max=num_blocks - 1)
-
-
-def _check_sizes(d_model: int, max_length: int) -> None:
-    if d_model < 1:
-        raise ValueError(f"d_model={d_model}: expected an integer >= 1")
-    if max_length < 1:
-        raise ValueError(f"max_length={max_length}: expected an integer >= 1")
 
 
 def _check_length(n: int, max_length: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -17,7 +18,8 @@ __all__ = [
     "check_choice",
     "check_documents",
     "check_lengths",
-    "check_strided",
+    "check_state",
+    "check_tensors",
 ]
 
 Normalize = Literal["none", "sqrt", "mean"]
@@ -58,12 +60,8 @@ def check_arguments(
     check_strided("x", x)
     batch, n, d = x.shape
     dense = mask if isinstance(mask, Tensor) else None
-    for name, tensor in {"p": p, "mask": dense, "decay": decay, "gate": gate}.items():
-        if tensor is None:
-            continue
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name}: {type(tensor).__name__}; expected a tensor or None")
-        check_strided(name, tensor)
+    optional = {"p": p, "mask": dense, "decay": decay, "gate": gate}
+    for name, tensor in check_tensors({}, optional).items():
         if tensor.is_complex() and name != "decay":
             raise TypeError(f"{name}: {tensor.dtype}; expected real numbers")
         if tensor.device != x.device:
@@ -105,7 +103,23 @@ def check_arguments(
             "mask: Prefix supports none of decay, gate and initial_state; expected Causal()"
         )
     if state is not None:
-        _check_state(state, mask, batch, d, gate is not None, padding)
+        _check_state_of_mask(state, mask, batch, d, gate is not None, padding)
+
+
+def check_tensors(
+    required: Mapping[str, object], optional: Mapping[str, object]
+) -> dict[str, Tensor]:
+    """Check that the arguments are dense tensors, and return those that are given."""
+    given = {}
+    for name, value in {**required, **optional}.items():
+        if value is None and name in optional:
+            continue
+        if not isinstance(value, Tensor):
+            expected = "a tensor" if name in required else "a tensor or None"
+            raise TypeError(f"{name}: {type(value).__name__}; expected {expected}")
+        check_strided(name, value)
+        given[name] = value
+    return given
 
 
 def check_strided(name: str, tensor: Tensor) -> None:
@@ -154,24 +168,29 @@ def _check_decay(decay: Tensor, d: int) -> None:
         )
 
 
-def _check_state(
+def _check_state_of_mask(
     state: State, mask: Mask | Tensor, batch: int, d: int, gated: bool, padding: str
 ) -> None:
+    rows = mask.num_documents if isinstance(mask, Documents) else batch
+    if not isinstance(mask, Window):
+        check_state("initial_state", state, (rows, d))
+        return
+    if gated or padding == "left":
+        raise ValueError(
+            "initial_state: a window continues only without a gate and with padding='right'"
+        )
+    check_state("initial_state", state, (rows, mask.size - 1, d))
+
+
+def check_state(name: str, state: State, shape: tuple[int, ...]) -> None:
+    """Check a state; `shape` is that of its sums, the rows first."""
     if not isinstance(state, State):
         raise TypeError(
-            f"initial_state: {type(state).__name__}; expected a State, the result of a call with "
-            "return_state=True"
+            f"{name}: {type(state).__name__}; expected a State, the result of a call with "
+            "return_state=True or of a step"
         )
-    rows = mask.num_documents if isinstance(mask, Documents) else batch
-    expected: tuple[int, ...] = (rows, d)
-    if isinstance(mask, Window):
-        expected = (rows, mask.size - 1, d)
-        if gated or padding == "left":
-            raise ValueError(
-                "initial_state: a window continues only without a gate and with padding='right'"
-            )
-    if tuple(state.sums.shape) != expected or tuple(state.num_tokens.shape) != (rows,):
+    if tuple(state.sums.shape) != shape or tuple(state.num_tokens.shape) != shape[:1]:
         raise ValueError(
-            f"initial_state: sums {tuple(state.sums.shape)}, num_tokens "
-            f"{tuple(state.num_tokens.shape)}; expected {expected} and {(rows,)}"
+            f"{name}: sums {tuple(state.sums.shape)}, num_tokens "
+            f"{tuple(state.num_tokens.shape)}; expected {shape} and {shape[:1]}"
         )

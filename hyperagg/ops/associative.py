@@ -13,7 +13,8 @@ from hyperagg.ops._validation import (
     check_choice,
     check_documents,
     check_lengths,
-    check_strided,
+    check_state,
+    check_tensors,
 )
 from hyperagg.ops.masks import Causal, Documents
 from hyperagg.ops.registration import accumulator_dtype_of
@@ -190,7 +191,7 @@ def associative_step(
     """
     _check_tensors(q, k, v, beta, decay, ("B", "H"))
     if state is not None:
-        _check_state("state", state, (*q.shape, v.shape[2]))
+        check_state("state", state, (*q.shape, v.shape[2]))
     dtype = accumulator_dtype_of(q.dtype)
     query, key, value = (each.to(dtype) for each in (q, k, v))
     if state is None:
@@ -233,7 +234,7 @@ def _check_arguments(
         check_documents(mask, "q", q, "H, K", lengths)
         rows = mask.num_documents
     if state is not None:
-        _check_state("initial_state", state, (rows, *q.shape[2:], v.shape[3]))
+        check_state("initial_state", state, (rows, *q.shape[2:], v.shape[3]))
 
 
 def _check_tensors(
@@ -246,13 +247,7 @@ def _check_tensors(
 ) -> None:
     """Check the tensors of tokens; `axes` are the names of all dimensions but the last of q."""
     required, optional = {"q": q, "k": k, "v": v}, {"beta": beta, "decay": decay}
-    for name, tensor in (required | optional).items():
-        if tensor is None and name in optional:
-            continue
-        if not isinstance(tensor, Tensor):
-            expected = "a tensor" if name in required else "a tensor or None"
-            raise TypeError(f"{name}: {type(tensor).__name__}; expected {expected}")
-        check_strided(name, tensor)
+    for name, tensor in check_tensors(required, optional).items():
         if not tensor.is_floating_point():
             raise TypeError(f"{name}: {tensor.dtype}; expected a real floating-point type")
         if tensor.device != q.device:
@@ -274,19 +269,6 @@ def _check_tensors(
         raise ValueError(
             f"decay: shape {tuple(decay.shape)}; expected {tuple(tokens)}, a factor per head, or "
             f"{tuple(q.shape)}, a factor per key channel"
-        )
-
-
-def _check_state(name: str, state: State, shape: tuple[int, ...]) -> None:
-    if not isinstance(state, State):
-        raise TypeError(
-            f"{name}: {type(state).__name__}; expected a State, the result of a call with "
-            "return_state=True or of a step"
-        )
-    if tuple(state.sums.shape) != shape or tuple(state.num_tokens.shape) != shape[:1]:
-        raise ValueError(
-            f"{name}: sums {tuple(state.sums.shape)}, num_tokens "
-            f"{tuple(state.num_tokens.shape)}; expected {shape} and {shape[:1]}"
         )
 
 

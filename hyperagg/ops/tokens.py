@@ -12,7 +12,7 @@ from hyperagg.ops._validation import (
     Normalize,
     check_choice,
     check_lengths,
-    check_strided,
+    check_tensors,
 )
 from hyperagg.ops.transforms import active_transform
 
@@ -96,13 +96,7 @@ def aggregate_tokens(
 
 
 def _check_tensors(required: dict[str, object], optional: dict[str, object]) -> None:
-    for name, value in (required | optional).items():
-        if value is None and name in optional:
-            continue
-        if not isinstance(value, Tensor):
-            expected = "a tensor" if name in required else "a tensor or None"
-            raise TypeError(f"{name}: {type(value).__name__}; expected {expected}")
-        check_strided(name, value)
+    for name, value in check_tensors(required, optional).items():
         if name in ("cu_seqlens", "position_ids"):
             if value.dtype not in (torch.int32, torch.int64):
                 raise TypeError(f"{name}: {value.dtype}; expected int32 or int64")

@@ -1,4 +1,4 @@
-"""The causal mixer under torch.compile and torch.export, for sequences of any length."""
+"""The mixers under torch.compile and torch.export, for sequences of any length."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import jaxtyping
 import pytest
 import torch
 
-from hyperagg.layers import CausalAggregation
+from hyperagg.layers import AssociativeAggregation, CausalAggregation
 
 D, MAX_LENGTH = 4, 64
 
@@ -22,7 +22,10 @@ class Continued(torch.nn.Module):
 
     def __init__(self, form):
         super().__init__()
-        self.mixer = CausalAggregation(D, form, conv_kernel_size=3, max_length=MAX_LENGTH)
+        if form == "associative":
+            self.mixer = AssociativeAggregation(D, num_heads=2, head_dim=3)
+        else:
+            self.mixer = CausalAggregation(D, form, conv_kernel_size=3, max_length=MAX_LENGTH)
 
     def forward(self, first, second):
         y, state = self.mixer(first)
@@ -30,7 +33,7 @@ class Continued(torch.nn.Module):
         return torch.cat([y, z], 1)
 
 
-@pytest.mark.parametrize("form", ["prefix_sum", "complex_decay", "gated"])
+@pytest.mark.parametrize("form", ["prefix_sum", "complex_decay", "gated", "associative"])
 def test_compiles_fullgraph_with_any_length(form):
     model = Continued(form)
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
@@ -39,7 +42,7 @@ def test_compiles_fullgraph_with_any_length(form):
         torch.testing.assert_close(compiled(*parts), model(*parts))
 
 
-@pytest.mark.parametrize("form", ["prefix_sum", "gated"])
+@pytest.mark.parametrize("form", ["prefix_sum", "gated", "associative"])
 def test_exports_with_any_length(form):
     model = Continued(form)
     lengths = {name: torch.export.Dim(name, min=2, max=30) for name in "nm"}

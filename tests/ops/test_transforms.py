@@ -16,8 +16,32 @@ from hyperagg.ops import Causal, Documents, Full, Prefix, Window, reference
 
 B, N, D = 2, 5, 4
 
+AGGREGATES = [
+    *("full", "causal", "window", "prefix", "documents"),
+    *("decay", "complex decay", "gate", "state"),
+]
+ASSOCIATIVE = ["associative, decay per head", "associative, decay per key"]
 
-def call(x, decay, gate, p, sums, *, kind, impl="auto"):
+
+def make_inputs(kind, dtype=torch.float64):
+    if kind in ASSOCIATIVE:
+        n = 20  # more than the plain form multiplies at once
+        q, k, v = torch.randn(3, B, n, 2, D, dtype=dtype)
+        beta, *decays = 2 * torch.rand(1 + D, B, n, 2, dtype=dtype) - 0.5  # 0 and 1 as well
+        decay = decays[0] if kind.endswith("head") else torch.stack(decays, -1)
+        sums = torch.randn(B, 2, D, D, dtype=dtype)
+        k = torch.nn.functional.normalize(k, dim=-1)
+        return q, k, v, beta.clamp(0, 1), decay.clamp(0, 1), sums
+    shapes = ((B, N, D), (D,), (B, N, D), (N, D), (B, D))
+    return tuple(torch.randn(shape, dtype=dtype) for shape in shapes)
+
+
+def call(*tensors, kind, impl="auto"):
+    if kind in ASSOCIATIVE:
+        q, k, v, beta, decay, sums = tensors
+        state = ops.State(sums, torch.full((B,), 3))
+        return ops.associative(q, k, v, beta=beta, decay=decay, initial_state=state, impl=impl)
+    x, decay, gate, p, sums = tensors
     mask = {"window": Window(3), "prefix": Prefix(2), "full": Full()}.get(kind, Causal())
     options = {}
     if kind == "decay":
@@ -36,18 +60,12 @@ def call(x, decay, gate, p, sums, *, kind, impl="auto"):
 
 @pytest.fixture
 def inputs():
-    shapes = ((B, N, D), (D,), (B, N, D), (N, D), (B, D))
-    return tuple(torch.randn(shape, dtype=torch.float64) for shape in shapes)
+    return make_inputs("full")
 
 
-KINDS = [
-    *("full", "causal", "window", "prefix", "documents"),
-    *("decay", "complex decay", "gate", "state"),
-]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_directional_derivatives_are_those_of_the_definition(inputs, kind):
+@pytest.mark.parametrize("kind", [*AGGREGATES, *ASSOCIATIVE])
+def test_directional_derivatives_are_those_of_the_definition(kind):
+    inputs = make_inputs(kind)
     tangents = tuple(map(torch.randn_like, inputs))
     want, want_tangent = jvp(lambda *a: call(*a, kind=kind, impl="reference"), inputs, tangents)
     got, got_tangent = jvp(lambda *a: call(*a, kind=kind), inputs, tangents)
@@ -65,15 +83,20 @@ def test_directional_derivatives_are_those_of_the_definition(inputs, kind):
             torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("kind", ["causal", "window", "gate"])
-def test_gradients_of_torch_func_are_those_of_autograd(inputs, kind):
+@pytest.mark.parametrize("kind", ["causal", "window", "gate", *ASSOCIATIVE])
+def test_gradients_of_torch_func_are_those_of_autograd(kind):
+    inputs = make_inputs(kind)
+
     def loss(*arguments):
         return call(*arguments, kind=kind).square().sum()
 
     leaves = [each.clone().requires_grad_() for each in inputs]
-    want = torch.autograd.grad(loss(*leaves), leaves[0])[0]
-    torch.testing.assert_close(grad(loss)(*inputs), want)
+    want = torch.autograd.grad(loss(*leaves), leaves, materialize_grads=True)
+    got = grad(loss, argnums=tuple(range(len(inputs))))(*inputs)
+    torch.testing.assert_close(got, want)
 
+
+def test_gradients_of_rows_and_second_derivatives(inputs):
     def loss_of_row(x):
         return ops.aggregate(x[None], mask=Causal()).square().sum()
 
@@ -136,29 +159,40 @@ def test_derivatives_of_pooled_token_ids_are_those_of_the_definition():
     torch.testing.assert_close(losses[0](*inputs), losses[1](*inputs))
 
 
-def test_a_kernel_that_is_requested_by_name_refuses_what_it_cannot_differentiate():
-    x = torch.randn(B, N, D)
+@pytest.mark.parametrize("kind", ["causal", *ASSOCIATIVE])
+def test_a_kernel_that_is_requested_by_name_refuses_what_it_cannot_differentiate(kind):
+    first, *others = make_inputs(kind, torch.float32)
     message = "impl='cpu': the cpu kernels do not support"
+
+    def run(first):
+        return call(first, *others, kind=kind, impl="cpu")
+
+    assert torch.equal(run(first), call(first, *others, kind=kind))
     with pytest.raises(ValueError, match=f"{message} forward-mode derivatives"):
-        jvp(lambda x: ops.aggregate(x, impl="cpu"), (x,), (x,))
+        jvp(run, (first,), (first,))
     with pytest.raises(ValueError, match=rf"{message} torch\.func\.grad"):
-        grad(lambda x: ops.aggregate(x, impl="cpu").sum())(x)
+        grad(lambda first: run(first).sum())(first)
+
+
+def test_fixed_point_sums_refuse_to_be_differentiated():
+    x = torch.randn(B, N, D)
     with pytest.raises(ValueError, match="accumulate='fixed_point': gradients are not supported"):
         jvp(lambda x: ops.aggregate(x, accumulate="fixed_point"), (x,), (x,))
 
 
-@pytest.mark.parametrize("mask", [Causal(), Window(2)], ids=str)
-def test_second_derivatives_by_backward_are_refused_by_the_kernels(mask):
-    x = torch.randn(B, N, D, requires_grad=True)
+@pytest.mark.parametrize("kind", ["causal", "window", *ASSOCIATIVE])
+def test_second_derivatives_by_backward_are_refused_by_the_kernels(kind):
+    first, *others = make_inputs(kind, torch.float32)
+    first.requires_grad_()
 
     def gradient(impl):
-        loss = ops.aggregate(x, mask=mask, impl=impl).square().sum()
-        return torch.autograd.grad(loss, x, create_graph=True)[0].sum()
+        loss = call(first, *others, kind=kind, impl=impl).square().sum()
+        return torch.autograd.grad(loss, first, create_graph=True)[0].sum()
 
     with pytest.raises(NotImplementedError, match=r"second derivatives: .* expected impl='plain'"):
         gradient("auto").backward()
     gradient("plain").backward()
-    assert x.grad.abs().max() > 0
+    assert first.grad.abs().max() > 0
 
 
 def test_everything_runs_where_numba_does_not_compile():
@@ -170,10 +204,13 @@ assert ops.aggregate(x, mask=ops.Causal()).tolist() == x.cumsum(1).tolist()
 assert ops.select_implementation(x).implementation == "plain"
 pooled = ops.aggregate_tokens(torch.tensor([[0, 1]]), x[0])
 assert pooled.tolist() == [[2.0, 4.0]]
-try:
-    ops.aggregate(x, impl="cpu")
-except ValueError as error:
-    print(error)
+k = torch.ones(1, 3, 1, 1)
+assert ops.associative(k, k, k).flatten().tolist() == [1, 2, 3]
+for call in (lambda **o: ops.aggregate(x, **o), lambda **o: ops.associative(k, k, k, **o)):
+    try:
+        call(impl="cpu")
+    except ValueError as error:
+        print(error)
 """
     ran = subprocess.run(
         [sys.executable, "-c", code],
@@ -182,7 +219,8 @@ except ValueError as error:
         text=True,
     )
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout == "impl='cpu': the cpu kernels do not run with NUMBA_DISABLE_JIT\n"
+    refused = "impl='cpu': the cpu kernels do not run with NUMBA_DISABLE_JIT\n"
+    assert ran.stdout == 2 * refused
 
 
 @pytest.mark.parametrize("impl", ["auto", "plain", "reference"])
