@@ -75,8 +75,9 @@ def compare(
 
     from hyperagg._common.report import print_table
     from hyperagg._common.validation import check_choice
-    from hyperagg.classifier.compare import BASELINES, dataset_from_rows, results_table
+    from hyperagg.classifier.compare import BASELINES, dataset_from_rows
     from hyperagg.classifier.compare import compare as run
+    from hyperagg.classifier.compare_report import results_table
     from hyperagg.data import Split, load_dataset
     from hyperagg.data.readers.columns import ColumnSpec
     from hyperagg.data.readers.files import read_columns

@@ -13,6 +13,7 @@ from hyperagg._common.report import markdown_table
 from hyperagg.classifier import compare
 from hyperagg.classifier.baselines.search import neighbors
 from hyperagg.classifier.baselines.selection import candidate_key
+from hyperagg.classifier.compare_report import results_markdown
 from research.benchmarks import busy, language_page, ops_page, scaling, serve, text_page
 from research.benchmarks import diffusion as bench_diffusion
 from research.benchmarks import multimodal as bench_multimodal
@@ -36,7 +37,7 @@ RESULTS = Path(__file__).parents[2] / "results"
 
 
 def comparison_table(results: dict[str, Any]) -> str:
-    return markdown_table(compare._columns(results), compare._cells(results))
+    return results_markdown(results)
 
 
 def deletion_table(results: dict[str, Any]) -> str:

@@ -15,7 +15,8 @@ from hyperagg.classifier.baselines.features import TfidfFeatures
 from hyperagg.classifier.baselines.linear import TfidfClassifier
 from hyperagg.classifier.baselines.predictions import correct_rows
 from hyperagg.classifier.baselines.search import OneTwoFive
-from hyperagg.classifier.compare import compare, dataset_from_rows, results_table
+from hyperagg.classifier.compare import compare, dataset_from_rows
+from hyperagg.classifier.compare_report import results_table
 from hyperagg.data import Dataset, Split
 
 
