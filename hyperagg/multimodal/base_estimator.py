@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from reprlib import repr as shorten
@@ -31,12 +31,11 @@ from hyperagg._common.validation import (
     check_seed,
 )
 from hyperagg.multimodal import serialization
-from hyperagg.multimodal.batches import Rows
+from hyperagg.multimodal.batches import Rows, encode_rows
 from hyperagg.multimodal.columns import (
     COLUMN_TYPES,
     AudioColumn,
     Column,
-    EncodedColumn,
     RowName,
     TextColumn,
 )
@@ -214,21 +213,21 @@ class MultimodalEstimator:
             held_out, held_out_targets = self._check_validation(validation, target)
         # Files are read from here on.
         columns = {
-            name: self._fit_column(name, cells.columns[name], _with_column(cells.row_name, name))
+            name: self._fit_column(name, cells.columns[name], cells.cell_name(name))
             for name in self.columns
         }
-        rows = _encode(columns, cells)
+        rows = encode_rows(columns, cells)
         if validation is None:
             strategy: Literal["stratified", "random"] = (
                 "stratified" if target.stratified else "random"
             )
             kept, held = train_validation_split(encoded, self.validation_fraction, seed, strategy)
-            train_rows, train_targets = _take(rows, kept), encoded[kept]
-            validation_rows, validation_targets = _take(rows, held), encoded[held]
+            train_rows, train_targets = rows.take(kept), encoded[kept]
+            validation_rows, validation_targets = rows.take(held), encoded[held]
             weights = None if weights is None else weights[kept]
         else:
             train_rows, train_targets = rows, encoded
-            validation_rows, validation_targets = _encode(columns, held_out), held_out_targets
+            validation_rows, validation_targets = encode_rows(columns, held_out), held_out_targets
         network = self._make_network(columns, target, seed)
 
         def loss(logits: Tensor, indices: np.ndarray) -> Tensor:
@@ -260,8 +259,8 @@ class MultimodalEstimator:
                 else {
                     **self._arguments(),
                     "columns": _digest({n: c.to_config() for n, c in columns.items()}),
-                    "data": digest_arrays(_arrays(train_rows)),
-                    "validation data": digest_arrays(_arrays(validation_rows)),
+                    "data": digest_arrays(train_rows.arrays()),
+                    "validation data": digest_arrays(validation_rows.arrays()),
                     "targets": _digest(
                         [asdict(target), digest_arrays([train_targets, validation_targets])]
                     ),
@@ -289,7 +288,7 @@ class MultimodalEstimator:
             ValueError: the fusion is not "sum", or as in `predict`.
         """
         state, cells = self._fitted(), read_cells(X, self.columns)
-        rows = _encode(state.columns, cells)
+        rows = encode_rows(state.columns, cells)
 
         def explain_row(i: int) -> Explanation:
             def token_names(name: str, num_tokens: int) -> list[str]:
@@ -557,7 +556,7 @@ def _check_rate(name: str, value: Any) -> float | None:
 
 def outputs(state: FittedState, cells: Cells) -> np.ndarray:
     """Return (rows, outputs) float64, not yet scaled as the targets are."""
-    return predict_logits(state.network, _encode(state.columns, cells)).astype(np.float64)
+    return predict_logits(state.network, encode_rows(state.columns, cells)).astype(np.float64)
 
 
 def targets_of(cells: Cells, y: Any, name: str) -> list[Any]:
@@ -567,45 +566,6 @@ def targets_of(cells: Cells, y: Any, name: str) -> list[Any]:
             f"{name}: expected one target per row, got {len(targets):,} for {cells.num_rows:,}"
         )
     return targets
-
-
-def _encode(columns: Mapping[str, Column], cells: Cells) -> Rows:
-    encoded = {
-        name: columns[name].encode(column, _with_column(cells.row_name, name))
-        for name, column in cells.columns.items()
-    }
-    rows = Rows(encoded, cells.num_rows)
-    empty = np.flatnonzero(~rows.present.any(1))
-    if len(empty):
-        raise ValueError(
-            f"{cells.row_name(int(empty[0]))}: has no value in any of the columns "
-            f"{', '.join(map(repr, encoded))} ({len(empty):,} of {cells.num_rows:,} rows); fill "
-            "one of them, or remove the row"
-        )
-    return rows
-
-
-def _take(rows: Rows, indices: np.ndarray) -> Rows:
-    return Rows({n: _Subset(column, indices) for n, column in rows.columns.items()}, len(indices))
-
-
-class _Subset:
-    """Some of the rows of an encoded column."""
-
-    def __init__(self, column: EncodedColumn, indices: np.ndarray) -> None:
-        self.column, self.indices = column, indices
-        self.present = column.present[indices]
-
-    def arrays(self) -> Iterator[np.ndarray]:
-        yield self.indices
-        yield from self.column.arrays()
-
-    def batch(self, rows: np.ndarray, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
-        return self.column.batch(self.indices[rows], rng)
-
-
-def _with_column(row_name: RowName, name: str) -> RowName:
-    return lambda row: f"{row_name(row)}, column {name!r}"
 
 
 def _status(state: Progress) -> str:
@@ -622,13 +582,6 @@ def _check_callbacks(callbacks: Any) -> tuple[Callable[[Progress], Any], ...]:
         if not callable(function):
             raise TypeError(f"callbacks: {shorten(function)}: expected functions")
     return functions
-
-
-def _arrays(rows: Rows) -> Iterator[np.ndarray]:
-    """Everything that the rows consist of."""
-    for column in rows.columns.values():
-        yield column.present
-        yield from column.arrays()
 
 
 def _digest(config: Any) -> str:

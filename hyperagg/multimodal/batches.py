@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from hyperagg.multimodal.columns.base import EncodedColumn
+from hyperagg.multimodal.columns import Column, EncodedColumn
 from hyperagg.multimodal.encoder import ModalityInput
+from hyperagg.multimodal.table import Cells
 
-__all__ = ["Rows"]
+__all__ = ["Rows", "encode_rows"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,17 @@ class Rows:
     def present(self) -> np.ndarray:
         """(rows, M) bool: which modalities each row has."""
         return np.stack([column.present for column in self.columns.values()], 1)
+
+    def take(self, indices: np.ndarray) -> Rows:
+        """Return some of the rows."""
+        subsets = {name: _Subset(column, indices) for name, column in self.columns.items()}
+        return Rows(subsets, len(indices))
+
+    def arrays(self) -> Iterator[np.ndarray]:
+        """Yield everything that the rows consist of."""
+        for column in self.columns.values():
+            yield column.present
+            yield from column.arrays()
 
     def batch(
         self,
@@ -59,6 +72,42 @@ class Rows:
                 values = column.batch(rows[positions], rng if augment else None)
                 inputs[name] = ModalityInput(torch.from_numpy(positions), values)
         return inputs
+
+
+def encode_rows(columns: Mapping[str, Column], cells: Cells) -> Rows:
+    """Encode the cells of each column.
+
+    Raises:
+        ValueError: a row has no value in any column, or a column cannot encode a value.
+    """
+    encoded = {
+        name: columns[name].encode(column, cells.cell_name(name))
+        for name, column in cells.columns.items()
+    }
+    rows = Rows(encoded, cells.num_rows)
+    empty = np.flatnonzero(~rows.present.any(1))
+    if len(empty):
+        raise ValueError(
+            f"{cells.row_name(int(empty[0]))}: has no value in any of the columns "
+            f"{', '.join(map(repr, encoded))} ({len(empty):,} of {cells.num_rows:,} rows); fill "
+            "one of them, or remove the row"
+        )
+    return rows
+
+
+class _Subset:
+    """Some of the rows of an encoded column."""
+
+    def __init__(self, column: EncodedColumn, indices: np.ndarray) -> None:
+        self.column, self.indices = column, indices
+        self.present = column.present[indices]
+
+    def arrays(self) -> Iterator[np.ndarray]:
+        yield self.indices
+        yield from self.column.arrays()
+
+    def batch(self, rows: np.ndarray, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
+        return self.column.batch(self.indices[rows], rng)
 
 
 def drop_modalities(present: np.ndarray, dropout: float, rng: np.random.Generator) -> np.ndarray:

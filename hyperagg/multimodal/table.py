@@ -44,6 +44,10 @@ class Cells:
     row_name: RowName
     single: bool = False
 
+    def cell_name(self, column: str) -> RowName:
+        """Return how errors name the cells of a column."""
+        return lambda row: f"{self.row_name(row)}, column {column!r}"
+
 
 def read_cells(X: Any, kinds: Mapping[str, str], required: Iterable[str] = ()) -> Cells:
     """Read the columns of a table that a model knows.

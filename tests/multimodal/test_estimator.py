@@ -569,14 +569,14 @@ def test_an_answer_belongs_to_one_fit(regression, monkeypatch):
         questions["predict_proba"] = lambda m: m.predict_proba(table).tolist()
     before, after = fit(targets), fit(others)
     expected = {name: ask(before) for name, ask in questions.items()}
-    encode = base_estimator._encode
+    encode = base_estimator.encode_rows
 
     def encode_and_fit(columns, cells):
         rows = encode(columns, cells)
         vars(reader).update(vars(after))  # as the end of a fit in another thread does
         return rows
 
-    monkeypatch.setattr(base_estimator, "_encode", encode_and_fit)
+    monkeypatch.setattr(base_estimator, "encode_rows", encode_and_fit)
     for name, ask in questions.items():
         reader = copy.copy(before)
         assert ask(reader) == expected[name], name
