@@ -92,6 +92,11 @@ _CONFIG: dict[str, Check] = {
     **dict.fromkeys(("output_gate", "negative_eigenvalues", "tie_word_embeddings"), _flag),
     "use_cache": optional(_flag),
 }
+_TOKEN_IDS = (
+    *("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"),
+    *("forced_bos_token_id", "forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens"),
+    "bad_words_ids",
+)
 _GENERATION: dict[str, Check] = {
     **dict.fromkeys(
         ("max_length", "max_new_tokens", "min_length", "min_new_tokens", "top_k"), _count
@@ -163,21 +168,32 @@ def check_model_folder(folder: Path) -> dict[str, Any]:
             f"{folder / 'config.json'}: model_type={shorten(config.get('model_type'))}: expected "
             "'hyperagg'"
         )
-    vocab_size = config.get("vocab_size")
-    if type(vocab_size) is int:
-        with raise_as_corrupt(folder, "config.json"):
-            for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
-                ids = config.get(name)
-                for number in ids if isinstance(ids, list) else [ids]:
-                    if number is not None:
-                        check_integer(name, number, 0, vocab_size - 1)
+    _check_ids(folder, "config.json", config, config.get("vocab_size"))
     if (folder / "adapter_config.json").exists():
         raise ValueError(
             f"{folder}: holds an adapter (adapter_config.json); merge it into its model, and save "
             "that, or load it with peft"
         )
-    _read_if_any(folder, "generation_config.json", _GENERATION)
+    generation = _read_if_any(folder, "generation_config.json", _GENERATION)
+    _check_ids(folder, "generation_config.json", generation, config.get("vocab_size"))
     return config
+
+
+def _check_ids(folder: Path, file: str, content: Mapping[str, Any], vocab_size: Any) -> None:
+    """Check that the token ids in a file are ids of the vocabulary."""
+    if type(vocab_size) is not int:
+        return  # which is refused as the size of a network
+    with raise_as_corrupt(folder, file):
+        for name in _TOKEN_IDS:
+            for number in _flatten(content.get(name)):
+                check_integer(name, number, 0, vocab_size - 1)
+
+
+def _flatten(value: Any) -> list[Any]:
+    """The values of lists in lists; none of null."""
+    if isinstance(value, list):
+        return [each for part in value for each in _flatten(part)]
+    return [] if value is None else [value]
 
 
 def check_sizes(folder: Path, network: type[nn.Module], config: Any) -> None:
@@ -239,13 +255,22 @@ def check_tokenizer_folder(folder: Path) -> None:
             file.
     """
     with raise_as_corrupt(folder, "tokenizer.json"):
-        check_tokenizer_file(read_json(folder / "tokenizer.json", MAX_TEXT_BYTES))
+        content = read_json(folder / "tokenizer.json", MAX_TEXT_BYTES)
+        check_tokenizer_file(content)
+        _check_unknown_token(content["model"])
     _read_if_any(folder, "tokenizer_config.json", _TOKENIZER_CONFIG)
     _read_if_any(folder, "special_tokens_map.json", _SPECIAL_TOKENS)
     _read_if_any(folder, "added_tokens.json", {})
     with raise_as_corrupt(folder, "chat_template.jinja"):
         if (folder / "chat_template.jinja").exists():
             read_text(folder / "chat_template.jinja", 2**20)
+
+
+def _check_unknown_token(model: Mapping[str, Any]) -> None:
+    """Check that the token for unknown words has an id; or a text that has one is an error."""
+    unknown, vocabulary = model.get("unk_token"), model.get("vocab")
+    if isinstance(unknown, str) and isinstance(vocabulary, dict) and unknown not in vocabulary:
+        raise ValueError(f"unk_token={shorten(unknown)}: expected an entry of the vocabulary")
 
 
 def _headers(folder: Path) -> Mapping[str, TensorInfo]:
@@ -280,8 +305,9 @@ def _read(folder: Path, name: str, schema: Mapping[str, Check]) -> dict[str, Any
     return content
 
 
-def _read_if_any(folder: Path, name: str, schema: Mapping[str, Check]) -> None:
-    if (folder / name).exists():
-        with raise_as_corrupt(folder, name):
-            check_file(folder / name)
-        _read(folder, name, schema)
+def _read_if_any(folder: Path, name: str, schema: Mapping[str, Check]) -> dict[str, Any]:
+    if not (folder / name).exists():
+        return {}
+    with raise_as_corrupt(folder, name):
+        check_file(folder / name)
+    return _read(folder, name, schema)

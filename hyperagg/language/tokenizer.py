@@ -125,4 +125,6 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     if tokenizer.eos_token_id is None:
         raise ValueError(f"{folder}: the tokenizer has no eos_token, which must end a document")
+    if tokenizer.pad_token_id is None:  # the attention mask tells padding from the end of a text
+        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

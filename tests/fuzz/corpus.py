@@ -336,6 +336,9 @@ _LANGUAGE: dict[str, Damage] = {
     "generation_config sequences": merge("generation_config.json", num_return_sequences=10**9),
     "generation_config assistant": merge("generation_config.json", prompt_lookup_num_tokens=10**9),
     "generation_config cache": merge("generation_config.json", cache_implementation="x"),
+    "generation_config pad": merge("generation_config.json", pad_token_id=1000),
+    "generation_config eos": merge("generation_config.json", eos_token_id=[0, 1000]),
+    "generation_config suppress": merge("generation_config.json", suppress_tokens=[1000]),
     "generation_config FIFO": replace_by_fifo("generation_config.json"),
     "adapter_config 5": write("adapter_config.json", "5"),
     "adapter_config": write("adapter_config.json", '{"base_model_name_or_path": 5}'),
@@ -349,6 +352,7 @@ _LANGUAGE: dict[str, Damage] = {
     "tokenizer_config length": merge("tokenizer_config.json", model_max_length="x"),
     "tokenizer_config token": merge("tokenizer_config.json", eos_token="not there"),
     "tokenizer_config template": merge("tokenizer_config.json", chat_template=5),
+    "tokenizer_config without pad": merge("tokenizer_config.json", pad_token=None),
     "tokenizer_config added": merge("tokenizer_config.json",
                                     added_tokens_decoder={"1000000000": {"content": "x"}}),
     "tokenizer_config FIFO": replace_by_fifo("tokenizer_config.json"),
@@ -357,6 +361,7 @@ _LANGUAGE: dict[str, Damage] = {
     "added_tokens": write("added_tokens.json", '{"new": 1000000000}'),
     "tokenizer is a FIFO": replace_by_fifo("tokenizer.json"),
     "tokenizer of 64 GiB": grow("tokenizer.json"),
+    "tokenizer without unknown": lambda f: _rename_unknown(f),
     **{f"tokenizer {name}": damage for name, damage in _TOKENIZERS.items()},
     "weights NaN": fill("model.safetensors", float("nan")),
     "weights infinite": fill("model.safetensors", INFINITE),
@@ -372,6 +377,14 @@ _LANGUAGE: dict[str, Damage] = {
     "index without a map": lambda f: ((f / "model.safetensors").unlink(),
                                       (f / "model.safetensors.index.json").write_text("{}")),
 }  # fmt: skip
+
+
+def _rename_unknown(folder: Path) -> None:
+    content = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    vocabulary = content["model"]["vocab"]
+    vocabulary["x"] = vocabulary.pop("<unk>")
+    (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+
 
 _DENOISER: dict[str, Damage] = {
     "num_layers 100000": merge("denoiser/config.json", num_layers=100_000),

@@ -23,7 +23,7 @@ _BYTES += [b"\xed\xa0\x80", b"\x80", b"9" * 30, b"[" * 3000, b" " * 100]
 
 def mutate_folder(chance: random.Random, folder: Path) -> str:
     """Damage one or two files of a saved model; return what was damaged, "weights" if only the
-    values of weights were, so that other answers are right."""
+    values of weights were among what is read for answers, so that others are right."""
     files = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors"))
     done = set()
     # Each file once: what is damaged may no longer be JSON.
@@ -35,9 +35,17 @@ def mutate_folder(chance: random.Random, folder: Path) -> str:
         elif path.suffix == ".safetensors" and chance.random() < 0.8:
             done.add(_mutate_tensors(chance, path))
         else:
-            path.write_bytes(mutate_bytes(chance, path.read_bytes()))
-            done.add(f"bytes of {path.name}")
-    return "weights" if done == {"weights"} else "; ".join(sorted(done))
+            content = path.read_bytes()
+            path.write_bytes(damaged := mutate_bytes(chance, content))
+            is_header = path.suffix == ".json" or _header(content) != _header(damaged)
+            done.add(f"bytes of {path.name}" if is_header else "weights")
+    read = {what for what in done if "training.safetensors" not in what}
+    return "weights" if read == {"weights"} else "; ".join(sorted(done))
+
+
+def _header(content: bytes) -> bytes:
+    """The header of a safetensors file."""
+    return content[: 8 + int.from_bytes(content[:8], "little")]
 
 
 def mutate_file(chance: random.Random, content: bytes) -> bytes:
