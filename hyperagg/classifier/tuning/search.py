@@ -155,7 +155,7 @@ def tune(
     if not best.valid:
         smallest = min(trial.size_mb for trial in runner.trials)
         raise ValueError(
-            f"max_size_mb={max_size_mb:g}: expected at least {smallest:.1f}, the smallest that was "
+            f"max_size_mb={max_size_mb:g}: expected at least {smallest:.4g}, the smallest that was "
             "tried"
         )
     is_better = comparison is not None and comparison.is_better

@@ -18,16 +18,30 @@ def faults(
     products: Annotated[
         str, typer.Option(help="Products, separated by commas.")
     ] = "classifier,multimodal,language,diffusion",
+    faults: Annotated[
+        str, typer.Option(help="Faults, separated by commas.")
+    ] = "kill,terminate,interrupt,hang up,disk full",
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/faults"),
     resume: Resume = False,
 ) -> None:
     """Kill, terminate and fill the disk of trainings, resume them, and compare the weights."""
     from hyperagg._common.validation import check_choice
-    from research.studies.faults import PRODUCTS, study_faults
+    from research.studies.faults import FAULTS, PRODUCTS, study_faults
 
-    names = split_names("--products", products)
-    for name in names:
-        check_choice("--products", name, tuple(PRODUCTS))
+    chosen = {}
+    for option, given, known in (("--products", products, PRODUCTS), ("--faults", faults, FAULTS)):
+        chosen[option] = tuple(split_names(option, given))
+        for name in chosen[option]:
+            check_choice(option, name, tuple(known))
     with output_folder(out), tempfile.TemporaryDirectory() as work:
-        print(study_faults(out, Path(work), moments=moments, products=tuple(names), resume=resume))
+        print(
+            study_faults(
+                out,
+                Path(work),
+                moments=moments,
+                products=chosen["--products"],
+                faults=chosen["--faults"],
+                resume=resume,
+            )
+        )
     print(f"Wrote results.json and table.md to {out}")
