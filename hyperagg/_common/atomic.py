@@ -42,9 +42,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
         return
     path = Path(os.path.realpath(path))
     _check_target(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.parent / f".{path.name}.{secrets.token_hex(8)}{path.suffix}"
-    mode = _create(draft)
+    with _name_instead_of_draft(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mode = _create(draft)
     try:
         with name_write_errors(path):
             yield draft
@@ -65,7 +66,8 @@ def atomic_folder(folder: Path, last: str) -> Iterator[Path]:
     """
     folder = Path(os.path.realpath(folder))
     draft = folder / f".draft.{secrets.token_hex(8)}"
-    draft.mkdir(parents=True)
+    with _name_instead_of_draft(folder):
+        draft.mkdir(parents=True)
     try:
         with name_write_errors(folder):
             yield draft
@@ -101,6 +103,17 @@ def name_write_errors(path: Path) -> Iterator[None]:
         else:
             raise
         raise OSError(number, os.strerror(number), str(path)) from error
+
+
+@contextmanager
+def _name_instead_of_draft(path: Path) -> Iterator[None]:
+    """Let an error name what the user asked for."""
+    try:
+        yield
+    except FileExistsError as error:  # by `mkdir`, of a file
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from error
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _check_target(path: Path) -> None:

@@ -47,6 +47,19 @@ def test_a_folder_is_refused(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_an_error_names_what_was_asked_for_and_not_the_draft(tmp_path):
+    (tmp_path / "file").write_text("")
+    under, long = tmp_path / "file" / "model.onnx", tmp_path / ("a" * 250)
+    for path in (under, under / "model.onnx", long):
+        with pytest.raises(OSError) as error, atomic_write(path):
+            pass
+        assert error.value.filename == str(path)
+        assert ("Not a directory" in str(error.value)) == (path != long)
+    with pytest.raises(OSError) as error, atomic_folder(under, last="config.json"):
+        pass
+    assert error.value.filename == str(under)
+
+
 def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
     pipe, found = tmp_path / "pipe", []
     os.mkfifo(pipe)
