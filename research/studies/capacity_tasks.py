@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 LEARNING_RATES = (2e-3, 8e-3)
 # A task counts as solved at this fraction of the way from the most frequent answer to no error.
 SOLVED = 0.9
+# How long a training takes is the first multiple of _EVERY steps with this accuracy on validation
+# rows, of which _PROBE are asked for.
+LEARNED, _EVERY, _PROBE = 0.99, 50, 128
 _VALIDATION, _TEST = 512, 1024
 
 
@@ -51,9 +54,8 @@ class _Data:
         self.task = TASKS[self.name]
         rng = np.random.default_rng([zlib.crc32(self.name.encode()), self.n])
         if isinstance(self.task, SyntheticTask):
-            self.validation, self.test = (
-                self.task.rows(self.n, k, rng) for k in (_VALIDATION, _TEST)
-            )
+            self.validation = self.task.rows(self.n, _VALIDATION, rng)
+            self.test = self.task.test_rows(self.n, _TEST, rng)
             labels = self.validation.labels
         else:
             rows, test = self.task.load(self.n)
@@ -85,6 +87,7 @@ def run_tasks(
     out: Path,
     *,
     tasks: Sequence[str] = tuple(TASKS),
+    mixers: Sequence[str] = tuple(MIXERS),
     dimensions: Sequence[int] | None = None,
     lengths: Sequence[int] | None = None,
     steps: int = 500,
@@ -97,6 +100,7 @@ def run_tasks(
     Args:
         out: output folder.
         tasks: names of TASKS.
+        mixers: names of MIXERS.
         dimensions, lengths: values of d and n (default: those of each task).
         steps: number of training steps.
         seeds: number of seeds for weights and rows. Learning rates are selected with the first.
@@ -107,12 +111,15 @@ def run_tasks(
         The contents of results.json.
 
     Raises:
-        ValueError: an unknown task, sizes that are too small, or `out` holds runs with another
-            number of steps.
+        ValueError: an unknown task or mixer, sizes that are too small, or `out` holds runs with
+            another number of steps.
     """
     for name in tasks:
         if name not in TASKS:
             raise ValueError(f"task={name!r}: expected one of {', '.join(TASKS)}")
+    for name in mixers:
+        if name not in MIXERS:
+            raise ValueError(f"mixer={name!r}: expected one of {', '.join(MIXERS)}")
     if min(lengths or [32]) < 32:
         raise ValueError(f"lengths={lengths}: expected integers >= 32")
     for d in dimensions or ():
@@ -122,7 +129,8 @@ def run_tasks(
     measured: dict[str, Any] = {}
     for name in tasks:
         sizes = sorted(dimensions or TASKS[name].dimensions)
-        study = _Study(name, sizes, sorted(lengths or TASKS[name].lengths), steps, seeds, runs)
+        all_n = sorted(lengths or TASKS[name].lengths)
+        study = _Study(name, mixers, sizes, all_n, steps, seeds, runs)
         measured[name] = study.measure(progress)
     results = {
         "steps": steps,
@@ -144,6 +152,7 @@ class _Study:
     def __init__(
         self,
         name: str,
+        mixers: Sequence[str],
         dimensions: list[int],
         lengths: list[int],
         steps: int,
@@ -154,7 +163,7 @@ class _Study:
         self.steps, self.seeds, self.runs = steps, seeds, runs
         # A task that asks at the last positions cannot be solved without a mixer.
         self.mixers = [
-            m for m in MIXERS if m != "identity" or not isinstance(TASKS[name], SyntheticTask)
+            m for m in mixers if m != "identity" or not isinstance(TASKS[name], SyntheticTask)
         ]
 
     def measure(self, progress: bool) -> dict[str, Any]:
@@ -176,6 +185,7 @@ class _Study:
                         "test": [run["test"] for run in runs],
                         "seconds": [run["seconds"] for run in runs],
                         "block_weights": runs[0]["block_weights"],
+                        "learned_at": [run["learned_at"] for run in runs if "learned_at" in run],
                     }
                 accuracies = ", ".join(
                     f"d {d} {spread(cells[f'{mixer}|{d}|{n}']['test'], digits=1)}"
@@ -201,30 +211,55 @@ class _Study:
             set_seed(seed)
             model = SequenceReader(mixer, data.task, d, data.n)
             start = time.perf_counter()
+            probe = _Probe(model, data)
             with Progress(console=Console(stderr=True), disable=not progress) as bar:
                 row = bar.add_task(f"{self.name}, {mixer}, d {d}, n {data.n}", total=self.steps)
-                train(
-                    model,
-                    data.batches(seed),
-                    self.steps,
-                    learning_rate,
-                    on_step=lambda: bar.advance(row),
-                )
+
+                def on_step() -> None:
+                    probe()
+                    bar.advance(row)
+
+                train(model, data.batches(seed), self.steps, learning_rate, on_step=on_step)
             run = {
                 "validation": accuracy(model, data.validation, data.batch_size),
                 "test": accuracy(model, data.test, data.batch_size),
                 "seconds": time.perf_counter() - start,
                 "block_weights": model.block_weights,
+                "learned_at": probe.learned_at,
             }
             self.runs.add(key, run)
         return self.runs.done[key]
 
 
+class _Probe:
+    """Watch a training for the step at which its task is learned."""
+
+    def __init__(self, model: SequenceReader, data: _Data) -> None:
+        self.model, self.batch_size = model, data.batch_size
+        self.rows: Rows | None = None
+        if isinstance(data.task, SyntheticTask):
+            count = min(_PROBE, len(data.validation.labels))
+            self.rows = data.validation.take(np.arange(count))
+        self.step = 0
+        self.learned_at: int | None = None
+
+    def __call__(self) -> None:
+        self.step += 1
+        if self.rows is not None and self.learned_at is None and self.step % _EVERY == 0:
+            if accuracy(self.model, self.rows, self.batch_size) >= LEARNED:
+                self.learned_at = self.step
+            self.model.train()
+
+
 def task_tables(results: dict[str, Any]) -> dict[str, str]:
-    """Format table.md (accuracies) and needed.md (the smallest d that solves a task)."""
+    """Format table.md (accuracies), needed.md (the smallest d that solves a task) and learned.md.
+
+    learned.md has the steps after which validation rows had an accuracy of LEARNED.
+    """
     used = {mixer for task in results["tasks"].values() for mixer in task["mixers"]}
     mixers = [mixer for mixer in MIXERS if mixer in used]
-    rows, needed = [], []
+    mixing = [mixer for mixer in mixers if mixer != "identity"]
+    rows, needed, learned = [], [], []
     for name, task in results["tasks"].items():
         cells = task["cells"]
         for n in task["lengths"]:
@@ -232,6 +267,9 @@ def task_tables(results: dict[str, Any]) -> dict[str, str]:
             for d in task["dimensions"]:
                 rows.append([name, f"{n:,}", str(d), f"{100 * chance:.1f}"])
                 rows[-1] += [_accuracy(cells.get(f"{mixer}|{d}|{n}")) for mixer in mixers]
+                steps = [_steps(cells.get(f"{mixer}|{d}|{n}")) for mixer in mixing]
+                if any(steps):
+                    learned.append([name, f"{n:,}", str(d), *steps])
             if isinstance(TASKS[name], SyntheticTask):
                 enough = chance + SOLVED * (1 - chance)
                 row = [name, f"{n:,}", f"{100 * enough:.0f}"]
@@ -241,13 +279,22 @@ def task_tables(results: dict[str, Any]) -> dict[str, str]:
                 needed.append(row)
     tables = {"table.md": markdown_table(["task", "n", "d", "chance", *mixers], rows)}
     if needed:
-        mixers = [mixer for mixer in mixers if mixer != "identity"]
-        tables["needed.md"] = markdown_table(["task", "n", "accuracy %", *mixers], needed)
+        tables["needed.md"] = markdown_table(["task", "n", "accuracy %", *mixing], needed)
+    if learned:
+        tables["learned.md"] = markdown_table(["task", "n", "d", *mixing], learned)
     return tables
 
 
 def _accuracy(cell: dict[str, Any] | None) -> str:
     return "" if cell is None else spread(cell["test"], digits=1)
+
+
+def _steps(cell: dict[str, Any] | None) -> str:
+    """The mean over the seeds, a dash if one has not learned the task; empty if it is unknown."""
+    steps = (cell or {}).get("learned_at")
+    if not steps:
+        return ""
+    return "–" if None in steps else f"{np.mean(steps):,.0f}"
 
 
 def _smallest(dimensions: Iterable[int]) -> str:

@@ -48,12 +48,14 @@ class Mixer:
         layer, last: layer types of `HyperAggConfig`.
         expanded: sum 2 D channels and read them through an output gate, instead of D channels.
         convolution: put a convolution of four tokens before the sum.
+        pairs: channels of associative heads per dimension; a head has 32.
     """
 
     layer: str
     last: str
     expanded: bool = False
     convolution: bool = False
+    pairs: float = 0.25
 
     @property
     def unbounded(self) -> bool:
@@ -63,13 +65,14 @@ class Mixer:
         """
         return {"prefix_sum", "full_attention"}.isdisjoint((self.layer, self.last))
 
-    def arguments(self, layers: int) -> dict[str, Any]:
+    def arguments(self, size: Size) -> dict[str, Any]:
         """Build the arguments of `HyperAggConfig`."""
         return {
-            "layer_types": [self.layer] * (layers - 1) + [self.last],
+            "layer_types": [self.layer] * (size.layers - 1) + [self.last],
             "expand": 2 if self.expanded else 1,
             "output_gate": self.expanded,
             "conv_kernel_size": 4 if self.convolution else 0,
+            "num_associative_heads": max(1, int(self.pairs * size.d_model // 32)),
         }
 
 
@@ -81,6 +84,8 @@ MIXERS = {
     "gated": Mixer("gated", "gated"),
     "convolution + expanded decay": Mixer("decay", "decay", expanded=True, convolution=True),
     "expanded gated": Mixer("gated", "gated", expanded=True),
+    "gated + associative": Mixer("gated_associative", "gated_associative", pairs=1.0),
+    "expanded gated + associative": Mixer("gated_associative", "gated_associative", expanded=True),
     "feed-forward + last attention": Mixer("identity", "full_attention"),
     "gated + last attention": Mixer("gated", "full_attention"),
     "expanded gated + last attention": Mixer("gated", "full_attention", expanded=True),
@@ -149,7 +154,7 @@ def _hyperagg(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        **mixer.arguments(size.layers),
+        **mixer.arguments(size),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +18,20 @@ from research.studies.sequence_tasks import RealTask, Rows, SyntheticTask
 
 __all__ = ["MIXERS", "SequenceReader", "accuracy", "train"]
 
-# The layer type of each, and the kernel size of a convolution before its sums.
-MIXERS = {
-    "identity": ("identity", 0),
-    "prefix_sum": ("prefix_sum", 0),
-    "decay": ("decay", 0),
-    "gated": ("gated", 0),
-    "convolution + gated": ("gated", 4),
-    "attention": ("full_attention", 0),
+# The arguments of `HyperAggConfig` for each.
+MIXERS: dict[str, dict[str, Any]] = {
+    "identity": {"layer_types": "identity"},
+    "prefix_sum": {"layer_types": "prefix_sum"},
+    "decay": {"layer_types": "decay"},
+    "gated": {"layer_types": "gated"},
+    "convolution + gated": {"layer_types": "gated", "conv_kernel_size": 4},
+    "associative": {"layer_types": "associative"},
+    "gated + associative": {"layer_types": "gated_associative"},
+    "gated + associative (beta to 2)": {
+        "layer_types": "gated_associative",
+        "negative_eigenvalues": True,
+    },
+    "attention": {"layer_types": "full_attention"},
 }
 _LAYERS = 2
 
@@ -47,6 +54,8 @@ class SequenceReader(nn.Module):
         vocab_size = task.vocab_size(n) if isinstance(task, SyntheticTask) else task.vocab_size
         patch = 0 if isinstance(task, SyntheticTask) else task.patch_size
         positions = n // max(1, patch)
+        if isinstance(task, SyntheticTask) and task.draw_test is not None:
+            positions *= 2
         target = 12 * _LAYERS * d * d
         with torch.device("meta"):
             narrow = HyperAggModel(_config(mixer, d, d, 1, positions))
@@ -72,18 +81,19 @@ class SequenceReader(nn.Module):
 
 
 def _config(mixer: str, d: int, width: int, vocab_size: int, positions: int) -> HyperAggConfig:
-    layer_type, conv_kernel_size = MIXERS[mixer]
+    arguments = MIXERS[mixer]
     return HyperAggConfig(
         vocab_size=vocab_size,
         hidden_size=d,
         intermediate_size=width,
         num_hidden_layers=_LAYERS,
-        layer_types=layer_type,
         expand=1,
         output_gate=False,
-        conv_kernel_size=conv_kernel_size,
         num_attention_heads=max(1, d // 16),
-        max_position_embeddings=positions if layer_type == "prefix_sum" else None,
+        num_associative_heads=max(1, d // 32),
+        associative_head_dim=min(32, d),
+        max_position_embeddings=positions if arguments["layer_types"] == "prefix_sum" else None,
+        **arguments,
     )
 
 

@@ -36,6 +36,10 @@ class Rows(NamedTuple):
         return Rows(*(part[rows] for part in self))
 
 
+# n and a generator -> n tokens and the labels of one row.
+Draw = Callable[[int, np.random.Generator], tuple[list[int], list[int]]]
+
+
 @dataclass(frozen=True)
 class SyntheticTask:
     """A task whose rows are drawn at random.
@@ -45,21 +49,31 @@ class SyntheticTask:
         vocab_size: n -> vocabulary size for rows of n tokens.
         classes, targets: number of classes, and of positions per row to predict.
         dimensions, lengths: values of d and n in the study.
+        draw_test: draws the test rows; None (default) means `draw`.
     """
 
-    draw: Callable[[int, np.random.Generator], tuple[list[int], list[int]]]
+    draw: Draw
     vocab_size: Callable[[int], int]
     classes: int
     targets: int
     dimensions: tuple[int, ...] = (8, 32)
     lengths: tuple[int, ...] = (32, 128)
+    draw_test: Draw | None = None
 
     def rows(self, n: int, rows: int, rng: np.random.Generator) -> Rows:
-        """Draw rows of n tokens."""
-        drawn = [self.draw(n, rng) for _ in range(rows)]
-        tokens = np.array([tokens for tokens, _ in drawn], dtype=np.int64)
-        labels = np.array([labels for _, labels in drawn], dtype=np.int64)
-        return Rows(tokens, np.full(rows, n), labels)
+        """Draw rows for training and validation, of n tokens."""
+        return _collect([self.draw(n, rng) for _ in range(rows)])
+
+    def test_rows(self, n: int, rows: int, rng: np.random.Generator) -> Rows:
+        """Draw test rows, which may be longer."""
+        draw = self.draw_test or self.draw
+        return _collect([draw(n, rng) for _ in range(rows)])
+
+
+def _collect(drawn: list[tuple[list[int], list[int]]]) -> Rows:
+    tokens = np.array([tokens for tokens, _ in drawn], dtype=np.int64)
+    labels = np.array([labels for _, labels in drawn], dtype=np.int64)
+    return Rows(tokens, np.full(len(tokens), tokens.shape[1]), labels)
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,20 @@ def counting(n: int, rng: np.random.Generator) -> tuple[list[int], list[int]]:
     tokens[rng.permutation(n - 1)[: len(marks)]] = marks
     query = int(rng.integers(0, _COUNTED))
     return [*tokens.tolist(), 1 + _COUNTED + query], [int(counts[query])]
+
+
+def parity(
+    n: int, rng: np.random.Generator, shortest: int = _QUERIES
+) -> tuple[list[int], list[int]]:
+    """Draw filler and then bits; the labels are the parities up to each of the last eight bits."""
+    bits = rng.integers(0, 2, rng.integers(shortest, n + 1))
+    parities = bits.cumsum() % 2
+    return [0] * (n - len(bits)) + (1 + bits).tolist(), parities[-_QUERIES:].tolist()
+
+
+def long_parity(n: int, rng: np.random.Generator) -> tuple[list[int], list[int]]:
+    """Draw n + 1 to 2 n bits, more than `parity` does."""
+    return parity(2 * n, rng, n + 1)
 
 
 # ListOps: digits are tokens 1-10, an operation with its bracket 11-14, the closing bracket 15.
@@ -209,6 +237,7 @@ TASKS: dict[str, SyntheticTask | RealTask] = {
     "recall": SyntheticTask(recall, lambda n: 1 + _VALUES + n, _VALUES, _QUERIES, (8, 16, 32)),
     "copying": SyntheticTask(copying, lambda n: 2 + _SYMBOLS, _SYMBOLS, _QUERIES),
     "counting": SyntheticTask(counting, lambda n: 1 + 2 * _COUNTED, _MAX_COUNT, 1),
+    "parity": SyntheticTask(parity, lambda n: 3, 2, _QUERIES, lengths=(32,), draw_test=long_parity),
     "listops": SyntheticTask(listops, lambda n: 1 + _QUERY, 10, 1),
     "reuters": RealTask(_texts("reuters"), _WORDS, 46, (64, 256)),
     "imdb": RealTask(_texts("imdb"), _WORDS, 2, (64, 256, 1024)),

@@ -40,6 +40,9 @@ app.command(
     "language-models",
     epilog="Example: python -m research study language-models wikitext-2 --size small --seeds 1",
 )(language.language_models)
+app.command(
+    "key-values", epilog="Example: python -m research study key-values --out results/key-values"
+)(language.key_values)
 app.command(epilog="Example: python -m research study capacity --part retrieval --out capacity")(
     capacity.capacity
 )

@@ -26,6 +26,9 @@ def capacity(
     tasks: Annotated[
         str | None, typer.Option(help="Names of tasks, separated by commas (default: all).")
     ] = None,
+    mixers: Annotated[
+        str | None, typer.Option(help="Mixers of the tasks, separated by commas (default: all).")
+    ] = None,
     dimensions: Annotated[
         str | None,
         typer.Option(help="Values of d, separated by commas (default: those of each part)."),
@@ -57,6 +60,8 @@ def capacity(
             from research.studies.capacity_tasks import TASKS, run_tasks, task_tables
 
             names = list(TASKS) if tasks is None else split_names("--tasks", tasks)
+            if mixers is not None:
+                options["mixers"] = split_names("--mixers", mixers)
             results = run_tasks(out / "tasks", tasks=names, steps=steps, seeds=seeds, **options)
             tables += task_tables(results).values()
     print("\n".join(tables))

@@ -1,4 +1,4 @@
-"""The studies of language models: ag-news and language-models."""
+"""The studies of language models: ag-news, language-models and key-values."""
 
 from __future__ import annotations
 
@@ -119,3 +119,33 @@ def language_models(
         )
     print(language_models_table(results))
     print(f"Wrote results.json, table.md, cosines.png and models to {out}")
+
+
+def key_values(
+    d_model: Annotated[
+        int, typer.Option(min=32, help="Dimension of the token vectors, a multiple of 32.")
+    ] = 128,
+    layers: Annotated[int, typer.Option(min=1, help="Number of layers.")] = 2,
+    texts: Annotated[int, typer.Option(min=1, help="Number of training texts.")] = 16_000,
+    prompts: Annotated[
+        int, typer.Option(min=1, help="Number of prompts of 50 lines, each asked for all names.")
+    ] = 40,
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/key-values"),
+    resume: Resume = False,
+) -> None:
+    """Ask language models for the numbers of names that a prompt lists."""
+    quiet_transformers()
+    from research.studies.key_values import key_values_table, run_key_values
+
+    with output_folder(out):
+        results = run_key_values(
+            out,
+            d_model=d_model,
+            layers=layers,
+            texts=texts,
+            prompts=prompts,
+            resume=resume,
+            progress=sys.stderr.isatty(),
+        )
+    print(key_values_table(results))
+    print(f"Wrote results.json, table.md and models to {out}")

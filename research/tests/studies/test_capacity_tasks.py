@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from research.studies import capacity_tasks
-from research.studies.capacity_tasks import LEARNING_RATES, run_tasks
+from research.studies.capacity_tasks import LEARNING_RATES, run_tasks, task_tables
 from research.studies.sequence_reader import MIXERS, SequenceReader, accuracy, train
 from research.studies.sequence_tasks import TASKS, SyntheticTask, expression, value
 
@@ -41,6 +41,13 @@ def test_labels_follow_from_the_rows(n):
     assert [t - 2 for t in tokens[:8]] == labels and set(tokens[8:-8]) == {0}
     tokens, labels = TASKS["counting"].draw(n, rng)
     assert tokens[:-1].count(tokens[-1] - 4) == labels[0]
+    for draw, longest in ((TASKS["parity"].draw, n), (TASKS["parity"].draw_test, 2 * n)):
+        tokens, labels = draw(n, rng)
+        bits = [token - 1 for token in tokens if token]
+        assert len(tokens) == longest and labels == [
+            sum(bits[: i - 7 or None]) % 2 for i in range(8)
+        ]
+    assert len(bits) > n
     tokens, labels = TASKS["listops"].draw(n, rng)
     assert value([t for t in tokens if t][:-1]) == labels[0]
     for task in TASKS.values():
@@ -87,7 +94,9 @@ def test_a_reader_learns():
     assert accuracy(model, test.take(np.arange(512)), 64) > most + 0.1
 
 
-SMALL = dict(dimensions=[16], lengths=[32], steps=2)
+SMALL = dict(
+    mixers=["gated", "gated + associative", "attention"], dimensions=[16], lengths=[32], steps=2
+)
 
 
 def test_files_and_results_and_resume(tmp_path, monkeypatch):
@@ -96,7 +105,7 @@ def test_files_and_results_and_resume(tmp_path, monkeypatch):
     results = run_tasks(tmp_path, tasks=["recall"], **SMALL)
     assert json.loads((tmp_path / "results.json").read_text()) == results
     found = results["tasks"]["recall"]
-    assert set(found["learning_rates"]) == set(MIXERS) - {"identity"}
+    assert list(found["learning_rates"]) == SMALL["mixers"]
     assert set(found["learning_rates"].values()) <= set(LEARNING_RATES)
     assert all(math.isfinite(cell["seconds"][0]) for k, cell in found["cells"].items() if "16" in k)
     assert "| recall | 32 | 16 |" in (tmp_path / "table.md").read_text()
@@ -116,8 +125,22 @@ def test_files_and_results_and_resume(tmp_path, monkeypatch):
 def test_errors_name_the_argument(tmp_path):
     with pytest.raises(ValueError, match="task='sorting': expected one of recall"):
         run_tasks(tmp_path, tasks=["sorting"], **SMALL)
+    with pytest.raises(ValueError, match="mixer='sum': expected one of identity"):
+        run_tasks(tmp_path, tasks=["recall"], **SMALL | {"mixers": ["sum"]})
     with pytest.raises(ValueError, match="dimensions=20: expected 8 or a multiple of 16"):
         run_tasks(tmp_path, tasks=["recall"], **SMALL | {"dimensions": [20]})
     with pytest.raises(ValueError, match=r"lengths=\[8\]: expected integers >= 32"):
         run_tasks(tmp_path, tasks=["recall"], **SMALL | {"lengths": [8]})
     assert not list(tmp_path.iterdir())
+
+
+def test_the_step_at_which_a_task_is_learned(tmp_path, monkeypatch):
+    monkeypatch.setattr(capacity_tasks, "_EVERY", 2)
+    monkeypatch.setattr(capacity_tasks, "accuracy", lambda *_: 1.0)
+    options = SMALL | {"steps": 3, "mixers": ["gated", "attention"]}
+    results = run_tasks(tmp_path, tasks=["parity"], **options)
+    cells = results["tasks"]["parity"]["cells"]
+    assert cells["gated|16|32"]["learned_at"] == [2]
+    assert "| parity | 32 | 16 | 2 | 2 |" in (tmp_path / "learned.md").read_text()
+    cells["gated|16|32"]["learned_at"] = [None]
+    assert "| parity | 32 | 16 | – | 2 |" in task_tables(results)["learned.md"]
