@@ -12,10 +12,11 @@ baselines are linear models on TF-IDF features of words and characters ("linear_
 "logistic_regression", "complement_nb" and "nb_svm"), and the fastText library ("fasttext").
 
 The validation part of the training rows selects the epoch, and the parameters of the external
-baselines; see `select_parameters`. The test rows are read once, at the end. Models are trained in
-turn, seed by seed, in one process with the same number of threads. The predictions of every run are
-kept, and a paired test on the test rows compares aggregation with every baseline: of the accuracy,
-or of the micro-F1 if texts have several labels.
+baselines; see `select_parameters`. Neural baselines and "words" learn from the other part alone; so
+does every model beside them. The test rows are read once, at the end. Models are trained in turn,
+seed by seed, in one process with the same number of threads. The predictions of every run are kept,
+and a paired test on the test rows compares aggregation with every baseline: of the accuracy, or of
+the micro-F1 if texts have several labels.
 """
 
 from __future__ import annotations
@@ -40,10 +41,15 @@ from hyperagg._common.validation import check_choice, check_integer, check_real
 from hyperagg.classifier.baselines.features import Fold
 from hyperagg.classifier.baselines.predictions import correct_rows, label_counts, pack_labels
 from hyperagg.classifier.baselines.scores import classification_scores
-from hyperagg.classifier.baselines.selection import held_out_folds, select_parameters
+from hyperagg.classifier.baselines.selection import (
+    held_out_fold,
+    held_out_folds,
+    select_parameters,
+)
 from hyperagg.classifier.baselines.significance import paired_f1_test, paired_test
 from hyperagg.classifier.compare_report import draw_learning_curves, results_markdown
 from hyperagg.classifier.estimator import TextClassifier
+from hyperagg.classifier.explanation_report import explanation_page
 from hyperagg.classifier.training.labels import encode_labels, first_classes, unique_labels
 from hyperagg.data import Dataset, Split
 
@@ -65,7 +71,10 @@ _EXTERNAL = {
 }
 EXTERNAL = tuple(_EXTERNAL)
 BASELINES = ("words", *_NEURAL, *EXTERNAL)
-DEFAULT_BASELINES = ("words", *_NEURAL)
+# The transformer takes twice as long as attention, the slowest of these.
+DEFAULT_BASELINES = ("words", "linear_svc", "fasttext", "attention")
+
+_NUM_EXPLAINED = 10  # of the first test rows, and of errors, in explanations.html
 
 
 def compare(
@@ -76,6 +85,7 @@ def compare(
     *,
     epochs: int | None = None,
     aggregation: bool = True,
+    search_seconds: float | None = None,
     autotune_seconds: int = 0,
     save_models: bool = True,
     resume: bool = False,
@@ -84,9 +94,10 @@ def compare(
 ) -> dict[str, Any]:
     """Train and measure aggregation and the baselines on one data set.
 
-    Writes results.json, table.md, learning_curves.png (if matplotlib is installed), the classifiers
-    of seed 0, and runs.json to `out`: every candidate of the searches and every run with its
-    predictions; see `unpack_labels`.
+    Writes results.json, table.md, learning_curves.png (if matplotlib is installed),
+    explanations.html with test rows and what their words contribute, the classifiers of seed 0, and
+    runs.json to `out`: every candidate of the searches and every run with its predictions; see
+    `unpack_labels`.
 
     Args:
         dataset: training and test rows.
@@ -96,9 +107,12 @@ def compare(
         epochs: the number of epochs of aggregation and the neural baselines; None: the default of
             each.
         aggregation: whether aggregation itself is trained.
+        search_seconds: time limit of the search for the parameters of each external baseline; see
+            `select_parameters`. 0: default settings, without a search; None: until no neighbor of
+            the best parameters is better, which takes minutes for each.
         autotune_seconds: duration of fastText's own search; the search for its parameters then
             starts from the result as well. 0: without it.
-        save_models: whether the classifiers and the figure are written.
+        save_models: whether the classifiers, the figure and the page are written.
         resume: keep the runs that an interrupted call left in `out`. Those of aggregation are
             repeated if the commit of the code has changed since.
         progress: show progress bars; None: in a terminal or a notebook.
@@ -129,7 +143,7 @@ def compare(
     multi_label = dataset.train.multi_label
     encode_labels(dataset.test.labels, unique_labels(dataset.train.labels), "test labels")
     metric = "micro_f1" if multi_label else "accuracy"
-    # Neural baselines learn from the training part only, and so does what they are compared with.
+    # Neural baselines learn from the training part only, and so does what stands beside them.
     refit = not any(name in _NEURAL or name == "words" for name in names)
     described = environment()
     runs = Runs(out / "runs.json", _study(dataset), resume)
@@ -139,22 +153,30 @@ def compare(
 
     def key(name: str, seed: int) -> str:
         commit = f" commit={described['commit']}" if name in _VARIANTS else ""
-        return f"{name} epochs={epochs} seed={seed}{commit}"
+        search = ""
+        if name in _EXTERNAL and search_seconds is not None:
+            search = f" search={search_seconds:g}"
+        rows = "" if refit else " rows=training part"
+        return f"{name} epochs={epochs} seed={seed}{search}{rows}{commit}"
 
+    if any(key(name, 0) not in runs.done for name in names if name in _VARIANTS):
+        _compile_kernels(multi_label)
     for seed in range(seeds):
         for name in names:
-            if seed and name in _EXTERNAL and not _external(name).depends_on_seed:
+            # On all rows, every seed would give the same model.
+            if seed and refit and name in _EXTERNAL and not _external(name).depends_on_seed:
                 continue
             if key(name, seed) not in runs.done:
                 if name in _EXTERNAL:
-                    parameters = _select(name, held_out, runs, autotune_seconds, report)
-                    run, predicted = _run_external(name, dataset, parameters, seed)
+                    search = _select(name, held_out, runs, search_seconds, autotune_seconds, report)
+                    rows = dataset.train if refit else _training_part(dataset.train, seed)
+                    run, predicted = _run_external(name, rows, dataset.test, search, seed)
                 elif name in _NEURAL:
                     run, predicted = _run_neural(name, dataset, epochs, seed, progress)
                 else:
                     config = {**_VARIANTS[name], "epochs": epochs, "refit": refit}
-                    folder = out / "models" / name if save_models and seed == 0 else None
-                    run, predicted = _run_aggregation(dataset, config, seed, folder, progress)
+                    folder = out if save_models and seed == 0 else None
+                    run, predicted = _run_aggregation(name, dataset, config, seed, folder, progress)
                 run["predictions"] = pack_labels(predicted, classes)
                 runs.add(key(name, seed), run)
             run = runs.done[key(name, seed)]
@@ -178,7 +200,7 @@ def compare(
     }
     for name in names:
         if name in _EXTERNAL:
-            results["models"][name]["search"] = runs.done[f"{name} parameters"]
+            results["models"][name]["search"] = by_model[name][0]["search"]
     if aggregation:
         results["paired"] = _paired(by_model, dataset.test.labels, classes)
     results["learning_curves"] = {
@@ -278,11 +300,13 @@ def _select(
     name: str,
     held_out: Callable[[], Sequence[Fold]],
     runs: Runs,
+    search_seconds: float | None,
     autotune_seconds: int,
     report: Callable[[str], None],
 ) -> dict[str, Any]:
-    """The parameters of an external baseline, selected once on validation rows."""
-    if (key := f"{name} parameters") not in runs.done:
+    """What `select_parameters` finds for an external baseline, once for all seeds."""
+    limit = "" if search_seconds is None else f" within {search_seconds:g} s"
+    if (key := f"{name} parameters{limit}") not in runs.done:
         baseline = _external(name)
         starts = []
         if name == "fasttext" and autotune_seconds and held_out():
@@ -295,10 +319,29 @@ def _select(
                 starts.append(parameters)
             report(f"fastText's own search: {parameters or 'it failed'}")
         found = select_parameters(
-            baseline, held_out(), name=name, more_starts=starts, runs=runs, report=report
+            baseline,
+            held_out(),
+            name=name,
+            seconds=search_seconds,
+            more_starts=starts,
+            runs=runs,
+            report=report,
         )
         runs.add(key, found)
-    return runs.done[key]["parameters"]
+        values = ", ".join(f"{axis} {value}" for axis, value in found["parameters"].items())
+        how = f"the best of {found['candidates_sample'] + found['candidates']} candidates"
+        if found["score"] is None:
+            how = "default settings, without a search"
+        elif not found["is_complete"]:
+            how += f": the search ended at its limit of {search_seconds:g} s"
+        report(f"{name}: {values} ({how})")
+    return runs.done[key]
+
+
+def _training_part(rows: Split, seed: int) -> Split:
+    """The rows that `TextClassifier` learns from if it does not learn from all of them."""
+    fold = held_out_fold(rows.texts, rows.labels, seed)
+    return rows if fold is None else Split(list(fold.texts), list(fold.labels))
 
 
 def _paired(
@@ -316,6 +359,7 @@ def _paired(
 
 
 def _run_aggregation(
+    name: str,
     dataset: Dataset,
     config: dict[str, Any],
     seed: int,
@@ -327,7 +371,11 @@ def _run_aggregation(
     classifier.fit(dataset.train.texts, dataset.train.labels, seed=seed, progress=progress)
     fit_seconds = time.perf_counter() - started
     if folder is not None:
-        classifier.save_pretrained(folder)
+        classifier.save_pretrained(folder / "models" / name)
+        if name == "aggregation":
+            with atomic_write(folder / "explanations.html") as draft:
+                page = _explanations(classifier, dataset)
+                draft.write_text(page, "utf-8", errors="replace")
     history = classifier.history_
     parameters = classifier.model_.num_parameters()
     predicted, speed = _predict(classifier, dataset.test.texts)
@@ -375,20 +423,42 @@ def _run_neural(
     }, predicted
 
 
+def _compile_kernels(multi_label: bool) -> None:
+    """Compile what a machine has not run before, so that it is not part of the time of a fit."""
+    labels: list[Any] = [("a",), ("b",)] if multi_label else ["a", "b"]
+    TextClassifier(epochs=1).fit(["one", "two"] * 20, labels * 20, progress=False).predict("one")
+
+
+def _explanations(classifier: TextClassifier, dataset: Dataset) -> str:
+    """A page of the first test rows, and of the errors with the highest loss."""
+    texts, labels = dataset.test.texts, dataset.test.labels
+    first = range(min(_NUM_EXPLAINED, len(texts)))
+    worst = classifier.evaluation(texts, labels).worst_rows(_NUM_EXPLAINED)
+    rows = list(dict.fromkeys([*first, *worst]))
+    return explanation_page(
+        [classifier.explain(texts[i]) for i in rows],
+        f"{dataset.name}: test rows, and the errors with the highest loss",
+        names=[f"test row {i + 1}" for i in rows],
+        true_labels=[labels[i] for i in rows],
+    )
+
+
 def _run_external(
-    name: str, dataset: Dataset, parameters: dict[str, Any], seed: int
+    name: str, rows: Split, test: Split, search: dict[str, Any], seed: int
 ) -> tuple[dict[str, Any], list[Any]]:
+    parameters = search["parameters"]
     classifier = _external(name)(**parameters)
     started = time.perf_counter()
-    classifier.fit(dataset.train.texts, dataset.train.labels, seed=seed)
+    classifier.fit(rows.texts, rows.labels, seed=seed)
     fit_seconds = time.perf_counter() - started
-    predicted, speed = _predict(classifier, dataset.test.texts)
+    predicted, speed = _predict(classifier, test.texts)
     return {
-        **classification_scores(dataset.test.labels, predicted),
+        **classification_scores(test.labels, predicted),
         "parameters": classifier.num_parameters(),
         "parameters_without_embedding": None,
         "max_tokens": None,
         "training_config": parameters,
+        "search": search,
         "fit_seconds": fit_seconds,
         "seconds": [fit_seconds / classifier.epochs] * classifier.epochs,
         "validation_score": [],

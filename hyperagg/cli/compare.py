@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hyperagg._common.terminal import echo
+from hyperagg.cli._duration import parse_duration
 from hyperagg.cli.options import (
     Delimiter,
     Format,
@@ -26,7 +27,7 @@ from hyperagg.cli.options import (
     output_folder,
 )
 
-EXAMPLE = "Example: hyperagg compare reviews.csv --text review --label stars --baselines linear_svc"
+EXAMPLE = "Example: hyperagg compare reviews.csv --text review --label stars"
 
 
 def compare(
@@ -41,9 +42,18 @@ def compare(
         typer.Option(
             help="Models to train beside aggregation, separated by commas: words, attention, "
             "transformer, linear_svc, logistic_regression, complement_nb, nb_svm, fasttext "
-            "(default: those of words,attention,transformer that are installed)."
+            "(default: those of words,linear_svc,fasttext,attention that are installed)."
         ),
     ] = None,
+    search: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="Time limit of the search for the parameters of linear models and of fastText, "
+            "each, such as 30s or 5m; none for their default settings; full to search until no "
+            "neighbor of the best parameters is better, which takes many minutes.",
+        ),
+    ] = "1m",
     text: Text = None,
     label: Label = None,
     test: Annotated[
@@ -70,7 +80,8 @@ def compare(
 ) -> None:
     """Train aggregation and baselines on the same rows, and print a table of accuracy and speed.
 
-    Writes results.json, table.md and learning_curves.png.
+    Writes results.json, table.md, learning_curves.png, explanations.html and the models. The
+    transformer takes longest and is trained if --baselines names it.
     """
 
     from hyperagg._common.report import print_table
@@ -83,6 +94,7 @@ def compare(
     from hyperagg.data.readers.files import read_columns
     from hyperagg.data.readers.stream import ReadOptions
 
+    seconds = _search_seconds(search)
     names = None
     if baselines is not None:
         names = [name.strip() for name in baselines.split(",") if name.strip()]
@@ -118,6 +130,7 @@ def compare(
                 seeds,
                 out,
                 epochs=epochs,
+                search_seconds=seconds,
                 resume=resume,
                 callback=lambda line: echo(line, flush=True),
             )
@@ -126,4 +139,13 @@ def compare(
                 logger.info(f"interrupted; repeat the command with --resume to continue from {out}")
             raise
     print_table(results_table(results))
-    echo(f"results.json, table.md and models in {out}")
+    echo(f"results.json, table.md, explanations.html and models in {out}")
+
+
+def _search_seconds(text: str) -> float | None:
+    if text in ("full", "none"):
+        return None if text == "full" else 0.0
+    try:
+        return parse_duration("--search", text)
+    except ValueError as error:
+        raise ValueError(f"{error}; or none, or full") from None

@@ -15,6 +15,7 @@ from hyperagg.classifier.baselines.features import TfidfFeatures
 from hyperagg.classifier.baselines.linear import TfidfClassifier
 from hyperagg.classifier.baselines.predictions import correct_rows
 from hyperagg.classifier.baselines.search import OneTwoFive
+from hyperagg.classifier.baselines.selection import held_out_fold
 from hyperagg.classifier.compare import compare, dataset_from_rows
 from hyperagg.classifier.compare_report import results_table
 from hyperagg.data import Dataset, Split
@@ -61,6 +62,8 @@ def test_it_writes_what_it_promises_and_resumes(small, tmp_path, monkeypatch):
     assert f"| {times(seconds[0] / seconds[1])} |" in table
     for name in ("table.md", "learning_curves.png"):
         assert (tmp_path / name).stat().st_size > 0
+    page = (tmp_path / "explanations.html").read_text("utf-8")
+    assert 10 <= page.count("<article>") <= 20 and "test row 1<" in page
     assert results_table(results).row_count == 2
 
     # Every run is done, so resuming trains nothing.
@@ -105,7 +108,49 @@ def test_external_baselines_are_searched_and_compared(small, tmp_path, monkeypat
     assert test["difference"] == pytest.approx(difference) and 0 < test["p"] <= 1
     assert "aggregation is" in (tmp_path / "table.md").read_text()
     assert model["accuracy"][0] > 0.8
-    assert any("neighbors are left" in line for line in lines)
+    assert model["search"]["is_complete"]
+    assert any(line.startswith(f"{name}: ") and "best of" in line for line in lines)
+
+
+def test_every_model_learns_from_the_same_rows(small, tmp_path, monkeypatch):
+    """Beside neural baselines, linear models learned from the validation rows as well."""
+    pytest.importorskip("sklearn")
+    numbers = {}
+    fit = TfidfClassifier.fit
+
+    def spy(self, X, y, seed=0):
+        numbers.setdefault(seed, []).append(list(X))
+        return fit(self, X, y, seed=seed)
+
+    monkeypatch.setattr(TfidfClassifier, "fit", spy)
+    options = dict(epochs=1, search_seconds=0, progress=False, save_models=False)
+    lines = []
+    results = compare(
+        small, ["words", "linear_svc"], 2, tmp_path / "part", callback=lines.append, **options
+    )
+    for seed in (0, 1):
+        ((texts,),) = (numbers[seed],)
+        assert texts == list(held_out_fold(*_columns(small.train), seed).texts)
+    assert len(results["models"]["linear_svc"]["accuracy"]) == 2
+    assert not results["models"]["linear_svc"]["search"]["is_complete"]
+    assert any("default settings, without a search" in line for line in lines)
+    numbers.clear()
+    compare(small, ["linear_svc"], 2, tmp_path / "all", **options)
+    assert numbers == {0: [small.train.texts]}
+
+
+def _columns(split):
+    return split.texts, split.labels
+
+
+def test_other_limits_of_the_search_are_not_resumed_from(small, tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    monkeypatch.setattr(TfidfClassifier, "AXES", {"strength": OneTwoFive()})
+    options = dict(aggregation=False, progress=False, save_models=False, resume=True)
+    first = compare(small, ["complement_nb"], 1, tmp_path, search_seconds=0, **options)
+    assert first["models"]["complement_nb"]["search"]["candidates"] == 0
+    second = compare(small, ["complement_nb"], 1, tmp_path, search_seconds=1000, **options)
+    assert second["models"]["complement_nb"]["search"]["candidates"] > 2
 
 
 def test_no_choice_depends_on_the_test_rows(small, tmp_path, monkeypatch):
@@ -180,7 +225,7 @@ def test_default_baselines_that_are_not_installed_are_skipped_with_one_line(
     small, tmp_path, monkeypatch
 ):
     def without_torch(module):
-        raise ImportError("they need PyTorch: pip install 'hyperagg[torch]'")
+        raise ImportError("they need an extra: pip install 'hyperagg[extra]'")
 
     monkeypatch.setattr("hyperagg.classifier.compare.import_module", without_torch)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
@@ -189,8 +234,8 @@ def test_default_baselines_that_are_not_installed_are_skipped_with_one_line(
     assert list(results["models"]) == ["aggregation", "words"]
     skipped = [line for line in lines if "skipped" in line]
     assert len(skipped) == 1
-    assert skipped[0].startswith("attention, transformer are skipped: ")
-    assert skipped[0].endswith("pip install 'hyperagg[torch]'")
+    assert skipped[0].startswith("linear_svc, fasttext, attention are skipped: ")
+    assert skipped[0].endswith("pip install 'hyperagg[extra]'")
     assert lines[-1].endswith("pip install 'hyperagg[plot]'")
     assert not (tmp_path / "learning_curves.png").exists()
 

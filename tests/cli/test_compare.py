@@ -56,3 +56,27 @@ def test_the_numbers_of_rows_that_were_read_and_left_out_are_printed(cli, films,
     answer = cli("compare", bad, *options)
     assert answer.code == 0, answer.err
     assert re.search(r"bad\.csv: 41 rows, left out 1 of them \(first: .*line \d+", answer.out)
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("1.5m", 90.0), ("20", 20.0), ("none", 0.0), ("full", None)]
+)
+def test_the_time_of_a_search_is_limited(cli, films, tmp_path, monkeypatch, given, seconds):
+    seen = []
+
+    def stop(*arguments, **options):
+        seen.append(options["search_seconds"])
+        raise ValueError("stopped")
+
+    monkeypatch.setattr("hyperagg.classifier.compare.compare", stop)
+    options = ["--text", "review", "--label", "stars", "--out", tmp_path / "out"]
+    cli("compare", films, *options, "--search", given)
+    assert seen == [seconds]
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "fast", "inf", ""])
+def test_another_time_of_a_search_is_refused(cli, films, tmp_path, given):
+    options = ["--text", "review", "--label", "stars", "--out", tmp_path / "out"]
+    answer = cli("compare", films, *options, "--search", given)
+    assert answer.code == 2 and f"--search {given}: expected a number of seconds" in answer.err
+    assert answer.err.rstrip().endswith("or none, or full")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,10 +14,16 @@ from hyperagg._common.runs import Runs
 from hyperagg._common.split import train_validation_split
 from hyperagg.classifier.baselines.features import Fold
 from hyperagg.classifier.baselines.scores import classification_scores
-from hyperagg.classifier.baselines.search import climb, neighbors
+from hyperagg.classifier.baselines.search import climb
 from hyperagg.classifier.training.labels import encode_labels, first_classes, unique_labels
 
-__all__ = ["candidate_key", "held_out_folds", "mean_score", "select_parameters"]
+__all__ = [
+    "candidate_key",
+    "held_out_fold",
+    "held_out_folds",
+    "mean_score",
+    "select_parameters",
+]
 
 # One validation part of a small data set is a matter of luck: as many parts are used as have
 # together this many rows.
@@ -46,16 +53,26 @@ def held_out_folds(
     Returns:
         the folds; none if there are too few rows to validate on any.
     """
-    classes = first_classes(encode_labels(y, unique_labels(y)))
     folds: list[Fold] = []
     for seed in range(_MAX_FOLDS if count is None else count):
-        training, validation = train_validation_split(classes, fraction, seed)
-        if not len(validation):
+        fold = held_out_fold(X, y, seed, fraction)
+        if fold is None:
             break
-        folds.append(Fold(*_take(X, y, training), *_take(X, y, validation)))
-        if count is None and (seed + 1) * len(validation) >= _MIN_HELD_OUT:
+        folds.append(fold)
+        if count is None and (seed + 1) * len(fold.held_out_texts) >= _MIN_HELD_OUT:
             break
     return folds
+
+
+def held_out_fold(
+    X: Sequence[str], y: Sequence[Any], seed: int, fraction: float = 0.1
+) -> Fold | None:
+    """Return the fold of one seed; None if there are too few rows to validate on any."""
+    classes = first_classes(encode_labels(y, unique_labels(y)))
+    training, validation = train_validation_split(classes, fraction, seed)
+    if not len(validation):
+        return None
+    return Fold(*_take(X, y, training), *_take(X, y, validation))
 
 
 def mean_score(baseline: Any, parameters: dict[str, Any], folds: Sequence[Fold]) -> float:
@@ -72,11 +89,16 @@ def mean_score(baseline: Any, parameters: dict[str, Any], folds: Sequence[Fold])
     return float(np.mean(scores))
 
 
+class _OutOfTime(Exception):
+    """The time of a stage of the search is used up."""
+
+
 def select_parameters(
     baseline: Any,
     folds: Sequence[Fold],
     *,
     name: str = "",
+    seconds: float | None = None,
     more_starts: Sequence[Mapping[str, Any]] = (),
     runs: Runs | None = None,
     report: Callable[[str], None] = lambda line: None,
@@ -95,6 +117,10 @@ def select_parameters(
         baseline: a class with AXES, SCALING, STARTS and `canonical`, see `TfidfClassifier`.
         folds: the rows to learn from and to validate on; see `held_out_folds`.
         name: the name of the baseline in the keys of `runs` and in the lines of `report`.
+        seconds: time limit of the search, for the training and prediction of all candidates, those
+            in `runs` included. Half of it is for the sample. No candidate is begun after the limit,
+            and the best one so far is selected. 0: no search, and the first start is selected;
+            None: no limit.
         more_starts: further parameters, at the nearest values of the axes; see `climb`.
         runs: candidates that are in it are not trained again, and the others are added.
         report: called with one line per candidate.
@@ -103,7 +129,8 @@ def select_parameters(
         {"parameters": ..., "score": ..., "candidates": number that were tried,
         "candidates_sample": number on the sample, before these; "training_rows" of the first fold
         and "held_out_rows" of all of them that they were tried on,
-        "seconds": training and prediction of all candidates}. Without validation rows,
+        "seconds": training and prediction of all candidates, "is_complete": whether no neighbor of
+        the parameters is better, as far as is known}. Without validation rows or time,
         "parameters" is the first start.
     """
     done: dict[str, Any] = {} if runs is None else runs.done
@@ -121,8 +148,9 @@ def select_parameters(
         "candidates_sample": 0,
         "candidates": 0,
         "seconds": 0.0,
+        "is_complete": False,
     }
-    if not folds:
+    if not folds or seconds == 0:
         return selected
     stages = [("", [fold.sample(_MAX_ROWS) for fold in folds], baseline.AXES)]
     if len(folds[0].texts) > _SAMPLE:
@@ -131,38 +159,54 @@ def select_parameters(
             ("_sample", [fold.sample(_SAMPLE) for fold in folds], baseline.AXES),
             ("", stages[0][1], scaling),
         ]
-    for suffix, rows, axes in stages:
+    limit = math.inf if seconds is None else seconds
+    selected["is_complete"] = True
+    for i, (suffix, rows, axes) in enumerate(stages):
+        if selected["seconds"] >= limit:  # one candidate of the sample took all of it
+            selected["is_complete"] = False
+            break
+        end = limit * (i + 1) / len(stages)
+        tried: list[tuple[float, dict[str, Any]]] = []
 
         def score(
-            point: dict[str, Any], suffix: str = suffix, rows: Any = rows, axes: Any = axes
+            point: dict[str, Any],
+            suffix: str = suffix,
+            rows: Any = rows,
+            end: float = end,
+            tried: Any = tried,
         ) -> float:
+            if tried and selected["seconds"] >= end:
+                raise _OutOfTime
             key = candidate_key(suffix, name, point)
-            if key not in done:
+            is_new = key not in done
+            if is_new:
                 started = time.perf_counter()
                 value = mean_score(baseline, point, rows)
-                run = {"score": value, "seconds": time.perf_counter() - started}
-                add(key, run)
-                values = ", ".join(f"{axis} {value}" for axis, value in point.items())
-                left = sum(
-                    candidate_key(suffix, name, each) not in done for each in near(point, axes)
-                )
-                report(
-                    f"{name}{suffix.replace('_', ', ')}: {values}: {100 * run['score']:.2f} %, "
-                    f"{run['seconds']:.1f} s; if this is the best, {left} neighbors are left, "
-                    f"about {left * run['seconds']:.0f} s"
-                )
+                add(key, {"score": value, "seconds": time.perf_counter() - started})
+            run = done[key]
+            tried.append((run["score"], point))
             selected[f"candidates{suffix}"] += 1
-            selected["seconds"] += done[key]["seconds"]
-            return done[key]["score"]
+            selected["seconds"] += run["seconds"]
+            if is_new:
+                values = ", ".join(f"{axis} {value}" for axis, value in point.items())
+                best = max(each for each, _ in tried)
+                bound = "" if seconds is None else f", limit {seconds:g} s"
+                report(
+                    f"{name}{suffix.replace('_', ', ')}: {values}: {100 * run['score']:.2f} % in "
+                    f"{run['seconds']:.1f} s; candidate {len(tried)}, best {100 * best:.2f} %, "
+                    f"{selected['seconds']:.0f} s so far{bound}"
+                )
+            return run["score"]
 
-        def near(point: dict[str, Any], axes: Any) -> list[dict[str, Any]]:
-            return neighbors(point, axes, baseline.canonical)
-
-        best, *others = climb(score, axes, starts, baseline.canonical, others, _REACH)
+        try:
+            best, *others = climb(score, axes, starts, baseline.canonical, others, _REACH)
+        except _OutOfTime:
+            selected["is_complete"] = False
+            best, others = max(tried, key=lambda each: each[0])[1], []
         starts = [best]
-    selected["parameters"] = best
-    selected["score"] = done[candidate_key("", name, best)]["score"]
-    selected["training_rows"] = len(stages[-1][1][0].texts)
+        selected["parameters"] = best
+        selected["score"] = done[candidate_key(suffix, name, best)]["score"]
+        selected["training_rows"] = len(rows[0].texts)
     return selected
 
 

@@ -49,5 +49,6 @@ ENTRY = Entry(
     rows=(120_000, 7_600),
     terms="non-commercial research",
     origin=f"{REPOSITORY} on the Hugging Face hub, revision {REVISION[:7]}",
+    megabytes=20,
     fetch=fetch,
 )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hyperagg.data.readers.errors import DataError
+
+_logger = logging.getLogger("hyperagg")
 
 SLOW_SECONDS = 2.0
 
@@ -30,6 +33,11 @@ def spinner_when_slow(message: str) -> Iterator[None]:
         timer.cancel()
         timer.join()
         status.stop()
+
+
+def announce(what: str, size: int | None) -> None:
+    """Log what is about to be downloaded, and how many bytes that is if it is known."""
+    _logger.info(f"downloading {what}" + ("" if size is None else f" ({size / 1e6:.1f} MB)"))
 
 
 def check_digest(data: bytes, algorithm: str, digest: str, name: str) -> None:
@@ -61,6 +69,7 @@ def download(url: str, algorithm: str, digest: str | None) -> bytes:
             spinner_when_slow(f"downloading {url}"),
             urllib.request.urlopen(url, timeout=30) as reply,
         ):
+            announce(url, getattr(reply, "length", None))  # of HTTP
             data: bytes = reply.read()
     except (OSError, http.client.HTTPException) as error:
         # URLError and TimeoutError are OSErrors; a URLError has its cause in `reason`.

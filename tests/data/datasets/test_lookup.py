@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hyperagg.data import Split, list_datasets, load_corpus, load_dataset, read_texts
-from hyperagg.data.datasets import catalogue
+from hyperagg.data.datasets import banking77, catalogue
 from hyperagg.data.datasets.entry import Entry
 from hyperagg.data.readers.errors import DataError
 
@@ -51,7 +53,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def register(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Source]:
     def add(rows: tuple[int, int] = (3, 1), error: DataError | None = None) -> Source:
         source = Source(error)
-        entry = Entry("toy", "a toy", rows, "free", "the toy's source", source)
+        entry = Entry("toy", "a toy", rows, "free", "the toy's source", 1.5, source)
         monkeypatch.setitem(catalogue.ENTRIES, "toy", entry)
         return source
 
@@ -75,6 +77,45 @@ def test_source_then_cache(folder: Path, register: Callable[..., Source]) -> Non
     assert second.terms == "free"
     files = sorted(path.name for path in (folder / "cache" / "toy").iterdir())
     assert files == ["test.parquet", "train.parquet"]
+
+
+def test_what_is_downloaded_is_announced_with_its_size_before(
+    folder: Path, register: Callable[..., Source], caplog: pytest.LogCaptureFixture
+) -> None:
+    source = register(error=DataError("no network"))
+    with caplog.at_level("INFO", "hyperagg"), pytest.raises(ValueError, match="no network"):
+        load_dataset("toy")
+    assert source.calls == 1
+    (line,) = caplog.messages
+    assert "downloading 1.5 MB from the toy's source" in line and "terms of use: free" in line
+    (toy,) = (listing for listing in list_datasets() if listing.name == "toy")
+    assert toy.location == "the toy's source: 1.5 MB to download"
+
+
+def test_the_data_set_of_the_package_needs_neither_network_nor_cache(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*arguments: object, **options: object) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket, "socket", unreachable)
+    data = load_dataset("banking77")
+    assert (len(data.train), len(data.test)) == (10_003, 3_080)
+    assert len(set(data.train.labels)) == 77 and set(data.test.labels) == set(data.train.labels)
+    assert data.source.startswith("the hyperagg package") and "CC BY 4.0" in data.terms
+    assert not (folder / "cache").exists()
+    (listing,) = (each for each in list_datasets() if each.name == "banking77")
+    assert listing.location == "the hyperagg package"
+
+
+def test_damaged_rows_of_the_package_are_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for data, message in ((b"cut", "install hyperagg again"), (gzip.compress(b"x"), "digest")):
+        (folder / "train.csv.gz").write_bytes(data)
+        monkeypatch.setattr(banking77, "files", lambda name: folder)
+        with pytest.raises(ValueError, match=message):
+            load_dataset("banking77")
 
 
 def test_data_directory_comes_first(
@@ -239,7 +280,7 @@ def test_unknown_names(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str)
     rows: dict[str, list[object]] = {"text": ["a"], "label": ["b"]}
     put(folder / "own" / "mine", train=rows, test=rows)
     monkeypatch.setenv("HYPERAGG_DATA", str(folder / "own"))
-    names = "expected one of r8, r52, 20ng, reuters, reuters-modapte, ag-news, mine"
+    names = "expected one of banking77, r8, r52, 20ng, reuters, reuters-modapte, ag-news, mine"
     with pytest.raises(ValueError, match=names):
         load_dataset(name)
 

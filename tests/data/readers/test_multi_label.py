@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -51,7 +52,6 @@ CONTENTS: dict[str, Content] = {
     "a.parquet": parquet(pa.array(LISTS), "label"),
     "plural.parquet": parquet(pa.array(LISTS)),
     "large.parquet": parquet(pa.array(LISTS, pa.large_list(pa.large_string()))),
-    "view.parquet": parquet(pa.array(LISTS, pa.list_view(pa.string()))),
     "dictionary.parquet": parquet(
         pa.ListArray.from_arrays(
             [0, 2, 3, 3], pa.array(["crude", "trade", "gold"]).dictionary_encode()
@@ -60,6 +60,8 @@ CONTENTS: dict[str, Content] = {
     "a.txt": "__label__crude __label__trade oil rose\n__label__gold gold fell\nrain\n",
     "anywhere.ft": "oil __label__crude rose __label__trade\r\n__label__gold\tgold fell\r\nrain",
 }
+with suppress(pa.ArrowNotImplementedError):  # pyarrow up to 22 cannot write them
+    CONTENTS["view.parquet"] = parquet(pa.array(LISTS, pa.list_view(pa.string())))
 
 
 @pytest.mark.parametrize("name", CONTENTS)
