@@ -13,6 +13,15 @@ HAS_TORCH = find_spec("torch") is not None
 ROOT = Path(__file__).parent
 NEEDS_TORCH = [
     *(ROOT / "tests" / name for name in ("diffusion", "language", "layers", "multimodal", "ops")),
+    *(
+        ROOT / "tests" / "classifier" / name
+        for name in (
+            "baselines/test_attention.py",
+            "baselines/test_neural.py",
+            "interop/test_torch_module.py",
+            "kernels/test_trainer.py",
+        )
+    ),
     ROOT / "tests" / "test_keras.py",
     ROOT / "research",
 ]

@@ -30,6 +30,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "command_reference",
+    "dependency_licenses",
     "docstrings",
     "llms_txt",
 ]

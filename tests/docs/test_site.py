@@ -139,3 +139,13 @@ def test_llms_txt_lists_the_pages(site):
         for page in (site / part).rglob("*.html")
     }
     assert pages - {target.removesuffix(".html") for target in named} == {"docs/index"}
+
+
+def test_the_page_of_licenses_has_the_dependencies_of_every_extra(site):
+    page = (site / "docs" / "reference" / "licenses.html").read_text("utf-8")
+    text = re.sub(r"<[^>]*>", " ", page)
+    for package, license in (("numpy", "BSD"), ("typer", "MIT"), ("torch", "BSD")):
+        assert re.search(rf"\b{package}\s+[^\n]*{license}", text), package
+    for extra in ("language", "ray", "serve"):
+        assert f"hyperagg[{extra}]" in text
+    assert "hyperagg[dev]" not in text
