@@ -339,7 +339,7 @@ def test_the_command(rows, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
 
     code, _, messages = call(file, "--time-limit", 0, "--out", tmp_path / "c")
-    assert code and "time_limit=0.0" in messages
+    assert code and "--time-limit=0.0: expected" in messages
 
 
 def test_the_command_shows_the_verdict_and_both_commands(rows, tmp_path, monkeypatch, capsys):
