@@ -59,6 +59,8 @@ def tables() -> Iterator[tuple[str, Callable[[Any], str]]]:
     yield "capacity/tasks/table.md", lambda r: capacity_tasks.task_tables(r)["table.md"]
     yield "capacity/tasks/needed.md", lambda r: capacity_tasks.task_tables(r)["needed.md"]
     yield "capacity/dimensions/table.md", lambda r: capacity_tasks.task_tables(r)["table.md"]
+    for name in ("table.md", "learned.md"):
+        yield f"capacity/recall/{name}", lambda r, name=name: capacity_tasks.task_tables(r)[name]
     yield "deletion/table.md", deletion_table
     yield "tune/table.md", tuning_table
     yield "unlabelled/table.md", unlabelled_table
