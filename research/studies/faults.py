@@ -14,6 +14,7 @@ command that has ended before is run again.
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import os
 import resource
@@ -222,19 +223,22 @@ def study_faults(
         moments: number of moments per product and fault, evenly spaced over the training.
         products: names out of PRODUCTS.
         faults: names out of FAULTS.
-        resume: whether to continue after the last fault of an interrupted call.
+        resume: whether to continue after the last fault of an interrupted call; those of earlier
+            calls are in the results as well.
 
     Raises:
         ValueError: `out` holds measurements with another number of moments.
     """
     runs = Runs(out / "runs.json", f"{moments} moments of CPU time", resume)
+    for name, fault in itertools.product(products, faults):
+        key = f"{name} {fault}"
+        if key not in runs.done:
+            cases = run_faults(PRODUCTS[name], work / name, moments, (fault,))[fault]
+            runs.add(key, {"cases": [asdict(case) for case in cases]})
+    # Also those of earlier calls.
     found: dict[str, dict[str, Any]] = {}
-    for name in products:
-        for fault in faults:
-            key = f"{name} {fault}"
-            if key not in runs.done:
-                cases = run_faults(PRODUCTS[name], work / name, moments, (fault,))[fault]
-                runs.add(key, {"cases": [asdict(case) for case in cases]})
+    for name, fault in itertools.product(PRODUCTS, FAULTS):
+        if (key := f"{name} {fault}") in runs.done:
             found.setdefault(name, {})[fault] = runs.done[key]["cases"]
     results = {"moments": moments, "environment": environment(), "products": found}
     write_results(out, results)

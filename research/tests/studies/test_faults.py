@@ -1,4 +1,4 @@
-"""A few moments of each fault; `python -m research study faults` has twenty."""
+"""Two moments of some faults; `python -m research study faults` has twenty."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ import sys
 
 import pytest
 
-from research.studies.faults import FAULTS, PRODUCTS, faults_table
+from research.studies.faults import PRODUCTS, faults_table
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="needs fork and prlimit"),
 ]
 
+# The other signals end a training in the same way; tests/cli/test_streams.py has their exit codes.
+TESTED = ("kill", "terminate", "disk full")
+
 RUN = """
 import json, sys
 from dataclasses import asdict
 from pathlib import Path
 from research.studies.faults import PRODUCTS, run_faults
-cases = run_faults(PRODUCTS[sys.argv[1]], Path(sys.argv[2]), 3)
+cases = run_faults(PRODUCTS[sys.argv[1]], Path(sys.argv[2]), 2, tuple(sys.argv[3:]))
 print(json.dumps({fault: [asdict(case) for case in own] for fault, own in cases.items()}))
 """
 
@@ -31,7 +34,7 @@ def test_a_training_that_is_stopped_resumes_to_the_same_bits(product, tmp_path):
 
     # In a process without threads, which can be forked.
     done = subprocess.run(
-        [sys.executable, "-c", RUN, product, str(tmp_path)],
+        [sys.executable, "-c", RUN, product, str(tmp_path), *TESTED],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -39,10 +42,10 @@ def test_a_training_that_is_stopped_resumes_to_the_same_bits(product, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     cases = json.loads(done.stdout.splitlines()[-1])
-    assert set(cases) == set(FAULTS)
+    assert set(cases) == set(TESTED)
     for fault, own in cases.items():
         for case in own:
             assert case["ended_well"], (fault, case)
             assert case["model_whole"] and case["same_bits"], (fault, case)
     table = faults_table({"products": {product: cases}})
-    assert table.count(f"| {product} |") == len(FAULTS)
+    assert table.count(f"| {product} |") == len(TESTED)
