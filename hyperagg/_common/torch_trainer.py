@@ -36,12 +36,15 @@ class TrainingHistory:
     Attributes:
         loss: mean training loss per row of each epoch.
         score: validation score of each epoch, higher is better; empty without validation.
+        criterion: what has decided on the best epoch, of each epoch, higher is better; the score
+            unless `validate` returns it beside the score.
         best_epoch: index of the epoch whose weights the model has in the end, from 0.
         seconds: wall-clock time of training, over all calls of a run that was resumed.
     """
 
     loss: list[float] = field(default_factory=list)
     score: list[float] = field(default_factory=list)
+    criterion: list[float] = field(default_factory=list)
     best_epoch: int = -1
     seconds: float = 0.0
 
@@ -69,9 +72,10 @@ class TorchTrainer:
         ema_decay: decay of a running mean of the parameters, which replaces them in the end. None
             keeps the parameters.
         bf16: whether the loss is computed under autocast to bfloat16; parameters keep their type.
-        validate: returns the score of the model after an epoch, higher is better. The model gets
-            the weights of the best epoch (the later of equals) in the end. None: the last ones.
-        patience: number of epochs after the best one, without a better score, after which the run
+        validate: returns the score of the model after an epoch, higher is better, or a pair: the
+            score, and what decides in its place. The model gets the weights of the best epoch (the
+            later of equals) in the end. None: the last ones.
+        patience: number of epochs after the best one, without a better one, after which the run
             ends before its last step. None: all steps.
         checkpoint: file for the state of the run. It is left there; the caller removes it once the
             model is saved.
@@ -97,7 +101,7 @@ class TorchTrainer:
         identity: Mapping[str, Any],
         ema_decay: float | None = None,
         bf16: bool = False,
-        validate: Callable[[], float] | None = None,
+        validate: Callable[[], float | tuple[float, float]] | None = None,
         patience: int | None = None,
         checkpoint: Path | None = None,
         checkpoint_steps: int | None = None,
@@ -218,8 +222,11 @@ class TorchTrainer:
         if self.validate is None:
             self.history.best_epoch = self.epoch
             return
-        self.history.score.append(self.validate())
-        if self.history.score[-1] >= max(self.history.score):
+        found = self.validate()
+        score, criterion = found if isinstance(found, tuple) else (found, found)
+        self.history.score.append(score)
+        self.history.criterion.append(criterion)
+        if criterion >= max(self.history.criterion):
             self.history.best_epoch = self.epoch
             self._best = {k: v.clone() for k, v in self.model.state_dict().items()}
 
@@ -334,7 +341,9 @@ def isolated_accelerator() -> Iterator[Accelerator]:
             GradientState._shared_state.clear()
         _num_runs += 1
     try:
-        yield Accelerator(mixed_precision="no", device_placement=False)
+        with _lock:  # the constructor fills the shared state in several steps
+            accelerator = Accelerator(mixed_precision="no", device_placement=False)
+        yield accelerator
     finally:
         with _lock:
             _num_runs -= 1

@@ -69,7 +69,7 @@ class Defaults:
 
     Args:
         rows_to_see: number of rows that all epochs together make training see.
-        patience: number of epochs without a better validation score after which training ends;
+        patience: number of epochs without a better one after which training ends;
             None: it does not.
         learning_rate, embedding_learning_rate: see `MultimodalClassifier`.
     """
@@ -174,9 +174,9 @@ class MultimodalEstimator:
                 what `hyperagg.data.readers.table.read_table` returns. It must have every column of
                 the model; others are ignored. A missing cell is None or NaN.
             y: one target per row.
-            validation: a pair (X, y) of rows by whose score the best epoch is chosen, and by which
-                the probabilities of a classifier are calibrated; None: a part of the rows is held
-                out for it, see `validation_fraction`.
+            validation: a pair (X, y) of rows by which the best epoch is chosen and the
+                probabilities of a classifier are calibrated; None: a part of the rows is held out
+                for it, see `validation_fraction`.
             class_weight: for the classifier, factors of the loss of the rows of each class, as
                 {label: weight} with 1 for the labels that are not named; "balanced": in inverse
                 proportion to the number of rows of the class.
@@ -234,8 +234,10 @@ class MultimodalEstimator:
             own = None if weights is None else weights[indices]
             return target.loss(logits, train_targets[indices], own)
 
-        def score() -> float:
-            return target.score(predict_logits(network, validation_rows), validation_targets)
+        def validate() -> tuple[float, float]:
+            logits = predict_logits(network, validation_rows)
+            score = target.score(logits, validation_targets)
+            return score, target.criterion(logits, validation_targets)
 
         with progress_bar("training", progress) as update:
 
@@ -250,7 +252,7 @@ class MultimodalEstimator:
                 loss,
                 self._training_config(cells.num_rows),
                 seed=seed,
-                score=score if len(validation_rows) else None,
+                validate=validate if len(validation_rows) else None,
                 checkpoint=file,
                 resume=resume,
                 # Without a checkpoint nothing is compared, so nothing need be read once more.

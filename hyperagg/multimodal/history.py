@@ -18,7 +18,10 @@ class History(TrainingHistory):
 
     Attributes:
         loss: mean training loss per row of each epoch.
-        score: validation score of each epoch, higher is better; empty without held-out rows.
+        score: accuracy, or R² of a regressor, on the held-out rows after each epoch; empty without
+            such rows.
+        criterion: what has decided on the best epoch, of each epoch: for a classifier, minus the
+            cross-entropy of the held-out rows at the temperature that suits them; else R².
         best_epoch: index of the epoch whose weights were kept, from 0; -1 before training.
         seconds: wall-clock time of training, over all calls of a run that was resumed.
         num_validation: the number of held-out rows that the scores and the temperature are of.
@@ -40,7 +43,7 @@ class History(TrainingHistory):
             ValueError, TypeError: a field is unknown, or out of range.
         """
         history = cls(**config)
-        for name in ("loss", "score", "expected_calibration_error"):
+        for name in ("loss", "score", "criterion", "expected_calibration_error"):
             values = getattr(history, name)
             if not isinstance(values, list):
                 raise ValueError(f"history.{name}: expected a list of numbers")

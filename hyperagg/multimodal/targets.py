@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hyperagg._common.calibration import fit_temperature
 from hyperagg._common.columns import to_label
 from hyperagg._common.label_decoder import Label
 from hyperagg._common.validation import check_real
@@ -54,10 +55,18 @@ class Target(Protocol):
         """Return how good logits (B, C) are; higher is better."""
         ...
 
+    def criterion(self, logits: np.ndarray, encoded: np.ndarray) -> float:
+        """Return what decides which epoch is the best one; higher is better."""
+        ...
+
 
 @dataclass(frozen=True)
 class ClassTarget:
-    """One of C labels; the loss is the cross-entropy and the score the accuracy."""
+    """One of C labels; the loss is the cross-entropy and the score the accuracy.
+
+    The best epoch is the one with the lowest cross-entropy of calibrated probabilities. The
+    accuracy of a hundred rows says less: at first it may be that of the most frequent label.
+    """
 
     stratified: ClassVar[bool] = True
     classes: tuple[Label, ...]
@@ -102,6 +111,11 @@ class ClassTarget:
     def score(self, logits: np.ndarray, encoded: np.ndarray) -> float:
         return float((logits.argmax(1) == encoded).mean())
 
+    def criterion(self, logits: np.ndarray, encoded: np.ndarray) -> float:
+        truth = encoded[:, None] == np.arange(self.num_outputs)
+        calibrated = torch.from_numpy(logits / fit_temperature(logits, truth, multi_label=False))
+        return -float(F.cross_entropy(calibrated, torch.from_numpy(encoded)))
+
 
 @dataclass(frozen=True)
 class ContinuousTarget:
@@ -136,6 +150,8 @@ class ContinuousTarget:
 
     def score(self, logits: np.ndarray, encoded: np.ndarray) -> float:
         return 1 - float(np.square(logits[:, 0] - encoded).mean() / max(encoded.var(), 1e-12))
+
+    criterion = score
 
 
 def class_weights(

@@ -41,8 +41,8 @@ class TrainingConfig:
         weight_decay: weight decay of linear maps and convolutions.
         dropout: fraction of the modalities that a step leaves out; every row keeps one.
         augment: whether images and audio are varied at random.
-        patience: number of epochs without a better validation score after which training stops;
-            None: it does not.
+        patience: number of epochs without a better one after which training stops; None: it does
+            not.
     """
 
     epochs: int
@@ -82,7 +82,7 @@ def train(
     config: TrainingConfig,
     *,
     seed: int,
-    score: Callable[[], float] | None = None,
+    validate: Callable[[], tuple[float, float]] | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
     identity: Mapping[str, Any] = _NO_IDENTITY,
@@ -99,8 +99,8 @@ def train(
         loss: maps logits (B, C) and the indices (B,) of their rows to the mean loss.
         config: hyperparameters.
         seed: seed of the order of rows, of dropout and of augmentation.
-        score: returns the score of the validation rows, higher is better; called after every epoch.
-            None: the last epoch is the best.
+        validate: returns the score of the validation rows and what decides on the best epoch,
+            higher is better; called after every epoch. None: the last epoch is the best.
         checkpoint: file for the state of the run, written every 20 seconds and after Ctrl-C.
         resume: whether to continue from the checkpoint, if there is one.
         identity: JSON values by name that identify the data and the columns; a checkpoint with
@@ -141,7 +141,7 @@ def train(
             schedule=warmup_cosine(steps, round(WARMUP_FRACTION * steps)),
             clip=[p for group in optimizers[0].param_groups for p in group["params"]],
             identity={**asdict(config), "seed": seed, **identity},
-            validate=score,
+            validate=validate,
             patience=config.patience,
             checkpoint=checkpoint,
             callbacks=[callback],

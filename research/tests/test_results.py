@@ -28,7 +28,14 @@ from research.studies import (
 from research.studies.accuracy import accuracy_table
 from research.studies.faults import faults_table
 from research.studies.language_models import language_models_table
-from research.studies.multimodal import digits, regression, reviews, subsets, unimodal
+from research.studies.multimodal import (
+    classification,
+    digits,
+    regression,
+    reviews,
+    subsets,
+    unimodal,
+)
 from research.studies.tuning import tuning_table
 from research.studies.unlabelled import unlabelled_table
 from tests.fuzz.campaign import counts_table
@@ -87,6 +94,7 @@ def tables() -> Iterator[tuple[str, Callable[[Any], str]]]:
     yield "multimodal/digits/unimodal.md", unimodal.unimodal_table
     yield "multimodal/reviews/reviews.md", reviews.reviews_table
     yield "multimodal/regression/regression.md", regression.regression_table
+    yield "multimodal/classification/classification.md", classification.classification_table
     yield "multimodal/subsets/subsets.md", subsets.subsets_table
     yield "multimodal/speed/speed.md", bench_multimodal.speed_table
 

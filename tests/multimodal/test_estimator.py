@@ -241,6 +241,29 @@ def test_the_default_of_regression_on_texts_is_short_and_stops_early():
     assert len(model.history_.score) == 9
 
 
+def test_the_default_of_labels_with_texts_is_short_and_stops_early():
+    rng = np.random.default_rng(0)
+    words = np.array(["apple", "berry", "cherry", "date", "elder", "fig", "grape", "hazel"])
+    texts = [" ".join(rng.choice(words, 4)) for _ in range(600)]
+    noise = rng.integers(2, size=600).tolist()  # nothing to learn
+    model = MultimodalClassifier({"note": "text"}, d_model=8).fit({"note": texts}, noise)
+    history = model.history_
+    assert len(history.score) == history.best_epoch + 1 + 3 < 60
+    assert history.temperature > 2  # nothing is known, so nothing is certain
+    labels = [text.count("apple") > 0 for text in texts]
+    model.fit({"note": texts}, [str(label) for label in labels])
+    assert model.evaluate({"note": texts}, [str(label) for label in labels])["accuracy"] > 0.9
+    # Images and audio take more epochs, and epochs that are given are all made.
+    for kinds, epochs, expected in (
+        ({"note": "text", "photo": "image"}, None, (50, None)),
+        ({"note": "text", "size": "number"}, None, (9, 3)),
+        ({"size": "number"}, None, (50, 10)),
+        ({"note": "text"}, 7, (7, None)),
+    ):
+        config = MultimodalClassifier(kinds, epochs=epochs)._training_config(6_000)
+        assert (config.epochs, config.patience) == expected, kinds
+
+
 def test_regression_metrics_are_those_of_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
     from hyperagg._common.regression import regression_metrics

@@ -12,10 +12,11 @@ from research.cli.options import Resume, Seeds, output_folder
 
 def multimodal(
     part: Annotated[
-        Literal["digits", "reviews", "regression", "subsets", "speed", "all"],
+        Literal["digits", "reviews", "regression", "classification", "subsets", "speed", "all"],
         typer.Option(
             help="digits: written and spoken digits. reviews: texts with numbers and categories. "
-            "regression: default settings beside ridge. "
+            "regression, classification: default settings beside ridge and logistic "
+            "regression. "
             "subsets: any subset of three modalities. speed: seconds per training step."
         ),
     ] = "all",

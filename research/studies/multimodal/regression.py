@@ -15,18 +15,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.compose import ColumnTransformer
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from hyperagg._common.regression import regression_metrics
 from hyperagg._common.report import markdown_table, spread
 from hyperagg._common.runs import Runs
 from hyperagg.multimodal import MultimodalRegressor
-from hyperagg.text import WORD_PATTERN
 from research.data.clothing_reviews import ClothingReviews, Reviews
+from research.studies.multimodal.linear import fit_linear
 
 __all__ = ["ROWS", "TARGETS", "columns_and_target", "compare_regression", "regression_table"]
 
@@ -46,7 +43,6 @@ _KINDS = {
     "class_name": "category",
 }
 _FOLDS = 5
-_FIRST_GRID = (0.1, 1.0, 10.0, 100.0)
 
 
 def compare_regression(
@@ -146,64 +142,12 @@ def _default(
 def _ridge(
     train: Mapping[str, list[Any]], y: np.ndarray, test: Mapping[str, list[Any]], seed: int
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Select alpha by cross-validation; both neighbors of the selected value are worse."""
     started = time.perf_counter()
-    table, scores = _table(train), dict[float, float]()
-    folds = []
-    for kept, held in KFold(_FOLDS, shuffle=True, random_state=seed).split(y):
-        features = _features(train)
-        x, x_held = features.fit_transform(table[kept]), features.transform(table[held])
-        folds.append((x, y[kept], x_held, y[held]))
-
-    def score(alpha: float) -> float:
-        """Mean R² of the folds."""
-        if alpha not in scores:
-            scores[alpha] = float(
-                np.mean(
-                    [
-                        regression_metrics(Ridge(alpha).fit(x, kept).predict(x_held), held)["r2"]
-                        for x, kept, x_held, held in folds
-                    ]
-                )
-            )
-        return scores[alpha]
-
-    # Powers of ten around the best one until it has two neighbors, then the halves between them.
-    best = max(_FIRST_GRID, key=score)
-    while (better := max((best / 10, best, best * 10), key=score)) != best:
-        best = better
-        if not 1e-6 < best < 1e9:
-            break
-    best = max((best / math.sqrt(10), best, best * math.sqrt(10)), key=score)
-    features = _features(train)
-    model = Ridge(best).fit(features.fit_transform(table), y)
+    folds = KFold(_FOLDS, shuffle=True, random_state=seed).split(y)
+    found = fit_linear(Ridge, train, y, {name: _KINDS[name] for name in train}, folds)
     seconds = time.perf_counter() - started
-    return model.predict(features.transform(_table(test))), {"seconds": seconds, "alpha": best}
-
-
-def _table(columns: Mapping[str, list[Any]]) -> np.ndarray:
-    """(rows, columns) objects without missing cells."""
-    filled = [["" if cell is None else cell for cell in cells] for cells in columns.values()]
-    return np.array(filled, dtype=object).T
-
-
-def _features(columns: Mapping[str, list[Any]]) -> ColumnTransformer:
-    """TF-IDF of words and bigrams, scaled numbers and one-hot categories."""
-    of_kind = {
-        kind: [i for i, name in enumerate(columns) if _KINDS[name] == kind]
-        for kind in ("number", "category")
-    }
-    words = TfidfVectorizer(
-        ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORD_PATTERN.pattern
-    )
-    return ColumnTransformer(
-        [
-            ("text", words, list(columns).index("text")),
-            ("numbers", StandardScaler(), of_kind["number"]),
-            ("categories", OneHotEncoder(handle_unknown="ignore"), of_kind["category"]),
-        ],
-        sparse_threshold=1.0,
-    )
+    predicted = found.model.predict(found.transform(test))
+    return predicted, {"seconds": seconds, "alpha": found.regularization}
 
 
 def _summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from hyperagg._common.runs import Runs
 from hyperagg.data.datasets.digits import load_fsdd, load_mnist
 from hyperagg.multimodal import MultimodalClassifier
 from research.data.clothing_reviews import load_clothing_reviews
+from research.data.text_sets import source_for_results
+from research.studies.multimodal import classification
 from research.studies.multimodal.digits import MODEL, compare_fusions, digits_table
 from research.studies.multimodal.figure import explain_pairs
 from research.studies.multimodal.regression import ROWS, compare_regression, regression_table
@@ -25,6 +27,7 @@ TABLES: dict[str, dict[str, Callable[[Any], str]]] = {
     "digits": {"digits.md": digits_table, "unimodal.md": unimodal_table},
     "reviews": {"reviews.md": reviews_table},
     "regression": {"regression.md": regression_table},
+    "classification": {"classification.md": classification.classification_table},
     "subsets": {"subsets.md": subsets_table},
 }
 PARTS = tuple(TABLES)
@@ -46,7 +49,8 @@ def run_part(
         out: output folder.
         seeds: number of seeds.
         effort: how much is trained in digits and subsets.
-        rows: number of training rows of reviews and regression; None for all.
+        rows: number of training rows of reviews, regression and classification; None: those of the
+            study.
         resume: continue after the last run of an earlier call.
 
     Returns:
@@ -68,11 +72,19 @@ def run_part(
         if rows is not None:
             sizes = {target: [rows] for target in ROWS}
         results = compare_regression(data, runs, seeds, rows=sizes)
+    elif part == "classification":
+        data = load_clothing_reviews()
+        source = data.source
+        sizes = classification.ROWS
+        if rows is not None:
+            sizes = {name: [rows] for name in classification.ROWS}
+        results = classification.compare_classification(data, runs, seeds, rows=sizes)
     else:
         written, spoken = load_mnist(), load_fsdd()
         source = f"{written.source}; {spoken.source}"
         compare = compare_fusions if part == "digits" else compare_subsets
         results = compare(written, spoken, runs, seeds, effort)
+    source = source_for_results(source)
     results = {"source": source, "seeds": seeds, "environment": environment(), **results}
     write_results(folder, results)
     tables = {name: table(results) for name, table in TABLES[part].items()}

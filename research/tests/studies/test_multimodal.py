@@ -14,7 +14,7 @@ from hyperagg.data.datasets.digits import Digits, Images, load_fsdd, load_mnist
 from research.benchmarks import multimodal as speed
 from research.data.clothing_reviews import load_clothing_reviews
 from research.data.digit_pairs import pair
-from research.studies.multimodal import digits, regression, reviews, unimodal
+from research.studies.multimodal import classification, digits, regression, reviews, unimodal
 from research.studies.multimodal.digits import CASES
 from research.studies.multimodal.pairs import (
     columns_of,
@@ -132,6 +132,24 @@ def test_regression_beside_ridge(tmp_path, monkeypatch):
     assert found["difference"]["r2"] == pytest.approx(gain, abs=1e-4)
     assert 0 < found["difference"]["standard_error"] < 0.2
     assert "predicted" not in found["default"] and table.count("\n") == 2 + 1
+
+
+@pytest.mark.usefixtures("data")
+def test_classification_beside_logistic_regression(tmp_path, monkeypatch):
+    name = "reviews: 3 numbers, 3 categories"
+    monkeypatch.setattr(classification, "ROWS", {name: (300,)})
+    kinds = classification._KINDS
+    monkeypatch.setattr(classification, "_KINDS", {name: kinds[name]})
+    (table,) = run_part("classification", tmp_path, 1, rows=200)
+    results = json.loads((tmp_path / "classification" / "results.json").read_text())
+    found = results["classification"][name]["200"]
+    for model in classification.MODELS:
+        assert found[model]["accuracy"][0] > 0.85 and "correct" not in found[model], model
+    gain = found["default"]["accuracy"][0] - found["logistic"]["accuracy"][0]
+    assert found["difference"]["accuracy"] == pytest.approx(gain)
+    assert 0 < found["difference"]["standard_error"] < 0.05
+    assert table.count("\n") == 2 + 1
+    assert "/" not in results["source"].replace("HYPERAGG_DATA/", "")
 
 
 @pytest.mark.usefixtures("data")
