@@ -105,15 +105,17 @@ def test_best_weights_survive_a_stop(tmp_path):
     assert history.score == [0.1, 0.5, 0.3] and history.best_epoch == 1
 
 
-def test_the_model_gets_the_weights_of_the_best_epoch():
+@pytest.mark.parametrize("values", [[0.1, 0.5, 0.3], [(0.9, 0.1), (0.5, 0.5), (0.9, 0.3)]])
+def test_the_model_gets_the_weights_of_the_best_epoch(values):
     best = {}
 
     def keep(trainer):
         if trainer.step == 2 * PER_EPOCH:
             best.update({k: v.clone() for k, v in trainer.model.state_dict().items()})
 
-    model, history = train(validate=scores(), callbacks=[keep])
+    model, history = train(validate=iter(values).__next__, callbacks=[keep])
     assert history.best_epoch == 1 and len(history.loss) == 3
+    assert history.criterion == [0.1, 0.5, 0.3] and len(history.score) == 3
     for name, value in model.state_dict().items():
         assert torch.equal(value, best[name])
     assert not model.training

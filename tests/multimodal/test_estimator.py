@@ -161,6 +161,10 @@ def test_probabilities_match_frequencies(overconfident):
     history = overconfident.history_
     before, after = history.expected_calibration_error
     assert history.num_validation == 600 and history.temperature > 1.5
+    # The best epoch is the one whose calibrated probabilities say most about the held-out rows.
+    losses = overconfident.evaluation(*noisy_notes(600, 1)).losses
+    assert max(history.criterion) == pytest.approx(-losses.mean(), abs=1e-5)
+    assert history.best_epoch == int(np.argmax(history.criterion))
     X, y = noisy_notes(1000, 2)
     error = overconfident.evaluate(X, y)["expected_calibration_error"]
     raw = LabelDecoder(overconfident.classes_)
