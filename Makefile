@@ -16,11 +16,11 @@ demo: $(firstword $(wildcard $(READY)) .venv/.demo)
 
 # Everything that CI runs.
 test: lint
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --durations=10
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal --durations=10
 
 # What a change is tried on while it is made.
 test-fast: $(READY)
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile -m "not slow and not network"
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal -m "not slow and not network"
 
 lint: $(READY)
 	$(BIN)/ruff check .
