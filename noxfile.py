@@ -98,6 +98,7 @@ def unpack(session: nox.Session) -> Path:
 def tools() -> list[str]:
     """The requirements of the extras that the fast tests need."""
     extras = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]
-    needed = ("pytest>", "hypothesis", "beartype", "pandas", "polars", "pillow", "scikit-learn")
-    offered = [*extras["test"], *extras["multimodal"], *extras["sklearn"]]
-    return [each for each in offered if each.startswith(needed)]
+    needed = ("pytest>", "hypothesis", "beartype", "pandas", "polars", "pillow")
+    offered = [*extras["test"], *extras["multimodal"]]
+    found = [each for each in offered if each.startswith(needed)]
+    return ["pip", *found, *extras["sklearn"], *extras["hub"], *extras["tokenizers"]]

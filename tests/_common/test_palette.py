@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import hyperagg
 from hyperagg._common import palette
 from hyperagg._common.palette import series_styles
 from hyperagg.classifier.compare import BASELINES
@@ -107,7 +106,9 @@ def test_a_model_has_one_style_in_all_figures_and_others_take_what_is_left():
 
 
 def test_no_other_module_chooses_the_color_of_a_series():
-    root = Path(hyperagg.__file__).parents[1]
+    root = Path(__file__).parents[2]
+    if not (root / "hyperagg").is_dir():
+        pytest.skip("the package is installed; its source is not beside the tests")
     color = re.compile(r"""["'](?:#[0-9a-fA-F]{6}|C\d|C\{\w+\}|tab:\w+)["']""")
     drawing = {
         path: text

@@ -6,8 +6,8 @@ import hashlib
 import io
 import json
 import os
-import time
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import pyarrow as pa
@@ -111,11 +111,12 @@ def test_download_is_checked(tmp_path: Path) -> None:
 
 
 def test_spinner_appears_only_after_a_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[str] = []
-    monkeypatch.setattr("rich.status.Status.start", lambda status: shown.append(status.status))
-    monkeypatch.setattr(download, "SLOW_SECONDS", 0.05)
+    shown: SimpleQueue[object] = SimpleQueue()
+    monkeypatch.setattr("rich.status.Status.start", lambda status: shown.put(status.status))
+    monkeypatch.setattr(download, "SLOW_SECONDS", 3600)
     with download.spinner_when_slow("quick"):
         pass
+    assert shown.empty()
+    monkeypatch.setattr(download, "SLOW_SECONDS", 0.01)
     with download.spinner_when_slow("slow"):
-        time.sleep(0.2)
-    assert shown == ["slow"]
+        assert shown.get(timeout=60) == "slow"
