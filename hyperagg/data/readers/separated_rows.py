@@ -27,7 +27,7 @@ class LineFeed:
     """Hand lines to a csv.reader one by one, and know when a block is used up."""
 
     def __init__(self, blocks: TextBlocks, spec: ColumnSpec) -> None:
-        self._blocks = blocks.lines()
+        self._blocks = blocks.lines(keep_cr=True)  # of a CRLF in a quoted field
         self._lines: list[str] = []
         self._at = 0
         self._spec = spec
@@ -41,16 +41,17 @@ class LineFeed:
     def __next__(self) -> str:
         while self._at == len(self._lines):
             self._lines, self._at = next(self._blocks), 0
-        self.line = self._lines[self._at]
+        line = self._lines[self._at]
+        self.line = line.removesuffix("\r")
         self._at += 1
         self.number += 1
-        self._row_chars += len(self.line)
+        self._row_chars += len(line)
         if self._row_chars > MAX_ROW_CHARS:
             raise self._spec.error(
                 f"the row that ends on line {self.number:,} or later is longer than "
                 f"{MAX_ROW_CHARS:,} characters: close its quotes"
             )
-        return self.line + "\n"
+        return line + "\n"
 
     @property
     def used_up(self) -> bool:

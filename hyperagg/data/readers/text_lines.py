@@ -77,12 +77,15 @@ class TextBlocks:
             yield head
         yield from self._blocks
 
-    def lines(self) -> Iterator[list[str]]:
+    def lines(self, *, keep_cr: bool = False) -> Iterator[list[str]]:
         """Yield the complete lines of each block, without their line ends.
 
         Lines end with LF or CRLF. If there is a CR and no LF in the first block, lines end with CR.
         A CR elsewhere is a character of the text. A line end at the end of the file does not begin
         another line.
+
+        Args:
+            keep_cr: whether only the LF of a CRLF is left out.
 
         Raises:
             DataError: a line is longer than `MAX_ROW_CHARS`.
@@ -107,13 +110,14 @@ class TextBlocks:
                 lines[0] = "".join(rest)
             last = lines.pop()
             rest, size = ([last], len(last)) if last else ([], 0)
-            if end == "\n":
+            if end == "\n" and not keep_cr:
                 yield [line[:-1] if line.endswith("\r") else line for line in lines]
             else:
                 yield lines
             number += len(lines)
         if rest:
-            yield ["".join(rest).removesuffix("\r")]
+            last = "".join(rest)
+            yield [last if keep_cr else last.removesuffix("\r")]
 
 
 def decode_blocks(stream: ByteStream) -> Iterator[str]:
