@@ -28,6 +28,7 @@ __all__ = [
     "Quote",
     "Source",
     "correct_page",
+    "find_mistakes",
     "find_quotes",
     "list_sources",
     "pages_of",
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 # Not in code, where a page explains it.
-_QUOTE = re.compile(r"(?<![`\d.,])(?P<number>-?\d[\d,]*(?:\.\d+)?)<!-- (?P<name>[a-z0-9-]+) -->")
+_QUOTE = re.compile(r"(?<![`\w.,])(?P<number>-?\d[\d,]*(?:\.\d+)?)<!-- (?P<name>[a-z0-9-]+) -->")
 _BLOCK = re.compile(r"^<!-- figures\n(.*?)^-->", re.DOTALL | re.MULTILINE)
 _DEFINITION = re.compile(
     r"(?P<name>[a-z0-9-]+) = (?P<folder>results/[\w./-]+)#(?P<pointer>/.*?)"
@@ -149,6 +150,24 @@ def _definitions(text: str) -> dict[str, re.Match[str]]:
     lines = [line for block in _BLOCK.findall(text) for line in block.splitlines()]
     found = [_DEFINITION.fullmatch(line) for line in lines]
     return {match["name"]: match for match in found if match is not None}
+
+
+def find_mistakes(text: str) -> list[str]:
+    """Return what is wrong with the definitions of a page, and with the comments that name them:
+    a figure that is not seen would never be compared."""
+    found = []
+    for block in _BLOCK.findall(text):
+        for line in block.splitlines():
+            if _DEFINITION.fullmatch(line) is None:
+                found.append(f"{line!r}: expected NAME = results/FOLDER#/POINTER")
+    names = [match["name"] for match in _QUOTE.finditer(text)]
+    for name in _definitions(text):
+        if name not in names:
+            found.append(f"{name}: is defined, and follows no number")
+        comments = len(re.findall(rf"(?<!`)<!--\s*{name}\s*-->", text, re.IGNORECASE))
+        if comments > names.count(name):
+            found.append(f"{name}: a comment does not follow a number directly")
+    return found
 
 
 def _expected(quote: re.Match[str], definition: re.Match[str] | None, root: Path) -> str | None:

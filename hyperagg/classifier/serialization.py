@@ -235,10 +235,20 @@ def _read_config(path: Path, digest: hashlib.blake2b) -> dict[str, Any]:
             content = parse_json(text)
     except ValueError as error:
         if isinstance(error.__cause__, FileNotFoundError):
+            if (path / "checkpoint.safetensors").exists():
+                raise ValueError(
+                    f"{path}: holds an interrupted training and no model yet; continue it with "
+                    "hyperagg train --resume"
+                ) from error
             raise ValueError(f"{path}: not a model folder; it has no config.json") from error
         raise
     digest.update(text.encode("utf-8"))
     if content.get("format") != FORMAT:
+        found = content.get("format")
+        if isinstance(found, str) and found.startswith("hyperagg.Multimodal"):
+            raise ValueError(
+                f"{path}: a model of several columns; expected a classifier of text alone"
+            )
         raise ValueError(f"{file}: not a text classifier of hyperagg")
     if content.get("format_version") != FORMAT_VERSION:
         version = shorten(content.get("format_version"))

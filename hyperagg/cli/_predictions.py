@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from hyperagg._common.atomic import atomic_write
 from hyperagg._common.label_decoder import LabelDecoder
 from hyperagg.classifier.batch_prediction.encoders import make_encoder
 from hyperagg.classifier.batch_prediction.encoding import OutputFormat, Rows
@@ -142,14 +144,20 @@ def write_table_predictions(
     kept = {name: table.find(name, "--keep") for name in format.keep}
     rows = Rows(table.name, table.row_numbers, [""] * len(table), kept)
     encoder = make_encoder(format)
-    task.output.open(encoder.header())
-    try:
-        task.output.write(encoder.encode(rows, answers))
-        if format.name == "parquet":
-            from hyperagg.classifier.batch_prediction.parquet import convert_to_parquet
-
-            task.output.finish(lambda stream, out: convert_to_parquet(stream, out, format))
-        else:
-            task.output.finish(None)
-    finally:
+    data = encoder.header() + encoder.encode(rows, answers)
+    if isinstance(task.output, StandardOutput):
+        task.output.open(b"")
+        task.output.write(data)
         task.output.close()
+        return
+    # All answers are there, so there is nothing that a later call could continue.
+    with atomic_write(task.output.path) as draft:
+        if format.name != "parquet":
+            draft.write_bytes(data)
+            return
+        from hyperagg.classifier.batch_prediction.parquet import convert_to_parquet
+
+        with tempfile.TemporaryDirectory() as folder:
+            stream = Path(folder) / "rows.arrow"
+            stream.write_bytes(data)
+            convert_to_parquet(stream, draft, format)

@@ -115,9 +115,20 @@ def compare(
         source = dataset if test is None else f"{dataset}, {test}"
         data = dataset_from_rows(path.stem, rows, measured, source=source)
     else:
-        for option, value in (("--text", text), ("--label", label), ("--test", test)):
+        given = {
+            "--text": text,
+            "--label": label,
+            "--test": test,
+            "--format": format,
+            "--label-separator": label_separator,
+            "--delimiter": delimiter,
+            "--no-header": no_header or None,
+            "--quoting": quoting,
+            "--on-error": None if on_error == "stop" else on_error,
+        }
+        for option, value in given.items():
             if value is not None:
-                raise ValueError(f"{option} {value}: only for a file; {dataset} is a data set name")
+                raise ValueError(f"{option}: applies to a file; {dataset} is a data set name")
         data = load_dataset(dataset)
     out = out or Path("runs") / data.name
     with output_folder(out):

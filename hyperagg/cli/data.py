@@ -26,15 +26,18 @@ Name = Annotated[str, typer.Argument(help="The name of a data set, from `hyperag
 @app.command("list", epilog="Example: hyperagg data list")
 def list_all() -> None:
     """List the data sets with their sizes, and where each would be read from now."""
-    from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("name", "train", "test", "description", "location", "terms")
+    from hyperagg._common.report import print_table
+
+    # What is typed into other commands is never cut.
+    name = Column("name", no_wrap=True, min_width=max(len(each.name) for each in list_datasets()))
+    table = Table(name, "train", "test", "description", "location", "terms")
     for listing in list_datasets():
         train, test = (f"{rows:,}" for rows in listing.rows)
         cells = (listing.name, train, test, listing.description, listing.location, listing.terms)
         table.add_row(*(plain(cell) for cell in cells))
-    Console().print(table)
+    print_table(table)
 
 
 @app.command(epilog="Example: hyperagg data get r52")

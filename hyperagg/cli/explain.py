@@ -12,6 +12,7 @@ import typer
 
 from hyperagg._common.terminal import cell, echo
 from hyperagg.cli._evaluation import unknown_labels_note
+from hyperagg.cli._terms import list_terms
 from hyperagg.cli.options import (
     AnsweredOnError,
     Delimiter,
@@ -308,7 +309,7 @@ def _print(explanation: Explanation, row: _Row, label: Any) -> None:
         text = text[:_MAX_CHARACTERS].append(" ...")
     console.print(f"{row.name}: ", end="", markup=False, soft_wrap=True)
     console.print(Text.assemble(cell(f"{view.name}{true}: "), text), soft_wrap=True)
-    parts = ", ".join(f"{term} {value:+z.2f}" for term, value in view.terms[:_NUM_TERMS])
+    parts = list_terms(view.terms, _NUM_TERMS)
     console.print(
         cell(f"  logit {view.total:+z.2f} = {view.bias:+z.2f} + tokens: {parts}"), soft_wrap=True
     )

@@ -163,6 +163,11 @@ def train(
         time_limit=None if time_limit is None else parse_duration("--time-limit", time_limit),
     )
     names = [name.strip() for name in layer_types.split(",")]
+    if associative_heads is not None and not {"associative", "gated_associative"} & {*names}:
+        raise ValueError(
+            f"--associative-heads {associative_heads}: expected associative or gated_associative "
+            "among --layer-types"
+        )
     config = HyperAggConfig(
         vocab_size=vocab_size,
         hidden_size=d_model,

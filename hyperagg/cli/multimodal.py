@@ -16,6 +16,7 @@ from hyperagg.cli._predictions import (
     plan_table_output,
     write_table_predictions,
 )
+from hyperagg.cli._terms import list_terms
 from hyperagg.cli.options import (
     check_classes,
     check_training_folder,
@@ -273,11 +274,8 @@ def _print(explanation: Explanation, c: int, decoder: LabelDecoder | None) -> No
     echo(f"{head} = {explanation.bias[c]:+z.2f}{terms}")
     for name, parts in explanation.contributions.items():
         strongest = sorted(range(len(parts)), key=lambda t: -abs(parts[t, c]))
-        tokens = ", ".join(
-            f"{explanation.tokens[name][t]} {parts[t, c]:+z.2f}"
-            for t in strongest[:NUM_STRONGEST_TOKENS]
-        )
-        echo(f"  {name}: {tokens}")
+        tokens = [(explanation.tokens[name][t], float(parts[t, c])) for t in strongest]
+        echo(f"  {name}: {list_terms(tokens, NUM_STRONGEST_TOKENS)}")
 
 
 def _columns(kinds: Mapping[str, list[str]], label: str) -> dict[str, str]:
@@ -320,6 +318,10 @@ def _read(
     model: Any, file: str, format: str | None, on_error: str, label: str | None = None
 ) -> Table:
     """Read the table that a model answers; a note names the columns that it lacks."""
+    if on_error == "empty":
+        raise ValueError(
+            "--on-error empty: applies to a classifier of text alone; expected one of stop, skip"
+        )
     table = read_table(file, format, on_error=on_error)
     missing = [name for name in model.columns if name not in table.columns]
     listed = ", ".join(map(quote, missing))

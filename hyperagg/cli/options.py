@@ -120,9 +120,20 @@ Quoting = Annotated[
         help="Whether fields can be in quotes (default: in CSV, not in TSV).",
     ),
 ]
+
+
+def _check_on_error(context: typer.Context, value: str | None) -> str | None:
+    answered = context.info_name in ("predict", "explain")  # also a text without words
+    expected = ("empty", "stop", "skip") if answered else ("stop", "skip")
+    if value is not None and value not in expected:
+        raise ValueError(f"--on-error {value}: expected one of {', '.join(expected)}")
+    return value
+
+
 OnError = Annotated[
     str,
     typer.Option(
+        callback=_check_on_error,
         help="What to do about a row that is malformed or lacks a text or a label: stop ends the "
         "command, skip leaves the row out.",
     ),
@@ -131,6 +142,7 @@ AnsweredOnError = Annotated[
     str | None,
     typer.Option(
         "--on-error",
+        callback=_check_on_error,
         help="How to treat a row that is empty or malformed: empty takes it as a text without "
         "words, skip leaves it out, stop ends the command (default: empty for texts alone; stop "
         "where labels or several columns are read, which do not have empty).",

@@ -160,8 +160,6 @@ def predict(
     if resume and force:
         raise ValueError("--force: begins again, and --resume continues; expected one of them")
     on_error = on_error or "empty"
-    if on_error not in ("empty", "stop", "skip"):
-        raise ValueError(f"--on-error {on_error}: expected one of empty, stop, skip")
     if "\n" in label_separator or "\r" in label_separator:
         raise ValueError(
             f"--label-separator {label_separator!r}: has a line break, which ends a row; expected "

@@ -164,6 +164,11 @@ def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if not folder.is_dir():
         raise ValueError(f"{folder}: folder not found; expected a folder that `lm train` wrote")
     if not (folder / "config.json").exists():
+        if (folder / "checkpoints").is_dir():
+            raise ValueError(
+                f"{folder}: holds an interrupted training and no model yet; continue it with "
+                "hyperagg lm train --resume"
+            )
         raise ValueError(
             f"{folder}: config.json not found; expected a folder that `lm train` wrote"
         )

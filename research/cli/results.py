@@ -22,7 +22,13 @@ def results(
     """
     from hyperagg._common.atomic import atomic_write
     from hyperagg._common.report import make_table, print_table
-    from research.quoted_figures import correct_page, find_quotes, list_sources, pages_of
+    from research.quoted_figures import (
+        correct_page,
+        find_mistakes,
+        find_quotes,
+        list_sources,
+        pages_of,
+    )
 
     rows = [
         [
@@ -39,6 +45,9 @@ def results(
             with atomic_write(page) as draft:
                 draft.write_text(corrected, "utf-8")
             text = corrected
+        for mistake in find_mistakes(text):
+            wrong += 1
+            print(f"{page}: {mistake}")
         for quote in find_quotes(text, root):
             checked += 1
             if not quote.is_correct:

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from research.cli import app
-from research.quoted_figures import correct_page, find_quotes, value_at
+from research.quoted_figures import correct_page, find_mistakes, find_quotes, value_at
 
 RESULTS = {
     "environment": {"commit": "abc1234", "processor": "a processor"},
@@ -61,6 +61,19 @@ def test_a_page_is_corrected(root):
         "results/speed#/seconds/c"
     )
     assert correct_page(text, root) == text.replace("1.23", "0.50")
+
+
+@pytest.mark.parametrize(
+    "text", ["9 %<!-- a-name -->", "9 <!-- a-name -->", "9<!--a-name-->", "1e5<!-- a-name -->", "9"]
+)
+def test_a_figure_that_is_not_seen_is_a_mistake(text):
+    assert find_mistakes(text + definitions("results/speed#/rows"))
+    assert find_mistakes(definitions("results/speed"))
+
+
+def test_figures_that_are_seen_are_not_mistakes():
+    page = "9<!-- a-name --> and 9.5<!-- a-name -->" + definitions("results/speed#/rows")
+    assert find_mistakes(page) == []
 
 
 def test_a_number_is_at_the_end_of_a_pointer():

@@ -33,9 +33,7 @@ def test_a_file_is_split_and_a_test_file_is_used(cli, films, tmp_path):
 
 def test_options_for_files_are_refused_with_a_data_set(cli, tmp_path):
     answer = cli("compare", "r8", "--text", "review", "--out", tmp_path / "out")
-    assert (
-        answer.code == 2 and "--text review: only for a file; r8 is a data set name" in answer.err
-    )
+    assert answer.code == 2 and "--text: applies to a file; r8 is a data set name" in answer.err
 
 
 def test_a_test_label_that_does_not_occur_in_training_is_refused(cli, films, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import sys
 
@@ -114,6 +115,18 @@ def test_predictions_in_files(cli, model, folder):
     assert [row["label"] for row in written] == labels
     shown = cli("predict", model, test, *options).out.splitlines()
     assert [json.loads(line)["labels"] for line in shown] == [[label] for label in labels]
+
+
+@pytest.mark.parametrize("name", ["full.jsonl", "full.parquet"])
+def test_nothing_is_left_of_an_output_that_cannot_be_written(cli, model, folder, monkeypatch, name):
+    def fail(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("hyperagg._common.atomic._flush", fail)
+    answer = cli("predict", model, folder / "test.csv", "--out", folder / name)
+    assert answer.code == 2 and f"{name}: No space left on device" in answer.err
+    assert "--resume" not in answer.err
+    assert not list(folder.glob(f"*{name}*"))
 
 
 @pytest.mark.parametrize(
