@@ -41,6 +41,7 @@ from hyperagg._common.validation import check_choice, check_integer, check_real
 from hyperagg.classifier.baselines.features import Fold
 from hyperagg.classifier.baselines.predictions import correct_rows, label_counts, pack_labels
 from hyperagg.classifier.baselines.scores import classification_scores
+from hyperagg.classifier.baselines.search import Diverged
 from hyperagg.classifier.baselines.selection import (
     held_out_fold,
     held_out_folds,
@@ -170,7 +171,11 @@ def compare(
                 if name in _EXTERNAL:
                     search = _select(name, held_out, runs, search_seconds, autotune_seconds, report)
                     rows = dataset.train if refit else _training_part(dataset.train, seed)
-                    run, predicted = _run_external(name, rows, dataset.test, search, seed)
+                    try:
+                        run, predicted = _run_external(name, rows, dataset.test, search, seed)
+                    except Diverged as error:
+                        report(f"{name}, seed {seed}, is left out: {error}")
+                        continue
                 elif name in _NEURAL:
                     run, predicted = _run_neural(name, dataset, epochs, seed, progress)
                 else:
@@ -189,6 +194,7 @@ def compare(
         name: [runs.done[key(name, seed)] for seed in range(seeds) if key(name, seed) in runs.done]
         for name in names
     }
+    by_model = {name: done for name, done in by_model.items() if done}
     results: dict[str, Any] = {
         "dataset": dataset.name,
         "source": dataset.source,
@@ -198,9 +204,9 @@ def compare(
         "classes": classes,
         "models": {name: _summary(done, metric) for name, done in by_model.items()},
     }
-    for name in names:
+    for name, done in by_model.items():
         if name in _EXTERNAL:
-            results["models"][name]["search"] = by_model[name][0]["search"]
+            results["models"][name]["search"] = done[0]["search"]
     if aggregation:
         results["paired"] = _paired(by_model, dataset.test.labels, classes)
     results["learning_curves"] = {

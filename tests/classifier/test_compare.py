@@ -14,7 +14,7 @@ from hyperagg._common.runs import Runs
 from hyperagg.classifier.baselines.features import TfidfFeatures
 from hyperagg.classifier.baselines.linear import TfidfClassifier
 from hyperagg.classifier.baselines.predictions import correct_rows
-from hyperagg.classifier.baselines.search import OneTwoFive
+from hyperagg.classifier.baselines.search import Diverged, OneTwoFive
 from hyperagg.classifier.baselines.selection import held_out_fold
 from hyperagg.classifier.compare import compare, dataset_from_rows
 from hyperagg.classifier.compare_report import results_table
@@ -137,6 +137,21 @@ def test_every_model_learns_from_the_same_rows(small, tmp_path, monkeypatch):
     numbers.clear()
     compare(small, ["linear_svc"], 2, tmp_path / "all", **options)
     assert numbers == {0: [small.train.texts]}
+
+
+def test_a_baseline_that_diverges_is_left_out_with_one_line(small, tmp_path, monkeypatch):
+    """fastText's "Encountered NaN" ended the comparison with a traceback."""
+    pytest.importorskip("sklearn")
+
+    def diverge(self, X, y, seed=0):
+        raise Diverged("it diverges with strength=1.0")
+
+    monkeypatch.setattr(TfidfClassifier, "fit", diverge)
+    lines = []
+    options = dict(epochs=1, search_seconds=0, progress=False, save_models=False)
+    results = compare(small, ["linear_svc", "words"], 1, tmp_path, callback=lines.append, **options)
+    assert list(results["models"]) == ["aggregation", "words"]
+    assert "linear_svc, seed 0, is left out: it diverges with strength=1.0" in lines
 
 
 def _columns(split):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hyperagg._numba.cpus import default_threads
-from hyperagg.classifier.baselines.search import Axis, OneTwoFive, Steps
+from hyperagg.classifier.baselines.search import Axis, Diverged, OneTwoFive, Steps
 from hyperagg.classifier.baselines.words import separate_words
 from hyperagg.classifier.training.labels import unique_labels
 
@@ -92,19 +92,29 @@ class FastTextClassifier:
         return {**parameters, "min_chars": min_chars}
 
     def fit(self, X: Sequence[str], y: Sequence[Any], *, seed: int = 0) -> FastTextClassifier:
-        """Learn from texts and their labels."""
+        """Learn from texts and their labels.
+
+        Raises:
+            Diverged: the parameters become NaN, as with a learning rate that is too high.
+        """
         self.classes_, self.multi_label_ = unique_labels(y), isinstance(y[0], tuple)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "train.txt"
             write_training_file(file, X, y, self.classes_, seed)
-            self.model_ = self.fasttext.train_supervised(
-                str(file),
-                **self._options,
-                thread=self.threads or default_threads(),
-                loss="ova" if self.multi_label_ else "softmax",
-                seed=seed,
-                verbose=0,
-            )
+            try:
+                self.model_ = self.fasttext.train_supervised(
+                    str(file),
+                    **self._options,
+                    thread=self.threads or default_threads(),
+                    loss="ova" if self.multi_label_ else "softmax",
+                    seed=seed,
+                    verbose=0,
+                )
+            except RuntimeError as error:
+                if "NaN" not in str(error):
+                    raise
+                rate = self._options["lr"]
+                raise Diverged(f"fastText diverges with learning_rate={rate}") from error
         return self
 
     def predict(self, X: Sequence[str]) -> list[Any]:

@@ -12,7 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Axis", "OneTwoFive", "Steps", "climb", "neighbors"]
+__all__ = ["Axis", "Diverged", "OneTwoFive", "Steps", "climb", "neighbors"]
+
+
+class Diverged(ValueError):
+    """The training with some parameters does not end with numbers."""
 
 
 @dataclass(frozen=True)

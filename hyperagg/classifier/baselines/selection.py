@@ -14,7 +14,7 @@ from hyperagg._common.runs import Runs
 from hyperagg._common.split import train_validation_split
 from hyperagg.classifier.baselines.features import Fold
 from hyperagg.classifier.baselines.scores import classification_scores
-from hyperagg.classifier.baselines.search import climb
+from hyperagg.classifier.baselines.search import Diverged, climb
 from hyperagg.classifier.training.labels import encode_labels, first_classes, unique_labels
 
 __all__ = [
@@ -76,14 +76,20 @@ def held_out_fold(
 
 
 def mean_score(baseline: Any, parameters: dict[str, Any], folds: Sequence[Fold]) -> float:
-    """Return the mean accuracy, or micro-F1 for several labels per text, over the folds."""
+    """Return the mean accuracy, or micro-F1 for several labels per text, over the folds.
+
+    It is 0 for parameters with which the training diverges.
+    """
     scores = []
     for fold in folds:
         model = baseline(**parameters)
-        if hasattr(model, "predict_fold"):
-            predicted = model.predict_fold(fold)
-        else:
-            predicted = model.fit(fold.texts, fold.labels).predict(fold.held_out_texts)
+        try:
+            if hasattr(model, "predict_fold"):
+                predicted = model.predict_fold(fold)
+            else:
+                predicted = model.fit(fold.texts, fold.labels).predict(fold.held_out_texts)
+        except Diverged:
+            return 0.0
         found = classification_scores(fold.held_out_labels, predicted)
         scores.append(found["micro_f1" if isinstance(fold.labels[0], tuple) else "accuracy"])
     return float(np.mean(scores))

@@ -22,6 +22,7 @@ from hyperagg.classifier.baselines.linear import (
     NBSVMClassifier,
 )
 from hyperagg.classifier.baselines.scores import classification_scores
+from hyperagg.classifier.baselines.search import Diverged
 from hyperagg.classifier.baselines.words import separate_words
 
 FASTTEXT = partial(FastTextClassifier, 1.0, 15, buckets=10_000)
@@ -39,6 +40,18 @@ def rows():
     train = hyperagg.load_dataset("r8").train
     picked = np.random.default_rng(0).permutation(len(train.texts))[:500]
     return [train.texts[i] for i in picked], [train.labels[i] for i in picked]
+
+
+def test_fasttext_that_diverges_says_with_which_learning_rate(rows, monkeypatch):
+    pytest.importorskip("fasttext")
+    model = FASTTEXT()
+
+    def train(*arguments, **options):
+        raise RuntimeError("Encountered NaN.")
+
+    monkeypatch.setattr(model.fasttext, "train_supervised", train)
+    with pytest.raises(Diverged, match=r"diverges with learning_rate=1\.0"):
+        model.fit(*rows)
 
 
 @pytest.mark.parametrize("make", MODELS)

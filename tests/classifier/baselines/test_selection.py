@@ -9,7 +9,7 @@ import pytest
 from hyperagg._common.runs import Runs
 from hyperagg.classifier.baselines import selection
 from hyperagg.classifier.baselines.features import Fold
-from hyperagg.classifier.baselines.search import OneTwoFive, Steps, neighbors
+from hyperagg.classifier.baselines.search import Diverged, OneTwoFive, Steps, neighbors
 from hyperagg.classifier.baselines.selection import held_out_folds, select_parameters
 
 TEXTS = [f"text {i}" for i in range(400)]
@@ -197,6 +197,19 @@ def test_a_resumed_search_has_the_time_that_is_left(tmp_path):
     Model.fitted.clear()
     found = select_parameters(Model, folds, seconds=3, runs=runs)
     assert Model.fitted == [(360, 5.0)] and found["candidates"] == 3
+
+
+def test_parameters_that_diverge_are_not_selected(monkeypatch):
+    fit = Model.fit
+
+    def diverge(self, X, y):
+        if self.C >= 50:
+            raise Diverged("NaN")
+        return fit(self, X, y)
+
+    monkeypatch.setattr(Model, "fit", diverge)
+    found = select_parameters(Model, held_out_folds(TEXTS, LABELS, count=1))
+    assert found["parameters"] == {"C": 20.0} and found["is_complete"]
 
 
 def test_without_time_the_first_start_is_selected():
