@@ -157,8 +157,8 @@ from hyperagg.language import HyperAggConfig, HyperAggForCausalLM
 
 def losses(sharded):
     torch.manual_seed(0)
-    model = HyperAggForCausalLM(HyperAggConfig(vocab_size=40, hidden_size=16, num_hidden_layers=2,
-        layer_types=["gated", "full_attention"], conv_kernel_size=3))
+    model = HyperAggForCausalLM(HyperAggConfig(vocab_size=40, hidden_size=16, num_hidden_layers=3,
+        layer_types=["gated", "full_attention", "gated_associative"], conv_kernel_size=3))
     if sharded:
         for layer in model.model.layers:
             fully_shard(layer)
