@@ -101,7 +101,7 @@ def measure_first_job(out: Path, *, rows: int = 4_000, test_rows: int = 1_000) -
     """Run the job in a folder, and write results.json, table.md and README.md.
 
     Args:
-        out: an existing folder. Files and models of the job go to its folder "work".
+        out: an existing folder. Files and models of the job go to its folder "files".
         rows: number of training rows.
         test_rows: number of test rows.
 
@@ -111,11 +111,11 @@ def measure_first_job(out: Path, *, rows: int = 4_000, test_rows: int = 1_000) -
     Raises:
         RuntimeError: a command ended with an exit code other than 0.
     """
-    work = out / "work"
-    work.mkdir(exist_ok=True)
+    folder = out / "files"
+    folder.mkdir(exist_ok=True)
     data = load_clothing_reviews()
-    _write_csv(data.train, rows, work / "reviews.csv")
-    _write_csv(data.test, test_rows, work / "test.csv")
+    _write_csv(data.train, rows, folder / "reviews.csv")
+    _write_csv(data.test, test_rows, folder / "test.csv")
     sklearn_script = Path(__file__).with_name("first_job_sklearn.py")
     words = {"hyperagg": (sys.executable, "-m", "hyperagg"), "python": (sys.executable,)}
     runs = []
@@ -124,7 +124,7 @@ def measure_first_job(out: Path, *, rows: int = 4_000, test_rows: int = 1_000) -
         if step is SKLEARN:
             arguments = [str(sklearn_script)]
         print(step.command, flush=True)
-        runs.append(_run(step, [*words[program], *arguments], work))
+        runs.append(_run(step, [*words[program], *arguments], folder))
     results = {
         "environment": environment(),
         "source": source_for_results(data.source),
