@@ -10,27 +10,31 @@ comment at the end of the page says where the named figures are from:
     -->
 
 "results/text" is the folder of a results.json file and "/seconds/fastText" a JSON pointer (RFC
-6901) into it. A list of numbers stands for its median. A factor or a divisor may follow, which is a
-number or a second pointer into the same file.
+6901) into it. A list of numbers, which may be nested, stands for its median; "mean of", "deviation
+of" (the sample standard deviation), "lowest of" and "highest of" before the folder select another
+statistic. Operators may follow, each with a number or a second pointer into the same file; they
+apply from left to right:
+
+    accuracy = mean of results/r52#/models/words/accuracy * 100
+    gated-lower = results/lm#/models/gated/perplexity % below #/models/attention/perplexity
 """
 
 from __future__ import annotations
 
 import json
+import operator
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median, stdev
 from typing import Any
 
 __all__ = [
     "Quote",
-    "Source",
     "correct_page",
     "find_mistakes",
     "find_quotes",
-    "list_sources",
     "pages_of",
     "value_at",
 ]
@@ -39,9 +43,26 @@ __all__ = [
 _QUOTE = re.compile(r"(?<![`\w.,])(?P<number>-?\d[\d,]*(?:\.\d+)?)<!-- (?P<name>[a-z0-9-]+) -->")
 _BLOCK = re.compile(r"^<!-- figures\n(.*?)^-->", re.DOTALL | re.MULTILINE)
 _DEFINITION = re.compile(
-    r"(?P<name>[a-z0-9-]+) = (?P<folder>results/[\w./-]+)#(?P<pointer>/.*?)"
-    r"(?: (?P<operator>[*/]) (?P<operand>#/.*|[\d.]+))?"
+    r"(?P<name>[a-z0-9-]+) = (?:(?P<statistic>mean|deviation|lowest|highest) of )?"
+    r"(?P<folder>results/[\w./-]+)#(?P<formula>/.*)"
 )
+# Keys may contain spaces and signs, so an operand has to be a pointer or a number.
+_OPERATION = re.compile(r" (\*|/|-|% below|% above) (?=#/|[\d.]+(?: |$))")
+
+_STATISTICS: dict[str | None, Callable[[Sequence[float]], float]] = {
+    None: median,
+    "mean": fmean,
+    "deviation": stdev,
+    "lowest": min,
+    "highest": max,
+}
+_OPERATORS: dict[str, Callable[[float, float], float]] = {
+    "*": operator.mul,
+    "/": operator.truediv,
+    "-": operator.sub,
+    "% below": lambda value, other: 100 * (1 - value / other),
+    "% above": lambda value, other: 100 * (value / other - 1),
+}
 
 
 @dataclass(frozen=True)
@@ -64,16 +85,6 @@ class Quote:
     def is_correct(self) -> bool:
         """Whether the page shows what the file has."""
         return self.shown == self.expected
-
-
-@dataclass(frozen=True)
-class Source:
-    """A results.json file, and what it says about where it comes from; None where it does not."""
-
-    path: Path
-    commit: str | None
-    processor: str | None
-    command: str | None
 
 
 def find_quotes(text: str, root: Path) -> list[Quote]:
@@ -107,24 +118,19 @@ def correct_page(text: str, root: Path) -> str:
     return _QUOTE.sub(number, text)
 
 
-def list_sources(root: Path) -> list[Source]:
-    """Return the results.json files below a folder, in order."""
-    found = []
-    for path in sorted(root.rglob("results.json")):
-        environment = json.loads(path.read_text("utf-8")).get("environment", {})
-        keys = ("commit", "processor", "command")
-        found.append(Source(path, *(environment.get(key) for key in keys)))
-    return found
-
-
 def pages_of(root: Path) -> Iterator[Path]:
     """Yield the README and the pages of docs/."""
     yield root / "README.md"
     yield from sorted((root / "docs").rglob("*.md"))
 
 
-def value_at(results: Any, pointer: str) -> float:
-    """Return the number at a JSON pointer, or the median of the numbers there.
+def value_at(results: Any, pointer: str, statistic: str | None = None) -> float:
+    """Return the number at a JSON pointer, or a statistic of the numbers there.
+
+    Args:
+        results: the content of a file.
+        pointer: where the number is.
+        statistic: "mean", "deviation", "lowest" or "highest"; None for the median.
 
     Raises:
         KeyError: the file does not have a number there.
@@ -136,10 +142,18 @@ def value_at(results: Any, pointer: str) -> float:
             found = found[int(key)] if isinstance(found, list) else found[key]
         except (IndexError, KeyError, TypeError, ValueError):
             raise KeyError(pointer) from None
-    numbers: Sequence[Any] = found if isinstance(found, list) else [found]
+    numbers = list(_flatten(found))
     if not numbers or not all(_is_number(each) for each in numbers):
         raise KeyError(pointer)
-    return float(median(numbers))
+    return float(_STATISTICS[statistic](numbers))
+
+
+def _flatten(value: Any) -> Iterator[Any]:
+    if isinstance(value, list):
+        for each in value:
+            yield from _flatten(each)
+    else:
+        yield value
 
 
 def _is_number(value: Any) -> bool:
@@ -147,21 +161,28 @@ def _is_number(value: Any) -> bool:
 
 
 def _definitions(text: str) -> dict[str, re.Match[str]]:
-    lines = [line for block in _BLOCK.findall(text) for line in block.splitlines()]
-    found = [_DEFINITION.fullmatch(line) for line in lines]
+    found = map(_DEFINITION.fullmatch, _lines_of_blocks(text))
     return {match["name"]: match for match in found if match is not None}
+
+
+def _lines_of_blocks(text: str) -> list[str]:
+    return [line for block in _BLOCK.findall(text) for line in block.splitlines()]
 
 
 def find_mistakes(text: str) -> list[str]:
     """Return what is wrong with the definitions of a page, and with the comments that name them:
     a figure that is not seen would never be compared."""
-    found = []
-    for block in _BLOCK.findall(text):
-        for line in block.splitlines():
-            if _DEFINITION.fullmatch(line) is None:
-                found.append(f"{line!r}: expected NAME = results/FOLDER#/POINTER")
+    found, defined = [], []
+    for line in _lines_of_blocks(text):
+        match = _DEFINITION.fullmatch(line)
+        if match is None:
+            found.append(f"{line!r}: expected NAME = results/FOLDER#/POINTER")
+        elif match["name"] in defined:
+            found.append(f"{match['name']}: is defined twice")
+        else:
+            defined.append(match["name"])
     names = [match["name"] for match in _QUOTE.finditer(text)]
-    for name in _definitions(text):
+    for name in defined:
         if name not in names:
             found.append(f"{name}: is defined, and follows no number")
         comments = len(re.findall(rf"(?<!`)<!--\s*{name}\s*-->", text, re.IGNORECASE))
@@ -175,13 +196,19 @@ def _expected(quote: re.Match[str], definition: re.Match[str] | None, root: Path
         return None
     try:
         results = json.loads((root / definition["folder"] / "results.json").read_text("utf-8"))
-        value = value_at(results, definition["pointer"])
-        operand = definition["operand"]
-        if operand is not None:
-            by = value_at(results, operand[1:]) if operand[0] == "#" else float(operand)
-            value = value * by if definition["operator"] == "*" else value / by
+        value = _evaluate(definition, results)
     except (KeyError, OSError, ValueError, ZeroDivisionError):
         return None
     shown = quote["number"]
     decimals = len(shown.partition(".")[2])
-    return f"{value:{',' if ',' in shown or value >= 10_000 else ''}.{decimals}f}"
+    return f"{value:z{',' if ',' in shown or value >= 10_000 else ''}.{decimals}f}"
+
+
+def _evaluate(definition: re.Match[str], results: Any) -> float:
+    pointer, *operations = _OPERATION.split(definition["formula"])
+    value = value_at(results, pointer, definition["statistic"])
+    for name, operand in zip(operations[::2], operations[1::2]):
+        is_pointer = operand.startswith("#")
+        other = value_at(results, operand[1:], definition["statistic"]) if is_pointer else operand
+        value = _OPERATORS[name](value, float(other))
+    return value

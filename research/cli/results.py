@@ -15,6 +15,9 @@ def results(
     write: Annotated[
         bool, typer.Option("--write", help="Put the numbers of the files into the pages.")
     ] = False,
+    figures: Annotated[
+        bool, typer.Option("--figures", help="List every number with its page, line and source.")
+    ] = False,
 ) -> None:
     """Compare every number of a page that names its source with the file it is from.
 
@@ -22,19 +25,11 @@ def results(
     """
     from hyperagg._common.atomic import atomic_write
     from hyperagg._common.report import make_table, print_table
-    from research.quoted_figures import (
-        correct_page,
-        find_mistakes,
-        find_quotes,
-        list_sources,
-        pages_of,
-    )
+    from research.provenance import list_sources
+    from research.quoted_figures import correct_page, find_mistakes, find_quotes, pages_of
 
     rows = [
-        [
-            str(each.path.relative_to(root)),
-            *(value or "-" for value in (each.commit, each.processor, each.command)),
-        ]
+        [str(each.path.relative_to(root)), each.commit, each.processor, each.command]
         for each in list_sources(root / "results")
     ]
     print_table(make_table("results", ["file", "commit", "processor", "command"], rows))
@@ -54,6 +49,8 @@ def results(
                 wrong += 1
                 expected = quote.expected or "no number"
                 print(f"{page}:{quote.line}: {quote.shown}, but {expected} in {quote.source}")
+            elif figures:
+                print(f"{page}:{quote.line}: {quote.shown} is {quote.source}")
     print(f"{checked:,} figures checked, {wrong:,} differ")
     if wrong:
         raise typer.Exit(1)

@@ -16,6 +16,8 @@ RESULTS = {
     "rows": 71870,
     "share": 0.98765,
     "name": "r8",
+    "seeds": [0.25, 0.5, 0.9],
+    "rounds": [[1, 2], [3, 8]],
     "two words": 7,
 }
 
@@ -43,9 +45,20 @@ def root(tmp_path):
         ("99", "results/speed#/share * 100", "99"),
         ("98.77", "results/speed#/share * 100", "98.77"),
         ("71,870", "results/speed#/rows", "71,870"),
+        ("55.0", "mean of results/speed#/seeds * 100", "55.0"),
+        ("0.328", "deviation of results/speed#/seeds", "0.328"),
+        ("0.25", "lowest of results/speed#/seeds", "0.25"),
+        ("8", "highest of results/speed#/rounds", "8"),
+        ("2.5", "results/speed#/rounds", "2.5"),
+        ("75.0", "results/speed#/seconds/c % below #/seconds/a~1b", "75.0"),
+        ("300", "results/speed#/seconds/a~1b % above #/seconds/c", "300"),
+        ("5", "mean of results/speed#/seeds - #/seconds/c * 100", "5"),
+        ("0.0", "results/speed#/seconds/c - 0.5000001", "0.0"),
         ("7", "results/speed#/two words", "7"),
         ("1", "results/speed#/name", None),
         ("1", "results/speed#/seconds/d", None),
+        ("1", "deviation of results/speed#/rows", None),
+        ("1", "results/speed#/rows + #/rows", None),
         ("1", "results/other#/rows", None),
         ("1", "results", None),
     ],
@@ -71,6 +84,11 @@ def test_a_figure_that_is_not_seen_is_a_mistake(text):
     assert find_mistakes(definitions("results/speed"))
 
 
+def test_a_name_has_one_definition():
+    twice = 2 * definitions("results/speed#/rows")
+    assert find_mistakes("9<!-- a-name -->" + twice) == ["a-name: is defined twice"]
+
+
 def test_figures_that_are_seen_are_not_mistakes():
     page = "9<!-- a-name --> and 9.5<!-- a-name -->" + definitions("results/speed#/rows")
     assert find_mistakes(page) == []
@@ -92,6 +110,8 @@ def test_command(root):
     assert "abc1234" in answer.output and "1 figures checked, 1 differ" in answer.output
     assert CliRunner().invoke(app, ["results", str(root), "--write"]).exit_code == 0
     assert page.read_text().startswith("0.5<!-- a-name --> s")
+    listed = CliRunner().invoke(app, ["results", str(root), "--figures"])
+    assert "page.md:1: 0.5 is a-name = results/speed#/seconds/c" in listed.output
 
 
 def test_pages_of_the_repository(pytestconfig):

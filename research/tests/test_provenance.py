@@ -1,0 +1,33 @@
+"""Where results come from."""
+
+from __future__ import annotations
+
+import json
+
+from research.provenance import list_sources, mixture_note
+
+
+def measured(commit, processor="a processor"):
+    return {"environment": {"commit": commit, "processor": processor}}
+
+
+def test_a_file_has_the_commits_of_all_its_measurements(tmp_path):
+    files = {
+        "one": {**measured("abc"), "rows": 3},
+        "sets": {"r8": measured("abc"), "mr": measured("def"), "imdb": measured(None)},
+    }
+    for name, content in files.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps(content))
+    one, sets = list_sources(tmp_path)
+    assert (one.commit, one.processor, one.command) == ("abc", "a processor", "not recorded")
+    assert (sets.commit, sets.processor) == ("abc, def, not recorded", "a processor")
+
+
+def test_a_table_names_the_commits_that_it_mixes():
+    assert mixture_note({"r8": measured("abc"), "mr": measured("abc")}) == ""
+    mixed = {"r8": measured("abc"), "mr": measured("def"), "imdb": measured("abc", "another")}
+    assert mixture_note(mixed) == (
+        "\nCommits: abc (r8, imdb); def (mr).\n"
+        "\nProcessors: a processor (r8, mr); another (imdb).\n"
+    )
