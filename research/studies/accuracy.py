@@ -15,6 +15,7 @@ from hyperagg._common.report import markdown_table, spread, write_results
 from hyperagg.classifier.baselines.significance import verdict
 from hyperagg.classifier.compare import compare
 from research.data.text_sets import load_texts
+from research.provenance import mixture_note
 from research.studies.parallel_sets import measure_sets
 
 __all__ = ["accuracy_table", "measure_accuracy", "write_accuracy"]
@@ -106,7 +107,8 @@ def accuracy_table(results: Mapping[str, Mapping[str, Any]]) -> str:
     For data sets with several labels per text it is the micro-F1.
 
     If aggregation was tested against the baselines, the last column has the result of the paired
-    test against the one with the highest test accuracy.
+    test against the one with the highest test accuracy. Below the table are the commits and the
+    processors of its rows, if these differ.
     """
     models = list(dict.fromkeys(name for result in results.values() for name in result["models"]))
     tested = any("paired" in result for result in results.values())
@@ -125,7 +127,8 @@ def accuracy_table(results: Mapping[str, Mapping[str, Any]]) -> str:
         for dataset, result in results.items()
     ]
     last = ["aggregation and the best baseline"] if tested else []
-    return markdown_table(["dataset", "training rows", *models, *last], rows)
+    columns = ["dataset", "training rows", *models, *last]
+    return markdown_table(columns, rows) + mixture_note(results)
 
 
 def _against_the_best(result: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -224,5 +225,5 @@ def digits_table(results: Mapping[str, Any]) -> str:
         [case, *(spread(model["accuracy"][case]) for model in models.values())] for case in CASES
     ]
     rows.append(["parameters", *(f"{model['parameters']:,}" for model in models.values())])
-    rows.append(["training, s", *(f"{np.mean(m['seconds']):.0f}" for m in models.values())])
+    rows.append(["training, s", *(f"{median(m['seconds']):.0f}" for m in models.values())])
     return markdown_table(columns, rows)

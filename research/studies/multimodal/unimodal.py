@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,7 @@ def unimodal_table(results: Mapping[str, Any]) -> str:
             MODELS[name][2],
             spread(model["accuracy"]),
             f"{model['parameters']:,}",
-            f"{np.mean(model['seconds']):.0f}",
+            f"{median(model['seconds']):.0f}",
         ]
         for name, model in results["unimodal"].items()
     ]
