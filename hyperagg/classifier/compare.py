@@ -146,19 +146,19 @@ def compare(
     metric = "micro_f1" if multi_label else "accuracy"
     # Neural baselines learn from the training part only, and so does what stands beside them.
     refit = not any(name in _NEURAL or name == "words" for name in names)
-    described = environment()
+    commit = environment()["commit"]
     runs = Runs(out / "runs.json", _study(dataset), resume)
     classes = unique_labels(dataset.train.labels)
     # The external baselines share the rows and their features; no test row is among them.
     held_out = cache(partial(held_out_folds, dataset.train.texts, dataset.train.labels))
 
     def key(name: str, seed: int) -> str:
-        commit = f" commit={described['commit']}" if name in _VARIANTS else ""
+        code = f" commit={commit}" if name in _VARIANTS else ""
         search = ""
         if name in _EXTERNAL and search_seconds is not None:
             search = f" search={search_seconds:g}"
         rows = "" if refit else " rows=training part"
-        return f"{name} epochs={epochs} seed={seed}{search}{rows}{commit}"
+        return f"{name} epochs={epochs} seed={seed}{search}{rows}{code}"
 
     if any(key(name, 0) not in runs.done for name in names if name in _VARIANTS):
         _compile_kernels(multi_label)
@@ -190,17 +190,15 @@ def compare(
                 f"{run['fit_seconds']:.1f} s to fit, "
                 f"{run['predict_documents_per_second']:,.0f} documents/s"
             )
-    by_model = {
-        name: [runs.done[key(name, seed)] for seed in range(seeds) if key(name, seed) in runs.done]
-        for name in names
-    }
-    by_model = {name: done for name, done in by_model.items() if done}
+    keys = {name: [key(name, seed) for seed in range(seeds)] for name in names}
+    keys = {name: [each for each in own if each in runs.done] for name, own in keys.items()}
+    by_model = {name: [runs.done[each] for each in own] for name, own in keys.items() if own}
     results: dict[str, Any] = {
         "dataset": dataset.name,
         "source": dataset.source,
         "rows": {"train": len(dataset.train.texts), "test": len(dataset.test.texts)},
         "metric": metric,
-        "environment": described,
+        "environment": runs.environment(each for own in keys.values() for each in own),
         "classes": classes,
         "models": {name: _summary(done, metric) for name, done in by_model.items()},
     }

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.checkpoint import read_checkpoint, remove_checkpoint
-from hyperagg._common.report import environment, make_table, markdown_table, times, write_results
+from hyperagg._common.report import make_table, markdown_table, times, write_results
 from hyperagg._common.runs import Runs
 from hyperagg.data import Dataset
 from hyperagg.data.datasets.ag_news import ENTRY
@@ -125,7 +125,7 @@ def ag_news_original(
         "vocab_size": vocab_size,
         "word_positions": float((test_ids[:, 1:] != PADDING).mean()),
         "unknown_words": float((test_ids == _UNKNOWN).sum() / (test_ids != PADDING).sum()),
-        "environment": environment(),
+        "environment": runs.environment(),
         "models": {name: runs.done[name] for name in (*TRAINED, *NGRAM_MODELS)},
         "step_seconds": steps,
         "ratios": {

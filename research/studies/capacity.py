@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from hyperagg._common.atomic import atomic_write
-from hyperagg._common.report import environment, markdown_table, write_results
+from hyperagg._common.report import markdown_table, write_results
 from hyperagg._common.runs import Runs
 from research.analysis.capacity import KINDS, VOCABULARY, accuracy, frontier, train
 from research.analysis.capacity_theory import predicted
@@ -112,7 +112,7 @@ def retrieval(
         "vocabulary": VOCABULARY,
         "retrievals": retrievals,
         "seed": seed,
-        "environment": environment(),
+        "environment": runs.environment(),
         "seconds": sum(run["seconds"] for run in done.values()),
         "kinds": {
             kind: _grid(done, retrievals, kind, dimensions, lengths) for kind in (*KINDS, TRAINED)

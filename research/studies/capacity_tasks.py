@@ -22,7 +22,7 @@ from rich.progress import Progress
 from transformers import set_seed
 
 from hyperagg._common.atomic import atomic_write
-from hyperagg._common.report import environment, markdown_table, spread, write_results
+from hyperagg._common.report import markdown_table, spread, write_results
 from hyperagg._common.runs import Runs
 from research.studies.sequence_reader import MIXERS, SequenceReader, accuracy, train
 from research.studies.sequence_tasks import TASKS, Rows, SyntheticTask
@@ -136,7 +136,7 @@ def run_tasks(
         "steps": steps,
         "seeds": seeds,
         "learning_rates": list(LEARNING_RATES),
-        "environment": environment(),
+        "environment": runs.environment(),
         "tasks": measured,
     }
     write_results(out, results)

@@ -40,7 +40,7 @@ from torch.func import functional_call
 
 from hyperagg import TextClassifier
 from hyperagg._common.atomic import atomic_write
-from hyperagg._common.report import environment, make_table, markdown_table, write_results
+from hyperagg._common.report import make_table, markdown_table, write_results
 from hyperagg._common.runs import Runs
 from hyperagg.classifier.explanation import Explanation
 from hyperagg.data import Dataset
@@ -128,7 +128,7 @@ def deletion(
         "source": dataset.source,
         "rows": {"train": len(dataset.train.texts), "explained": len(chosen)},
         "deleted": list(DELETED),
-        "environment": environment(),
+        "environment": runs.environment(),
         "explanation_threads": 1,
         "probability": [run["probability"] for run in own],
         **{f"mean_{unit}": own[0][f"mean_{unit}"] for unit in UNITS},

@@ -24,7 +24,7 @@ from rich.progress import track
 from safetensors.numpy import load_file, save_file
 
 from hyperagg._common.atomic import atomic_write
-from hyperagg._common.report import environment, markdown_table, spread, write_results
+from hyperagg._common.report import markdown_table, spread, write_results
 from hyperagg._common.runs import Runs
 from hyperagg.data.datasets.digits import Digits, Images
 from hyperagg.diffusion import (
@@ -135,7 +135,7 @@ def compare_denoisers(
         "guidance": guidance,
         "denoising_steps": DENOISING_STEPS,
         "samples": samples,
-        "environment": environment(),
+        "environment": runs.environment(),
         "real": runs.done["real"],
         "seeds": seeds,
         "models": models,

@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from hyperagg._common.atomic import atomic_write
-from hyperagg._common.report import environment, markdown_table, write_results
+from hyperagg._common.report import markdown_table, write_results
 from hyperagg._common.runs import Runs
 
 __all__ = ["FAULTS", "PRODUCTS", "Product", "faults_table", "run_faults", "study_faults"]
@@ -240,7 +240,7 @@ def study_faults(
     for name, fault in itertools.product(PRODUCTS, FAULTS):
         if (key := f"{name} {fault}") in runs.done:
             found.setdefault(name, {})[fault] = runs.done[key]["cases"]
-    results = {"moments": moments, "environment": environment(), "products": found}
+    results = {"moments": moments, "environment": runs.environment(), "products": found}
     write_results(out, results)
     table = faults_table(results)
     with atomic_write(out / "table.md") as draft:

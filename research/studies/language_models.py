@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from hyperagg._common.atomic import atomic_write
-from hyperagg._common.report import environment, markdown_table, spread, write_results
+from hyperagg._common.report import markdown_table, spread, write_results
 from hyperagg._common.runs import Runs
 from hyperagg.data import Corpus
 from hyperagg.language.packing import PackedDataset, pack
@@ -141,7 +141,7 @@ def compare_language_models(
         "tokens": tokens,
         "bf16": bf16,
         "seeds": seeds,
-        "environment": environment(),
+        "environment": runs.environment(),
         "models": models,
         "orthogonality": study.cosines(models),
     }

@@ -26,7 +26,7 @@ from rich.table import Table
 from sklearn.metrics import f1_score
 from torch import Tensor, nn
 
-from hyperagg._common.report import environment, make_table, spread, times, write_results
+from hyperagg._common.report import make_table, spread, times, write_results
 from hyperagg._common.runs import Runs
 from hyperagg.classifier.compare import compare
 from hyperagg.data import Dataset
@@ -199,7 +199,7 @@ def _run_original(
     return {
         "dataset": dataset.name,
         "source": dataset.source,
-        "environment": environment(),
+        "environment": runs.environment(),
         "models": models,
         "ratios": {
             "attention": {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperagg._common.atomic import atomic_write
-from hyperagg._common.report import environment, write_results
+from hyperagg._common.report import write_results
 from hyperagg._common.runs import Runs
 from hyperagg.data.datasets.digits import load_fsdd, load_mnist
 from hyperagg.multimodal import MultimodalClassifier
@@ -85,7 +85,7 @@ def run_part(
         compare = compare_fusions if part == "digits" else compare_subsets
         results = compare(written, spoken, runs, seeds, effort)
     source = source_for_results(source)
-    results = {"source": source, "seeds": seeds, "environment": environment(), **results}
+    results = {"source": source, "seeds": seeds, "environment": runs.environment(), **results}
     write_results(folder, results)
     tables = {name: table(results) for name, table in TABLES[part].items()}
     if part == "digits":
