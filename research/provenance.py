@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Source", "list_sources", "mixture_note"]
+__all__ = ["Source", "find_unnamed_mixtures", "list_sources", "mixture_note"]
 
+# "## Speed" begins a section.
+_HEADING = re.compile(r"^#+ ", re.MULTILINE)
+_TABLE = re.compile(r"<!-- table: (results/[\w./-]+)/[\w-]+\.md -->")
 _NOT_RECORDED = "not recorded"
 
 
@@ -34,13 +38,24 @@ class Source:
 
 def list_sources(root: Path) -> list[Source]:
     """Return the results.json files below a folder, in order."""
+    return [_read_source(path) for path in sorted(root.rglob("results.json"))]
+
+
+def find_unnamed_mixtures(text: str, root: Path) -> list[str]:
+    """Return which tables of a page are of several commits or processors, and which of the two
+    words their section lacks: a reader takes the rows of a table for comparable.
+
+    Args:
+        text: the page.
+        root: the folder that "results/" is in.
+    """
     found = []
-    for path in sorted(root.rglob("results.json")):
-        results = json.loads(path.read_text("utf-8"))
-        # A file of several measurements has the results of each by name.
-        measured = {"": results} if "environment" in results else results
-        values = (", ".join(_group(measured, key)) for key in ("commit", "processor", "command"))
-        found.append(Source(path, *values))
+    for section in _HEADING.split(text):
+        for folder in dict.fromkeys(_TABLE.findall(section)):
+            source = _read_source(root / folder / "results.json")
+            for word, recorded in (("commit", source.commit), ("processor", source.processor)):
+                if ", " in recorded and word not in section.lower():
+                    found.append(f"{folder}: the table is of several {word}s, which it has to say")
     return found
 
 
@@ -60,6 +75,14 @@ def mixture_note(measured: Mapping[str, Any]) -> str:
             parts = (f"{value} ({', '.join(names)})" for value, names in groups.items())
             lines.append(f"\n{title}: {'; '.join(parts)}.\n")
     return "".join(lines)
+
+
+def _read_source(path: Path) -> Source:
+    results = json.loads(path.read_text("utf-8"))
+    # A file of several measurements has the results of each by name.
+    measured = {"": results} if "environment" in results else results
+    values = (", ".join(_group(measured, key)) for key in ("commit", "processor", "command"))
+    return Source(path, *values)
 
 
 def _group(measured: Mapping[str, Any], key: str) -> dict[str, list[str]]:

@@ -21,11 +21,12 @@ def results(
 ) -> None:
     """Compare every number of a page that names its source with the file it is from.
 
-    Ends with exit code 1 if one differs, and lists where each results.json file comes from.
+    Lists where each results.json file comes from. Ends with exit code 1 if a number differs, or if
+    a table is of several commits or processors and its section does not say so.
     """
     from hyperagg._common.atomic import atomic_write
     from hyperagg._common.report import make_table, print_table
-    from research.provenance import list_sources
+    from research.provenance import find_unnamed_mixtures, list_sources
     from research.quoted_figures import correct_page, find_mistakes, find_quotes, pages_of
 
     rows = [
@@ -40,7 +41,7 @@ def results(
             with atomic_write(page) as draft:
                 draft.write_text(corrected, "utf-8")
             text = corrected
-        for mistake in find_mistakes(text):
+        for mistake in (*find_mistakes(text), *find_unnamed_mixtures(text, root)):
             wrong += 1
             print(f"{page}: {mistake}")
         for quote in find_quotes(text, root):
@@ -51,6 +52,6 @@ def results(
                 print(f"{page}:{quote.line}: {quote.shown}, but {expected} in {quote.source}")
             elif figures:
                 print(f"{page}:{quote.line}: {quote.shown} is {quote.source}")
-    print(f"{checked:,} figures checked, {wrong:,} differ")
+    print(f"{checked:,} figures checked, {wrong:,} mistakes")
     if wrong:
         raise typer.Exit(1)

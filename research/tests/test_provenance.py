@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from research.provenance import list_sources, mixture_note
+from research.provenance import find_unnamed_mixtures, list_sources, mixture_note
 
 
 def measured(commit, processor="a processor"):
@@ -31,3 +31,17 @@ def test_a_table_names_the_commits_that_it_mixes():
         "\nCommits: abc (r8, imdb); def (mr).\n"
         "\nProcessors: a processor (r8, mr); another (imdb).\n"
     )
+
+
+def test_a_table_of_several_commits_says_so_in_its_section(tmp_path):
+    folder = tmp_path / "results" / "speed"
+    folder.mkdir(parents=True)
+    page = "# Speed\n\n<!-- table: results/speed/table.md -->\n\n%s\n\n# Other\n\nAt two commits.\n"
+    for commit, caption, mistakes in (
+        ("abc", "Medians.", 0),
+        ("abc, def", "Medians.", 1),
+        ("abc, def", "Medians, of two commits.", 0),
+    ):
+        (folder / "results.json").write_text(json.dumps(measured(commit)))
+        found = find_unnamed_mixtures(page % caption, tmp_path)
+        assert len(found) == mistakes

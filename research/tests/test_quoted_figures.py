@@ -107,7 +107,7 @@ def test_command(root):
     answer = CliRunner().invoke(app, ["results", str(root)])
     assert answer.exit_code == 1
     assert "page.md:1: 0.7, but 0.5 in a-name = results/speed#/seconds/c" in answer.output
-    assert "abc1234" in answer.output and "1 figures checked, 1 differ" in answer.output
+    assert "abc1234" in answer.output and "1 figures checked, 1 mistakes" in answer.output
     assert CliRunner().invoke(app, ["results", str(root), "--write"]).exit_code == 0
     assert page.read_text().startswith("0.5<!-- a-name --> s")
     listed = CliRunner().invoke(app, ["results", str(root), "--figures"])
