@@ -103,7 +103,7 @@ def test_commands(page, folder, monkeypatch):
 
 
 PRINTED = {
-    "README.md": ["'accuracy': 0.9", "('opec', "],
+    "README.md": ["'accuracy': 0.9", "('asked', "],
     "docs/python.md": ["'accuracy': 0.9", "['crude']", "\ncocoa\n"],  # a label of partial_fit
 }
 
