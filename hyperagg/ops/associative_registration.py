@@ -37,7 +37,7 @@ def associative(
     o = output_like(v, lengths, v.dtype)
     sums = _states_like(q, v, starts)
     inputs = _inputs(q, k, v, beta, decay, initial, starts, lengths)
-    kernels.associative(inputs, to_array(o), sums.numpy())
+    kernels.associative(inputs, to_array(o), to_array(sums))
     return o, sums
 
 
@@ -139,6 +139,6 @@ def _inputs(
         np.empty((0, heads), np.float32) if beta is None else to_array(beta.contiguous()),
         np.empty((0, heads, 1), np.float32) if decay is None else to_array(decay.contiguous()),
         to_array(initial.contiguous()),
-        starts.contiguous().numpy(),
-        lengths.contiguous().numpy(),
+        to_array(starts.contiguous()),
+        to_array(lengths.contiguous()),
     )

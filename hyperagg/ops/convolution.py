@@ -118,7 +118,8 @@ def _arrays(
     """The arguments as the kernels take them; vmap may select what is not contiguous."""
     return (
         to_array(inputs.contiguous()),
-        # A parameter: FSDP resizes its storage, which an array of the same memory would prevent.
-        to_array(weight.clone(memory_format=torch.contiguous_format)),
-        np.empty((0, 0), np.int64) if preceding is None else preceding.long().contiguous().numpy(),
+        to_array(weight.contiguous()),
+        np.empty((0, 0), np.int64)
+        if preceding is None
+        else to_array(preceding.long().contiguous()),
     )

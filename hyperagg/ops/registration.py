@@ -7,6 +7,7 @@ embedding is row-sparse, so that a training step costs O(tokens) and not O(vocab
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,7 +72,7 @@ def scan(
     y = x.new_empty(0, x.shape[1]) if pooled else output_like(x, lengths, x.dtype)
     sums = x.new_empty(len(starts), x.shape[1], dtype=accumulator_dtype_of(x.dtype))
     inputs = _inputs(x, p, decay, gate, initial, tokens_before, starts, lengths)
-    cpu_scan.scan(*inputs, norm_exponent, None if pooled else to_array(y), sums.numpy())
+    cpu_scan.scan(*inputs, norm_exponent, None if pooled else to_array(y), to_array(sums))
     return y, sums
 
 
@@ -106,7 +107,7 @@ def scan_backward(
             # y is normalized, incomplete or rounded, so the running sums are computed again.
             states = torch.empty_like(x, dtype=accumulator_dtype)
             last_sums = np.empty_like(inputs.initial)
-            cpu_scan.scan(*inputs, 0.0, states.numpy(), last_sums)
+            cpu_scan.scan(*inputs, 0.0, to_array(states), last_sums)
     x_grad = output_like(x, lengths, x.dtype)
     p_grad = x.new_zeros(0 if p is None else len(p), x.shape[1], dtype=accumulator_dtype)
     decay_grad = (
@@ -116,16 +117,16 @@ def scan_backward(
     initial_grad = torch.empty(inputs.initial.shape, dtype=accumulator_dtype)
     cpu_scan.scan_backward(
         None if y_grad is None else to_array(y_grad),
-        np.zeros_like(inputs.initial) if sums_grad is None else sums_grad.numpy(),
+        np.zeros_like(inputs.initial) if sums_grad is None else to_array(sums_grad),
         *inputs[:4],
-        None if states is None else states.numpy(),
+        None if states is None else to_array(states),
         *inputs[4:],
         norm_exponent,
         to_array(x_grad),
-        p_grad.numpy(),
+        to_array(p_grad),
         _decay_array(decay_grad),
         None if gate is None else to_array(gate_grad),
-        initial_grad.numpy(),
+        to_array(initial_grad),
     )
     return x_grad, p_grad, decay_grad, gate_grad, initial_grad
 
@@ -189,7 +190,7 @@ def window(
     """Return y (T, D): the sums over the `size` newest tokens of each row."""
     y = output_like(x, lengths, accumulator_dtype_of(x.dtype))
     inputs = _inputs(x, p, None, None, None, tokens_before, starts, lengths)
-    cpu_window.window(inputs.x, inputs.p, *inputs[5:], size, norm_exponent, y.numpy(), False)
+    cpu_window.window(inputs.x, inputs.p, *inputs[5:], size, norm_exponent, to_array(y), False)
     return y.to(x.dtype)
 
 
@@ -212,12 +213,12 @@ def window_backward(
     """Return the gradients of x and p."""
     g = output_like(x, lengths, accumulator_dtype_of(x.dtype))
     inputs = _inputs(y_grad, None, None, None, None, tokens_before, starts, lengths)
-    cpu_window.window(inputs.x, None, *inputs[5:], size, norm_exponent, g.numpy(), True)
+    cpu_window.window(inputs.x, None, *inputs[5:], size, norm_exponent, to_array(g), True)
     if p is None:
         return g.to(x.dtype), g.new_empty(0, g.shape[1])
     x_grad, p_grad = output_like(x, lengths, x.dtype), torch.zeros_like(p)
     cpu_window.multiply_backward(
-        g.numpy(), to_array(x), to_array(p), *inputs[6:], to_array(x_grad), p_grad.numpy()
+        to_array(g), to_array(x), to_array(p), *inputs[6:], to_array(x_grad), to_array(p_grad)
     )
     return x_grad, p_grad
 
@@ -292,10 +293,34 @@ def output_like(x: Tensor, lengths: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.empty_like(x, dtype=dtype) if no_padding else torch.zeros_like(x, dtype=dtype)
 
 
+class _Memory:
+    """Describe the memory of a tensor to NumPy, and keep it alive.
+
+    `Tensor.numpy` would make the storage one that cannot be resized, even after the array is gone,
+    and FSDP resizes the storages of parameters.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+        size = tensor.element_size()
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": _array_type(tensor.dtype),
+            "data": (tensor.data_ptr(), False),  # False: it can be written to
+            "shape": tuple(tensor.shape),
+            "strides": tuple(size * stride for stride in tensor.stride()),
+        }
+
+
+@cache
+def _array_type(dtype: torch.dtype) -> str:
+    dtype = torch.uint16 if dtype == torch.bfloat16 else dtype
+    return torch.empty(0, dtype=dtype, device="cpu").numpy().dtype.str
+
+
 def to_array(tensor: Tensor) -> np.ndarray:
     """The memory of a tensor as an array; bfloat16, which NumPy lacks, as uint16."""
-    tensor = tensor.detach()
-    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return np.asarray(_Memory(tensor))
 
 
 def _inputs(
@@ -314,19 +339,16 @@ def _inputs(
         None if p is None else to_array(p),
         None if decay is None else _decay_array(decay),
         None if gate is None else to_array(gate),
-        torch.zeros(rows, d, dtype=accumulator_dtype).numpy()
-        if initial is None
-        else to_array(initial),
-        np.zeros(rows, np.int64) if tokens_before is None else tokens_before.numpy(),
-        starts.numpy(),
-        lengths.numpy(),
+        to_array(torch.zeros(rows, d, dtype=accumulator_dtype) if initial is None else initial),
+        np.zeros(rows, np.int64) if tokens_before is None else to_array(tokens_before),
+        to_array(starts),
+        to_array(lengths),
     )
 
 
 def _decay_array(decay: Tensor) -> np.ndarray:
     """A decay as an array that shares its memory, with (D / 2, 2) pairs as complex numbers."""
-    decay = decay.detach()
-    return (decay if decay.ndim == 1 else torch.view_as_complex(decay)).numpy()
+    return to_array(decay if decay.ndim == 1 else torch.view_as_complex(decay.detach()))
 
 
 @library.custom_op("hyperagg::aggregate_tokens", mutates_args=(), device_types="cpu")
@@ -365,7 +387,7 @@ def aggregate_tokens_backward(
     norm_exponent: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     arrays = _arrays(token_ids, embedding, starts, lengths, p, position_ids, weights, norm_exponent)
-    rows, row_grads, p_grad = cpu_tokens.aggregate_tokens_backward(grad.numpy(), *arrays)
+    rows, row_grads, p_grad = cpu_tokens.aggregate_tokens_backward(to_array(grad), *arrays)
     return torch.from_numpy(rows).long(), torch.from_numpy(row_grads), torch.from_numpy(p_grad)
 
 
@@ -407,15 +429,15 @@ def _arrays(
     norm_exponent: float,
 ) -> tuple[Any, ...]:
     """The inputs of the operator as the kernels take them."""
-    table, counts = embedding.detach().numpy(), lengths.numpy()
+    table, counts = to_array(embedding), to_array(lengths)
     scale = (np.maximum(counts, 1) ** -norm_exponent).astype(table.dtype)
     return (
-        token_ids.numpy(),
+        to_array(token_ids),
         table,
-        starts.numpy(),
+        to_array(starts),
         counts,
-        None if p is None else p.detach().numpy(),
-        None if position_ids is None else position_ids.numpy(),
-        None if weights is None else weights.numpy(),
+        None if p is None else to_array(p),
+        None if position_ids is None else to_array(position_ids),
+        None if weights is None else to_array(weights),
         scale,
     )
