@@ -12,6 +12,7 @@ from hyperagg.cli.options import (
     Quiet,
     Resume,
     Threads,
+    check_replaceable,
     check_training_folder,
     existing,
     keep_checkpoint,
@@ -132,6 +133,7 @@ def sample(
     gif: Annotated[
         Path | None, typer.Option(help="GIF file for an animation of the denoising steps.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     threads: Threads = None,
 ) -> None:
     """Generate images and write them to one file, arranged as a grid."""
@@ -151,8 +153,10 @@ def sample(
     from hyperagg.diffusion.pipeline import to_images
 
     check_image_path(out)
+    check_replaceable(out, force)
     if gif is not None:
         check_image_path(gif, animated=True)
+        check_replaceable(gif, force)
     pipeline = load_pipeline(model)
     classes = list(pipeline.labels)
     if label is not None and label not in pipeline.labels:

@@ -46,6 +46,7 @@ __all__ = [
     "check_classes",
     "check_model_folder",
     "check_output_file",
+    "check_replaceable",
     "check_training_folder",
     "existing",
     "keep_checkpoint",
@@ -265,6 +266,15 @@ def check_output_file(file: Path, suffixes: Sequence[str], force: bool) -> None:
     """
     if file.suffix.lower() not in suffixes:
         raise ValueError(f"{file}: expected a name that ends in {' or '.join(suffixes)}")
+    check_replaceable(file, force)
+
+
+def check_replaceable(file: Path, force: bool) -> None:
+    """Make sure that writing a file replaces nothing that the user wants to keep.
+
+    Raises:
+        ValueError: the file exists, and is not to be replaced.
+    """
     if file.exists() and not force:
         raise ValueError(f"{file}: exists already; pass --force to replace it")
 

@@ -47,6 +47,20 @@ def test_samples_of_one_class_and_an_animation(cli, model, tmp_path):
     assert again.read_bytes() == png.read_bytes()
 
 
+def test_files_are_replaced_only_with_force(cli, model, tmp_path):
+    png, gif = tmp_path / "all.png", tmp_path / "all.gif"
+    for held, written in ((png, gif), (gif, png)):
+        held.write_text("kept")
+        options = ["--out", png, "--gif", gif, "--number", 2, "--steps", 2]
+        refused = cli("diffusion", "sample", model, *options)
+        assert refused.code == 2 and f"{held}: exists already; pass --force" in refused.err
+        assert held.read_text() == "kept" and not written.exists()
+        assert cli("diffusion", "sample", model, *options, "--force").code == 0
+        assert held.stat().st_size > 100 and written.stat().st_size > 100
+        png.unlink()
+        gif.unlink()
+
+
 def test_without_a_label_each_column_is_a_class(cli, model, tmp_path):
     png = tmp_path / "all.png"
     done = cli("diffusion", "sample", model, "--number", 20, "--steps", 2, "--out", png)
