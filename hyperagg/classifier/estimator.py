@@ -722,12 +722,13 @@ class TextClassifier:
         It maps token ids and `cu_seqlens`, as `tokenizer_.encode` returns them, to logits.
 
         Raises:
+            ValueError: the classifier is not fitted, or has hierarchical softmax.
             ImportError: PyTorch is not installed.
         """
-        from hyperagg.classifier.interop.torch_module import ClassifierModule
-
         model = self.model_
         model.refuse_tree("to_torch")
+        from hyperagg.classifier.interop.torch_module import ClassifierModule
+
         return ClassifierModule.from_model(model)
 
     def export_onnx(self, path: str | Path) -> None:
@@ -739,14 +740,14 @@ class TextClassifier:
         reads, and a quantized embedding stays quantized. See `hyperagg.classifier.interop.onnx`.
 
         Raises:
-            ValueError: the classifier is not fitted, the parameters exceed 2 GB, or the path is a
-                folder.
+            ValueError: the classifier is not fitted, or has hierarchical softmax; the parameters
+                exceed 2 GB; or the path is a folder.
             ImportError: onnx is not installed.
         """
-        from hyperagg.classifier.interop import onnx
-
         state = self._fitted()
         state.model.refuse_tree("export_onnx")
+        from hyperagg.classifier.interop import onnx
+
         onnx.write(
             path,
             state.model,
