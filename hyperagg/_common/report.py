@@ -149,10 +149,12 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _command() -> str:
-    program = Path(sys.argv[0])
-    if program.name == "__main__.py":
-        return shlex.join(["python", "-m", program.parent.name, *sys.argv[1:]])
-    return shlex.join([program.name, *sys.argv[1:]])
+    program, *arguments = sys.argv
+    module = sys.modules["__main__"].__spec__
+    if module is not None and module.origin == program:  # started by python -m
+        name = module.name.removesuffix(".__main__")
+        return shlex.join(["python", "-m", name, *arguments])
+    return shlex.join([Path(program).name, *arguments])
 
 
 def _processor() -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +21,8 @@ from hyperagg._common.report import (
 )
 from hyperagg._numba.cpus import default_threads
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_the_environment_names_versions_and_is_json():
     found = environment()
@@ -27,16 +32,36 @@ def test_the_environment_names_versions_and_is_json():
     assert json.loads(json.dumps(found)) == found
 
 
+def test_the_environment_names_the_command(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/a/bin/hyperagg", "compare", "r8"])
+    assert environment()["command"] == "hyperagg compare r8"
+
+
 @pytest.mark.parametrize(
-    ("arguments", "command"),
+    ("file", "module"),
     [
-        (["/a/research/__main__.py", "bench", "two words"], "python -m research bench 'two words'"),
-        (["/a/bin/hyperagg", "compare", "r8"], "hyperagg compare r8"),
+        ("outer/__main__.py", "outer"),
+        ("outer/inner/__main__.py", "outer.inner"),
+        ("outer/inner/pages.py", "outer.inner.pages"),
     ],
 )
-def test_the_environment_names_the_command(monkeypatch, arguments, command):
-    monkeypatch.setattr(sys, "argv", arguments)
-    assert environment()["command"] == command
+def test_the_environment_names_a_module_with_its_packages(tmp_path, file, module):
+    """python -m tests.fuzz was recorded as python -m fuzz."""
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        "from hyperagg._common.report import environment\nprint(environment()['command'])"
+    )
+    environ = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    ran = subprocess.run(
+        [sys.executable, "-m", module, "two words"],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert ran.stdout == f"python -m {module} 'two words'\n", ran.stderr
 
 
 def test_spread_is_the_sample_standard_deviation():
