@@ -150,7 +150,9 @@ def write_table_predictions(
         task.output.write(data)
         task.output.close()
         return
-    # All answers are there, so there is nothing that a later call could continue.
+    # All answers are there, so there is nothing that a later call could continue, or take for the
+    # output of the job that wrote what is replaced.
+    task.output.record.unlink(missing_ok=True)
     with atomic_write(task.output.path) as draft:
         if format.name != "parquet":
             draft.write_bytes(data)

@@ -7,7 +7,8 @@ partial file there and to go on. A complete output is renamed to OUT, and the jo
 after that.
 
 What determined a complete output is kept in the hidden file .OUT.job, so that --resume with another
-model, other options or changed input does not take it for its own.
+model, other options or changed input does not take it for its own, and neither an output without
+that file.
 """
 
 from __future__ import annotations
@@ -126,7 +127,13 @@ class OutputFile:
             begun = self.journal.exists() and len(records) < 2
             self.complete = path.exists() and not self.partial.exists() and not begun
             if self.complete:
-                self._check_job(path, _records(self.record)[0])
+                written, _ = _records(self.record)
+                if not written:
+                    raise ValueError(
+                        f"{path}: exists, and {self.record.name}, which says what wrote it, is "
+                        "missing or damaged; --force replaces it"
+                    )
+                self._check_job(path, written)
                 # A process that is killed between the two leaves the output and its journal.
                 self.journal.unlink(missing_ok=True)
             else:
@@ -194,7 +201,10 @@ class OutputFile:
         with _disk_errors(self.path):
             os.fsync(self._file.fileno())
             self._file.close()
-            self.record.write_text(json.dumps({"job": self.job}) + "\n")
+            with self.record.open("w", encoding="utf-8") as record:
+                record.write(json.dumps({"job": self.job}) + "\n")
+                record.flush()
+                os.fsync(record.fileno())
             if convert is None:
                 self.partial.replace(self.path)
             else:

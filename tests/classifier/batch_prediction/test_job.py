@@ -163,7 +163,8 @@ def test_an_output_that_exists_is_refused_unless_it_is_replaced(predictor, folde
     with pytest.raises(ValueError, match=r"out.jsonl: exists; --force"):
         run(predictor, [source], out)
     assert out.read_text() == "mine"
-    run(predictor, [source], out, resume=True)
+    with pytest.raises(ValueError, match=r"out.jsonl: exists, and .out.jsonl.job, .* --force"):
+        run(predictor, [source], out, resume=True)
     assert out.read_text() == "mine"
     run(predictor, [source], out, force=True)
     assert len(read_rows(out)) == len(TEXTS)
@@ -217,6 +218,20 @@ def test_a_complete_output_of_another_job_is_not_taken_for_this_one(predictor, f
     run(predictor, [source], out, force=True)
     assert run(predictor, [source], out, resume=True).read == 0
     assert len(read_rows(out)) == 1
+
+
+@pytest.mark.parametrize("record", [None, "", "{", '{"job": '])
+def test_an_output_is_not_complete_without_a_record_of_its_job(predictor, folder, record):
+    source, out = folder / "in/a.jsonl", folder / "out.jsonl"
+    run(predictor, [source], out)
+    kept = folder / ".out.jsonl.job"
+    kept.unlink() if record is None else kept.write_text(record)
+    out.write_text("half of it")
+    with pytest.raises(ValueError, match=r"out.jsonl: exists, .* is missing or damaged; --force"):
+        run(predictor, [source], out, resume=True)
+    run(predictor, [source], out, force=True)
+    assert run(predictor, [source], out, resume=True).read == 0
+    assert len(read_rows(out)) == len(TEXTS)
 
 
 def test_a_full_disk_is_one_line_and_can_be_resumed(predictor, folder, monkeypatch):
