@@ -2,6 +2,9 @@
 
 The bytes of a row do not depend on the batch that it was in, so an output that is continued after
 an interruption equals one that was written without it.
+
+NaN and infinite numbers are written like a missing value: null in JSON, which does not have them,
+and nothing in CSV and plain values.
 """
 
 from __future__ import annotations
@@ -112,7 +115,7 @@ class LabelEncoder(Encoder):
 
     def encode(self, rows: Rows, answers: Predictions) -> bytes:
         if self.format.numbers:
-            return _to_utf8("".join(f"{value}\n" for value in _significant(answers.scores)))
+            return _to_utf8("".join(f"{_to_cell(v)}\n" for v in _significant(answers.scores)))
         labels = _split([self.names[c] for c in answers.classes.tolist()], answers)
         separator = self.format.label_separator
         return _to_utf8("".join(f"{separator.join(own)}\n" for own in labels))
@@ -179,7 +182,10 @@ class CsvEncoder(Encoder):
         if format.several:
             names = [separator.join(map(str, own)) for own in _split(names, answers)]
             scores = [separator.join(map(str, own)) for own in _split(scores, answers)]
-        columns += [_significant(answers.scores)] if format.numbers else [names, scores]
+        if format.numbers:
+            columns.append([_to_cell(value) for value in _significant(answers.scores)])
+        else:
+            columns += [names, scores]
         if answers.probabilities is not None:
             columns += _rounded(answers.probabilities.T)
         return _to_utf8(_csv(zip(*columns, strict=True)))
@@ -213,7 +219,7 @@ _ASCII_JSON = json.JSONEncoder(allow_nan=False, default=_default)
 
 
 def _to_cell(value: Any) -> str:
-    if value is None:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     if isinstance(value, dict | list | tuple | bool):
         return to_json(value)

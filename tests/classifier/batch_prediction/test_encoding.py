@@ -74,6 +74,24 @@ def test_cells_that_json_does_not_have_become_strings():
     ]
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_not_finite_are_missing_in_every_text_format(number):
+    """The same infinity was null in JSON and "inf" in CSV."""
+    _, data = encode("jsonl", [number], PredictionOptions())
+    assert json.loads(data)["given"] is None
+    _, data = encode("csv", [number], PredictionOptions())
+    assert data.decode().splitlines()[1].split(",")[1] == ""
+    rows = Rows("f.csv", [1, 2], ["", ""], {})
+    answers = Predictions.from_values(np.array([number, 2.5]))
+    for name, expected in {
+        "jsonl": '{"row": 1, "value": null}\n{"row": 2, "value": 2.5}\n',
+        "csv": "1,\n2,2.5\n",
+        "labels": "\n2.5\n",
+    }.items():
+        encoder = make_encoder(OutputFormat(name, (), numbers=True))
+        assert encoder.encode(rows, answers).decode() == expected
+
+
 def test_csv_can_be_read_back():
     cells = ["plain", 'a "quoted", cell\nof two lines', None]
     options = PredictionOptions(top_k=2, probabilities=True)
