@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from json import dumps
 from pathlib import Path
@@ -41,8 +42,9 @@ _MAX_CHARACTERS = 1000  # of a text that is printed; a page has all of it
 
 
 class _Row(NamedTuple):
-    """A text to explain; the label is None if it is not known."""
+    """A text to explain, and its number among all rows; the label is None if it is not known."""
 
+    number: int
     name: str
     text: str
     true_label: Any = None
@@ -141,12 +143,8 @@ def explain(
         rows = _read_texts(files, text, options, on_error or "empty", row or [], limit)
     else:
         options = replace(options, on_error=on_error or "stop")
-        if row and on_error == "skip":
-            raise ValueError(
-                "--row with --label: rows are counted with those that cannot be read; "
-                "leave out --on-error skip"
-            )
-        labeled = _read_labeled(classifier, files, text, label, label_separator, options)
+        labeled, total = _read_labeled(classifier, files, text, label, label_separator, options)
+        _check_numbers(row or [], total, [each.number for each in labeled])
         rows = _choose(classifier, labeled, row or [], worst, limit)
     explanations = [classifier.explain(each.text) for each in rows]
     if html is not None:
@@ -221,18 +219,16 @@ def _read_texts(
             for row, own in zip(batch.rows, batch.texts):
                 number = before + row + 1
                 if number in wanted if wanted else len(found) < limit:
-                    found[number] = _Row(f"{display_name(source)}: row {row + 1}", own)
+                    found[number] = _Row(number, f"{display_name(source)}: row {row + 1}", own)
             total = before + batch.end_row
             problems += batch.problems
     if not total:
         raise ValueError(f"{display_name(files[0])}: has no rows; expected one row per text")
-    _check_numbers(numbers, total)
+    _check_numbers(numbers, total, found)
     odd = "".join(f", {problem}: {count:,}" for problem, count in problems.most_common())
     logger.info(f"read {pluralize(total, 'row')}{odd}; explained {len(found):,}")
     if not wanted and total > limit:
         logger.info(f"--limit {total} explains all of them")
-    if lost := wanted - set(found):
-        raise ValueError(f"--row {min(lost)}: cannot be used and is left out (--on-error skip)")
     return [found[number] for number in numbers] if wanted else list(found.values())
 
 
@@ -243,17 +239,19 @@ def _read_labeled(
     label: str | None,
     label_separator: str | None,
     options: ReadOptions,
-) -> list[_Row]:
+) -> tuple[list[_Row], int]:
+    """The rows with their labels, and the number of the last row of the files."""
     from hyperagg.data.readers.columns import ColumnSpec
     from hyperagg.data.readers.files import display_name, read_columns
 
     spec = ColumnSpec(display_name(files[0]), text, label, label_separator=label_separator)
     columns = read_columns(files, spec, options)
     labels = classifier.parse_labels(columns.labels or [])
-    return [
-        _Row(columns.row_name(i), own, true)
-        for i, (own, true) in enumerate(zip(columns.texts, labels))
+    rows = [
+        _Row(number, columns.row_name(i), own, true)
+        for i, (number, own, true) in enumerate(zip(columns.row_numbers, columns.texts, labels))
     ]
+    return rows, columns.last_number
 
 
 def _choose(
@@ -261,8 +259,8 @@ def _choose(
 ) -> list[_Row]:
     from hyperagg.data.readers.columns import pluralize
 
-    _check_numbers(numbers, len(rows))
-    chosen = [number - 1 for number in numbers] or list(range(len(rows))[:limit])
+    index_of = {each.number: i for i, each in enumerate(rows)}
+    chosen = [index_of[number] for number in numbers] or list(range(len(rows))[:limit])
     if worst:
         evaluation = classifier.evaluation(
             [each.text for each in rows], [each.true_label for each in rows]
@@ -274,10 +272,12 @@ def _choose(
     return [rows[i] for i in chosen]
 
 
-def _check_numbers(numbers: list[int], total: int) -> None:
+def _check_numbers(numbers: list[int], total: int, usable: Collection[int]) -> None:
     for number in numbers:
         if number > total:
             raise ValueError(f"--row {number}: there are {total:,} rows; expected 1 to {total}")
+        if number not in usable:
+            raise ValueError(f"--row {number}: cannot be used and is left out")
 
 
 def _file_name(source: str) -> str:

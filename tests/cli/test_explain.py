@@ -61,7 +61,9 @@ def test_rows_without_a_text_can_be_left_out(fresh, rows, tmp_path):
     assert answer.code == 0, answer.err
     assert json.loads(answer.out)["row"].endswith("row 2 (line 3)")
     answer = fresh(*command, "--on-error", "skip", "--row", 1)
-    assert answer.code == 2 and "--row with --label: rows are counted" in answer.err
+    assert answer.code == 2 and "--row 1: cannot be used and is left out" in answer.err
+    answer = fresh(*command, "--on-error", "skip", "--row", 2)
+    assert json.loads(answer.out)["row"].endswith("row 2 (line 3)")
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,40 @@ def test_multimodal_options_are_refused_by_name(cli, model, tmp_path):
         assert f"{option}: applies to a classifier of text alone" in answer.err
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "place"),
+    [
+        ("films.csv", "text,label\na fine film,good\n\n\nfine,bad\n", "row 4 (line 5)"),
+        ("films.tsv", "text\tlabel\na fine film\tgood\n\n\nfine\tbad\n", "row 4 (line 5)"),
+        ("films.txt", "__label__good a fine film\n\n\n__label__bad fine\n", "line 4"),
+        (
+            "films.jsonl",
+            '{"text": "a fine film", "label": "good"}\n\n\n{"text": "fine", "label": "bad"}\n',
+            "line 4",
+        ),
+    ],
+)
+def test_blank_lines_have_a_number_in_all_commands(cli, model, tmp_path, name, content, place):
+    """`evaluate`, and `explain` with labels, counted only the rows that they used."""
+    file, before = tmp_path / name, tmp_path / "before.csv"
+    file.write_text(content)
+    before.write_text("text,label\n\na dull film,bad\n")
+    answer = cli("predict", model, file, "--top-k", 1)
+    row = json.loads(answer.out.splitlines()[-1])
+    assert row["row"] == 4 and row["labels"] == ["good"]
+    answer = cli("evaluate", model, file)
+    assert f"{file}: {place}: bad predicted as good: fine" in answer.out
+    answer = cli("explain", model, file, "--label", "label", "--row", 4, "--json")
+    explained = json.loads(answer.out)
+    assert explained["row"] == f"{file}: {place}" and explained["label"] == "good"
+    answer = cli("explain", model, before, file, "--label", "label", "--row", 6, "--json")
+    assert json.loads(answer.out)["row"] == f"{file}: {place}"
+    answer = cli("explain", model, file, "--label", "label", "--row", 3)
+    assert answer.code == 2 and "--row 3: cannot be used and is left out" in answer.err
+    answer = cli("explain", model, file, "--label", "label", "--row", 5)
+    assert answer.code == 2 and "--row 5: there are 4 rows; expected 1 to 4" in answer.err
+
+
 def test_rows_have_the_same_numbers_in_predict_and_explain(cli, model, tmp_path):
     """`predict` counted from 0, and `explain --row` from 1."""
     file = tmp_path / "films.csv"

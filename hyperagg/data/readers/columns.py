@@ -48,6 +48,9 @@ class Columns:
         texts: one per row.
         labels: one per row, either all strings or all tuples; None if they were not requested.
         row_name: maps the index of a row to its name in error messages, such as "a.csv: line 7".
+        row_numbers: the number of each row, from 1 and counted over all files. As in `stream_rows`,
+            every line and every record has one, those that are left out and blank ones included.
+        last_number: the number of the last line or record.
         blank_lines: the number of lines without characters, which are not rows.
         files: the number of files that were read.
         left_out: the rows that could not be used, each with its name and the reason.
@@ -56,6 +59,8 @@ class Columns:
     texts: list[str]
     labels: Labels | None
     row_name: Callable[[int], str]
+    row_numbers: Sequence[int]
+    last_number: int
     blank_lines: int = 0
     files: int = 1
     left_out: tuple[str, ...] = ()

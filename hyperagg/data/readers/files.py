@@ -159,10 +159,13 @@ def _join(parts: Sequence[Columns], spec: ColumnSpec) -> Columns:
     if spec.labeled:
         every = [label for part in parts for label in part.labels or ()]
         labels = unify_labels(every, False, row_name, spec)
+    before = list(accumulate((part.last_number for part in parts), initial=0))
     return Columns(
         list(chain.from_iterable(part.texts for part in parts)),
         labels,
         row_name,
+        [start + number for start, part in zip(before, parts) for number in part.row_numbers],
+        before[-1],
         blank_lines=sum(part.blank_lines for part in parts),
         files=len(parts),
         left_out=tuple(chain.from_iterable(part.left_out for part in parts)),
@@ -178,12 +181,15 @@ def read_unchecked(source: Source, spec: ColumnSpec, options: ReadOptions) -> Co
     texts: list[str] = []
     labels: list[Label] = []
     places: list[str] = []
+    numbers: list[int] = []
+    number = 0
     left_out: list[str] = []
     skip = options.on_error == "skip"
     blank_lines = 0
     rows = None
     for rows, first, _ in parse_source(source, spec, options):
         for index, text in enumerate(rows.texts):
+            number = first + index + 1
             place = rows.place(index, first + index)
             problem = rows.problems.get(index) or find_problem(text)
             if problem == BLANK_LINE or (problem == EMPTY and rows.kind == "lines"):
@@ -191,7 +197,7 @@ def read_unchecked(source: Source, spec: ColumnSpec, options: ReadOptions) -> Co
                 if spec.labeled:
                     continue
             if rows.kind == "separated":
-                place = f"row {len(texts) + len(left_out) + 1} ({place})"
+                place = f"row {number} ({place})"
             label: Label = ""
             try:
                 if problem not in ("", BLANK_LINE, EMPTY):
@@ -210,6 +216,7 @@ def read_unchecked(source: Source, spec: ColumnSpec, options: ReadOptions) -> Co
                 continue
             texts.append(text)
             places.append(place)
+            numbers.append(number)
             if spec.labeled:
                 labels.append(label)
     read = len(texts) + len(left_out) - (0 if spec.labeled else blank_lines)
@@ -221,13 +228,12 @@ def read_unchecked(source: Source, spec: ColumnSpec, options: ReadOptions) -> Co
 
     if left_out and not texts:
         raise spec.error(f"no row can be used (first: {left_out[0]})")
-    if not spec.labeled:
-        return Columns(texts, None, row_name, blank_lines=blank_lines, left_out=tuple(left_out))
-    if rows.kind == "fasttext":
+    unified = None
+    if spec.labeled and rows.kind == "fasttext":
         unified = _fasttext_labels(labels, places, spec)
-    else:
+    elif spec.labeled:
         unified = unify_labels(labels, rows.multi_label, places.__getitem__, spec)
-    return Columns(texts, unified, row_name, blank_lines=blank_lines, left_out=tuple(left_out))
+    return Columns(texts, unified, row_name, numbers, number, blank_lines, left_out=tuple(left_out))
 
 
 def _describe(problem: str, text: str) -> str:
