@@ -209,34 +209,53 @@ def clear(rows):
     rows[4][:5] = [""] * 5
 
 
-@pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        (put(3, "photo", "media/none.png"), "row 4 (line 5), column 'photo': {}/media/none.png: "),
-        (put(3, "photo", "media/0.wav"), "media/0.wav: not an image that Pillow can read"),
-        (put(3, "photo", "media/cut.png"), "media/cut.png: not a complete image file"),
-        (
-            put(3, "clip", "media/cut.wav"),
-            "row 4 (line 5), column 'clip': {}/media/cut.wav: not a complete audio",
-        ),
-        (put(3, "clip", "media"), "media: expected an audio file, got a folder"),
-        (put(3, "clip", "media/0.png"), "media/0.png: not a complete audio file"),
-        (put(3, "clip", "media/empty.wav"), "media/empty.wav: has no samples"),
-        (put(3, "ink", "dark"), "row 4 (line 5): 'ink' is 'dark': expected a finite number"),
-        (put(3, "ink", "inf"), "row 4 (line 5): 'ink' is 'inf': expected a finite number"),
-        (put(3, "digit", ""), "row 4 (line 5): 'digit' is empty (1 row of 10)"),
-        (clear, "row 5 (line 6): has no value in any of"),
-    ],
-)
-def test_one_line_names_row_and_file(cli, folder, change, error):
+CHANGES = [
+    (put(3, "photo", "media/none.png"), "row 4 (line 5), column 'photo': {}/media/none.png: "),
+    (put(3, "photo", "media/0.wav"), "media/0.wav: not an image that Pillow can read"),
+    (put(3, "photo", "media/cut.png"), "media/cut.png: not a complete image file"),
+    (
+        put(3, "clip", "media/cut.wav"),
+        "row 4 (line 5), column 'clip': {}/media/cut.wav: not a complete audio",
+    ),
+    (put(3, "clip", "media"), "media: expected an audio file, got a folder"),
+    (put(3, "clip", "media/0.png"), "media/0.png: not a complete audio file"),
+    (put(3, "clip", "media/empty.wav"), "media/empty.wav: has no samples"),
+    (put(3, "ink", "dark"), "row 4 (line 5): 'ink' is 'dark': expected a finite number"),
+    (put(3, "ink", "inf"), "row 4 (line 5): 'ink' is 'inf': expected a finite number"),
+    (put(3, "digit", ""), "row 4 (line 5): 'digit' is empty (1 row of 10)"),
+    (clear, "row 5 (line 6): has no value in any of"),
+]
+
+
+@pytest.fixture
+def damaged(folder):
+    """Files that are no whole images and recordings."""
     whole = (folder / "media/0.png").read_bytes()
     (folder / "media/cut.png").write_bytes(whole[: len(whole) // 2])
     (folder / "media/cut.wav").write_bytes((folder / "media/0.wav").read_bytes()[:20])
     soundfile.write(folder / "media/empty.wav", np.zeros(0), 8000)
+
+
+@pytest.mark.parametrize(("change", "error"), CHANGES)
+def test_one_line_names_row_and_file(cli, folder, damaged, change, error):
     table = broken(folder, "broken.csv", change)
     answer = cli("train", table, *COLUMNS, *QUICK, "--out", folder / "none")
     assert answer.code == 2 and error.format(folder) in answer.err, answer.err
     assert len(answer.err.splitlines()) == 1 and not (folder / "none").exists()
+
+
+@pytest.mark.parametrize(("change", "error"), CHANGES)
+def test_a_row_with_such_a_cell_is_left_out_on_request(cli, model, folder, damaged, change, error):
+    """Images and recordings that cannot be read ended the commands."""
+    table = broken(folder, "skipped.csv", change)
+    error = error.partition(" (1 row of")[0].format(folder)
+    answer = cli("evaluate", model, table, "--label", "digit", "--on-error", "skip", "--json")
+    assert answer.code == 0 and json.loads(answer.out)["rows"] == 9, answer.err
+    assert "read 10 rows, left out 1 of them" in answer.err and error in answer.err
+    if "digit" not in error:
+        answer = cli("predict", model, table, "--on-error", "skip", "--top-k", 1)
+        rows = [json.loads(line)["row"] for line in answer.out.splitlines()]
+        assert rows == [row for row in range(1, 11) if row != (5 if change is clear else 4)]
 
 
 @pytest.mark.parametrize(

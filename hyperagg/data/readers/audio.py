@@ -14,7 +14,7 @@ from hyperagg._common.regular_file import open_regular
 from hyperagg.data.readers.errors import DataError
 from hyperagg.data.readers.images import display_path, unreadable
 
-__all__ = ["UNKNOWN_FRAMES", "iter_blocks", "open_audio", "read_audio"]
+__all__ = ["UNKNOWN_FRAMES", "iter_blocks", "open_audio", "read_audio", "read_samples"]
 
 # The frames of a longer recording would not fit into memory.
 MAX_SECONDS, MAX_SAMPLES = 600, 2**26
@@ -56,6 +56,18 @@ def read_audio(path: Path, sample_rate: int) -> np.ndarray:
     Cost: proportional to the samples in the file, whatever its header promises, and to those of the
         result.
     """
+    samples, own_rate = read_samples(path)
+    if own_rate != sample_rate:
+        samples = _resample(samples, own_rate, sample_rate, display_path(Path(path)))
+    return np.ascontiguousarray(samples, dtype=np.float32)
+
+
+def read_samples(path: Path) -> tuple[np.ndarray, int]:
+    """Read an audio file as one channel, and return its samples and its own sample rate.
+
+    Raises:
+        ValueError, ImportError: as for `read_audio`.
+    """
     with open_audio(path) as file:
         shown, own_rate = display_path(Path(path)), int(file.samplerate)
         blocks = [block.mean(1) for block in iter_blocks(file, shown)]
@@ -64,9 +76,7 @@ def read_audio(path: Path, sample_rate: int) -> np.ndarray:
     samples = np.concatenate(blocks)
     if not np.isfinite(samples).all():
         raise DataError(f"{shown}: has samples that are not finite")
-    if own_rate != sample_rate:
-        samples = _resample(samples, own_rate, sample_rate, shown)
-    return np.ascontiguousarray(samples, dtype=np.float32)
+    return samples, own_rate
 
 
 def iter_blocks(file: Any, shown: str) -> Iterator[np.ndarray]:

@@ -7,10 +7,12 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from hyperagg.data.readers.audio import read_samples
 from hyperagg.data.readers.columns import (
     ColumnSpec,
     find_column,
@@ -20,6 +22,7 @@ from hyperagg.data.readers.columns import (
     pluralize,
 )
 from hyperagg.data.readers.errors import DataError, quote
+from hyperagg.data.readers.images import read_image
 from hyperagg.data.readers.json_rows import array_values
 from hyperagg.data.readers.parquet_rows import damage_reported
 from hyperagg.data.readers.separated_rows import LineFeed, separated_cells
@@ -74,8 +77,8 @@ class Table:
     def usable(self, kinds: Mapping[str, str], target: Mapping[str, str] | None = None) -> Table:
         """Return the table without the rows that a model cannot use; `left_out` says why.
 
-        These are rows with a cell that is not of the kind of its column, without a value in any
-        column, or without a target. Files that cells name are not opened.
+        These are rows with a cell that is not of the kind of its column or that names an image or
+        a recording that cannot be read, without a value in any column, or without a target.
 
         Args:
             kinds: by name, the kind of each column: "text", "number", "category", "image" or
@@ -84,7 +87,19 @@ class Table:
 
         Raises:
             ValueError: no row can be used.
+            ImportError: a package that reads images or audio is not installed.
+
+        Cost: every image and every recording is decoded once.
         """
+
+        @cache
+        def file_problem(kind: str, path: Path) -> str:
+            try:
+                _MEDIA_READERS[kind](path)
+            except DataError as error:
+                return str(error)
+            return ""
+
         problems: dict[int, str] = {}
         empty = set(range(len(self)))
         for column, kind in {**kinds, **(target or {})}.items():
@@ -94,6 +109,10 @@ class Table:
             for i, value in enumerate(self.find(column)):
                 try:
                     converted = _CONVERTERS[kind](self, value, column, i)
+                    is_file = kind in _MEDIA_READERS and converted is not None
+                    if is_file and (problem := file_problem(kind, self._path(converted))):
+                        name = f"{self.name}: {self.row_name(i)}, column {column!r}"
+                        raise DataError(f"{name}: {problem}")
                     if is_target and converted is None:
                         raise self.error(i, f"{quote(column)} is empty")
                 except DataError as error:
@@ -142,15 +161,15 @@ class Table:
 
     def paths(self, column: str) -> list[Path | None]:
         """Return the paths of a column, joined to `folder`; None where a cell is empty."""
-        # Path.expanduser raises if "~name" is not the home of a user.
-        return [
-            None if text is None else self.folder / os.path.expanduser(text.strip())  # noqa: PTH111
-            for text in self.texts(column)
-        ]
+        return [None if text is None else self._path(text) for text in self.texts(column)]
 
     def error(self, row: int, message: str) -> DataError:
         """Return an error about one row."""
         return DataError(f"{self.name}: {self.row_name(row)}: {message}")
+
+    def _path(self, text: str) -> Path:
+        # Path.expanduser raises if "~name" is not the home of a user.
+        return self.folder / os.path.expanduser(text.strip())  # noqa: PTH111
 
     def _string(self, value: Any, column: str, row: int) -> str | None:
         if value is None or (isinstance(value, str) and not value.strip()):
@@ -185,7 +204,7 @@ class Table:
         return number
 
 
-# How a cell of each kind of column is read; files are not opened.
+# How a cell of each kind of column is read; that of an image or a recording is a path.
 _CONVERTERS: dict[str, Callable[[Table, Any, str, int], Any]] = {
     "text": Table._string,
     "number": Table._number,
@@ -193,6 +212,7 @@ _CONVERTERS: dict[str, Callable[[Table, Any, str, int], Any]] = {
     "image": Table._string,
     "audio": Table._string,
 }
+_MEDIA_READERS: dict[str, Callable[[Path], object]] = {"image": read_image, "audio": read_samples}
 
 
 def read_table(
