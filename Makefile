@@ -19,7 +19,7 @@ endef
 # The classifier beside its baselines on the data set of the package, with a table, learning curves
 # and explanations. What everything else is set up with will do as well.
 demo: $(firstword $(wildcard $(READY)) .venv/.demo)
-	$(BIN)/hyperagg compare banking77 --search 15s --out runs/demo
+	$(BIN)/hyperagg compare banking77 --search 15s --out runs/demo --force
 
 # Everything that CI runs.
 test: lint

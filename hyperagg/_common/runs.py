@@ -9,6 +9,7 @@ from typing import Any
 
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import environment
+from hyperagg._common.tensors import digest_texts
 
 __all__ = ["Runs"]
 
@@ -27,7 +28,8 @@ class Runs:
         done: {key: run}.
 
     Raises:
-        ValueError: the file is not a file of runs, or belongs to another study.
+        ValueError: the file is not a file of runs, was changed since it was written, or belongs to
+            another study.
     """
 
     def __init__(self, path: Path, study: str, resume: bool) -> None:
@@ -36,19 +38,13 @@ class Runs:
         self._environment = environment()
         self._origins: dict[str, dict[str, str | None]] = {}
         if resume and path.exists():
-            try:
-                saved = json.loads(path.read_text("utf-8"))
-                found, runs = saved["study"], dict(saved["runs"])
-                origins = dict(saved.get("origins", {}))
-            except (ValueError, KeyError, TypeError):
+            saved = _read(path)
+            if saved["study"] != study:
                 raise ValueError(
-                    f"{path}: not a file of runs; remove it, or choose another folder"
-                ) from None
-            if found != study:
-                raise ValueError(
-                    f"{path}: has the runs of another study ({found}); choose another folder"
+                    f"{path}: has the runs of another study ({saved['study']}); choose another "
+                    "folder"
                 )
-            self.done, self._origins = runs, origins
+            self.done, self._origins = saved["runs"], saved["origins"]
 
     def add(self, key: str, run: dict[str, Any]) -> None:
         """Record a run, and write the file."""
@@ -56,7 +52,7 @@ class Runs:
         self._origins[key] = {name: self._environment[name] for name in _ORIGIN}
         saved = {"study": self.study, "runs": self.done, "origins": self._origins}
         with atomic_write(self.path) as draft:
-            draft.write_text(json.dumps(saved), "utf-8")
+            draft.write_text(json.dumps({**saved, "digest": _digest(saved)}), "utf-8")
 
     def environment(self, keys: Iterable[str] | None = None) -> dict[str, Any]:
         """Describe the machine and the versions, as `report.environment` does.
@@ -76,3 +72,22 @@ class Runs:
             elif values:
                 found[name] = ", ".join(value or "not recorded" for value in values)
         return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return the content of a file of runs, which a digest protects from changes."""
+    try:
+        saved = json.loads(path.read_text("utf-8"))
+        digest = saved.pop("digest", None)  # files of earlier versions do not have one
+        is_whole = digest in (None, _digest(saved))
+        saved.setdefault("origins", {})
+        runs = [*saved["runs"].values(), *saved["origins"].values()]
+        if is_whole and "study" in saved and all(isinstance(run, dict) for run in runs):
+            return saved
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    raise ValueError(f"{path}: not a file of runs, or damaged; remove it, or choose another folder")
+
+
+def _digest(saved: dict[str, Any]) -> str:
+    return digest_texts([json.dumps(saved)])

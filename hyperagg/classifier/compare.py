@@ -51,10 +51,19 @@ from hyperagg.classifier.baselines.significance import paired_f1_test, paired_te
 from hyperagg.classifier.compare_report import draw_learning_curves, results_markdown
 from hyperagg.classifier.estimator import TextClassifier
 from hyperagg.classifier.explanation_report import explanation_page
+from hyperagg.classifier.predictor import load_predictor
 from hyperagg.classifier.training.labels import encode_labels, first_classes, unique_labels
 from hyperagg.data import Dataset, Split
 
-__all__ = ["BASELINES", "DEFAULT_BASELINES", "EXTERNAL", "compare", "dataset_from_rows"]
+__all__ = [
+    "BASELINES",
+    "DEFAULT_BASELINES",
+    "EXTERNAL",
+    "RUNS_FILE",
+    "SAVED",
+    "compare",
+    "dataset_from_rows",
+]
 
 _logger = logging.getLogger("hyperagg")
 
@@ -71,6 +80,8 @@ _EXTERNAL = {
     "fasttext": ("hyperagg.classifier.baselines.fasttext", "FastTextClassifier"),
 }
 EXTERNAL = tuple(_EXTERNAL)
+SAVED = tuple(_VARIANTS)  # the models that are saved
+RUNS_FILE = "runs.json"
 BASELINES = ("words", *_NEURAL, *EXTERNAL)
 # The transformer takes twice as long as attention, the slowest of these.
 DEFAULT_BASELINES = ("words", "linear_svc", "fasttext", "attention")
@@ -115,7 +126,8 @@ def compare(
             starts from the result as well. 0: without it.
         save_models: whether the classifiers, the figure and the page are written.
         resume: keep the runs that an interrupted call left in `out`. Those of aggregation are
-            repeated if the commit of the code has changed since.
+            repeated if the commit of the code has changed since, or if `out` does not have their
+            model any more.
         progress: show progress bars; None: in a terminal or a notebook.
         callback: called with one line per measured run and per item that is skipped; None: the
             lines are logged.
@@ -125,7 +137,7 @@ def compare(
 
     Raises:
         ValueError: an unknown baseline, or test rows with labels that the training rows lack;
-            or `out` has the runs of other rows, and they are to be resumed.
+            or the runs in `out` are to be resumed, and are those of other rows or damaged.
         ImportError: a baseline that is named is not installed. Nothing was trained then.
 
     Cost: most of the time trains the baselines; attention takes O(n^2) for a text of n tokens.
@@ -147,7 +159,7 @@ def compare(
     # Neural baselines learn from the training part only, and so does what stands beside them.
     refit = not any(name in _NEURAL or name == "words" for name in names)
     commit = environment()["commit"]
-    runs = Runs(out / "runs.json", _study(dataset), resume)
+    runs = Runs(out / RUNS_FILE, _study(dataset), resume)
     classes = unique_labels(dataset.train.labels)
     # The external baselines share the rows and their features; no test row is among them.
     held_out = cache(partial(held_out_folds, dataset.train.texts, dataset.train.labels))
@@ -160,6 +172,11 @@ def compare(
         rows = "" if refit else " rows=training part"
         return f"{name} epochs={epochs} seed={seed}{search}{rows}{code}"
 
+    if save_models:
+        for name in [name for name in names if name in _VARIANTS and key(name, 0) in runs.done]:
+            if not _holds_model(out, name, runs.done[key(name, 0)]):
+                report(f"{name}, seed 0, is trained again: {out} does not have its model")
+                del runs.done[key(name, 0)]
     if any(key(name, 0) not in runs.done for name in names if name in _VARIANTS):
         _compile_kernels(multi_label)
     for seed in range(seeds):
@@ -180,8 +197,8 @@ def compare(
                     run, predicted = _run_neural(name, dataset, epochs, seed, progress)
                 else:
                     config = {**_VARIANTS[name], "epochs": epochs, "refit": refit}
-                    folder = out if save_models and seed == 0 else None
-                    run, predicted = _run_aggregation(name, dataset, config, seed, folder, progress)
+                    kept = out if save_models and seed == 0 else None
+                    run, predicted = _run_aggregation(name, dataset, config, seed, kept, progress)
                 run["predictions"] = pack_labels(predicted, classes)
                 runs.add(key(name, seed), run)
             run = runs.done[key(name, seed)]
@@ -214,6 +231,11 @@ def compare(
     }
     if save_models:
         draw_learning_curves(results["learning_curves"], out / "learning_curves.png", report)
+        if aggregation:
+            classifier = TextClassifier.from_pretrained(_model_folder(out, "aggregation"))
+            with atomic_write(out / "explanations.html") as draft:
+                page = _explanations(classifier, dataset)
+                draft.write_text(page, "utf-8", errors="replace")
     write_results(out, results)
     with atomic_write(out / "table.md") as draft:
         draft.write_text(results_markdown(results), "utf-8")
@@ -225,7 +247,20 @@ def _study(dataset: Dataset) -> str:
     splits = (dataset.train, dataset.test)
     texts = [text for split in splits for text in split.texts]
     digest = digest_texts([*texts, repr([list(split.labels) for split in splits])])
-    return f"{dataset.name} {len(dataset.train.texts)} {digest[:8]}"
+    return f"{len(dataset.train.texts)} training rows {digest[:8]}"
+
+
+def _model_folder(out: Path, name: str) -> Path:
+    # Absolute, since models/NAME could be the name of a model of the hub.
+    return out.resolve() / "models" / name
+
+
+def _holds_model(out: Path, name: str, run: dict[str, Any]) -> bool:
+    """Whether the model of a run is still the one that was saved by this name."""
+    try:
+        return load_predictor(_model_folder(out, name)).fingerprint == run.get("fingerprint")
+    except ValueError:
+        return False
 
 
 def dataset_from_rows(
@@ -367,19 +402,17 @@ def _run_aggregation(
     dataset: Dataset,
     config: dict[str, Any],
     seed: int,
-    folder: Path | None,
+    out: Path | None,
     progress: bool | None,
 ) -> tuple[dict[str, Any], list[Any]]:
     classifier = TextClassifier(**config)
     started = time.perf_counter()
     classifier.fit(dataset.train.texts, dataset.train.labels, seed=seed, progress=progress)
     fit_seconds = time.perf_counter() - started
-    if folder is not None:
-        classifier.save_pretrained(folder / "models" / name)
-        if name == "aggregation":
-            with atomic_write(folder / "explanations.html") as draft:
-                page = _explanations(classifier, dataset)
-                draft.write_text(page, "utf-8", errors="replace")
+    fingerprint = None
+    if out is not None:
+        classifier.save_pretrained(_model_folder(out, name))
+        fingerprint = load_predictor(_model_folder(out, name)).fingerprint
     history = classifier.history_
     parameters = classifier.model_.num_parameters()
     predicted, speed = _predict(classifier, dataset.test.texts)
@@ -388,6 +421,7 @@ def _run_aggregation(
         "parameters": parameters,
         "parameters_without_embedding": parameters - classifier.model_.embedding.size,
         "max_tokens": classifier.config.max_tokens,
+        "fingerprint": fingerprint,
         "training_config": asdict(
             classifier.config.training_config(
                 len(classifier.classes_), len(dataset.train.texts), dataset.train.multi_label

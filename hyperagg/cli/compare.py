@@ -23,6 +23,8 @@ from hyperagg.cli.options import (
     Seeds,
     Text,
     Threads,
+    check_model_folder,
+    held,
     logger,
     output_folder,
 )
@@ -69,6 +71,9 @@ def compare(
         Path | None, typer.Option(help="Folder to write to (default: runs/DATASET).")
     ] = None,
     resume: Resume = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a comparison or a model in the folder.")
+    ] = False,
     format: Format = None,
     label_separator: LabelSeparator = None,
     delimiter: Delimiter = None,
@@ -86,7 +91,7 @@ def compare(
 
     from hyperagg._common.report import print_table
     from hyperagg._common.validation import check_choice
-    from hyperagg.classifier.compare import BASELINES, dataset_from_rows
+    from hyperagg.classifier.compare import BASELINES, RUNS_FILE, SAVED, dataset_from_rows
     from hyperagg.classifier.compare import compare as run
     from hyperagg.classifier.compare_report import results_table
     from hyperagg.data import Split, load_dataset
@@ -131,6 +136,7 @@ def compare(
                 raise ValueError(f"{option}: applies to a file; {dataset} is a data set name")
         data = load_dataset(dataset)
     out = out or Path("runs") / data.name
+    _check_folder(out, resume, force)
     with output_folder(out):
         echo(f"{data.name}: {len(data.train):,} training rows, {len(data.test):,} test rows")
         echo(f"source: {data.source}")
@@ -146,11 +152,28 @@ def compare(
                 callback=lambda line: echo(line, flush=True),
             )
         except KeyboardInterrupt:
-            if (out / "runs.json").exists():
+            if (out / RUNS_FILE).exists():
                 logger.info(f"interrupted; repeat the command with --resume to continue from {out}")
             raise
     print_table(results_table(results))
-    echo(f"results.json, table.md, explanations.html and models in {out}")
+    models = ", ".join(f"models/{name}" for name in SAVED if name in results["models"])
+    echo(f"results.json, table.md, explanations.html, {models} in {out}")
+
+
+def _check_folder(out: Path, resume: bool, force: bool) -> None:
+    """Make sure that a comparison replaces nothing that the user wants to keep."""
+    from hyperagg.classifier.compare import RUNS_FILE
+
+    check_model_folder(out, force)
+    has_runs = (out / RUNS_FILE).exists()
+    if force or (resume and has_runs):
+        return
+    if (out / "results.json").exists():
+        raise held(out, "a comparison")
+    if has_runs:
+        raise held(out, "an interrupted comparison", "continue it with --resume")
+    if resume:
+        logger.info(f"{out} holds no interrupted comparison: comparing from the beginning")
 
 
 def _search_seconds(text: str) -> float | None:

@@ -49,6 +49,7 @@ __all__ = [
     "check_replaceable",
     "check_training_folder",
     "existing",
+    "held",
     "keep_checkpoint",
     "logger",
     "output_folder",
@@ -228,14 +229,9 @@ def check_training_folder(
     if force or (resume and interrupted):
         return
     if interrupted:
-        raise ValueError(
-            f"--out {out}: holds an interrupted training; continue it with --resume, or replace it "
-            "with --force"
-        )
+        raise held(out, "an interrupted training", "continue it with --resume")
     if (out / finished).exists():
-        raise ValueError(
-            f"--out {out}: holds a model; give another folder, or replace it with --force"
-        )
+        raise held(out, "a model")
     if resume:
         logger.info(f"{out} holds no interrupted training: training from the beginning")
 
@@ -248,14 +244,17 @@ def check_model_folder(out: Path, force: bool) -> None:
     """
     if force:
         return
-    for name, held in (
+    for name, content in (
         ("checkpoint.safetensors", "an interrupted training"),
         ("config.json", "a model"),
     ):
         if (out / name).exists():
-            raise ValueError(
-                f"--out {out}: holds {held}; give another folder, or replace it with --force"
-            )
+            raise held(out, content)
+
+
+def held(out: Path, content: str, advice: str = "give another folder") -> ValueError:
+    """Return the error about a folder whose content is not to be replaced."""
+    return ValueError(f"--out {out}: holds {content}; {advice}, or replace it with --force")
 
 
 def check_output_file(file: Path, suffixes: Sequence[str], force: bool) -> None:

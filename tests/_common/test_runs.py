@@ -35,9 +35,29 @@ def test_runs_of_another_study_are_refused(tmp_path):
         Runs(path, "other", resume=True)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"study": "study", "runs": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"study": "study", "runs": 3}',
+        '{"study": "study", "runs": {"a": 3}}',
+        "[" * 100_000,
+    ],
+)
 def test_other_files_are_refused(tmp_path, content):
     path = tmp_path / "runs.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=r"runs\.json: not a file of runs"):
+        Runs(path, "study", resume=True)
+
+
+@pytest.mark.parametrize(("old", "new"), [("0.5", "null"), ('"accuracy"', '"f1"'), ('"a"', '"b"')])
+def test_runs_that_were_changed_are_refused(tmp_path, old, new):
+    """A study that resumed from them ended with a traceback."""
+    path = tmp_path / "runs.json"
+    Runs(path, "study", resume=False).add("a", {"accuracy": 0.5})
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ValueError, match=r"runs\.json: not a file of runs, or damaged; remove it"):
         Runs(path, "study", resume=True)

@@ -18,6 +18,7 @@ from hyperagg.classifier.baselines.search import Diverged, OneTwoFive
 from hyperagg.classifier.baselines.selection import held_out_fold
 from hyperagg.classifier.compare import compare, dataset_from_rows
 from hyperagg.classifier.compare_report import results_table
+from hyperagg.classifier.predictor import load_predictor
 from hyperagg.data import Dataset, Split
 
 
@@ -70,13 +71,40 @@ def test_it_writes_what_it_promises_and_resumes(small, tmp_path, monkeypatch):
     monkeypatch.setattr(hyperagg.TextClassifier, "fit", lambda *a, **k: pytest.fail("trained"))
     again = compare(small, ["attention"], 2, tmp_path, resume=True, **options)
     assert again["models"] == results["models"]
-    renamed = Dataset("other", small.train, small.test, "")
+    renamed = Dataset("other", small.train, small.test, "")  # the same rows
+    again = compare(renamed, ["attention"], 2, tmp_path, resume=True, **options)
+    assert again["models"] == results["models"] and again["dataset"] == "other"
     first, *rest = small.test.labels
     labels = ["acq" if first == "earn" else "earn", *rest]
     corrected = Dataset(small.name, small.train, Split(small.test.texts, labels), "")
-    for other in (renamed, corrected):
-        with pytest.raises(ValueError, match="another study"):
-            compare(other, [], 1, tmp_path, resume=True)
+    with pytest.raises(ValueError, match="another study"):
+        compare(corrected, [], 1, tmp_path, resume=True)
+
+
+def test_a_model_that_is_missing_or_of_other_arguments_is_trained_again(small, tmp_path):
+    """A resumed comparison kept it, and said that a model was there that had been removed."""
+    folder = tmp_path / "models" / "aggregation"
+    lines = []
+    options = dict(progress=False, callback=lines.append)
+    results = compare(small, [], 1, tmp_path, epochs=1, **options)
+    fingerprint = load_predictor(folder).fingerprint
+    compare(small, [], 1, tmp_path, epochs=2, resume=True, **options)
+    assert load_predictor(folder).fingerprint != fingerprint
+    for damage in (lambda: None, lambda: (folder / "config.json").unlink()):
+        damage()
+        (tmp_path / "explanations.html").unlink()
+        lines.clear()
+        again = compare(small, [], 1, tmp_path, epochs=1, resume=True, **options)
+        assert f"aggregation, seed 0, is trained again: {tmp_path} does not" in lines[0]
+        scores = load_predictor(folder).predict(small.test.texts)
+        correct = np.mean([a == b for a, b in zip(scores, small.test.labels)])
+        measured = again["models"]["aggregation"]["accuracy"][0]
+        assert measured == results["models"]["aggregation"]["accuracy"][0] == correct
+        assert (tmp_path / "explanations.html").exists()
+    lines.clear()
+    (tmp_path / "explanations.html").unlink()
+    compare(small, [], 1, tmp_path, epochs=1, resume=True, **options)
+    assert (tmp_path / "explanations.html").exists() and "trained again" not in lines[0]
 
 
 @pytest.mark.parametrize("name", ["linear_svc", "fasttext"])

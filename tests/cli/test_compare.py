@@ -56,6 +56,36 @@ def test_the_numbers_of_rows_that_were_read_and_left_out_are_printed(cli, films,
     assert re.search(r"bad\.csv: 41 rows, left out 1 of them \(first: .*line \d+", answer.out)
 
 
+def test_a_comparison_is_replaced_only_with_force(cli, films, tmp_path):
+    out = tmp_path / "out"
+    columns = ["--text", "review", "--label", "stars"]
+    command = ["compare", films, *columns, "--baselines", "words", "--epochs", 1, "--out", out]
+    answer = cli(*command)
+    assert answer.code == 0, answer.err
+    assert f"explanations.html, models/aggregation, models/words in {out}" in answer.out
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    refused = cli(*command)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert f"--out {out}: holds a comparison; give another folder, or replace it" in refused.err
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    (out / "results.json").unlink()
+    refused = cli(*command)
+    assert (
+        refused.code == 2 and "an interrupted comparison; continue it with --resume" in refused.err
+    )
+    renamed = films.rename(tmp_path / "other.csv")
+    answer = cli("compare", renamed, *command[2:], "--resume")
+    assert answer.code == 0 and (out / "results.json").exists(), answer.err
+    answer = cli("compare", renamed, *command[2:], "--force")
+    assert answer.code == 0, answer.err
+    (out / "runs.json").write_text("{")
+    answer = cli("compare", renamed, *command[2:], "--resume")
+    assert answer.code == 2 and f"{out / 'runs.json'}: not a file of runs" in answer.err
+    assert cli("train", renamed, *columns, "--out", tmp_path / "model", "--epochs", 1).code == 0
+    refused = cli("compare", renamed, *columns, "--out", tmp_path / "model")
+    assert refused.code == 2 and "holds a model; give another folder" in refused.err
+
+
 @pytest.mark.parametrize(
     ("given", "seconds"), [("1.5m", 90.0), ("20", 20.0), ("none", 0.0), ("full", None)]
 )
