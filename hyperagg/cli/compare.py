@@ -17,6 +17,7 @@ from hyperagg.cli.options import (
     LabelSeparator,
     NoHeader,
     OnError,
+    OtherColumns,
     Quiet,
     Quoting,
     Resume,
@@ -58,6 +59,7 @@ def compare(
     ] = "1m",
     text: Text = None,
     label: Label = None,
+    other_columns: OtherColumns = None,
     test: Annotated[
         Path | None,
         typer.Option(help="File of test rows (default: a fifth of the rows of the file)."),

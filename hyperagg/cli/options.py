@@ -36,6 +36,7 @@ __all__ = [
     "Model",
     "NoHeader",
     "OnError",
+    "OtherColumns",
     "Quiet",
     "Quoting",
     "Resume",
@@ -148,6 +149,26 @@ AnsweredOnError = Annotated[
         help="How to treat a row that is empty or malformed: empty takes it as a text without "
         "words, skip leaves it out, stop ends the command (default: empty for texts alone; stop "
         "where labels or several columns are read, which do not have empty).",
+    ),
+]
+
+
+def _refuse_other_columns(context: typer.Context, names: list[str] | None) -> None:
+    if names:
+        raise ValueError(
+            f"--number, --category, --image, --audio: hyperagg {context.info_name} trains on texts "
+            "alone; expected --text, or hyperagg train for columns of other kinds"
+        )
+
+
+# Not shown; a command of texts alone explains what to use instead.
+OtherColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        *("--number", "--category", "--image", "--audio"),
+        callback=_refuse_other_columns,
+        hidden=True,
+        help="Options of train that this command does not have.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -22,6 +22,7 @@ from hyperagg.cli.options import (
     LabelSeparator,
     NoHeader,
     OnError,
+    OtherColumns,
     Quiet,
     Quoting,
     Text,
@@ -46,6 +47,7 @@ def tune(
     ],
     text: Text = None,
     label: Label = None,
+    other_columns: OtherColumns = None,
     out: Annotated[Path, typer.Option(help="Folder to write the model to.")] = Path("model"),
     trials: Annotated[int | None, typer.Option(min=1, help="Maximum number of trials.")] = None,
     max_size_mb: Annotated[

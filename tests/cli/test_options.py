@@ -25,6 +25,21 @@ def test_a_second_column_of_texts_or_labels_is_refused(cli, command, option):
     assert len(answer.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("command", ["compare", "tune"])
+@pytest.mark.parametrize("option", ["--number", "--category", "--image", "--audio"])
+def test_columns_of_other_kinds_are_refused_with_the_command_that_takes_them(cli, command, option):
+    """They were no such option, with --resume as a possible one."""
+    answer = cli(
+        command, "a.csv", "--time-limit" if command == "tune" else "--epochs", 1, option, "a"
+    )
+    assert answer.code == 2 and len(answer.err.splitlines()) == 1
+    assert (
+        f"hyperagg {command} trains on texts alone; expected --text, or hyperagg train"
+        in answer.err
+    )
+    assert option in answer.err and option not in cli(command, "--help").out
+
+
 def test_other_options_may_be_repeated(cli):
     command = ["predict", "none", "a.csv", "--keep", "a", "--keep", "b", "--top-k=1", "--top-k=2"]
     answer = cli(*command)
