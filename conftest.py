@@ -59,6 +59,7 @@ SLOW = [
             "ops/test_aggregate_tokens.py",
             "ops/test_associative.py",
             "ops/test_gpu.py",
+            "ops/test_gpu_associative.py",
             "ops/test_registration.py",
             "ops/test_transforms.py",
             "serve",

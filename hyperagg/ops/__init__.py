@@ -46,8 +46,9 @@ except ModuleNotFoundError as error:
         raise AttributeError(f"module 'hyperagg.ops' has no attribute {name!r}")
 else:
     from hyperagg.ops._validation import Normalize
-    from hyperagg.ops.aggregate import Selection, aggregate, select_implementation
+    from hyperagg.ops.aggregate import aggregate, select_implementation
     from hyperagg.ops.associative import associative, associative_step
+    from hyperagg.ops.selection import Selection
     from hyperagg.ops.state import Padding, State
     from hyperagg.ops.step import step
     from hyperagg.ops.tokens import aggregate_tokens

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Literal, overload
 
-import numba
 import torch
 from torch import Tensor
 
@@ -14,30 +11,15 @@ from hyperagg.ops import fixed_point, plain, reference, registration
 from hyperagg.ops._validation import NORM_EXPONENTS, Normalize, check_arguments, check_choice
 from hyperagg.ops.masks import Documents, Full, Mask, Prefix, Window
 from hyperagg.ops.registration import accumulator_dtype_of
+from hyperagg.ops.selection import Selection, select
 from hyperagg.ops.state import Padding, Rows, State, find_rows
-from hyperagg.ops.transforms import active_transform
 
-__all__ = ["Selection", "aggregate", "select_implementation"]
+__all__ = ["aggregate", "select_implementation"]
 
-_IMPLEMENTATIONS = ("auto", "cpu", "gpu", "plain", "reference")
-_KERNELS = {"cpu": "cpu", "cuda": "gpu"}
-_DTYPES = {
+_KERNEL_DTYPES = {
     "cpu": (torch.float32, torch.float64, torch.bfloat16),
     "gpu": (torch.float32, torch.float64, torch.bfloat16, torch.float16),
 }
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Name the implementation that a call runs, and why.
-
-    Args:
-        implementation: "cpu", "gpu", "plain" or "reference".
-        reason: a phrase for people.
-    """
-
-    implementation: str
-    reason: str
 
 
 @overload
@@ -225,7 +207,6 @@ def select_implementation(
     Selection(implementation='plain', reason='the cpu kernels do not support torch.float16')
     """
     check_arguments(x, p, mask, lengths, padding, decay, gate, normalize, initial_state)
-    check_choice("impl", impl, _IMPLEMENTATIONS)
     check_choice("accumulate", accumulate, ("float", "fixed_point"))
     if accumulate == "fixed_point":
         fixed_point.check_supported(x, p, mask, decay, gate)
@@ -234,35 +215,15 @@ def select_implementation(
                 f"impl={impl!r}: expected 'auto' or 'plain' with accumulate='fixed_point'"
             )
         return Selection("plain", "fixed-point sums run in plain PyTorch")
-    kernel = _KERNELS.get(x.device.type)
-    obstacle = _find_obstacle(x, kernel, mask, decay, gate)
-    if not obstacle and (transform := active_transform()):
-        obstacle = f"the {kernel} kernels do not support {transform}"
-    if impl in _DTYPES and impl != kernel:
-        raise ValueError(f"impl={impl!r}: x is on {x.device}")
-    if impl in _DTYPES and obstacle:
-        raise ValueError(f"impl={impl!r}: {obstacle}")
-    if impl != "auto":
-        return Selection(impl, "requested by name")
-    if kernel is None or obstacle:
-        return Selection("plain", obstacle or f"there are no kernels for {x.device.type}")
-    return Selection(kernel, f"a compiled kernel supports {type(mask).__name__} in {x.dtype}")
+    return select("x", x, impl, _KERNEL_DTYPES, _find_obstacle(mask, decay, gate))
 
 
-def _find_obstacle(
-    x: Tensor, kernel: str | None, mask: Mask | Tensor, decay: Tensor | None, gate: Tensor | None
-) -> str | None:
-    """Return why the kernels do not support the arguments, or None if they do."""
+def _find_obstacle(mask: Mask | Tensor, decay: Tensor | None, gate: Tensor | None) -> str | None:
+    """Return why no kernel supports these arguments, or None."""
     if isinstance(mask, Tensor):
         return "a dense mask is a matrix product"
     if isinstance(mask, Window) and (decay is not None or gate is not None):
         return "the window kernels support neither decay nor gate"
-    if kernel and x.dtype not in _DTYPES[kernel]:
-        return f"the {kernel} kernels do not support {x.dtype}"
-    if kernel == "gpu" and find_spec("triton") is None:
-        return "Triton is not installed: pip install 'hyperagg[gpu]'"
-    if kernel == "cpu" and numba.config.DISABLE_JIT:
-        return "the cpu kernels do not run with NUMBA_DISABLE_JIT"
     return None
 
 

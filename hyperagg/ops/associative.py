@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal, overload
 
-import numba
 import torch
 from torch import Tensor
 
@@ -18,13 +17,15 @@ from hyperagg.ops._validation import (
 )
 from hyperagg.ops.masks import Causal, Documents
 from hyperagg.ops.registration import accumulator_dtype_of
+from hyperagg.ops.selection import select
 from hyperagg.ops.state import Padding, State, find_rows
-from hyperagg.ops.transforms import active_transform
 
 __all__ = ["associative", "associative_step"]
 
-_IMPLEMENTATIONS = ("auto", "cpu", "plain", "reference")
-_KERNEL_DTYPES = (torch.float32, torch.bfloat16)
+_KERNEL_DTYPES = {
+    "cpu": (torch.float32, torch.bfloat16),
+    "gpu": (torch.float32, torch.bfloat16, torch.float16),
+}
 
 
 @overload
@@ -103,8 +104,9 @@ def associative(
         padding: the side of the padding, "right" (default) or "left".
         initial_state: the State of an earlier call, after which this one continues.
         return_state: whether to return (o, State) instead of o.
-        impl: "auto" (default): the compiled kernel on CPUs in float32 and bfloat16, otherwise plain
-            PyTorch. Or "cpu", "plain" or "reference", which then runs or raises.
+        impl: "auto" (default): the compiled kernel of the device in float32 and bfloat16, on GPUs
+            also in float16; otherwise plain PyTorch. Or "cpu", "gpu", "plain" or "reference", which
+            then runs or raises.
 
     Returns:
         (B, N, H, E) in the type of the inputs. With `return_state`, the pair of that and a State
@@ -115,14 +117,15 @@ def associative(
             not go together.
 
     Numerics: S, beta and decay are float32, or float64 for float64 inputs. Factors of exactly 0 and
-        1 are exact: no logarithm is taken. The kernel computes token by token, so any split of a
+        1 are exact: no logarithm is taken. The kernels compute token by token, so any split of a
         sequence gives the same bits, and so does any number of threads.
         What is not finite in a token never reaches an earlier output. From k, v, beta or decay it
         reaches the later ones of its head: in the plain form all of them, as NaN.
-    Cost: O(N H K E) time, and K E numbers of state per head. The kernel divides the work among
-        threads by sequence and head, forward also by blocks of 32 value channels. Its backward pass
-        computes the states again. The plain form multiplies matrices in chunks of 64 tokens; a
-        decay per key channel takes it memory for 16 K numbers per token and head.
+    Cost: O(N H K E) time, and K E numbers of state per head. The CPU kernel divides the work among
+        threads by sequence and head, forward also by blocks of 32 value channels, and the GPU
+        kernel by all three; it has not been timed on a GPU. Both backward passes compute the states
+        again. The plain form multiplies matrices in chunks of 64 tokens; a decay per key channel
+        takes it memory for 16 K numbers per token and head.
     Source: linear attention (Katharopoulos et al. 2020), with a decay per head RetNet (Sun et al.
         2023) and Mamba-2 (Dao and Gu 2024), per key channel GLA (arXiv:2312.06635). Delta rule:
         Schlag et al. (2021) and DeltaNet (Yang et al. 2024); with a decay, Gated DeltaNet
@@ -139,8 +142,8 @@ def associative(
     [1.0, 1.0, 5.0]
     """
     _check_arguments(q, k, v, beta, decay, mask, lengths, padding, initial_state)
-    selected = _select(q, impl)
-    if selected == "cpu":
+    selected = select("q", q, impl, _KERNEL_DTYPES).implementation
+    if selected in _KERNEL_DTYPES:
         o, state = _run_kernel(q, k, v, beta, decay, mask, lengths, padding, initial_state)
     else:
         module = associative_plain if selected == "plain" else associative_reference
@@ -270,25 +273,6 @@ def _check_tensors(
             f"decay: shape {tuple(decay.shape)}; expected {tuple(tokens)}, a factor per head, or "
             f"{tuple(q.shape)}, a factor per key channel"
         )
-
-
-def _select(q: Tensor, impl: str) -> str:
-    """Return "cpu", "plain" or "reference", or raise for a kernel that cannot run."""
-    check_choice("impl", impl, _IMPLEMENTATIONS)
-    if impl not in ("auto", "cpu"):
-        return impl
-    obstacle = None
-    if q.device.type != "cpu":
-        obstacle = f"q is on {q.device}"
-    elif q.dtype not in _KERNEL_DTYPES:
-        obstacle = f"the cpu kernels do not support {q.dtype}"
-    elif numba.config.DISABLE_JIT:
-        obstacle = "the cpu kernels do not run with NUMBA_DISABLE_JIT"
-    elif transform := active_transform():
-        obstacle = f"the cpu kernels do not support {transform}"
-    if obstacle and impl == "cpu":
-        raise ValueError(f"impl='cpu': {obstacle}")
-    return "plain" if obstacle else "cpu"
 
 
 def _run_kernel(

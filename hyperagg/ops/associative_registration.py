@@ -15,6 +15,7 @@ from hyperagg.ops.cpu import associative as kernels
 from hyperagg.ops.registration import (
     output_like,
     refuse_second_derivatives,
+    register_gpu,
     register_vmap,
     to_array,
 )
@@ -106,8 +107,12 @@ def _backward(ctx, o_grad, sums_grad):
 
 associative.register_autograd(_backward, setup_context=_save)
 associative_backward.register_autograd(refuse_second_derivatives)
-register_vmap(associative)
-register_vmap(associative_backward)
+for _name, _op in {
+    "associative": associative,
+    "associative_backward": associative_backward,
+}.items():
+    register_gpu(_name, _op)
+    register_vmap(_op)
 
 
 def _states_like(q: Tensor, v: Tensor, starts: Tensor) -> Tensor:

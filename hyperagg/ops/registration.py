@@ -25,6 +25,7 @@ __all__ = [
     "aggregate_tokens",
     "output_like",
     "refuse_second_derivatives",
+    "register_gpu",
     "register_vmap",
     "scan",
     "to_array",
@@ -253,14 +254,16 @@ for _backward_op in (scan_backward, window_backward):
     _backward_op.register_autograd(refuse_second_derivatives)
 
 
-def _register_gpu(name: str, op: library.CustomOpDef) -> None:
+def register_gpu(name: str, op: library.CustomOpDef) -> None:
     """Register the function of that name in `gpu`, which the first call imports."""
 
     @op.register_kernel("cuda")
     def _(*args):
         from hyperagg.ops import gpu
 
-        return getattr(gpu, name)(*args)
+        # Triton launches kernels on the current GPU, which need not be that of the tensors.
+        with torch.cuda.device_of(next(each for each in args if isinstance(each, Tensor))):
+            return getattr(gpu, name)(*args)
 
 
 def register_vmap(op: library.CustomOpDef) -> None:
@@ -283,7 +286,7 @@ for _name, _op in {
     "window": window,
     "window_backward": window_backward,
 }.items():
-    _register_gpu(_name, _op)
+    register_gpu(_name, _op)
     register_vmap(_op)
 
 

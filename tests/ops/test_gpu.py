@@ -15,22 +15,9 @@ from hyperagg.ops import gpu  # noqa: E402
 from hyperagg.ops.gpu import tiles  # noqa: E402
 
 DEVICE = "cpu" if INTERPRETED else "cuda"
-# The Triton interpreter is much slower than a GPU.
-pytestmark = [pytest.mark.slow] if INTERPRETED else []
+pytestmark = pytest.mark.usefixtures("poisoned")
 TYPES = [torch.float32, torch.bfloat16, torch.float16]
 KINDS = ["prefix_sum", "decay", "complex_decay", "gated"]
-
-
-@pytest.fixture(autouse=True)
-def poisoned(monkeypatch):
-    """Fill new memory with NaN, so that no kernel leaves any of it unwritten."""
-    original = torch.Tensor.new_empty, torch.empty_like
-
-    def poison(tensor):
-        return tensor.fill_(float("nan")) if tensor.is_floating_point() else tensor
-
-    monkeypatch.setattr(torch.Tensor, "new_empty", lambda *a, **k: poison(original[0](*a, **k)))
-    monkeypatch.setattr(torch, "empty_like", lambda *a, **k: poison(original[1](*a, **k)))
 
 
 @pytest.fixture(params=["whole", "split"])

@@ -92,9 +92,10 @@ def test_autocast_keeps_the_input_type():
     assert y.dtype == torch.bfloat16 and linear.weight.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["scan", "scan_backward", "window", "window_backward"])
-def test_operators_have_cuda_kernels(name):
-    assert torch._C._dispatch_has_kernel_for_dispatch_key(f"hyperagg::{name}", "CUDA")
+@pytest.mark.parametrize("backward", ["", "_backward"])
+@pytest.mark.parametrize("name", ["scan", "window", "associative"])
+def test_operators_have_cuda_kernels(name, backward):
+    assert torch._C._dispatch_has_kernel_for_dispatch_key(f"hyperagg::{name}{backward}", "CUDA")
 
 
 @pytest.mark.parametrize("mask", [Causal(), Window(3), Prefix(2)], ids=str)
@@ -110,3 +111,17 @@ def test_cuda_tensors_run_the_gpu_kernels(mask):
             ops.aggregate(x, p, mask=mask, impl="cpu")
         with pytest.raises(ValueError, match="p: on cpu; expected cuda:0, the device of x"):
             ops.aggregate(x, torch.ones(5, 4), mask=mask)
+
+
+def test_associative_sums_of_cuda_tensors_run_the_gpu_kernels():
+    pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
+    with FakeTensorMode():
+        q = torch.empty(2, 5, 3, 4, device="cuda", dtype=torch.float16)
+        for impl in ("auto", "gpu"):
+            o, state = ops.associative(q, q, q, return_state=True, impl=impl)
+            assert (o.device.type, o.dtype) == ("cuda", torch.float16)
+            assert state.sums.dtype == torch.float32
+        with pytest.raises(ValueError, match="impl='cpu': q is on cuda"):
+            ops.associative(q, q, q, impl="cpu")
+        with pytest.raises(ValueError, match=r"the gpu kernels do not support torch\.float64"):
+            ops.associative(*[q.double()] * 3, impl="gpu")
