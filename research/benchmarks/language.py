@@ -1,8 +1,8 @@
 """Speed of language models: training by length, and decoding by context.
 
-Three models of equal size: gated sums in every layer, fused attention in every layer, and
-feed-forward layers only, the physical limit for a mixer. Where a mixer has fewer weights, the
-feed-forward layers are wider.
+Models of equal size: gated sums in every layer, associative sums beside them or alone, fused
+attention, and feed-forward layers only, the physical limit for a mixer. Where a mixer has fewer
+weights, the feed-forward layers are wider.
 """
 
 from __future__ import annotations
@@ -22,26 +22,39 @@ from transformers import Cache, StaticCache
 
 from hyperagg._common.report import environment
 from hyperagg.language import HyperAggCache, HyperAggConfig, HyperAggForCausalLM
-from hyperagg.layers import CausalAggregation
 from research.benchmarks.interleaved import interleaved, interleaved_items, torch_threads
 
 __all__ = [
+    "ASSOCIATIVE",
     "ATTENTION",
     "FEED_FORWARD",
     "FULL_LANGUAGE",
     "GATED",
+    "GATED_ASSOCIATIVE",
+    "MIXERS",
     "QUICK_LANGUAGE",
     "STATIC_CACHE",
+    "SUMS",
     "LanguageSizes",
     "bench_language",
 ]
 
 logger = logging.getLogger(__name__)
 
-GATED, ATTENTION, FEED_FORWARD = "expanded gated", "attention", "feed-forward only"
+GATED, GATED_ASSOCIATIVE, ASSOCIATIVE = "expanded gated", "gated + associative", "associative"
+ATTENTION, FEED_FORWARD = "attention", "feed-forward only"
 # Attention at its best in decoding: its default cache is copied for every token.
 STATIC_CACHE = "attention, static cache"
-LAYER_TYPES = {GATED: "gated", ATTENTION: "full_attention", FEED_FORWARD: "identity"}
+# The models whose state does not grow.
+SUMS = (GATED, GATED_ASSOCIATIVE, ASSOCIATIVE)
+# Associative heads have D / 8 keys and values.
+MIXERS: dict[str, dict[str, Any]] = {
+    GATED: dict(layer_types="gated"),
+    GATED_ASSOCIATIVE: dict(layer_types="gated_associative", num_associative_heads=2),
+    ASSOCIATIVE: dict(layer_types="associative", num_associative_heads=8),
+    ATTENTION: dict(layer_types="full_attention"),
+    FEED_FORWARD: dict(layer_types="identity"),
+}
 
 Models = dict[str, HyperAggForCausalLM]
 Seconds = dict[str, list[tuple[int, float]]]
@@ -108,7 +121,7 @@ def bench_language(
     threads = list(threads or [torch.get_num_threads()])
     results: dict[str, list[dict[str, Any]]] = {"training": [], "mixers": [], "decoding": []}
     training: Factories = {name: partial(_training_step, model) for name, model in models.items()}
-    mixers: Factories = {name: partial(_mixer_step, models[name]) for name in (GATED, ATTENTION)}
+    mixers: Factories = {name: partial(_mixer_step, models[name]) for name in (*SUMS, ATTENTION)}
     for number in threads:
         with torch_threads(number):
             for part, factories, budget in (
@@ -146,7 +159,7 @@ def _models(sizes: LanguageSizes) -> Models:
     """Models with about as many weights as attention with feed-forward layers of width 4 D."""
     target = _weights(_config(sizes, ATTENTION, 4 * sizes.d))
     models = {}
-    for name in LAYER_TYPES:
+    for name in MIXERS:
         narrow = _weights(_config(sizes, name, sizes.d))
         width = sizes.d + (target - narrow) / (2 * sizes.d * sizes.layers)
         models[name] = HyperAggForCausalLM(_config(sizes, name, round(width)))
@@ -160,7 +173,8 @@ def _config(sizes: LanguageSizes, name: str, width: int) -> HyperAggConfig:
         intermediate_size=width,
         num_hidden_layers=sizes.layers,
         num_attention_heads=sizes.heads,
-        layer_types=LAYER_TYPES[name],
+        associative_head_dim=sizes.d // 8,
+        **MIXERS[name],
     )
 
 
@@ -196,7 +210,7 @@ def _mixer_step(model: HyperAggForCausalLM, n: int, sizes: LanguageSizes) -> Cal
     u = torch.randn(sizes.tokens // n, n, sizes.d, requires_grad=True)
     grad = torch.randn_like(u)
     arguments: dict[str, Any] = {}
-    if not isinstance(mixer, CausalAggregation):
+    if model.model.layers[0].layer_type == "full_attention":
         # All layers of a model share the rotation, so it is not part of the time of one.
         rotation = model.model.rotary_emb(u, position_ids=torch.arange(n)[None])
         arguments = {"position_embeddings": rotation, "attention_mask": None}
@@ -220,21 +234,22 @@ def _slope(times: Sequence[tuple[int, float]]) -> float:
 
 @torch.no_grad()
 def _decoding(models: Models, context: int, sizes: LanguageSizes) -> dict[str, Any]:
-    """Measure ms per token after `context` tokens, bytes of state, and our prefill."""
+    """Measure ms per token after `context` tokens, bytes of state, and the prefill of sums."""
     ids = torch.randint(sizes.vocab_size, (1, context))
-    prefilled: list[Cache] = []
+    prefilled: dict[str, Cache] = {}
 
-    def prefill() -> None:
-        prefilled[:] = [_prefill(models[GATED].eval(), ids, sizes.chunk)]
+    def prefill(name: str) -> None:
+        prefilled[name] = _prefill(models[name].eval(), ids, sizes.chunk)
 
-    seconds = interleaved({"prefill": prefill}, sizes.budget / 8, sizes.rounds)["prefill"]
+    prefills: dict[str, Callable[[], object]] = {name: partial(prefill, name) for name in SUMS}
+    seconds = interleaved(prefills, sizes.budget / 8, sizes.rounds)
     milliseconds, state = {}, {}
     # Not interleaved: a context is compared with other contexts, and the keys of a long one would
     # evict the weights of the other models from the caches.
-    for name in (GATED, FEED_FORWARD, ATTENTION, STATIC_CACHE):
+    for name in (*SUMS, FEED_FORWARD, ATTENTION, STATIC_CACHE):
         model, cache = _with_cache(name, models, context + sizes.steps + 1)
-        if name == GATED:
-            cache = prefilled.pop()
+        if name in SUMS:
+            cache = prefilled.pop(name)
         elif name != FEED_FORWARD:  # its cache is empty
             _fill(cache, context, model.config)
         state[name] = _bytes(cache)

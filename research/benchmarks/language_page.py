@@ -12,7 +12,16 @@ from hyperagg._common.atomic import atomic_write
 from hyperagg._common.palette import series_styles
 from hyperagg._common.report import markdown_table, write_results
 from research.analysis.figures import save_figure
-from research.benchmarks.language import ATTENTION, FEED_FORWARD, GATED, STATIC_CACHE
+from research.benchmarks.language import (
+    ASSOCIATIVE,
+    ATTENTION,
+    FEED_FORWARD,
+    GATED,
+    GATED_ASSOCIATIVE,
+    MIXERS,
+    STATIC_CACHE,
+    SUMS,
+)
 
 __all__ = ["decoding_table", "draw_language", "training_table", "write_language_page"]
 
@@ -33,11 +42,16 @@ def write_language_page(folder: Path, results: Mapping[str, Any]) -> None:
 
 def training_table(results: Mapping[str, Any]) -> str:
     """Format the tokens per second of every model by length, and the slopes."""
-    return _length_table(results, "training", [GATED, ATTENTION, FEED_FORWARD])
+    return _length_table(results, "training", [*_sums(results), ATTENTION, FEED_FORWARD])
 
 
 def _mixers_table(results: Mapping[str, Any]) -> str:
-    return _length_table(results, "mixers", [GATED, ATTENTION])
+    return _length_table(results, "mixers", [*_sums(results), ATTENTION])
+
+
+def _sums(results: Mapping[str, Any]) -> list[str]:
+    """The models of sums; results of earlier versions have gated sums alone."""
+    return [name for name in SUMS if name in results["models"]]
 
 
 def _length_table(results: Mapping[str, Any], part: str, names: list[str]) -> str:
@@ -61,23 +75,27 @@ def _length_table(results: Mapping[str, Any], part: str, names: list[str]) -> st
 
 def decoding_table(results: Mapping[str, Any]) -> str:
     """Format ms per token and bytes of state by context."""
-    rows = []
+    sums, rows = _sums(results), []
     for run in results["decoding"]:
         ms, state = run["milliseconds"], run["bytes"]
         best = min(ms[ATTENTION], ms[STATIC_CACHE])
+        prefill = run["prefill_seconds"]
+        if not isinstance(prefill, Mapping):  # of gated sums, in results of earlier versions
+            prefill = {GATED: prefill}
         rows.append(
             [
                 f"{run['context']:,}{_threads_of(results, run)}",
-                *(f"{ms[name]:.2f}" for name in (GATED, ATTENTION, STATIC_CACHE, FEED_FORWARD)),
+                *(f"{ms[name]:.2f}" for name in (*sums, ATTENTION, STATIC_CACHE, FEED_FORWARD)),
                 f"{best / ms[GATED]:.1f}",
-                *(f"{state[name]:,}" for name in (GATED, ATTENTION)),
-                f"{1e6 * run['prefill_seconds'] / run['context']:.1f}",
+                *(f"{state[name]:,}" for name in (*sums, ATTENTION)),
+                *(f"{1e6 * prefill[name] / run['context']:.1f}" for name in sums),
             ]
         )
-    columns = ["context", *(f"{name}, ms" for name in (GATED, ATTENTION, "static cache"))]
+    columns = ["context", *(f"{name}, ms" for name in (*sums, ATTENTION, "static cache"))]
     columns += [f"{FEED_FORWARD}, ms", "×"]
-    columns += [f"state of {GATED}, bytes", f"state of {ATTENTION}, bytes"]
-    return markdown_table([*columns, f"prefill of {GATED}, µs per token"], rows)
+    columns += [f"state of {name}, bytes" for name in (*sums, ATTENTION)]
+    columns += [f"prefill of {name}, µs per token" for name in sums]
+    return markdown_table(columns, rows)
 
 
 def _threads_of(results: Mapping[str, Any], run: Mapping[str, Any]) -> str:
@@ -116,7 +134,7 @@ parameters has wider feed-forward layers beside it. Attention: rotary, {sizes["h
 by token after the first part of a text, were compared with those of the whole text: they agree
 within 1e-4 of the largest logit.
 
-![Tokens per second by length, and ms per token by context](speed.png)
+{_associative(results)}![Tokens per second by length, and ms per token by context](speed.png)
 
 ## Training, {sizes["tokens"]:,} tokens per step
 
@@ -142,10 +160,24 @@ attention with a cache that is allocated for the whole length beforehand (`Stati
 default one (`DynamicCache`) is copied to make room for every token. ×: the faster of the two, in
 multiples of the time of {GATED}. Bytes: the memory that the cache holds before decoding begins.
 
-The last column is the time in which {GATED} reads the context, in chunks of {sizes["chunk"]:,}
+Prefill: the time in which a model of sums reads the context, in chunks of {sizes["chunk"]:,}
 tokens. Attention did not read it, since that takes quadratic time: its cache was filled with random
 keys and values of the right shape, and the time of a step does not depend on their values. The
 feed-forward layers keep no state.
+"""
+
+
+def _associative(results: Mapping[str, Any]) -> str:
+    """What the associative heads are, if they were measured."""
+    if ASSOCIATIVE not in results["models"]:
+        return ""
+    alone, beside = (
+        MIXERS[name]["num_associative_heads"] for name in (ASSOCIATIVE, GATED_ASSOCIATIVE)
+    )
+    keys = results["sizes"]["d"] // 8
+    return f"""Associative: the gated delta rule in heads of {keys} keys and values, {alone} of them
+alone or {beside} beside gated sums.
+
 """
 
 

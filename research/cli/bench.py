@@ -127,7 +127,7 @@ def lm(
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/bench-lm"),
     quick: Quick = False,
 ) -> None:
-    """Compare gated language models with attention: training by length, decoding by context."""
+    """Compare language models of sums with attention: training by length, decoding by context."""
     from research.benchmarks.language import FULL_LANGUAGE, QUICK_LANGUAGE, bench_language
     from research.benchmarks.language_page import (
         decoding_table,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def test_attention_is_fused_and_has_no_mask(models, monkeypatch):
 
 
 def test_a_mixer_step_computes_all_gradients(models):
-    for name in (bench.GATED, bench.ATTENTION):
+    for name in (*bench.SUMS, bench.ATTENTION):
         gradients = bench._mixer_step(models[name], 16, QUICK)()
         assert all(gradient.abs().sum() > 0 for gradient in gradients)
 
@@ -60,12 +61,12 @@ def test_bytes_count_whole_storages(models):
 
 def test_decoding_that_differs_is_not_timed(models, monkeypatch):
     def forgetful(model, ids, chunk, cache=None):
-        return prefill(model, ids[:, 1:], chunk, cache)
+        return prefill(model, ids[:, :-1], chunk, cache)
 
     prefill = bench._prefill
     monkeypatch.setattr(bench, "_prefill", forgetful)
-    for name in (bench.GATED, bench.ATTENTION, bench.STATIC_CACHE):
-        with pytest.raises(ValueError, match=f"{name}: decoding differs"):
+    for name in (*bench.SUMS, bench.ATTENTION, bench.STATIC_CACHE):
+        with pytest.raises(ValueError, match=re.escape(f"{name}: decoding differs")):
             bench._check_parity(name, models, QUICK)
 
 
@@ -83,7 +84,8 @@ def test_page(tmp_path):
     result = CliRunner().invoke(app, asked)
     assert result.exit_code == 0, result.output
     results = json.loads((tmp_path / "results.json").read_text("utf-8"))
-    names = {bench.GATED, bench.ATTENTION, bench.FEED_FORWARD}
+    names = {*bench.SUMS, bench.ATTENTION, bench.FEED_FORWARD}
+    assert names == set(results["models"])
     assert [row["threads"] for row in results["training"]] == [1, 2]
     for part, sides in (("training", names), ("mixers", names - {bench.FEED_FORWARD})):
         for row in results[part]:
@@ -96,12 +98,17 @@ def test_page(tmp_path):
     assert [row["context"] for row in results["decoding"]] == [*QUICK.contexts] * 2
     for row in results["decoding"]:
         assert set(row["milliseconds"]) == set(row["bytes"]) == names | {bench.STATIC_CACHE}
-        assert row["prefill_seconds"] > 0
+        assert set(row["prefill_seconds"]) == set(bench.SUMS)
         # 2 D sums in float32 and a counter per layer, at every context.
         assert row["bytes"][bench.GATED] == QUICK.layers * (8 * QUICK.d + 8)
+        # 8 heads of D² / 64 pairs, the counter, and 3 inputs of the convolutions of q, k and v.
+        pairs = 4 * (QUICK.d**2 // 8 + 3 * 3 * QUICK.d) + 8
+        assert row["bytes"][bench.ASSOCIATIVE] == QUICK.layers * pairs
         assert row["bytes"][bench.ATTENTION] == QUICK.layers * 2 * row["context"] * QUICK.d * 4
     page = (tmp_path / "README.md").read_text("utf-8")
     for table in ("training.md", "mixers.md", "decoding.md"):
         assert (tmp_path / table).read_text("utf-8") in page
+    for name in ("associative", "gated + associative"):
+        assert f"| {name} |" in page and f" {name}, tokens/s |" in page and f" {name}, ms |" in page
     assert "| 64, 2 threads |" in page and "| slope, 1 thread |" in page
     assert "](speed.png)" in page and (tmp_path / "speed.png").stat().st_size > 1000

@@ -47,5 +47,13 @@ def test_page(tmp_path, monkeypatch):
     assert (tmp_path / "table.md").read_text("utf-8") in page
     for name in ("window of 64", "nn.EmbeddingBag", "torch.cumsum", "gated", "delta rule"):
         assert f"| {name} |" in page
+    forms = ("outer product", "decay per head", "decay per key", "delta rule")
+    forms += ("delta rule, decay per head", "delta rule, decay per key")
+    assert set(results["associative"]["seconds"]) == set(forms)
+    for seconds in results["associative"]["seconds"].values():
+        # The kernel beside plain PyTorch.
+        for way in ("forward", "forward and backward"):
+            assert seconds[f"cpu, {way}"] > 0 and seconds[f"plain, {way}"] > 0
+    assert all(f"| {form} |" in page for form in forms)
     for figure in ("forms.png", "scaling.png"):
         assert f"]({figure})" in page and (tmp_path / figure).stat().st_size > 1000
