@@ -29,6 +29,7 @@ from hyperagg.language.modeling_hyperagg import (
     HyperAggModel,
     HyperAggPreTrainedModel,
 )
+from hyperagg.language.sequence_parallel import SequenceParallel
 
 __all__ = [
     "LAYER_TYPES",
@@ -40,6 +41,7 @@ __all__ = [
     "HyperAggForTokenClassification",
     "HyperAggModel",
     "HyperAggPreTrainedModel",
+    "SequenceParallel",
 ]
 
 

@@ -359,7 +359,8 @@ class HyperAggModel(HyperAggPreTrainedModel):
                 leave no cache.
             kwargs: `seq_idx`, (B, N) the document of each token, and `cu_seq_lens_q` or
                 `cu_seq_lens_k`, the cumulative lengths of the documents in the flattened batch, are
-                other ways to give packed documents; further arguments of attention layers.
+                other ways to give packed documents; `process_group`, which `SequenceParallel`
+                passes, the ranks over which rows are cut; further arguments of attention layers.
 
         Returns:
             `last_hidden_state`, (B, N, D), and `past_key_values`.
@@ -396,6 +397,7 @@ class HyperAggModel(HyperAggPreTrainedModel):
             cu_seqlens=find_cu_seqlens(kwargs),
             past_length=past_length,
             has_cache=past_key_values is not None,
+            process_group=kwargs.get("process_group"),
         )
         if use_cache and past_key_values is None and not tokens.is_packed:
             past_key_values = HyperAggCache(self.config)

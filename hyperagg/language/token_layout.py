@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from transformers.utils.import_utils import is_tracing
 
@@ -72,6 +73,7 @@ def make_token_layout(
     cu_seqlens: Tensor | None = None,
     past_length: int = 0,
     has_cache: bool = False,
+    process_group: dist.ProcessGroup | None = None,
 ) -> TokenLayout:
     """Return the layout of the tokens x.
 
@@ -88,14 +90,24 @@ def make_token_layout(
         cu_seqlens: cumulative lengths (0, ..., B N) of the documents of the flattened batch.
         past_length: S.
         has_cache: whether a state is kept, or continued from.
+        process_group: the ranks over which rows are cut, see `hyperagg.layers.Layout`.
 
     Raises:
         TypeError: if an index tensor is not of integers.
-        ValueError: if a shape does not fit, if positions neither increase by 1 nor start at 0, or
-            if there are several documents in a row of a batch with a cache.
+        ValueError: if a shape does not fit, if positions neither increase by 1 nor start at 0, if
+            there are several documents in a row of a batch with a cache, or if rows that are cut
+            over ranks have padding, documents or a cache.
 
     Cost: O(B N), besides O(B N D) for each call of `gather` and `scatter`.
     """
+    if process_group is not None:
+        given = (attention_mask, position_ids, seq_idx, cu_seqlens)
+        if has_cache or any(each is not None for each in given):
+            raise ValueError(
+                "process_group: expected neither attention_mask, documents nor past_key_values "
+                "with it; rows that are cut over ranks hold one document each, without padding"
+            )
+        return TokenLayout(Layout(process_group=process_group))
     if attention_mask is position_ids is seq_idx is cu_seqlens is None:  # a step of decoding
         return _NO_PADDING
     batch, n, _ = x.shape

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hyperagg.layers.batch_layout import Layout
@@ -19,6 +20,7 @@ _Operation = Callable[..., Any]
 def run_over_sequences(
     operation: _Operation,
     step: _Operation,
+    sums_before: Callable[..., Tensor],
     tokens: Mapping[str, Tensor | None],
     layout: Layout,
     state: State | None,
@@ -28,7 +30,9 @@ def run_over_sequences(
     Args:
         operation: the operation on whole sequences, such as `ops.aggregate`.
         step: the same for one token of each sequence, such as `ops.step`.
-        tokens: the arguments of both with one entry per token, (B, N, ...), by name.
+        sums_before: if each rank of a process group holds a piece of every sequence, computes the
+            sums of the ranks before this one, from `tokens` and the `group`.
+        tokens: the arguments of these with one entry per token, (B, N, ...), by name.
         layout: which tokens belong to the same sequence.
         state: the state after the tokens before; None for the first.
 
@@ -46,6 +50,10 @@ def run_over_sequences(
         packed = {name: each.flatten(0, 1)[None] for name, each in present.items()}
         y, after = operation(**packed, mask=layout.documents, return_state=True)
         return y.view(batch, n, *y.shape[2:]), after
+    if layout.process_group is not None:
+        sums = sums_before(**present, group=layout.process_group)
+        num_tokens = torch.full((batch,), layout.process_group.rank() * n, device=sums.device)
+        state = State(sums, num_tokens)
     if n == 1 and layout.lengths is None:
         y, after = step(**{name: each[:, 0] for name, each in present.items()}, state=state)
         return y[:, None], after

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from hyperagg import ops
+from hyperagg.layers._pieces import check_pieces, gather_pieces
 from hyperagg.layers._sequences import run_over_sequences
 from hyperagg.layers._validation import check_sizes, check_tokens
 from hyperagg.layers.batch_layout import Layout
 from hyperagg.layers.causal import MixerState, ShortConvolution, make_history
+from hyperagg.ops.associative_plain import without_autocast
 
 __all__ = ["AssociativeAggregation"]
 
@@ -104,8 +107,8 @@ class AssociativeAggregation(nn.Module):
 
         Args:
             u: (B, N, D).
-            layout: padding or packed documents. Packed documents accept no state, and the state
-                that they return is not meaningful.
+            layout: padding, packed documents, or the ranks over which rows are cut. Packed
+                documents accept no state, and the state that they return is not meaningful.
             state: the state that the call for the preceding tokens returned, or None.
             return_history: whether to keep the state after each of these tokens, for
                 `MixerState.rollback`: as many as the row with the fewest tokens has. The tokens
@@ -116,10 +119,11 @@ class AssociativeAggregation(nn.Module):
             y, (B, N, D), and the state after the last token of each row.
 
         Raises:
-            ValueError: if u has the wrong shape, if packed documents are given a state, or if the
-                layout is of a batch of another shape.
+            ValueError: if u has the wrong shape, if packed documents or rows that are cut over
+                ranks are given a state, or if the layout is of a batch of another shape.
         """
         check_tokens("u", u, self.qkv.in_features)
+        check_pieces(layout, state, return_history)
         x, conv_inputs = self.convolution(self.qkv(u), layout, state)
         conv_state = self.convolution.next_state(conv_inputs, layout)
         q, k, v = F.silu(x).unflatten(2, (3, self.num_heads, self.head_dim)).unbind(2)
@@ -202,7 +206,45 @@ def _read_pairs(
     tokens: dict[str, Tensor | None], layout: Layout, state: ops.State | None
 ) -> tuple[Tensor, ops.State]:
     """The outputs of every sequence, (B, N, H, E), and the state after them."""
-    return run_over_sequences(ops.associative, ops.associative_step, tokens, layout, state)
+    return run_over_sequences(
+        ops.associative, ops.associative_step, _sums_before, tokens, layout, state
+    )
+
+
+def _sums_before(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor | None = None,
+    decay: Tensor | None = None,
+    *,
+    group: dist.ProcessGroup,
+) -> Tensor:
+    """The sums of the pairs on the ranks before this one, (B, H, E, E).
+
+    A piece maps the sums S before it to M S + S_0. The columns of values never mix, so one call
+    computes S_0 from none before it, and M from the identity with values of zero.
+    """
+    batch, _, heads, size = v.shape
+    dtype = torch.promote_types(v.dtype, torch.float32)
+    identity = torch.eye(size, dtype=dtype, device=v.device).expand(batch, heads, size, size)
+    first = torch.cat([torch.zeros_like(identity), identity], 3)
+    num_tokens = torch.zeros(batch, dtype=torch.int64, device=v.device)
+    _, piece = ops.associative(
+        q,
+        k,
+        torch.cat([v, torch.zeros_like(v)], 3),
+        beta=beta,
+        decay=decay,
+        initial_state=ops.State(first, num_tokens),
+        return_state=True,
+    )
+    before = [torch.zeros_like(identity)]
+    with without_autocast(v.device.type):
+        for each in gather_pieces(piece.sums, group).unbind(1)[:-1]:
+            own, factor = each.chunk(2, 3)
+            before.append(factor @ before[-1] + own)
+    return torch.stack(before)[group.rank()]
 
 
 def _read_each(

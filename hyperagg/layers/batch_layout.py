@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Int
 from torch import Tensor
 
@@ -26,14 +27,18 @@ class Layout:
         padding: the side on which the padding lies, "right" (default) or "left".
         documents: the causal mask of documents that are packed end to end in the flattened batch.
             Every row of the batch starts with a new document. Not together with `lengths`.
+        process_group: the ranks over which rows are cut: the batch of each rank holds the N tokens
+            of every row that follow those of the rank before, with the same N on all ranks. Not
+            together with `lengths` or `documents`.
 
     Attributes:
         position_ids: what `find_position_ids` returns, if it is known already; otherwise None.
 
     Raises:
-        TypeError: `lengths` is not an integer tensor, or `documents` is not a `Documents`.
-        ValueError: `padding` is unknown, `documents` is not causal, or both `lengths` and
-            `documents` are given.
+        TypeError: `lengths` is not an integer tensor, `documents` is not a `Documents`, or
+            `process_group` is not a `ProcessGroup`.
+        ValueError: `padding` is unknown, `documents` is not causal, or more than one of `lengths`,
+            `documents` and `process_group` are given.
 
     Example:
         >>> Layout.from_attention_mask(torch.tensor([[0, 1, 1], [1, 1, 1]])).padding
@@ -45,6 +50,7 @@ class Layout:
     lengths: Tensor | None = None
     padding: Padding = "right"
     documents: Documents | None = None
+    process_group: dist.ProcessGroup | None = None
     position_ids: Tensor | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -53,6 +59,13 @@ class Layout:
             _check_integers("lengths", lengths, "(B,)", 1)
         if self.padding not in ("right", "left"):
             raise ValueError(f"padding={self.padding!r}: expected one of right, left")
+        if self.process_group is not None:
+            _check_process_group(self.process_group)
+            if lengths is not None or documents is not None:
+                raise ValueError(
+                    "process_group: expected neither lengths nor documents with it; rows that are "
+                    "cut over ranks hold one sequence each, without padding"
+                )
         if documents is None:
             return
         if not isinstance(documents, Documents):
@@ -162,6 +175,14 @@ def _check_integers(name: str, value: Any, shape: str, ndim: int, any_type: bool
         raise TypeError(f"{name}: {value.dtype}; expected int32 or int64")
     if value.ndim != ndim:
         raise ValueError(f"{name}: shape {tuple(value.shape)}; expected {shape}")
+
+
+def _check_process_group(group: Any) -> None:
+    if not isinstance(group, dist.ProcessGroup):
+        raise TypeError(
+            f"process_group: {type(group).__name__}; expected a torch.distributed.ProcessGroup, "
+            "one that this process belongs to"
+        )
 
 
 def _position_ids_of_documents(documents: Documents, batch: int, n: int) -> Tensor:

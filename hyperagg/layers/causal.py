@@ -6,11 +6,13 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hyperagg import ops
+from hyperagg.layers._pieces import check_pieces, gather_pieces, inputs_before
 from hyperagg.layers._sequences import run_over_sequences
 from hyperagg.layers._validation import check_sizes, check_tokens
 from hyperagg.layers.batch_layout import Layout
@@ -151,8 +153,8 @@ class CausalAggregation(nn.Module):
 
         Args:
             u: (B, N, D).
-            layout: padding or packed documents. Packed documents accept no state, and the state
-                that they return is not meaningful.
+            layout: padding, packed documents, or the ranks over which rows are cut. Packed
+                documents accept no state, and the state that they return is not meaningful.
             state: the state that the call for the preceding tokens returned, or None.
             return_history: whether to keep the state after each of these tokens, for
                 `MixerState.rollback`: as many as the row with the fewest tokens has.
@@ -161,11 +163,12 @@ class CausalAggregation(nn.Module):
             y, (B, N, D), and the state after the last token of each row.
 
         Raises:
-            ValueError: if u has the wrong shape, if packed documents are given a state, if the
-                layout is of a batch of another shape, or if a sequence is too long for the form
-                "prefix_sum".
+            ValueError: if u has the wrong shape, if packed documents or rows that are cut over
+                ranks are given a state, if the layout is of a batch of another shape, or if a
+                sequence is too long for the form "prefix_sum".
         """
         check_tokens("u", u, self.value.in_features)
+        check_pieces(layout, state, return_history)
         conv_state, conv_inputs = None, None
         if self.convolution is not None:
             u, conv_inputs = self.convolution(u, layout, state)
@@ -242,7 +245,9 @@ class ShortConvolution(nn.Module):
             y, (B, N, D), and the inputs, (B, K - 1 + N, D): those of the state, then u.
         """
         preceding = len(self.weight) - 1
-        if state is None or state.conv_state is None:
+        if layout.process_group is not None and preceding:
+            inputs = torch.cat([inputs_before(u, preceding, layout.process_group), u], 1)
+        elif state is None or state.conv_state is None:
             inputs = nn.functional.pad(u, (0, 0, preceding, 0))
         else:
             inputs = torch.cat([state.conv_state.to(u.dtype), u], 1)
@@ -306,7 +311,8 @@ def _running_sums(
     x, p, decay, gate = inputs
     whole = partial(ops.aggregate, p=p, decay=decay)
     step = partial(_step, p=p, decay=decay)
-    return run_over_sequences(whole, step, dict(x=x, gate=gate), layout, state)
+    before = partial(_sums_before, decay=decay)
+    return run_over_sequences(whole, step, before, dict(x=x, gate=gate), layout, state)
 
 
 def _step(
@@ -321,9 +327,33 @@ def _step(
     return ops.step(x, first, state, mask=Causal(), decay=decay, gate=gate)
 
 
+def _sums_before(
+    x: Tensor, gate: Tensor | None = None, *, decay: Tensor | None, group: dist.ProcessGroup
+) -> Tensor:
+    """The sums of the tokens on the ranks before this one, (B, E).
+
+    A piece of n tokens is one token of a shorter row: its term is the sum of its tokens, and its
+    gate is the product of their gates, or its decay the n-th power of theirs.
+    """
+    _, piece = ops.aggregate(x, mask=Causal(), decay=decay, gate=gate, return_state=True)
+    terms = piece.sums
+    if decay is not None:
+        decay = decay.to(torch.promote_types(decay.dtype, terms.dtype)) ** x.shape[1]
+    if gate is None:
+        terms = gather_pieces(terms, group)
+    else:
+        product = gate.to(terms.dtype).prod(1)
+        terms, gate = gather_pieces(torch.cat([terms, product], 1), group).chunk(2, 2)
+    after = ops.aggregate(terms, mask=Causal(), decay=decay, gate=gate)
+    return F.pad(after, (0, 0, 1, 0))[:, group.rank()]
+
+
 def _positions(u: Tensor, layout: Layout, state: MixerState | None) -> int | Tensor:
     """The position of each token, (B, N), or their number if all sequences start at 0."""
     batch, n, _ = u.shape
+    if layout.process_group is not None:
+        first = layout.process_group.rank() * n
+        return torch.arange(first, first + n, device=u.device).expand(batch, n)
     if state is None:
         # Under torch.compile the longest document is unknown; it has at most n tokens.
         if layout.documents is None or layout.documents.max_seqlen is None:

@@ -90,8 +90,8 @@ class GatedAssociativeAggregation(nn.Module):
 
         Args:
             u: (B, N, D).
-            layout: padding or packed documents. Packed documents accept no state, and the state
-                that they return is not meaningful.
+            layout: padding, packed documents, or the ranks over which rows are cut. Packed
+                documents accept no state, and the state that they return is not meaningful.
             state: the state that the call for the preceding tokens returned, or None.
             return_history: whether to keep the state after each of these tokens, for
                 `MixerState.rollback`.
@@ -100,8 +100,8 @@ class GatedAssociativeAggregation(nn.Module):
             y, (B, N, D), and the state after the last token of each row.
 
         Raises:
-            ValueError: if u has the wrong shape, if packed documents are given a state, or if the
-                layout is of a batch of another shape.
+            ValueError: if u has the wrong shape, if packed documents or rows that are cut over
+                ranks are given a state, or if the layout is of a batch of another shape.
         """
         of_gated, of_pairs = (None, None) if state is None else self._split(state)
         y, gated = self.gated(u, layout, of_gated, return_history)

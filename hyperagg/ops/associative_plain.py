@@ -67,7 +67,7 @@ def associative(
     if state is not None:
         sums = state.sums.to(dtype)
     if n:
-        with _without_autocast(q.device.type):
+        with without_autocast(q.device.type):
             o, sums = _over_chunks(query, key, value, sizes, factors, sums)
         o = o.masked_fill(is_after, torch.nan)
         sums = sums.masked_fill(is_after[:, -1, :, :, None], torch.nan)
@@ -129,7 +129,7 @@ def _decayed_scores(x: Tensor, k: Tensor, products: Tensor) -> Tensor:
     return (x[..., :, None, :] * products * k[..., None, :, :]).sum(-1)
 
 
-def _without_autocast(device: str) -> AbstractContextManager[None]:
+def without_autocast(device: str) -> AbstractContextManager[None]:
     """The sums stay in float32 where autocast would multiply matrices in half precision."""
     if not torch.amp.is_autocast_available(device):
         return nullcontext()

@@ -12,6 +12,7 @@ from hyperagg.language import (
     modeling_hyperagg,
     packing,
     perplexity,
+    sequence_parallel,
     tokenizer,
     trainer,
 )
@@ -23,6 +24,7 @@ MODULES = [
     modeling_hyperagg,
     packing,
     perplexity,
+    sequence_parallel,
     tokenizer,
     trainer,
 ]
