@@ -47,7 +47,7 @@ def check_mixers() -> None:
 def assert_close(actual, expected, message):
     # Decays are computed in float32, and so are their gradients.
     torch.testing.assert_close(
-        actual, expected, rtol=1e-6, atol=1e-6, msg=lambda difference: message + difference
+        actual, expected, rtol=1e-6, atol=1e-6, msg=lambda difference: f"{message}: {difference}"
     )
 
 
