@@ -1,37 +1,40 @@
 """Prompts of key-value lines: does a language model find the number of a name?
 
-A text lists names with a number each, and then the same names in another order with the same
-numbers. Names and numbers are drawn anew for every text, so a model that answers has read the list.
-All models have equally many weights, the same texts and steps, and each its best learning rate on
-validation prompts.
+A text lists names with a number each, and then repeats lines of this list in random order. Names
+and numbers are drawn anew for every text, so a model that answers has read the list. The loss is
+that of the repeated numbers alone: nothing predicts the others. All models have equally many
+weights, the same texts and steps, and each the learning rate that is best on validation prompts.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from hyperagg._common.atomic import atomic_write
-from hyperagg._common.report import environment, markdown_table, write_results
+from hyperagg._common.report import markdown_table, spread, write_results
 from hyperagg._common.runs import Runs
 from hyperagg.language import HyperAggCache, HyperAggForCausalLM
+from hyperagg.language.loss import IGNORE_INDEX
 from hyperagg.language.packing import PackedDataset, pack
 from hyperagg.language.tokenizer import encode, train_tokenizer
 from hyperagg.language.trainer import TrainingConfig, train_model
 from research.studies.language_mixers import Size, build_model, non_embedding_parameters
-from research.studies.learning_rate_search import search_learning_rate
 
 __all__ = [
+    "LEARNING_RATES",
     "MODELS",
     "ask",
     "draw_names",
+    "draw_num_pairs",
     "draw_pairs",
     "key_values_table",
     "run_key_values",
@@ -41,10 +44,15 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 # Rows of `language_mixers.MIXERS`.
-MODELS = ("expanded gated", "gated + associative", "attention")
+MODELS = ("gated + associative", "expanded gated", "attention")
+# Pairs of a prompt, and the most that a training text lists.
 PAIRS = 50
-NAMES, NUMBERS = 500, 900
-INITIAL_LEARNING_RATES = (4e-3, 8e-3)
+# Lines of a training text: its list, and then lines of the list again.
+LINES = 2 * PAIRS
+NAMES, NUMBERS = 100, 90
+LEARNING_RATES = (2.5e-3, 5e-3, 1e-2)
+# A head of bound pairs has room for about as many pairs as it has keys.
+HEAD_DIM = 64
 # Tokens of the context after which the caches are compared.
 CONTEXTS = (100, 1_000, 10_000)
 _BATCH_SIZE = 8
@@ -58,32 +66,43 @@ def draw_names() -> list[str]:
     return [_SYLLABLES[i // len(_SYLLABLES)] + _SYLLABLES[i % len(_SYLLABLES)] for i in chosen]
 
 
+def draw_num_pairs(rng: np.random.Generator) -> int:
+    """Draw how many pairs a training text lists: PAIRS in half of the texts, else 1 to PAIRS, few
+    more often than many.
+
+    A model finds out how to look a name up where there are few pairs to choose from, and then does
+    so among more. From texts of 50 pairs alone, none had learned it after several hundred steps.
+    """
+    return PAIRS if rng.random() < 0.5 else 1 + int(PAIRS * rng.random() ** 2)
+
+
 def draw_pairs(rng: np.random.Generator, names: list[str], pairs: int = PAIRS) -> dict[str, int]:
-    """Draw different names, each with a number of three digits."""
+    """Draw different names, each with a number of two digits."""
     chosen = rng.choice(len(names), pairs, replace=False)
-    numbers = rng.integers(1000 - NUMBERS, 1000, pairs)
+    numbers = rng.integers(100 - NUMBERS, 100, pairs)
     return {names[i]: int(number) for i, number in zip(chosen, numbers)}
 
 
-def text_of(pairs: dict[str, int], rng: np.random.Generator) -> str:
-    """Return a text for training: the lines of all pairs, and again in another order.
+def text_of(pairs: dict[str, int], rng: np.random.Generator, lines: int = LINES) -> str:
+    """Return a text for training: the lines of all pairs, and random ones of them again.
 
     Example:
-        >>> print(text_of({"mira": 412}, np.random.default_rng(0)))
-        mira 412
-        mira 412
+        >>> print(text_of({"mira": 41}, np.random.default_rng(0), lines=2))
+        mira 41
+        mira 41
     """
-    lines = _lines(pairs)
-    return "\n".join([*lines, *rng.permutation(lines).tolist()])
+    listed = _lines(pairs)
+    return "\n".join([*listed, *rng.choice(listed, lines - len(listed)).tolist()])
 
 
 def run_key_values(
     out: Path,
     *,
-    d_model: int = 128,
+    d_model: int = 64,
     layers: int = 2,
-    texts: int = 16_000,
-    prompts: int = 40,
+    texts: int = 9_600,
+    prompts: int = 20,
+    seeds: int = 3,
     resume: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -95,6 +114,7 @@ def run_key_values(
         texts: number of training texts, each of which is seen once.
         prompts: number of prompts that are drawn for validation, and of those for the test.
             Each is asked for all of its names.
+        seeds: number of seeds for weights and order. Learning rates are selected with the first.
         resume: continue after the last finished run of an earlier call.
         progress: show a bar per run.
 
@@ -105,14 +125,10 @@ def run_key_values(
         ValueError: `out` holds runs with other arguments.
     """
     names = draw_names()
-    size = Size(d_model, layers, max(1, d_model // 32))
+    size = Size(d_model, layers, max(1, d_model // 32), HEAD_DIM)
     runs = Runs(out / "runs.json", f"key-values, {size}, {texts} texts, {prompts} prompts", resume)
     study = _Study(out, size, names, texts, prompts, runs, progress)
-    models = {}
-    for name in MODELS:
-        rate = search_learning_rate(partial(study.error, name), INITIAL_LEARNING_RATES)
-        models[name] = {**study.run(name, rate), "learning_rate": rate}
-        logger.info("%s: %.1f %% of answers right", name, 100 * models[name]["test"])
+    models = {name: study.measure(name, seeds) for name in MODELS}
     example = draw_pairs(np.random.default_rng(3), names)
     results = {
         "pairs": PAIRS,
@@ -121,9 +137,12 @@ def run_key_values(
         "d_model": d_model,
         "layers": layers,
         "texts": texts,
-        "tokens_per_text": 4 * PAIRS + 1,
+        "tokens_per_text": 2 * LINES + 1,
+        "batch_size": _BATCH_SIZE,
         "questions": prompts * PAIRS,
-        "environment": environment(),
+        "seeds": seeds,
+        "learning_rates": list(LEARNING_RATES),
+        "environment": runs.environment(),
         "models": models,
         "example": "\n".join(_lines(example)),
     }
@@ -131,6 +150,24 @@ def run_key_values(
     with atomic_write(out / "table.md") as draft:
         draft.write_text(key_values_table(results), "utf-8")
     return results
+
+
+class _Texts(PackedDataset):
+    """Rows of one text each, whose labels are the numbers after the list."""
+
+    def __init__(
+        self, input_ids: np.ndarray, position_ids: np.ndarray, num_pairs: list[int]
+    ) -> None:
+        super().__init__(input_ids, position_ids)
+        self.num_pairs = num_pairs
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        row = super().__getitem__(index)
+        # Two tokens per line, behind the one that separates texts.
+        answers = slice(2 * self.num_pairs[index] + 2, None, 2)
+        labels = torch.full_like(row["input_ids"], IGNORE_INDEX)
+        labels[answers] = row["input_ids"][answers]
+        return {**row, "labels": labels}
 
 
 class _Study:
@@ -146,7 +183,7 @@ class _Study:
     ) -> None:
         self.out, self.size, self.runs, self.progress = out, size, runs, progress
         self.tokenizer = train_tokenizer(
-            [" ".join(names), " ".join(map(str, range(1000 - NUMBERS, 1000)))], "words"
+            [" ".join(names), " ".join(map(str, range(100 - NUMBERS, 100)))], "words"
         )
         self.packed = self._pack(names, texts)
         self.validation, self.test = (
@@ -154,30 +191,40 @@ class _Study:
             for rng in map(np.random.default_rng, (1, 2))
         )
 
-    def _pack(self, names: list[str], texts: int) -> PackedDataset:
+    def _pack(self, names: list[str], texts: int) -> _Texts:
         rng = np.random.default_rng(0)
-        drawn = [text_of(draw_pairs(rng, names), rng) for _ in range(texts)]
-        ids = encode(self.tokenizer, drawn)["input_ids"]
+        lists = [draw_pairs(rng, names, draw_num_pairs(rng)) for _ in range(texts)]
+        ids = encode(self.tokenizer, [text_of(pairs, rng) for pairs in lists])["input_ids"]
         # A row holds one text and the token before it.
-        return pack(ids, self.tokenizer.eos_token_id, 4 * PAIRS + 1)
+        packed = pack(ids, self.tokenizer.eos_token_id, 2 * LINES + 1)
+        return _Texts(packed.input_ids, packed.position_ids, [len(pairs) for pairs in lists])
 
-    def error(self, name: str, learning_rate: float) -> float:
-        """Return the fraction of wrong answers to the validation prompts."""
-        right = float(self.run(name, learning_rate)["validation"])
-        logger.info("  %s, learning rate %g: %.1f %%", name, learning_rate, 100 * right)
-        return 1 - right
+    def measure(self, name: str, seeds: int) -> dict[str, Any]:
+        """Train a model at every learning rate, and then with further seeds at the best one."""
+        tried = {rate: self._run(name, rate, 0) for rate in LEARNING_RATES}
+        best = max(tried, key=lambda rate: tried[rate]["validation"])
+        runs = [self._run(name, best, seed) for seed in range(seeds)]
+        test = [float(run["test"]) for run in runs]
+        logger.info("%s: %s %% of answers right", name, spread(test, digits=1))
+        return {
+            **runs[0],
+            "learning_rate": best,
+            "validation": {f"{rate:g}": run["validation"] for rate, run in tried.items()},
+            "test": test,
+            "loss": [run["loss"] for run in runs],
+        }
 
-    def run(self, name: str, learning_rate: float) -> dict[str, Any]:
+    def _run(self, name: str, learning_rate: float, seed: int) -> dict[str, Any]:
         """Train and ask a model, unless that is done already."""
-        key = f"{name}|{learning_rate:g}"
+        key = f"{name}|{learning_rate:g}|{seed}"
         if key not in self.runs.done:
-            set_seed(0)
+            set_seed(seed)
             model = build_model(name, self.size, self.tokenizer, self.packed.input_ids.shape[1])
             assert isinstance(model, HyperAggForCausalLM)
             config = TrainingConfig(
-                batch_size=_BATCH_SIZE, learning_rate=learning_rate, save_steps=None
+                batch_size=_BATCH_SIZE, learning_rate=learning_rate, save_steps=None, seed=seed
             )
-            folder = self.out / "models" / key.replace("|", "-").replace(" ", "-")
+            folder = self.out / "models" / re.sub(r"\W*[ |]\W*", "-", key)
             trained = train_model(
                 model,
                 self.packed,
@@ -187,7 +234,7 @@ class _Study:
                 progress=self.progress,
             )
             model.eval()
-            run = {
+            run: dict[str, Any] = {
                 "validation": _accuracy(model, self.tokenizer, self.validation),
                 "test": _accuracy(model, self.tokenizer, self.test),
                 "steps": trained.steps,
@@ -197,6 +244,13 @@ class _Study:
                 "cache_bytes": {str(n): _cache_bytes(model, n) for n in CONTEXTS},
             }
             self.runs.add(key, run)
+            logger.info(
+                "  %s, learning rate %g, seed %d: %.1f %%",
+                name,
+                learning_rate,
+                seed,
+                100 * run["validation"],
+            )
         return self.runs.done[key]
 
 
@@ -226,7 +280,7 @@ def key_values_table(results: dict[str, Any]) -> str:
     rows = [
         [
             name,
-            f"{100 * model['test']:.1f}",
+            spread(model["test"], digits=1),
             f"{model['learning_rate']:g}",
             f"{model['parameters']:,}",
             *(f"{model['cache_bytes'][str(n)] / 1000:,.1f}" for n in CONTEXTS),

@@ -22,7 +22,7 @@ __all__ = ["MAMBA", "MIXERS", "SIZES", "Size", "build_model", "non_embedding_par
 
 @dataclass(frozen=True)
 class Size:
-    """D, the number of layers L and of attention heads.
+    """D, the number of layers L and of attention heads, and the keys of an associative head.
 
     Every row has 12 L D^2 parameters besides the embedding.
     """
@@ -30,6 +30,7 @@ class Size:
     d_model: int
     layers: int
     heads: int
+    associative_head_dim: int = 32
 
 
 SIZES = {
@@ -48,7 +49,7 @@ class Mixer:
         layer, last: layer types of `HyperAggConfig`.
         expanded: sum 2 D channels and read them through an output gate, instead of D channels.
         convolution: put a convolution of four tokens before the sum.
-        pairs: channels of associative heads per dimension; a head has 32.
+        pairs: channels of associative heads per dimension.
     """
 
     layer: str
@@ -72,7 +73,10 @@ class Mixer:
             "expand": 2 if self.expanded else 1,
             "output_gate": self.expanded,
             "conv_kernel_size": 4 if self.convolution else 0,
-            "num_associative_heads": max(1, int(self.pairs * size.d_model // 32)),
+            "num_associative_heads": max(
+                1, int(self.pairs * size.d_model // size.associative_head_dim)
+            ),
+            "associative_head_dim": size.associative_head_dim,
         }
 
 

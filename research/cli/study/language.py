@@ -123,13 +123,14 @@ def language_models(
 
 def key_values(
     d_model: Annotated[
-        int, typer.Option(min=32, help="Dimension of the token vectors, a multiple of 32.")
-    ] = 128,
+        int, typer.Option(min=64, help="Dimension of the token vectors, a multiple of 64.")
+    ] = 64,
     layers: Annotated[int, typer.Option(min=1, help="Number of layers.")] = 2,
-    texts: Annotated[int, typer.Option(min=1, help="Number of training texts.")] = 16_000,
+    texts: Annotated[int, typer.Option(min=1, help="Number of training texts.")] = 9_600,
     prompts: Annotated[
         int, typer.Option(min=1, help="Number of prompts of 50 lines, each asked for all names.")
-    ] = 40,
+    ] = 20,
+    seeds: Seeds = 3,
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/key-values"),
     resume: Resume = False,
 ) -> None:
@@ -144,6 +145,7 @@ def key_values(
             layers=layers,
             texts=texts,
             prompts=prompts,
+            seeds=seeds,
             resume=resume,
             progress=sys.stderr.isatty(),
         )

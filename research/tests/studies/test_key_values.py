@@ -13,6 +13,7 @@ from research.studies.key_values import (
     MODELS,
     ask,
     draw_names,
+    draw_num_pairs,
     draw_pairs,
     key_values_table,
     run_key_values,
@@ -20,14 +21,21 @@ from research.studies.key_values import (
 )
 
 
-def test_a_text_lists_every_pair_twice():
+def test_a_text_lists_its_pairs_and_repeats_some_of_them():
     rng, names = np.random.default_rng(0), draw_names()
     assert len(set(names)) == key_values.NAMES
     pairs = draw_pairs(rng, names, 7)
-    lines = text_of(pairs, rng).split("\n")
+    lines = text_of(pairs, rng, 40).split("\n")
     assert lines[:7] == [f"{name} {number}" for name, number in pairs.items()]
-    assert sorted(lines[7:]) == sorted(lines[:7]) and lines[7:] != lines[:7]
-    assert set(map(len, map(str, pairs.values()))) == {3}
+    assert len(lines) == 40 and set(lines[7:]) == set(lines[:7]) and lines[7:14] != lines[:7]
+    assert set(map(len, map(str, pairs.values()))) == {2}
+
+
+def test_half_of_the_texts_list_fifty_pairs_and_the_others_mostly_few():
+    rng = np.random.default_rng(0)
+    counts = np.bincount([draw_num_pairs(rng) for _ in range(4000)])
+    assert counts[0] == 0 and counts[1:].all() and len(counts) == key_values.PAIRS + 1
+    assert counts[-1] > 1900 and counts[1:11].sum() > 2 * counts[41:-1].sum()
 
 
 class Reader(torch.nn.Module):
@@ -43,10 +51,19 @@ class Reader(torch.nn.Module):
 
 def test_a_model_that_looks_up_the_name_answers_all(tmp_path):
     runs = key_values.Runs(tmp_path / "runs.json", "", False)
-    size = key_values.Size(32, 1, 1)
+    size = key_values.Size(64, 1, 2, key_values.HEAD_DIM)
     study = key_values._Study(tmp_path, size, draw_names(), 3, 2, runs, False)
     assert study.packed.input_ids.shape == (3, 201)
     assert (study.packed.input_ids[:, 0] == study.tokenizer.eos_token_id).all()
+    for row, num_pairs in zip(study.packed, study.packed.num_pairs):
+        ids, labels = row["input_ids"], row["labels"]
+        answers = labels != -100
+        assert answers.sum() == key_values.LINES - num_pairs
+        assert (labels[answers] == ids[answers]).all()
+        listed = ids[1 : 2 * num_pairs + 1].tolist()
+        number_of = dict(zip(listed[::2], listed[1::2]))
+        for at in answers.nonzero().flatten().tolist():
+            assert number_of[int(ids[at - 1])] == labels[at]
     pairs = study.test[0]
     answers = dict(ask(Reader(), study.tokenizer, pairs))
     assert answers == {name: str(number) for name, number in pairs.items()}
@@ -55,21 +72,25 @@ def test_a_model_that_looks_up_the_name_answers_all(tmp_path):
 
 def test_files_and_resume(tmp_path, monkeypatch):
     monkeypatch.setattr(key_values, "CONTEXTS", (10, 20))
-    monkeypatch.setattr(
-        key_values, "search_learning_rate", lambda measure, _: measure(0.01) or 0.01
-    )
-    options = dict(d_model=32, layers=1, texts=16, prompts=1)
-    results = run_key_values(tmp_path, **options, progress=False)
+    options = dict(d_model=64, layers=1, texts=16, prompts=1)
+    results = run_key_values(tmp_path, **options, seeds=1, progress=False)
     assert json.loads((tmp_path / "results.json").read_text()) == results
     assert list(results["models"]) == list(MODELS)
     assert (tmp_path / "table.md").read_text() == key_values_table(results)
+    for model in results["models"].values():
+        tried = model["validation"]
+        assert list(tried) == [f"{rate:g}" for rate in key_values.LEARNING_RATES]
+        assert tried[f"{model['learning_rate']:g}"] == max(tried.values())
     sizes = {name: model["cache_bytes"] for name, model in results["models"].items()}
     assert sizes["attention"]["20"] == 2 * sizes["attention"]["10"]
     assert sizes["gated + associative"]["20"] == sizes["gated + associative"]["10"]
     weights = [model["non_embedding_parameters"] for model in results["models"].values()]
     assert weights == pytest.approx([weights[0]] * 3, rel=0.02)
 
+    seeds = run_key_values(tmp_path, **options, seeds=2, resume=True, progress=False)
+    for name, model in seeds["models"].items():
+        assert model["test"][:1] == results["models"][name]["test"] and len(model["test"]) == 2
     monkeypatch.setattr(key_values, "train_model", None)
-    assert run_key_values(tmp_path, **options, resume=True)["models"] == results["models"]
+    assert run_key_values(tmp_path, **options, seeds=2, resume=True)["models"] == seeds["models"]
     with pytest.raises(ValueError, match="another study"):
         run_key_values(tmp_path, **options | {"texts": 8}, resume=True)
