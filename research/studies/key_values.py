@@ -50,7 +50,7 @@ PAIRS = 50
 # Lines of a training text: its list, and then lines of the list again.
 LINES = 2 * PAIRS
 NAMES, NUMBERS = 100, 90
-LEARNING_RATES = (2.5e-3, 5e-3, 1e-2)
+LEARNING_RATES = (5e-3, 1e-2)
 # A head of bound pairs has room for about as many pairs as it has keys.
 HEAD_DIM = 64
 # Tokens of the context after which the caches are compared.
