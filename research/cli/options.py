@@ -40,6 +40,21 @@ def split_integers(option: str, value: str) -> list[int]:
     return [int(part) for part in parts]
 
 
+def split_numbers(option: str, value: str) -> list[float]:
+    """Split a comma-separated list of positive numbers.
+
+    Raises:
+        ValueError: the list is empty, or an entry is not a finite number > 0.
+    """
+    try:
+        numbers = [float(part) for part in value.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(0 < number < float("inf") for number in numbers):
+        raise ValueError(f"{option} {value}: expected numbers > 0, separated by commas")
+    return numbers
+
+
 @contextmanager
 def output_folder(folder: Path, *, resumable: bool = True) -> Iterator[None]:
     """Create `folder`, and explain after Ctrl-C how to continue.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,7 @@ def run_key_values(
     layers: int = 2,
     texts: int = 9_600,
     prompts: int = 20,
+    learning_rates: Sequence[float] = LEARNING_RATES,
     seeds: int = 3,
     resume: bool = False,
     progress: bool = True,
@@ -114,7 +115,8 @@ def run_key_values(
         texts: number of training texts, each of which is seen once.
         prompts: number of prompts that are drawn for validation, and of those for the test.
             Each is asked for all of its names.
-        seeds: number of seeds for weights and order. Learning rates are selected with the first.
+        learning_rates: those of which every model has its best, selected with the first seed.
+        seeds: number of seeds for weights and order.
         resume: continue after the last finished run of an earlier call.
         progress: show a bar per run.
 
@@ -128,7 +130,7 @@ def run_key_values(
     size = Size(d_model, layers, max(1, d_model // 32), HEAD_DIM)
     runs = Runs(out / "runs.json", f"key-values, {size}, {texts} texts, {prompts} prompts", resume)
     study = _Study(out, size, names, texts, prompts, runs, progress)
-    models = {name: study.measure(name, seeds) for name in MODELS}
+    models = {name: study.measure(name, learning_rates, seeds) for name in MODELS}
     example = draw_pairs(np.random.default_rng(3), names)
     results = {
         "pairs": PAIRS,
@@ -141,7 +143,7 @@ def run_key_values(
         "batch_size": _BATCH_SIZE,
         "questions": prompts * PAIRS,
         "seeds": seeds,
-        "learning_rates": list(LEARNING_RATES),
+        "learning_rates": list(learning_rates),
         "environment": runs.environment(),
         "models": models,
         "example": "\n".join(_lines(example)),
@@ -199,9 +201,9 @@ class _Study:
         packed = pack(ids, self.tokenizer.eos_token_id, 2 * LINES + 1)
         return _Texts(packed.input_ids, packed.position_ids, [len(pairs) for pairs in lists])
 
-    def measure(self, name: str, seeds: int) -> dict[str, Any]:
+    def measure(self, name: str, learning_rates: Sequence[float], seeds: int) -> dict[str, Any]:
         """Train a model at every learning rate, and then with further seeds at the best one."""
-        tried = {rate: self._run(name, rate, 0) for rate in LEARNING_RATES}
+        tried = {rate: self._run(name, rate, 0) for rate in learning_rates}
         best = max(tried, key=lambda rate: tried[rate]["validation"])
         runs = [self._run(name, best, seed) for seed in range(seeds)]
         test = [float(run["test"]) for run in runs]

@@ -14,6 +14,7 @@ from research.cli.options import (
     output_folder,
     quiet_transformers,
     split_names,
+    split_numbers,
 )
 
 
@@ -130,6 +131,10 @@ def key_values(
     prompts: Annotated[
         int, typer.Option(min=1, help="Number of prompts of 50 lines, each asked for all names.")
     ] = 20,
+    learning_rates: Annotated[
+        str,
+        typer.Option(help="Learning rates, separated by commas, of which each model has its best."),
+    ] = "0.005,0.01",
     seeds: Seeds = 3,
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("runs/key-values"),
     resume: Resume = False,
@@ -138,6 +143,7 @@ def key_values(
     quiet_transformers()
     from research.studies.key_values import key_values_table, run_key_values
 
+    rates = split_numbers("--learning-rates", learning_rates)
     with output_folder(out):
         results = run_key_values(
             out,
@@ -145,6 +151,7 @@ def key_values(
             layers=layers,
             texts=texts,
             prompts=prompts,
+            learning_rates=rates,
             seeds=seeds,
             resume=resume,
             progress=sys.stderr.isatty(),

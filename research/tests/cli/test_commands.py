@@ -26,6 +26,7 @@ def commands(group: TyperGroup, path: tuple[str, ...] = ()) -> Iterator[str]:
 MISTAKES = {
     "study reuters --protocol fair": ["'fair'", "'corrected'"],
     "study imdb": ["'imdb'"],
+    "study key-values --learning-rates 0.01,0": ["--learning-rates 0.01,0", "numbers > 0"],
     "analyze orthogonality": ["MODEL"],
     "analyze orthogonality nothing": ["nothing", "folder"],
     "analyze redraw nothing": ["nothing", "folder"],
