@@ -27,6 +27,7 @@ from research.studies import (
 )
 from research.studies.accuracy import accuracy_table
 from research.studies.faults import faults_table
+from research.studies.key_values import key_values_table
 from research.studies.language_models import language_models_table
 from research.studies.multimodal import (
     classification,
@@ -75,6 +76,7 @@ def tables() -> Iterator[tuple[str, Callable[[Any], str]]]:
     yield "diffusion/speed/table.md", bench_diffusion.speed_table
     for path in sorted(RESULTS.glob("lm-*")):
         yield f"{path.name}/table.md", language_models_table
+    yield "key-values/table.md", key_values_table
     yield "lm/README.md", language_page._page
     yield "lm/training.md", language_page.training_table
     yield "lm/decoding.md", language_page.decoding_table
