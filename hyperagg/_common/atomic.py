@@ -87,11 +87,11 @@ def atomic_folder(folder: Path, last: str) -> Iterator[Path]:
 @contextmanager
 def name_write_errors(path: Path) -> Iterator[None]:
     """Turn an error about a full disk into an OSError that names `path`, whatever library noticed
-    it."""
+    it, and whatever it names: a draft, or the file that was being copied."""
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno in WRITE_ERRORS:
+        if error.errno in WRITE_ERRORS:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     except Exception as error:

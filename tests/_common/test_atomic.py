@@ -165,6 +165,7 @@ def test_a_name_that_is_taken_by_a_folder_is_noticed_before_anything_is_replaced
     ("error", "reason"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.EFBIG, "File too large", "copied.py", None, "copy.py"), "File too large"),
         (Exception("Error: I/O error: File too large (os error 27)"), "File too large"),
         (
             RuntimeError("[enforce fail at inline_container.cc:858] . PytorchStreamWriter failed"),
