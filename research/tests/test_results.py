@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,8 +68,8 @@ def tables() -> Iterator[tuple[str, Callable[[Any], str]]]:
     yield "capacity/tasks/table.md", lambda r: capacity_tasks.task_tables(r)["table.md"]
     yield "capacity/tasks/needed.md", lambda r: capacity_tasks.task_tables(r)["needed.md"]
     yield "capacity/dimensions/table.md", lambda r: capacity_tasks.task_tables(r)["table.md"]
-    for name in ("table.md", "learned.md"):
-        yield f"capacity/recall/{name}", lambda r, name=name: capacity_tasks.task_tables(r)[name]
+    for folder, name in itertools.product(("recall", "parity"), ("table.md", "learned.md")):
+        yield f"capacity/{folder}/{name}", lambda r, name=name: capacity_tasks.task_tables(r)[name]
     yield "deletion/table.md", deletion_table
     yield "tune/table.md", tuning_table
     yield "unlabelled/table.md", unlabelled_table
