@@ -78,10 +78,13 @@ def mixture_note(measured: Mapping[str, Any]) -> str:
 
 
 def _read_source(path: Path) -> Source:
-    results = json.loads(path.read_text("utf-8"))
-    # A file of several measurements has the results of each by name.
-    measured = {"": results} if "environment" in results else results
-    values = (", ".join(_group(measured, key)) for key in ("commit", "processor", "command"))
+    try:
+        results = json.loads(path.read_text("utf-8"))
+        # A file of several measurements has the results of each by name.
+        measured = {"": results} if "environment" in results else results
+        values = [", ".join(_group(measured, key)) for key in ("commit", "processor", "command")]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not a file of results ({error})") from error
     return Source(path, *values)
 
 

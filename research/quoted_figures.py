@@ -22,6 +22,7 @@ apply from left to right:
 from __future__ import annotations
 
 import json
+import math
 import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -157,7 +158,8 @@ def _flatten(value: Any) -> Iterator[Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
 
 
 def _definitions(text: str) -> dict[str, re.Match[str]]:
@@ -197,7 +199,7 @@ def _expected(quote: re.Match[str], definition: re.Match[str] | None, root: Path
     try:
         results = json.loads((root / definition["folder"] / "results.json").read_text("utf-8"))
         value = _evaluate(definition, results)
-    except (KeyError, OSError, ValueError, ZeroDivisionError):
+    except (KeyError, OSError, ValueError, ZeroDivisionError, OverflowError):
         return None
     shown = quote["number"]
     decimals = len(shown.partition(".")[2])
@@ -211,4 +213,6 @@ def _evaluate(definition: re.Match[str], results: Any) -> float:
         is_pointer = operand.startswith("#")
         other = value_at(results, operand[1:], definition["statistic"]) if is_pointer else operand
         value = _OPERATORS[name](value, float(other))
+    if not math.isfinite(value):
+        raise ValueError(f"{value}: not a number for a page")
     return value

@@ -154,7 +154,10 @@ def _command() -> str:
     if module is not None and module.origin == program:  # started by python -m
         name = module.name.removesuffix(".__main__")
         return shlex.join(["python", "-m", name, *arguments])
-    return shlex.join([Path(program).name, *arguments])
+    path = Path(program)
+    if path.name == "__main__.py":  # in a process that such a program has spawned
+        return shlex.join(["python", "-m", path.parent.name, *arguments])
+    return shlex.join([path.name, *arguments])
 
 
 def _processor() -> str:

@@ -63,10 +63,10 @@ class Runs:
         Args:
             keys: the runs that count; None for all that are done.
         """
-        origins = [self._origins.get(key, {}) for key in (self.done if keys is None else keys)]
+        origins = [self._origins[key] for key in (self.done if keys is None else keys)]
         found = dict(self._environment)
         for name in _ORIGIN:
-            values = list(dict.fromkeys(origin.get(name) for origin in origins))
+            values = list(dict.fromkeys(origin[name] for origin in origins))
             if len(values) == 1:
                 [found[name]] = values
             elif values:
@@ -78,11 +78,7 @@ def _read(path: Path) -> dict[str, Any]:
     """Return the content of a file of runs, which a digest protects from changes."""
     try:
         saved = json.loads(path.read_text("utf-8"))
-        digest = saved.pop("digest", None)  # files of earlier versions do not have one
-        is_whole = digest in (None, _digest(saved))
-        saved.setdefault("origins", {})
-        runs = [*saved["runs"].values(), *saved["origins"].values()]
-        if is_whole and "study" in saved and all(isinstance(run, dict) for run in runs):
+        if saved.pop("digest") == _digest(saved):
             return saved
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass

@@ -204,7 +204,7 @@ def train(
         best = history.validation_score[history.best_epoch]
         metric = "micro-F1" if classifier.multi_label_ else "accuracy"
         held_out = history.num_validation
-        few = "; so few say little" if held_out < _FEW_ROWS else ""
+        few = "; too few for a reliable figure" if held_out < _FEW_ROWS else ""
         logger.info(
             f"validation {metric}: {100 * best:.2f} % of {pluralize(held_out, 'held-out row')} "
             f"(epoch {history.best_epoch + 1}){few}"

@@ -260,7 +260,7 @@ def _run_kernel(
     if isinstance(mask, Window):
         return _run_window(x, p, mask, rows, norm_exponent, state, num_tokens, return_state)
     if decay is not None and decay.is_complex():
-        decay = torch.view_as_real(decay)
+        decay = torch.view_as_real(decay.resolve_conj())
     y, sums = registration.scan(
         x.reshape(batch * n, d).contiguous(),
         p,

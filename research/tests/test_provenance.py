@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from research.provenance import find_unnamed_mixtures, list_sources, mixture_note
 
 
@@ -45,3 +47,10 @@ def test_a_table_of_several_commits_says_so_in_its_section(tmp_path):
         (folder / "results.json").write_text(json.dumps(measured(commit)))
         found = find_unnamed_mixtures(page % caption, tmp_path)
         assert len(found) == mistakes
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", '{"a": 3}', '{"environment": null}'])
+def test_other_files_are_named(tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(ValueError, match=r"results\.json: not a file of results"):
+        list_sources(tmp_path)

@@ -17,6 +17,7 @@ RESULTS = {
     "share": 0.98765,
     "name": "r8",
     "seeds": [0.25, 0.5, 0.9],
+    "broken": float("nan"),
     "rounds": [[1, 2], [3, 8]],
     "two words": 7,
 }
@@ -59,6 +60,8 @@ def root(tmp_path):
         ("1", "results/speed#/seconds/d", None),
         ("1", "deviation of results/speed#/rows", None),
         ("1", "results/speed#/rows + #/rows", None),
+        ("1", "results/speed#/broken", None),
+        ("1", "results/speed#/seconds/c * 1" + "0" * 400, None),
         ("1", "results/other#/rows", None),
         ("1", "results", None),
     ],

@@ -37,6 +37,11 @@ def test_the_environment_names_the_command(monkeypatch):
     assert environment()["command"] == "hyperagg compare r8"
 
 
+def test_a_spawned_process_names_the_command_of_the_program(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/research/__main__.py", "study", "faults"])
+    assert environment()["command"] == "python -m research study faults"
+
+
 @pytest.mark.parametrize(
     ("file", "module"),
     [

@@ -16,16 +16,15 @@ def test_completed_runs_are_kept(tmp_path):
 
 def test_the_environment_has_the_commits_of_all_runs_that_count(tmp_path, monkeypatch):
     path = tmp_path / "runs.json"
-    path.write_text('{"study": "study", "runs": {"older": {}}}')
-    for commit in ("abc", "def"):
+    for commit in (None, "abc", "def"):
         origin = {"commit": commit, "processor": "a processor", "python": "3"}
         monkeypatch.setattr("hyperagg._common.runs.environment", origin.copy)
         runs = Runs(path, "study", resume=True)
-        runs.add(commit, {})
+        runs.add(f"{commit}", {})
     assert runs.environment(["abc", "def"]) == {**origin, "commit": "abc, def"}
     assert runs.environment(["def"]) == runs.environment([]) == origin
     assert runs.environment()["commit"] == "not recorded, abc, def"
-    assert runs.environment(["older"])["commit"] is None
+    assert runs.environment(["None"])["commit"] is None
 
 
 def test_runs_of_another_study_are_refused(tmp_path):
@@ -43,6 +42,7 @@ def test_runs_of_another_study_are_refused(tmp_path):
         "{}",
         '{"study": "study", "runs": 3}',
         '{"study": "study", "runs": {"a": 3}}',
+        '{"study": "study", "runs": {"a": {}}, "origins": {}}',
         "[" * 100_000,
     ],
 )
