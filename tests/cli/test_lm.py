@@ -133,7 +133,7 @@ def test_a_model_is_replaced_only_with_force(cli, texts, tmp_path, file, held, o
 @pytest.mark.slow
 def test_training_in_two_processes_gives_the_same_model(texts, model, tmp_path):
     ran = run(
-        *(TORCHRUN, "--nproc-per-node", "2", "--master-port", "29517", HYPERAGG, "lm", "train"),
+        *(TORCHRUN, "--nproc-per-node", "2", "--standalone", HYPERAGG, "lm", "train"),
         *(texts, "--out", tmp_path, *SMALL),
     )
     assert ran.returncode == 0, ran.stderr
@@ -182,7 +182,7 @@ torch.distributed.destroy_process_group()
 """,
         "utf-8",
     )
-    ran = run(TORCHRUN, "--nproc-per-node", "2", "--master-port", "29519", script)
+    ran = run(TORCHRUN, "--nproc-per-node", "2", "--standalone", script)
     assert ran.returncode == 0, ran.stderr
 
 

@@ -150,7 +150,7 @@ def test_the_script_of_the_page_runs(tmp_path):
     (script,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     (tmp_path / "train.py").write_text(script, "utf-8")
     torchrun = Path(sys.executable).with_name("torchrun")
-    command = [torchrun, "--nproc-per-node", "2", "--master-port", "29523", "train.py"]
+    command = [torchrun, "--nproc-per-node", "2", "--standalone", "train.py"]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     first, *_, last = (float(line.split()[-1]) for line in ran.stdout.splitlines())
