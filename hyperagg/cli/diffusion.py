@@ -156,6 +156,8 @@ def sample(
     check_replaceable(out, force)
     if gif is not None:
         check_image_path(gif, animated=True)
+        if gif.resolve() == out.resolve():
+            raise ValueError(f"--gif {gif}: is the file of --out; expected another file")
         check_replaceable(gif, force)
     pipeline = load_pipeline(model)
     classes = list(pipeline.labels)

@@ -61,6 +61,16 @@ def test_files_are_replaced_only_with_force(cli, model, tmp_path):
         gif.unlink()
 
 
+@pytest.mark.parametrize("gif", ["all.gif", "./all.gif", "link.gif"])
+def test_the_animation_does_not_replace_the_image(cli, model, tmp_path, monkeypatch, gif):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.gif").symlink_to("all.gif")
+    options = ["--out", "all.gif", "--gif", gif, "--number", 2, "--steps", 2, "--force"]
+    refused = cli("diffusion", "sample", model, *options)
+    assert refused.code == 2 and "is the file of --out; expected another file" in refused.err
+    assert not (tmp_path / "all.gif").exists()
+
+
 def test_without_a_label_each_column_is_a_class(cli, model, tmp_path):
     png = tmp_path / "all.png"
     done = cli("diffusion", "sample", model, "--number", 20, "--steps", 2, "--out", png)
