@@ -6,9 +6,9 @@ the last whole line of the journal describes bytes that are on the disk; to resu
 partial file there and to go on. A complete output is renamed to OUT, and the journal is removed
 after that.
 
-What determined a complete output is kept in the hidden file .OUT.job, so that --resume with another
-model, other options or changed input does not take it for its own, and neither an output without
-that file.
+What determined a complete output is kept with its size in the hidden file .OUT.job, so that
+--resume with another model, other options or changed input does not take it for its own, and
+neither an output without that file, or one whose size has changed since.
 """
 
 from __future__ import annotations
@@ -127,13 +127,7 @@ class OutputFile:
             begun = self.journal.exists() and len(records) < 2
             self.complete = path.exists() and not self.partial.exists() and not begun
             if self.complete:
-                written, _ = _records(self.record)
-                if not written:
-                    raise ValueError(
-                        f"{path}: exists, and {self.record.name}, which says what wrote it, is "
-                        "missing or damaged; --force replaces it"
-                    )
-                self._check_job(path, written)
+                self._check_complete()
                 # A process that is killed between the two leaves the output and its journal.
                 self.journal.unlink(missing_ok=True)
             else:
@@ -201,17 +195,15 @@ class OutputFile:
         with _disk_errors(self.path):
             os.fsync(self._file.fileno())
             self._file.close()
-            with self.record.open("w", encoding="utf-8") as record:
-                record.write(json.dumps({"job": self.job}) + "\n")
-                record.flush()
-                os.fsync(record.fileno())
             if convert is None:
+                self._write_record(self._offset)
                 self.partial.replace(self.path)
             else:
                 # Not atomic_write: a process that is killed would leave a draft of another name.
                 rows = convert(self.partial, self.draft)
                 with self.draft.open("rb") as file:
                     os.fsync(file.fileno())
+                self._write_record(self.draft.stat().st_size)
                 self.draft.replace(self.path)
                 self.partial.unlink()
             _sync_folder(self.path.parent)
@@ -235,6 +227,13 @@ class OutputFile:
         write_all(self._log, json.dumps(record).encode() + b"\n")
         os.fsync(self._log.fileno())
 
+    def _write_record(self, size: int) -> None:
+        """Write down what determined the output, and its size in bytes."""
+        with self.record.open("w", encoding="utf-8") as record:
+            record.write(json.dumps({"job": self.job, "size": size}) + "\n")
+            record.flush()
+            os.fsync(record.fileno())
+
     def _identities(self) -> list[tuple[int, int, int] | None]:
         """Return what differs once another process has written."""
         return [_identity(path) for path in (self.path, self.partial, self.journal)]
@@ -251,6 +250,24 @@ class OutputFile:
         raise ValueError(
             f"{self.path}: another process has written to it in the meantime; repeat the command"
         )
+
+    def _check_complete(self) -> None:
+        """Raise ValueError if the output is not the one that this job completed."""
+        records, _ = _records(self.record)
+        record = records[0] if records else {}
+        size = record.get("size")
+        if not isinstance(record.get("job"), dict) or not isinstance(size, int):
+            raise ValueError(
+                f"{self.path}: exists, and {self.record.name}, which says what wrote it, is "
+                "missing or damaged; --force replaces it"
+            )
+        self._check_job(self.path, records)
+        found = self.path.stat().st_size
+        if found != size:
+            raise ValueError(
+                f"{self.path}: has {found:,} bytes, and had {size:,} when it was complete; "
+                "--force replaces it"
+            )
 
     def _check_job(self, path: Path, records: list[dict[str, Any]]) -> None:
         """Raise ValueError if the first record is that of another job."""
@@ -270,6 +287,8 @@ class OutputFile:
         """Find the last checkpoint."""
         if len(records) > 1 and self.partial.exists():
             last = records[-1]
+            if not isinstance(last.get("offset"), int) or "state" not in last:
+                raise ValueError(f"{self.journal}: damaged; --force begins again")
             if self.partial.stat().st_size < last["offset"]:
                 raise ValueError(
                     f"{self.partial}: is shorter than its journal says; --force begins again"
@@ -326,7 +345,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 

@@ -220,7 +220,39 @@ def test_a_complete_output_of_another_job_is_not_taken_for_this_one(predictor, f
     assert len(read_rows(out)) == 1
 
 
-@pytest.mark.parametrize("record", [None, "", "{", '{"job": '])
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_an_output_of_another_size_is_not_complete(predictor, folder, name):
+    """One that was cut by a copy or a full disk used to be called complete."""
+    source, out = folder / "in/a.jsonl", folder / name
+    run(predictor, [source], out)
+    assert run(predictor, [source], out, resume=True).read == 0
+    whole = out.read_bytes()
+    for changed in (b"", whole[:-20], whole + b"\n"):
+        out.write_bytes(changed)
+        message = rf"{name}: has {len(changed):,} bytes, and had {len(whole):,} .*; --force"
+        with pytest.raises(ValueError, match=message):
+            run(predictor, [source], out, resume=True)
+        assert out.read_bytes() == changed
+    run(predictor, [source], out, force=True)
+    assert out.read_bytes() == whole
+
+
+@pytest.mark.parametrize("line", ["{}", '{"offset": null, "state": {}}'])
+def test_a_damaged_journal_is_refused_in_one_line(predictor, folder, line):
+    source, out = folder / "in/a.jsonl", folder / "out.jsonl"
+    source.write_text('{"id": 1, "text": "a film"}\n' * 10 + "{")
+    with pytest.raises(ValueError, match="line 11"):
+        run(predictor, [source], out, on_error="stop")
+    with (folder / "out.jsonl.journal").open("a") as journal:
+        journal.write(line + "\n")
+    with pytest.raises(ValueError, match=r"out.jsonl.journal: damaged; --force begins again"):
+        run(predictor, [source], out, on_error="stop", resume=True)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [None, "", "{", '{"job": ', "[" * 100_000 + "\n", "{}\n", '{"job": null}\n', '{"job": {}}\n'],
+)
 def test_an_output_is_not_complete_without_a_record_of_its_job(predictor, folder, record):
     source, out = folder / "in/a.jsonl", folder / "out.jsonl"
     run(predictor, [source], out)
