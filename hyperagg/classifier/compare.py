@@ -22,8 +22,9 @@ the micro-F1 if texts have several labels.
 from __future__ import annotations
 
 import logging
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import cache, partial
 from importlib import import_module
@@ -86,6 +87,13 @@ BASELINES = ("words", *_NEURAL, *EXTERNAL)
 # The transformer takes twice as long as attention, the slowest of these.
 DEFAULT_BASELINES = ("words", "linear_svc", "fasttext", "attention")
 
+# What a user can compare, by the part of the key of a run.
+_OPTIONS = {
+    "epochs": "--epochs",
+    "search": "--search",
+    "rows": "the training rows, which depend on --baselines",
+}
+
 _NUM_EXPLAINED = 10  # of the first test rows, and of errors, in explanations.html
 
 
@@ -101,6 +109,7 @@ def compare(
     autotune_seconds: int = 0,
     save_models: bool = True,
     resume: bool = False,
+    replace: bool = True,
     progress: bool | None = None,
     callback: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
@@ -128,6 +137,8 @@ def compare(
         resume: keep the runs that an interrupted call left in `out`. Those of aggregation are
             repeated if the commit of the code has changed since, or if `out` does not have their
             model any more.
+        replace: whether a finished comparison in `out` may be resumed with other options, whose
+            results and models then replace its own; more baselines or seeds replace nothing.
         progress: show progress bars; None: in a terminal or a notebook.
         callback: called with one line per measured run and per item that is skipped; None: the
             lines are logged.
@@ -137,7 +148,8 @@ def compare(
 
     Raises:
         ValueError: an unknown baseline, or test rows with labels that the training rows lack;
-            or the runs in `out` are to be resumed, and are those of other rows or damaged.
+            or the runs in `out` are to be resumed, and are those of other rows or damaged, or
+            those of a finished comparison with other options that is not to be replaced.
         ImportError: a baseline that is named is not installed. Nothing was trained then.
 
     Cost: most of the time trains the baselines; attention takes O(n^2) for a text of n tokens.
@@ -172,6 +184,13 @@ def compare(
         rows = "" if refit else " rows=training part"
         return f"{name} epochs={epochs} seed={seed}{search}{rows}{code}"
 
+    if resume and not replace and (out / "results.json").exists():
+        requested = [key(name, seed) for name in names for seed in range(seeds)]
+        if options := _changed_options(requested, runs.done):
+            raise ValueError(
+                f"{out}: holds a comparison that differs in {' and '.join(options)}; give another "
+                "folder, or replace it with --force"
+            )
     if save_models:
         for name in [name for name in names if name in _VARIANTS and key(name, 0) in runs.done]:
             if not _holds_model(out, name, runs.done[key(name, 0)]):
@@ -248,6 +267,27 @@ def _study(dataset: Dataset) -> str:
     texts = [text for split in splits for text in split.texts]
     digest = digest_texts([*texts, repr([list(split.labels) for split in splits])])
     return f"{len(dataset.train.texts)} training rows {digest[:8]}"
+
+
+def _changed_options(keys: Sequence[str], done: Iterable[str]) -> list[str]:
+    """Name the options in which new runs differ from those done of the same model and seed."""
+    wanted = [_fields(key) for key in keys if key not in done]
+    found = [_fields(key) for key in done if " epochs=" in key]  # the others are of searches
+    changed = {
+        option
+        for new in wanted
+        for old in found
+        if all(new[part] == old[part] for part in ("model", "seed"))
+        for option in _OPTIONS
+        if new.get(option) != old.get(option)
+    }
+    return [text for option, text in _OPTIONS.items() if option in changed]
+
+
+def _fields(key: str) -> dict[str, str]:
+    """Return the parts of the key of a run by name."""
+    model, *parts = re.split(r" (?=\w+=)", key)
+    return {"model": model, **dict(part.split("=", 1) for part in parts)}
 
 
 def _model_folder(out: Path, name: str) -> Path:

@@ -101,6 +101,8 @@ def compare(
     from hyperagg.data.readers.files import read_columns
     from hyperagg.data.readers.stream import ReadOptions
 
+    if resume and force:
+        raise ValueError("--force: begins again, and --resume continues; expected one of them")
     seconds = _search_seconds(search)
     names = None
     if baselines is not None:
@@ -138,7 +140,7 @@ def compare(
                 raise ValueError(f"{option}: applies to a file; {dataset} is a data set name")
         data = load_dataset(dataset)
     out = out or Path("runs") / data.name
-    _check_folder(out, resume, force)
+    _check_folder(out, names, resume, force)
     with output_folder(out):
         echo(f"{data.name}: {len(data.train):,} training rows, {len(data.test):,} test rows")
         echo(f"source: {data.source}")
@@ -151,6 +153,7 @@ def compare(
                 epochs=epochs,
                 search_seconds=seconds,
                 resume=resume,
+                replace=False,
                 callback=lambda line: echo(line, flush=True),
             )
         except KeyboardInterrupt:
@@ -162,9 +165,9 @@ def compare(
     echo(f"results.json, table.md, explanations.html, {models} in {out}")
 
 
-def _check_folder(out: Path, resume: bool, force: bool) -> None:
+def _check_folder(out: Path, names: list[str] | None, resume: bool, force: bool) -> None:
     """Make sure that a comparison replaces nothing that the user wants to keep."""
-    from hyperagg.classifier.compare import RUNS_FILE
+    from hyperagg.classifier.compare import DEFAULT_BASELINES, RUNS_FILE, SAVED
 
     check_model_folder(out, force)
     has_runs = (out / RUNS_FILE).exists()
@@ -174,6 +177,11 @@ def _check_folder(out: Path, resume: bool, force: bool) -> None:
         raise held(out, "a comparison")
     if has_runs:
         raise held(out, "an interrupted comparison", "continue it with --resume")
+    # Without either file, no comparison has written the models.
+    for name in SAVED:
+        is_trained = name in ("aggregation", *(DEFAULT_BASELINES if names is None else names))
+        if is_trained and (out / "models" / name / "config.json").exists():
+            raise held(out, f"a model in models/{name}")
     if resume:
         logger.info(f"{out} holds no interrupted comparison: comparing from the beginning")
 

@@ -86,6 +86,53 @@ def test_a_comparison_is_replaced_only_with_force(cli, films, tmp_path):
     assert refused.code == 2 and "holds a model; give another folder" in refused.err
 
 
+def test_a_finished_comparison_is_resumed_with_its_options_only(cli, films, tmp_path):
+    """Other options used to replace its table and models without --force."""
+    pytest.importorskip("sklearn")
+    out = tmp_path / "out"
+    command = ["compare", films, "--text", "review", "--label", "stars", "--out", out]
+    fast = ["--epochs", 1, "--search", "none", "--baselines"]
+    assert cli(*command, *fast, "complement_nb").code == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for options, differing in (
+        (["--epochs", 2, "--search", "none", "--baselines", "complement_nb"], "--epochs"),
+        (["--epochs", 1, "--search", "1s", "--baselines", "complement_nb"], "--search"),
+        ([*fast, "complement_nb,words"], "the training rows, which depend on --baselines"),
+    ):
+        refused = cli(*command, *options, "--resume")
+        assert (refused.code, refused.err.count("\n")) == (2, 1)
+        assert f"{out}: holds a comparison that differs in {differing};" in refused.err
+        assert refused.err.endswith("give another folder, or replace it with --force\n")
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    more = cli(*command, *fast, "complement_nb,linear_svc", "--seeds", 2, "--resume")
+    assert more.code == 0, more.err
+    results = json.loads((out / "results.json").read_text())
+    assert list(results["models"]) == ["aggregation", "complement_nb", "linear_svc"]
+    assert len(results["models"]["aggregation"]["accuracy"]) == 2
+
+
+@pytest.mark.parametrize("name", ["aggregation", "words"])
+def test_a_model_of_no_comparison_is_replaced_only_with_force(cli, films, tmp_path, name):
+    """compare used to look for a model in OUT alone, and it saves to OUT/models."""
+    out, columns = tmp_path / "out", ["--text", "review", "--label", "stars", "--epochs", 1]
+    model = out / "models" / name
+    assert cli("train", films, *columns, "--out", model).code == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    command = ["compare", films, *columns, "--baselines", "words", "--out", out]
+    for options in ([], ["--resume"]):
+        refused = cli(*command, *options)
+        assert refused.code == 2 and f"--out {out}: holds a model in models/{name};" in refused.err
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert cli(*command, "--force").code == 0
+
+
+def test_resume_and_force_exclude_each_other(cli, films, tmp_path):
+    options = ["--text", "review", "--label", "stars", "--out", tmp_path / "out"]
+    refused = cli("compare", films, *options, "--resume", "--force")
+    assert refused.code == 2 and "--force: begins again, and --resume continues" in refused.err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("given", "seconds"), [("1.5m", 90.0), ("20", 20.0), ("none", 0.0), ("full", None)]
 )
