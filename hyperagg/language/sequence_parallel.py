@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -12,6 +14,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from hyperagg.language.configuration_hyperagg import LAYER_TYPES
 from hyperagg.language.loss import IGNORE_INDEX, check_label_shape
 from hyperagg.language.modeling_hyperagg import HyperAggForCausalLM
+from hyperagg.language.same_on_ranks import check_same_on_ranks, digest_model, digest_values
 
 __all__ = ["SequenceParallel"]
 
@@ -25,10 +28,13 @@ class SequenceParallel(nn.Module):
     the map by which their piece changes a state, S -> M S + S_0, and the last K - 1 inputs of the
     convolutions.
 
-    All ranks of the group are given the same whole rows. The loss of a rank is scaled so that the
-    mean over the ranks is the mean over all targets, and each rank has its own part of the
-    gradients: they have to be averaged over the ranks of the group, as DistributedDataParallel and
-    FSDP average them over all processes.
+    All ranks of the group are given the same model and the same whole rows. The first `forward`
+    compares the models, after DistributedDataParallel has sent its weights to all ranks, and each
+    `forward` the rows; where they differ, every rank raises the same error.
+
+    The loss of a rank is scaled so that the mean over the ranks is the mean over all targets, and
+    each rank has its own part of the gradients: they have to be averaged over the ranks of the
+    group, as DistributedDataParallel and FSDP average them over all processes.
 
     Args:
         model: a `HyperAggForCausalLM` of layers other than "full_attention".
@@ -38,14 +44,14 @@ class SequenceParallel(nn.Module):
         module: the model, which `save_pretrained` and `generate` are called on.
 
     Raises:
-        TypeError: if the model is of another class.
+        TypeError: if the model or the process group is of another class.
         ValueError: if a layer is of another type, if there is no process group, or if this process
             does not belong to it.
 
     Numerics: the sums are added up in another order, so logits and gradients agree to rounding.
     Cost: each of P ranks computes 1 / P of the tokens and keeps their activations. Sums take two
         passes over the tokens and those of bound pairs the time of three, because the first finds
-        the map of the piece. Every layer waits for all ranks.
+        the map of the piece. Every layer waits for all ranks. The first call reads all parameters.
     Source: states gathered once per layer, as in LASP-2 (Sun et al. 2025, arXiv:2502.07563).
 
     Example:
@@ -72,6 +78,12 @@ class SequenceParallel(nn.Module):
                     f"model: layer {index} is of type {layer_type!r}; expected one of "
                     f"{', '.join(_ACCEPTED)}, whose states the ranks can send one another"
                 )
+        is_group = isinstance(process_group, dist.ProcessGroup)
+        if not is_group and process_group not in (None, dist.GroupMember.NON_GROUP_MEMBER):
+            raise TypeError(
+                f"process_group: {type(process_group).__name__}; expected a ProcessGroup, which "
+                "`get_group()` returns for a DeviceMesh"
+            )
         self.rank = dist.get_rank(process_group)
         if self.rank < 0:
             raise ValueError("process_group: expected one that this process belongs to")
@@ -95,19 +107,16 @@ class SequenceParallel(nn.Module):
             mode with labels there are no logits.
 
         Raises:
-            ValueError: if a shape does not fit, or if the ranks are given different rows.
+            TypeError: if input_ids or labels are not tensors of integers.
+            ValueError: if a shape does not fit, if an id is not in the vocabulary, if the rows are
+                longer than the model has positions, or if the ranks are given different rows or, in
+                the first call, different models.
         """
-        if input_ids.ndim != 2 or not input_ids.shape[1] or input_ids.shape[1] % self.num_ranks:
-            raise ValueError(
-                f"input_ids: shape {tuple(input_ids.shape)}; expected (B, N) with N a multiple of "
-                f"{self.num_ranks}, the number of ranks"
-            )
-        if labels is not None:
-            check_label_shape("labels", labels, input_ids)
-        self._check_same_rows(input_ids if labels is None else torch.cat([input_ids, labels]))
+        self._check_same(input_ids, labels)
+        self._check_rows(input_ids, labels)
         targets, num_targets = None, None
         if labels is not None:
-            targets = F.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)
+            targets = F.pad(labels[:, 1:].long(), (0, 1), value=IGNORE_INDEX)
             num_targets = (targets != IGNORE_INDEX).sum()
         output = self.module(
             input_ids=self._piece(input_ids),
@@ -121,18 +130,58 @@ class SequenceParallel(nn.Module):
             output.loss = output.loss * self.num_ranks
         return output
 
-    def _check_same_rows(self, rows: Tensor) -> None:
-        """Raise ValueError on all ranks unless they are given the same rows, by a checksum."""
-        token = torch.arange(1, 1 + rows.numel(), device=rows.device)
-        checksum = torch.stack([(token * rows.flatten()).sum(), token.new_tensor(rows.shape[1])])
-        checksums = [torch.empty_like(checksum) for _ in range(self.num_ranks)]
-        dist.all_gather(checksums, checksum, group=self.process_group)
-        differ = (torch.stack(checksums) != checksum).any(1).nonzero().flatten().tolist()
-        if differ:
+    @cached_property
+    def _model_digests(self) -> dict[str, int]:
+        return digest_model(self.module)
+
+    @torch.compiler.disable
+    def _check_same(self, input_ids: Tensor, labels: Tensor | None) -> None:
+        """Raise ValueError on all ranks unless they have the same rows and the same model.
+
+        This precedes all that a rank could refuse alone, while the others wait for it. The digests
+        of the model are sent with all rows, so that what is sent never depends on the rank.
+        """
+        digests = {"input_ids": digest_values([input_ids]), "labels": digest_values([labels])}
+        device = input_ids.device if isinstance(input_ids, Tensor) else self.module.device
+        check_same_on_ranks(digests | self._model_digests, device, self.process_group)
+
+    @torch.compiler.disable
+    def _check_rows(self, input_ids: Tensor, labels: Tensor | None) -> None:
+        """Check whole rows, because a mistake in a piece would stop its rank alone."""
+        config = self.module.config
+        _check_integers("input_ids", input_ids)
+        if input_ids.ndim != 2 or not input_ids.shape[1] or input_ids.shape[1] % self.num_ranks:
             raise ValueError(
-                f"input_ids, labels: rank {self.rank} of the process group has other rows than "
-                f"rank {differ[0]}; expected the same whole rows on all ranks"
+                f"input_ids: shape {tuple(input_ids.shape)}; expected (B, N) with N a multiple of "
+                f"{self.num_ranks}, the number of ranks"
             )
+        has_positions = "prefix_sum" in (config.layer_types or ())
+        max_tokens = config.max_position_embeddings if has_positions else None
+        if max_tokens is not None and input_ids.shape[1] > max_tokens:
+            raise ValueError(
+                f"input_ids: rows of {input_ids.shape[1]} tokens; expected at most {max_tokens}, "
+                'the number of position vectors of the layers of type "prefix_sum"'
+            )
+        _check_ids("input_ids", input_ids, config.vocab_size)
+        if labels is not None:
+            _check_integers("labels", labels)
+            check_label_shape("labels", labels, input_ids)
+            _check_ids("labels", labels[labels != IGNORE_INDEX], config.vocab_size)
 
     def _piece(self, x: Tensor) -> Tensor:
         return x.chunk(self.num_ranks, 1)[self.rank]
+
+
+def _check_integers(name: str, x: Tensor) -> None:
+    if not isinstance(x, Tensor) or x.dtype not in (torch.int64, torch.int32):
+        given = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"{name}: {given}; expected a tensor of torch.int64 or torch.int32")
+
+
+def _check_ids(name: str, ids: Tensor, vocab_size: int) -> None:
+    outside = ids[(ids < 0) | (ids >= vocab_size)]
+    if len(outside):
+        raise ValueError(
+            f"{name}: id {outside[0].item()}; expected 0 to {vocab_size - 1}, the ids of the "
+            f"vocabulary{', or -100' if name == 'labels' else ''}"
+        )

@@ -119,15 +119,72 @@ def check_data_parallelism() -> None:
     check_gradients(averaged(gradients(recomputed, loss)), expected, "gradient checkpointing")
 
 
-def check_other_rows() -> None:
-    rows = torch.full((1, 4), dist.get_rank())
-    with pytest.raises(ValueError, match="expected the same whole rows on all ranks"):
-        SequenceParallel(make())(rows)
+def check_refusals_on_all_ranks() -> None:
+    """Whatever one rank alone could refuse, the others raise as well; a rank that waits hangs."""
+    rank, num_ranks = dist.get_rank(), dist.get_world_size()
+    ones = torch.ones(1, 4, dtype=torch.int64)
+    swapped = torch.tensor([[0, 1, 0, 0], [2, 0, 0, 0]])  # The sum of i x_i is the same.
+    zeros = torch.zeros_like(ones)
+    last_outside = torch.tensor([[1, 1, 1, V]])
+    refused = {
+        "input_ids: rank 1 of the process group differs from rank 0": [
+            (swapped[rank : rank + 1], None),
+            (torch.zeros(1 + rank, 4, dtype=torch.int64), None),
+            (torch.ones(1, 4 + rank, dtype=torch.int64), None),
+            (ones.bfloat16() if rank else ones, None),
+            (ones.tolist() if rank else ones, None),
+        ],
+        "labels: rank 1 of the process group differs from rank 0": [
+            (zeros, None if rank else zeros),
+            (zeros, zeros[:, :rank]),
+        ],
+        f"input_ids: id {V}; expected 0 to {V - 1}, the ids of the vocabulary$": [
+            (last_outside, None)
+        ],
+        f"labels: id {V}; expected 0 to {V - 1}, the ids of the vocabulary, or -100": [
+            (ones, last_outside)
+        ],
+    }
+    parallel = SequenceParallel(make())
+    for message, arguments in refused.items():
+        for rows, labels in arguments:
+            with pytest.raises(ValueError, match=message):
+                parallel(rows, labels)
+
+    parallel = SequenceParallel(make("prefix_sum", max_position_embeddings=6))
+    with pytest.raises(ValueError, match="input_ids: rows of 8 tokens; expected at most 6, the"):
+        parallel(ones.repeat(1, 2))
+    assert parallel(ones).logits.shape == (1, 4 // num_ranks, V)
+
+
+def check_models_on_all_ranks() -> None:
+    rank = dist.get_rank()
+    half, frozen, other = make(), make(), make()
+    if rank:
+        half.bfloat16()
+        frozen.model.embed_tokens.requires_grad_(False)
+        with torch.no_grad():
+            other.model.norm.weight[0] += 1
+    parameters = "names, types or requires_grad of the parameters"
+    for model, differs in [
+        (make(num_hidden_layers=2 + rank), "configuration"),
+        (make("gated" if rank else "decay"), "configuration"),
+        (half, parameters),
+        (frozen, parameters),
+        (other, "shapes or values of the parameters"),
+    ]:
+        with pytest.raises(ValueError, match=f"model: {differs}: rank 1 of the process group dif"):
+            SequenceParallel(model)(torch.ones(1, 4, dtype=torch.int64))
+
+    # The first call compares the weights only after DistributedDataParallel made them the same.
+    rows, _ = make_rows()
+    DistributedDataParallel(SequenceParallel(other))(rows, rows).loss.backward()
 
 
 def check_layer_types_and_refusals() -> None:
     check_layer_types()
-    check_other_rows()
+    check_refusals_on_all_ranks()
+    check_models_on_all_ranks()
 
 
 def check_layer_types_and_data_parallelism() -> None:
@@ -173,6 +230,13 @@ def test_one_process_computes_whole_rows(group):
     torch.testing.assert_close(output.loss, expected.loss)
 
 
+def test_rows_may_be_of_int32(group):
+    rows, labels = make_rows()
+    parallel = SequenceParallel(make())
+    expected = parallel(rows, labels).loss
+    torch.testing.assert_close(parallel(rows.int(), labels.int()).loss, expected)
+
+
 def test_the_page_says_how_many_bytes_a_layer_sends(group, monkeypatch):
     table = re.findall(r'^\| (`"\w+"`.*?) \|.*\| ([\d,]+) \|$', PAGE.read_text("utf-8"), re.M)
     listed = {
@@ -195,8 +259,8 @@ def test_the_page_says_how_many_bytes_a_layer_sends(group, monkeypatch):
         )
         sent.clear()
         SequenceParallel(model)(torch.ones(1, 16, dtype=torch.int64))
-        checksum, *of_the_layer = sent
-        assert checksum == 16
+        digests, *of_the_layer = sent
+        assert f"digests ({digests} bytes)" in PAGE.read_text("utf-8")
         assert sum(of_the_layer) == size, layer_type
 
 
@@ -214,6 +278,12 @@ def test_what_cannot_be_cut_is_refused(group):
     with pytest.raises(ValueError, match=r"labels: shape \(1, 2\); expected \(1, 3\)"):
         parallel(torch.ones(1, 3, dtype=torch.int64), torch.ones(1, 2, dtype=torch.int64))
     ids = torch.ones(1, 4, dtype=torch.int64)
+    with pytest.raises(TypeError, match=r"input_ids: torch\.float32; expected a tensor of torch"):
+        parallel(torch.ones(1, 3))
+    for wrong in ("world", 0, init_device_mesh("cpu", (1,))):
+        message = f"process_group: {type(wrong).__name__}; expected a ProcessGroup, which `get_gr"
+        with pytest.raises(TypeError, match=message):
+            SequenceParallel(model, wrong)
     with pytest.raises(ValueError, match="process_group: expected neither attention_mask"):
         model(ids, attention_mask=ids, process_group=group)
 
