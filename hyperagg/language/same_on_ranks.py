@@ -23,7 +23,7 @@ def digest_values(values: Iterable[object]) -> int:
     for value in values:
         if isinstance(value, Tensor):
             digest.update(f"{value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy())
+            digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().data)
         else:
             digest.update(f"{type(value).__name__} {value!r}\n".encode())
     return int.from_bytes(digest.digest(), "little", signed=True)
@@ -49,14 +49,14 @@ def digest_model(model: PreTrainedModel) -> dict[str, int]:
 
 
 def check_same_on_ranks(
-    digests: Mapping[str, int], device: torch.device, process_group: dist.ProcessGroup
+    digests: Mapping[str, int], device: torch.device, process_group: dist.ProcessGroup | None
 ) -> None:
     """Raise ValueError on all ranks unless all have the same digests.
 
     Args:
         digests: 64 bits by the name of what they were computed from; as many on every rank.
         device: where the process group sends tensors from.
-        process_group: the ranks.
+        process_group: the ranks; None: all processes.
     """
     own = torch.tensor(list(digests.values()), device=device)
     gathered = [torch.empty_like(own) for _ in range(dist.get_world_size(process_group))]
