@@ -12,7 +12,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from hyperagg.data.readers.audio import read_samples
 from hyperagg.data.readers.columns import (
     ColumnSpec,
     find_column,
@@ -22,7 +21,6 @@ from hyperagg.data.readers.columns import (
     pluralize,
 )
 from hyperagg.data.readers.errors import DataError, quote
-from hyperagg.data.readers.images import read_image
 from hyperagg.data.readers.json_rows import array_values
 from hyperagg.data.readers.parquet_rows import damage_reported
 from hyperagg.data.readers.separated_rows import LineFeed, separated_cells
@@ -94,8 +92,13 @@ class Table:
 
         @cache
         def file_problem(kind: str, path: Path) -> str:
+            # Here, because these import NumPy, which other tables do without.
+            from hyperagg.data.readers.audio import read_samples
+            from hyperagg.data.readers.images import read_image
+
+            read: Callable[[Path], object] = read_image if kind == "image" else read_samples
             try:
-                _MEDIA_READERS[kind](path)
+                read(path)
             except DataError as error:
                 return str(error)
             return ""
@@ -109,7 +112,7 @@ class Table:
             for i, value in enumerate(self.find(column)):
                 try:
                     converted = _CONVERTERS[kind](self, value, column, i)
-                    is_file = kind in _MEDIA_READERS and converted is not None
+                    is_file = kind in ("image", "audio") and converted is not None
                     if is_file and (problem := file_problem(kind, self._path(converted))):
                         name = f"{self.name}: {self.row_name(i)}, column {column!r}"
                         raise DataError(f"{name}: {problem}")
@@ -212,7 +215,6 @@ _CONVERTERS: dict[str, Callable[[Table, Any, str, int], Any]] = {
     "image": Table._string,
     "audio": Table._string,
 }
-_MEDIA_READERS: dict[str, Callable[[Path], object]] = {"image": read_image, "audio": read_samples}
 
 
 def read_table(
