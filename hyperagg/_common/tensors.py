@@ -196,7 +196,7 @@ def _read_header(opened: BinaryIO) -> tuple[int, dict[str, TensorInfo]]:
     if size < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
         raise ValueError("its header is incomplete")
     try:
-        header = json.loads(opened.read(length))
+        header = json.loads(opened.read(length), object_pairs_hook=_unique)
     except RecursionError as error:
         raise ValueError("its header is nested too deeply") from error
     if not isinstance(header, dict):
@@ -217,9 +217,20 @@ def _read_header(opened: BinaryIO) -> tuple[int, dict[str, TensorInfo]]:
     return start, tensors
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; of two values of one name, readers would take different ones."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("its header has a name twice")
+    return found
+
+
 def _parse(name: str, described: Any) -> tuple[TensorInfo, int]:
     """Return what is said of a tensor, and where its bytes end."""
     try:
+        # What the format does not have is damage, after which the rest may be shifted.
+        if len(described) != 3:
+            raise ValueError
         dtype, shape = described["dtype"], described["shape"]
         begin, end = described["data_offsets"]
         numbers = [begin, end, *shape]

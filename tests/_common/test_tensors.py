@@ -83,6 +83,8 @@ def described(**changes):
     return {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} | changes
 
 
+TWICE = b'{"a":{"dtype":"F32","shape":[3],"shape":[2],"data_offsets":[0,8]}}'
+
 WRONG = {
     "empty": b"",
     "short": b"\x01",
@@ -101,6 +103,8 @@ WRONG = {
     "gap": described(shape=[1], data_offsets=[4, 8]),
     "not all": described(shape=[1], data_offsets=[0, 4]),
     "list": [],
+    "unknown key": described(x=[2]),
+    "twice": len(TWICE).to_bytes(8, "little") + TWICE + bytes(8),
 }
 
 

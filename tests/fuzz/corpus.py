@@ -131,6 +131,20 @@ def _enlarge(fields: dict[str, Any]) -> None:
     fields[name]["shape"] = [2**40, 2**20]
 
 
+def shift(file: str) -> Damage:
+    """Add a value to the description of a tensor, and move all weights behind it by 20 bytes."""
+
+    def damage(folder: Path) -> None:
+        header(file, lambda fields: fields[min(fields.keys() - {"__metadata__"})].update(x=[3]))(
+            folder
+        )
+        content = (folder / file).read_bytes()
+        start = 8 + int.from_bytes(content[:8], "little")
+        (folder / file).write_bytes(content[:start] + b" " * 20 + content[start:-20])
+
+    return damage
+
+
 _REPLACE = [{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}] * 40
 _REPLACE_ALL = {"type": "Replace", "pattern": {"Regex": "."}, "content": "xx"}
 _BACKTRACKING = {
@@ -176,6 +190,7 @@ _CLASSIFIER: dict[str, Damage] = {
                                        (f / "model.safetensors").mkdir()),
     "training is a FIFO": replace_by_fifo("training.safetensors"),
     "weights of 2^60": header("model.safetensors", _enlarge),
+    "weights are shifted": shift("model.safetensors"),
     "weights NaN": fill("model.safetensors", float("nan")),
     "weights infinite": fill("model.safetensors", INFINITE),
     "weights 3e38": fill("model.safetensors", 3e38),
@@ -282,6 +297,7 @@ _MULTIMODAL: dict[str, Damage] = {
     "weights are a device": replace_by_device("model.safetensors"),
     "weights are a FIFO": replace_by_fifo("model.safetensors"),
     "weights of 2^60": header("model.safetensors", _enlarge),
+    "weights are shifted": shift("model.safetensors"),
     "weights NaN": fill("model.safetensors", float("nan")),
     "weights 3e38": fill("model.safetensors", 3e38),
     "another tokenizer": write("tokenizer-0.json", '{"version":"1.0","model":{"type":"WordLevel",'
@@ -368,6 +384,7 @@ _LANGUAGE: dict[str, Damage] = {
     "weights 3e38": fill("model.safetensors", 3e38),
     "weights are pickled": pickled("model.safetensors", "pytorch_model.bin"),
     "weights of 2^60": header("model.safetensors", _enlarge),
+    "weights are shifted": shift("model.safetensors"),
     "weights are a FIFO": replace_by_fifo("model.safetensors"),
     "weights are a device": replace_by_device("model.safetensors"),
     "weights elsewhere": weight_map("relative"),
@@ -430,6 +447,7 @@ _DENOISER: dict[str, Damage] = {
     "weights are a FIFO": replace_by_fifo("denoiser/diffusion_pytorch_model.safetensors"),
     "weights are a device": replace_by_device("denoiser/diffusion_pytorch_model.safetensors"),
     "weights of 2^60": header("denoiser/diffusion_pytorch_model.safetensors", _enlarge),
+    "weights are shifted": shift("denoiser/diffusion_pytorch_model.safetensors"),
     "index elsewhere": lambda f: _denoiser_index(f),
 }  # fmt: skip
 
