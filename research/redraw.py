@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hyperagg.classifier.compare_report import draw_learning_curves
+from hyperagg.classifier.comparison.report import draw_learning_curves
 from research.analysis.figures import draw_fits
 from research.benchmarks.language_page import draw_language
 from research.benchmarks.ops_page import draw_forms, draw_lengths

@@ -65,7 +65,7 @@ def test_commands(page, folder, monkeypatch):
     # Training that takes minutes stops at once; other tests run the same functions on less data.
     # Each name is replaced where the command imports it from: another test may have imported the
     # package before, and then holds the function itself.
-    monkeypatch.setattr("hyperagg.classifier.compare.compare", stop)
+    monkeypatch.setattr("hyperagg.classifier.comparison.compare.compare", stop)
     monkeypatch.setattr("research.studies.accuracy.measure_accuracy", stop)
     monkeypatch.setattr("research.studies.reuters.reuters", stop)
     monkeypatch.setattr("research.studies.deletion.deletion", stop)

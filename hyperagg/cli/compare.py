@@ -93,9 +93,11 @@ def compare(
 
     from hyperagg._common.report import print_table
     from hyperagg._common.validation import check_choice
-    from hyperagg.classifier.compare import BASELINES, RUNS_FILE, SAVED, dataset_from_rows
-    from hyperagg.classifier.compare import compare as run
-    from hyperagg.classifier.compare_report import results_table
+    from hyperagg.classifier.comparison.compare import RUNS_FILE
+    from hyperagg.classifier.comparison.compare import compare as run
+    from hyperagg.classifier.comparison.dataset import dataset_from_rows
+    from hyperagg.classifier.comparison.models import BASELINES, SAVED
+    from hyperagg.classifier.comparison.report import results_table
     from hyperagg.data import Split, load_dataset
     from hyperagg.data.readers.columns import ColumnSpec
     from hyperagg.data.readers.files import read_columns
@@ -167,7 +169,8 @@ def compare(
 
 def _check_folder(out: Path, names: list[str] | None, resume: bool, force: bool) -> None:
     """Make sure that a comparison replaces nothing that the user wants to keep."""
-    from hyperagg.classifier.compare import DEFAULT_BASELINES, RUNS_FILE, SAVED
+    from hyperagg.classifier.comparison.compare import RUNS_FILE
+    from hyperagg.classifier.comparison.models import DEFAULT_BASELINES, SAVED
 
     check_model_folder(out, force)
     has_runs = (out / RUNS_FILE).exists()

@@ -13,7 +13,7 @@ import numpy as np
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.report import markdown_table, spread, write_results
 from hyperagg.classifier.baselines.significance import verdict
-from hyperagg.classifier.compare import compare
+from hyperagg.classifier.comparison.compare import compare
 from research.data.text_sets import load_texts
 from research.provenance import mixture_note
 from research.studies.parallel_sets import measure_sets
@@ -94,7 +94,7 @@ def write_accuracy(out: Path, results: Mapping[str, Mapping[str, Any]]) -> None:
 
     Args:
         out: an existing folder.
-        results: the results of `hyperagg.classifier.compare.compare`, by data set.
+        results: the results of `hyperagg.classifier.comparison.compare.compare`, by data set.
     """
     write_results(out, results)
     with atomic_write(out / "table.md") as draft:

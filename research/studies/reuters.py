@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from hyperagg._common.report import make_table, spread, times, write_results
 from hyperagg._common.runs import Runs
-from hyperagg.classifier.compare import compare
+from hyperagg.classifier.comparison.compare import compare
 from hyperagg.data import Dataset
 from hyperagg.layers import Aggregation
 from hyperagg.layers.positions import SinusoidalPositions

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from hyperagg._common.report import markdown_table
-from hyperagg.classifier import compare
 from hyperagg.classifier.baselines.search import neighbors
 from hyperagg.classifier.baselines.selection import candidate_key
-from hyperagg.classifier.compare_report import results_markdown
+from hyperagg.classifier.comparison.models import external_baseline
+from hyperagg.classifier.comparison.report import results_markdown
 from research.benchmarks import busy, language_page, ops_page, scaling, serve, text_page
 from research.benchmarks import diffusion as bench_diffusion
 from research.benchmarks import multimodal as bench_multimodal
@@ -119,7 +119,7 @@ def test_no_neighbor_of_selected_parameters_has_a_better_score(path: Path) -> No
     runs = json.loads(path.read_text("utf-8"))["runs"]
     selected = {key.split()[0]: run for key, run in runs.items() if key.endswith(" parameters")}
     for name, run in selected.items():
-        baseline = compare._external(name)
+        baseline = external_baseline(name)
 
         def is_top(suffix: str, point: dict[str, Any], axes: Any, name=name, baseline=baseline):
             around = neighbors(point, axes, baseline.canonical)

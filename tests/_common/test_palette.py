@@ -11,7 +11,7 @@ import pytest
 
 from hyperagg._common import palette
 from hyperagg._common.palette import series_styles
-from hyperagg.classifier.compare import BASELINES
+from hyperagg.classifier.comparison.models import BASELINES
 
 # The color that is seen instead, both as linear RGB. Source: Machado, Oliveira and Fernandes 2009,
 # "A physiologically-based model for simulation of color vision deficiency", severity 1.

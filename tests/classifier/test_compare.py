@@ -16,8 +16,9 @@ from hyperagg.classifier.baselines.linear import TfidfClassifier
 from hyperagg.classifier.baselines.predictions import correct_rows
 from hyperagg.classifier.baselines.search import Diverged, OneTwoFive
 from hyperagg.classifier.baselines.selection import held_out_fold
-from hyperagg.classifier.compare import compare, dataset_from_rows
-from hyperagg.classifier.compare_report import results_table
+from hyperagg.classifier.comparison.compare import compare
+from hyperagg.classifier.comparison.dataset import dataset_from_rows
+from hyperagg.classifier.comparison.report import results_table
 from hyperagg.classifier.predictor import load_predictor
 from hyperagg.data import Dataset, Split
 
@@ -270,7 +271,7 @@ def test_default_baselines_that_are_not_installed_are_skipped_with_one_line(
     def without_torch(module):
         raise ImportError("they need an extra: pip install 'hyperagg[extra]'")
 
-    monkeypatch.setattr("hyperagg.classifier.compare.import_module", without_torch)
+    monkeypatch.setattr("hyperagg.classifier.comparison.models.import_module", without_torch)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     lines = []
     results = compare(small, None, 1, tmp_path, epochs=1, progress=False, callback=lines.append)

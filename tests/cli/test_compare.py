@@ -143,7 +143,7 @@ def test_the_time_of_a_search_is_limited(cli, films, tmp_path, monkeypatch, give
         seen.append(options["search_seconds"])
         raise ValueError("stopped")
 
-    monkeypatch.setattr("hyperagg.classifier.compare.compare", stop)
+    monkeypatch.setattr("hyperagg.classifier.comparison.compare.compare", stop)
     options = ["--text", "review", "--label", "stars", "--out", tmp_path / "out"]
     cli("compare", films, *options, "--search", given)
     assert seen == [seconds]

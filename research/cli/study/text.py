@@ -78,14 +78,14 @@ def accuracy(
     neighbor of the best is better. Each data set has a log, log.txt, with a line per candidate.
     results.json and table.md have the data sets that are finished.
     """
-    from hyperagg.classifier import compare as comparison
+    from hyperagg.classifier.comparison.models import BASELINES, EXTERNAL
     from research.data.text_sets import DEVELOPMENT_SETS
     from research.studies.accuracy import accuracy_table, measure_accuracy
 
-    chosen = split_names("--baselines", baselines) if baselines else list(comparison.EXTERNAL)
+    chosen = split_names("--baselines", baselines) if baselines else list(EXTERNAL)
     for name in chosen:
-        if name not in comparison.BASELINES:
-            expected = ", ".join(comparison.BASELINES)
+        if name not in BASELINES:
+            expected = ", ".join(BASELINES)
             raise ValueError(f"--baselines {name}: expected one of {expected}")
     names = split_names("--datasets", datasets) if datasets else list(DEVELOPMENT_SETS)
     with output_folder(out):

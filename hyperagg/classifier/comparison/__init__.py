@@ -1,0 +1,1 @@
+"""Aggregation beside baselines on one data set, as `hyperagg compare` shows it."""
