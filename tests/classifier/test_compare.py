@@ -46,7 +46,8 @@ def test_it_writes_what_it_promises_and_resumes(small, tmp_path, monkeypatch):
     lines = []
     options = dict(epochs=1, progress=False, callback=lines.append)
     results = compare(small, ["attention"], 2, tmp_path, **options)
-    assert len(lines) == 4 and "s to fit" in lines[0] and "documents/s" in lines[0]
+    assert lines[0].startswith("attention does not learn from the held-out rows")
+    assert len(lines) == 5 and "s to fit" in lines[1] and "documents/s" in lines[1]
     assert json.loads((tmp_path / "results.json").read_text()) == results
     for model in results["models"].values():
         assert len(model["accuracy"]) == len(model["macro_f1"]) == 2
