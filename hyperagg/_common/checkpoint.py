@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from hyperagg._common.atomic import atomic_write
-from hyperagg._common.tensors import write_tensors
+from hyperagg._common.tensors import digest_texts, write_tensors
 from hyperagg._common.validation import check_path
 
 __all__ = [
@@ -28,6 +28,8 @@ __all__ = [
     "write_checkpoint",
 ]
 
+# Changes with what a record holds or means, such as what decides on the best epoch.
+_FORMAT = "2"
 START_AGAIN = "start again with --force instead of --resume (in Python with resume=False)"
 
 _MAX_SHOWN = 24  # characters of a value in a message
@@ -63,24 +65,32 @@ def write_checkpoint(
         OSError: the file cannot be written.
     """
     with atomic_write(path) as draft:
-        write_tensors(draft, arrays, {"record": json.dumps(record)})
+        text = json.dumps(record)
+        metadata = {"format": _FORMAT, "record": text, "digest": digest_texts([text])}
+        write_tensors(draft, arrays, metadata)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the arrays and the record that `write_checkpoint` wrote.
 
     Raises:
-        ValueError: the file is not a checkpoint of hyperagg.
+        ValueError: the file is not a checkpoint of hyperagg, or is one of another version.
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            record = json.loads(file.metadata()["record"])
-            record["run"]  # which every record has
-            return {name: file.get_tensor(name) for name in file.keys()}, record  # noqa: SIM118
+            metadata = file.metadata()
+            text, saved_format = metadata["record"], metadata.get("format")
+            if saved_format == _FORMAT and metadata["digest"] != digest_texts([text]):
+                raise ValueError
+            record = json.loads(text)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path}: not a checkpoint of hyperagg; delete it to start from the beginning"
         ) from error
+    if saved_format != _FORMAT:
+        raise ValueError(f"{path}: a checkpoint of another version of hyperagg; {START_AGAIN}")
+    return arrays, record
 
 
 def check_space(path: Path, num_bytes: int) -> None:

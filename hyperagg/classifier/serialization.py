@@ -307,6 +307,8 @@ def _parse_history(content: object) -> History:
             check_real(f"history.{name}", value)
     if len(history.expected_calibration_error) not in (0, 2):
         raise ValueError("history.expected_calibration_error: expected two numbers")
+    if len(history.validation_loss) not in (0, len(history.validation_score)):
+        raise ValueError("history.validation_loss: expected one number per epoch")
     if history.validation_score and not 0 <= history.best_epoch < len(history.validation_score):
         raise ValueError(f"history.best_epoch={history.best_epoch}: not an epoch of the run")
     return history

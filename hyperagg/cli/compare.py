@@ -45,7 +45,7 @@ def compare(
         typer.Option(
             help="Models to train beside aggregation, separated by commas: words, attention, "
             "transformer, linear_svc, logistic_regression, complement_nb, nb_svm, fasttext "
-            "(default: those of words,linear_svc,fasttext,attention that are installed)."
+            "(default: whichever of words,linear_svc,fasttext,attention are installed)."
         ),
     ] = None,
     search: Annotated[

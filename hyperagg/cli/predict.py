@@ -109,7 +109,7 @@ def predict(
     ] = False,
     threads: Threads = None,
 ) -> None:
-    """Answer every row of the files with its label, in order and in bounded memory.
+    """Predict the label of every row of the files, in order and in bounded memory.
 
     The counts of rows read and answered are printed on standard error. For a Slurm array of 8:
     `--array=0-7` and `--shard $SLURM_ARRAY_TASK_ID/8`.

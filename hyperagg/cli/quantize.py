@@ -30,7 +30,7 @@ def quantize(
     force: Force = False,
     threads: Threads = None,
 ) -> None:
-    """Store the embedding in 8 bits per number, and keep fewer tokens if asked to."""
+    """Store the embedding in 8 bits per number, and optionally keep fewer tokens."""
     from hyperagg.classifier import TextClassifier
 
     check_model_folder(out, force)

@@ -161,11 +161,11 @@ def _check_noise(scheduler: DDIMScheduler) -> None:
     Without signal in the last step, the noise does not tell what the image is.
     """
     signal = scheduler.alphas_cumprod
-    least = signal[-1] if scheduler.config.prediction_type == "epsilon" else signal[:-1].min()
-    if not (least > 0 and signal.max() < 1):
+    needed = signal if scheduler.config.prediction_type == "epsilon" else signal[:-1]
+    if not ((needed > 0).all() and (signal < 1).all()):
         raise ValueError(
-            "the betas leave steps without signal or without noise; expected betas between 0 and 1 "
-            "whose products of 1 - beta do not vanish"
+            "the betas leave steps without signal or without noise: expected products of 1 - beta "
+            "between 0 and 1, for prediction_type epsilon also with rescale_betas_zero_snr"
         )
 
 

@@ -156,8 +156,10 @@ def _check_special_tokens(post_processor: Any) -> None:
                 piece = piece if isinstance(piece, Mapping) else {}
                 special, text = piece.get("SpecialToken"), piece.get("Sequence")
                 if isinstance(special, Mapping):
-                    token = tokens.get(str(special.get("id")))
-                    ids = token.get("ids") if isinstance(token, Mapping) else None
+                    token = tokens.get(id := str(special.get("id")))
+                    if not isinstance(token, Mapping):
+                        raise ValueError(f"post_processor: {name}: unknown token {shorten(id)}")
+                    ids = token.get("ids")
                     inserted += len(ids) if isinstance(ids, list) else 1
                 elif isinstance(text, Mapping):
                     texts.append(str(text.get("id")))
@@ -166,10 +168,10 @@ def _check_special_tokens(post_processor: Any) -> None:
                         f"post_processor: {name}: {shorten(piece)}: expected a SpecialToken or a "
                         "Sequence"
                     )
-            if name == "single" and not texts:
-                raise ValueError(f"post_processor: {name}: expected the Sequence of a text in it")
             if len(set(texts)) < len(texts):
                 raise UnsupportedError(f"post_processor: {name}: a text occurs twice in it")
+            if name == "single" and texts != ["A"]:
+                raise ValueError("post_processor: single: expected the Sequence A and no other")
     if inserted > _MAX_SPECIAL_TOKENS:
         raise UnsupportedError(
             f"post_processor: {inserted:,} special tokens; expected at most {_MAX_SPECIAL_TOKENS:,}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from hyperagg._common.checkpoint import (
     check_same_run,
@@ -40,6 +42,25 @@ def test_another_file_is_refused_in_one_line(tmp_path, content):
     with pytest.raises(ValueError, match="not a checkpoint of hyperagg; delete it") as error:
         read_checkpoint(file)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda metadata: metadata.pop("format"), "of another version of hyperagg; start again"),
+        (lambda metadata: metadata.update(record='{"run": "b"}'), "not a checkpoint of hyperagg"),
+    ],
+)
+def test_a_record_of_another_version_or_damaged_is_refused(tmp_path, change, message):
+    """What an earlier version had not recorded was taken as empty, and another epoch was kept."""
+    file = tmp_path / "state.safetensors"
+    write_checkpoint(file, {"a": np.zeros(1)}, {"run": "a"})
+    with safe_open(file, "numpy") as opened:
+        metadata = opened.metadata()
+    change(metadata)
+    save_file({"a": np.zeros(1)}, file, metadata)
+    with pytest.raises(ValueError, match=message):
+        read_checkpoint(file)
 
 
 def test_removing_takes_the_drafts_away_as_well(tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from hyperagg._common.runs import Runs
+from hyperagg._common.runs import Runs, _digest
 
 
 def test_completed_runs_are_kept(tmp_path):
@@ -51,6 +53,14 @@ def test_other_files_are_refused(tmp_path, content):
     path.write_text(content)
     with pytest.raises(ValueError, match=r"runs\.json: not a file of runs"):
         Runs(path, "study", resume=True)
+
+
+def test_a_file_of_another_structure_is_refused_although_its_digest_is_right(tmp_path):
+    path = tmp_path / "runs.json"
+    for saved in ({}, {"study": "s", "runs": [], "origins": {}}, {"study": "s", "runs": {"a": {}}}):
+        path.write_text(json.dumps({**saved, "digest": _digest(saved)}))
+        with pytest.raises(ValueError, match=r"runs\.json: not a file of runs"):
+            Runs(path, "s", resume=True)
 
 
 @pytest.mark.parametrize(("old", "new"), [("0.5", "null"), ('"accuracy"', '"f1"'), ('"a"', '"b"')])

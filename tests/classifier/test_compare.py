@@ -136,7 +136,7 @@ def test_external_baselines_are_searched_and_compared(small, tmp_path, monkeypat
     test = results["paired"][name]
     difference = np.mean(results["models"]["aggregation"]["accuracy"]) - correct.mean()
     assert test["difference"] == pytest.approx(difference) and 0 < test["p"] <= 1
-    assert "aggregation is" in (tmp_path / "table.md").read_text()
+    assert "aggregation, paired test" in (tmp_path / "table.md").read_text()
     assert model["accuracy"][0] > 0.8
     assert model["search"]["is_complete"]
     assert any(line.startswith(f"{name}: ") and "best of" in line for line in lines)
@@ -343,4 +343,4 @@ def test_several_labels_per_text_are_tested_by_micro_f1(small, tmp_path, monkeyp
     models, test = results["models"], results["paired"]["complement_nb"]
     difference = models["aggregation"]["micro_f1"][0] - models["complement_nb"]["micro_f1"][0]
     assert test["difference"] == pytest.approx(difference) and 0 < test["p"] <= 1
-    assert "micro-F1 % | aggregation is" in (tmp_path / "table.md").read_text()
+    assert "micro-F1 % | aggregation, paired test" in (tmp_path / "table.md").read_text()

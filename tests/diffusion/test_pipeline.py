@@ -139,3 +139,39 @@ def test_a_process_without_hyperagg_loads_the_folder_by_its_script(pipeline, tmp
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(np.load(tmp_path / "images.npy"), images, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_train_timesteps": 1},
+        {"num_train_timesteps": 1, "prediction_type": "epsilon"},
+        {"rescale_betas_zero_snr": True},
+        {"beta_schedule": "linear", "prediction_type": "sample"},
+        {"beta_schedule": "scaled_linear", "prediction_type": "epsilon"},
+    ],
+)
+def test_other_schedulers_are_read(tmp_path, pipeline, settings):
+    save_with(pipeline, tmp_path, settings)
+    load_pipeline(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"trained_betas": [1.0] * 1000},
+        {"trained_betas": [0.0] * 1000},
+        {"rescale_betas_zero_snr": True, "prediction_type": "epsilon"},
+    ],
+)
+def test_steps_without_signal_or_noise_are_refused(tmp_path, pipeline, settings):
+    """The images were NaN."""
+    save_with(pipeline, tmp_path, settings)
+    with pytest.raises(ValueError, match=r"scheduler_config\.json: .*without signal or without"):
+        load_pipeline(tmp_path)
+
+
+def save_with(pipeline, folder, settings):
+    pipeline.save_pretrained(folder)
+    file = folder / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))

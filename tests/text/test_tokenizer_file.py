@@ -32,6 +32,8 @@ CLS, TEXT = ({key: {"id": name, "type_id": 0}} for key, name in
              (("SpecialToken", "[CLS]"), ("Sequence", "A")))  # fmt: skip
 LOWERCASE = {"type": "Lowercase"}
 DOUBLING = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+SECOND = {"Sequence": {"id": "B", "type_id": 0}}
+OTHER = {"SpecialToken": {"id": "[SEP]", "type_id": 0}}
 
 
 def changed(**parts):
@@ -118,6 +120,10 @@ def test_a_valid_file_is_read():
         ),
         (changed(post_processor=template([5])), "expected a SpecialToken or a Sequence"),
         (changed(post_processor=template(5)), "single=5: expected a list"),
+        (changed(post_processor=template([])), "expected the Sequence A and no other"),
+        (changed(post_processor=template([SECOND])), "expected the Sequence A and no other"),
+        (changed(post_processor=template([TEXT, SECOND])), "expected the Sequence A and no other"),
+        (changed(post_processor=template([OTHER, TEXT])), "single: unknown token '.SEP.'"),
     ],
 )
 def test_what_costs_out_of_proportion_is_refused(content, message):

@@ -145,7 +145,7 @@ def _reliability(evaluation: Evaluation) -> str:
         "<h2>Reliability</h2><p>How often predictions of a probability (across) are correct (up). "
         "The predictions of a calibrated classifier lie on the diagonal; larger circles stand for "
         "more predictions.</p>"
-        f'<svg class="diagram" viewBox="0 0 {_LEFT + _SIZE + 24} {_SIZE + 36}" role="img" '
+        f'<svg class="diagram" viewBox="0 -4 {_LEFT + _SIZE + 24} {_SIZE + 40}" role="img" '
         'aria-label="Reliability diagram; its numbers are in the table below">'
         f'<rect x="{_LEFT}" y="10" width="{_SIZE}" height="{_SIZE}"/>'
         f'<line x1="{_LEFT}" y1="{10 + _SIZE}" x2="{_LEFT + _SIZE}" y2="10"/>'

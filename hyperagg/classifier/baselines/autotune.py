@@ -13,7 +13,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Generator, Iterable
 from contextlib import closing
 from pathlib import Path
@@ -44,7 +43,8 @@ _NAMES = {
 def autotuned_parameters(
     fold: Fold, seconds: int, threads: int | None = None
 ) -> dict[str, Any] | None:
-    """Return the parameters that fastText finds in a given time, or None if it fails.
+    """Return the parameters that fastText finds in a given time, or None if it fails; on Windows it
+    always does.
 
     fastText tries random parameters near the best ones so far, so the result depends on the speed
     of the machine.
@@ -69,28 +69,29 @@ def autotuned_parameters(
             "verbose": 3,
             **({"loss": "ova"} if multi_label else {}),
         }
-        command = [*_COMMAND, json.dumps(options)]
-        with closing(_lines(command, 2 * seconds + _MARGIN_SECONDS)) as lines:
+        limit = 2 * seconds + _MARGIN_SECONDS
+        with closing(_lines([*_COMMAND, json.dumps(options), str(limit)])) as lines:
             return _best(lines)
 
 
-def _lines(command: list[str], seconds: float) -> Generator[str]:
-    """Run a command, yield what it prints, and kill it after some time or when no more is read."""
+def _lines(command: list[str]) -> Generator[str]:
+    """Run a command, yield what it prints, and kill it when no more is read."""
+    if sys.platform == "win32":
+        return
     # Into a pipe it would print only at its end.
     terminal, own = os.openpty()
-    process = subprocess.Popen(command, stdout=own, stderr=subprocess.DEVNULL)
-    os.close(own)
-    timer = threading.Timer(seconds, process.kill)
-    timer.start()
-    try:
-        with os.fdopen(terminal, encoding="utf-8", errors="replace") as lines:
+    with os.fdopen(terminal, encoding="utf-8", errors="replace") as lines:
+        try:
+            process = subprocess.Popen(command, stdout=own, stderr=subprocess.DEVNULL)
+        finally:
+            os.close(own)
+        try:
             yield from lines
-    except OSError:  # what Linux raises at the end of a terminal
-        return
-    finally:
-        timer.cancel()
-        process.kill()
-        process.wait()
+        except OSError:  # what Linux raises at the end of a terminal
+            return
+        finally:
+            process.kill()
+            process.wait()
 
 
 def _best(lines: Iterable[str]) -> dict[str, Any] | None:
@@ -110,10 +111,12 @@ def _best(lines: Iterable[str]) -> dict[str, Any] | None:
 
 def _main() -> None:
     import resource
+    import signal
 
     import fasttext
 
     resource.setrlimit(resource.RLIMIT_AS, (_MAX_BYTES, _MAX_BYTES))
+    signal.alarm(int(sys.argv[2]))  # also if the process that waits for this one has ended
     fasttext.train_supervised(**json.loads(sys.argv[1]))
 
 

@@ -140,7 +140,7 @@ def verdict(test: Mapping[str, Any]) -> str:
     """
     p = "p < 0.001" if test["p"] < 0.001 else f"p {test['p']:.2g}"
     if test["verdict"] == "not different":
-        return f"not different ({p})"
+        return f"not significant ({p})"
     return f"{test['verdict']} by {100 * abs(test['difference']):.2f} ({p})"
 
 

@@ -96,7 +96,7 @@ def external_baseline(name: str) -> Any:
 
 
 def compile_kernels(multi_label: bool) -> None:
-    """Compile what a machine has not run before, so that it is not part of the time of a fit."""
+    """Compile what has not run before, so that it is not part of the time of a fit."""
     labels: list[Any] = [("a",), ("b",)] if multi_label else ["a", "b"]
     TextClassifier(epochs=1).fit(["one", "two"] * 20, labels * 20, progress=False).predict("one")
 

@@ -67,7 +67,7 @@ def draw_learning_curves(
 def _columns(results: dict[str, Any]) -> list[str]:
     score = "micro-F1 %" if results["metric"] == "micro_f1" else "accuracy %"
     ratios = ["fit ×", "predict ×"] if "aggregation" in results["models"] else []
-    paired = ["aggregation is"] if "paired" in results else []
+    paired = ["aggregation, paired test"] if "paired" in results else []
     return ["model", score, *paired, "macro-F1 %", "parameters", "fit, s", "documents/s", *ratios]
 
 

@@ -27,6 +27,7 @@ from hyperagg._common.checkpoint import (
     write_checkpoint,
 )
 from hyperagg._common.interrupt import deferred_interrupt
+from hyperagg._common.saved_files import check_finite
 from hyperagg.classifier.config import TrainingConfig
 from hyperagg.classifier.history import History
 from hyperagg.classifier.model import ClassifierModel
@@ -244,10 +245,18 @@ class _Run:
             self.model.assign(self.best)
 
     def check_parameters(self) -> None:
-        """The last step of a run may spoil the parameters, and no later loss would show it."""
-        for name, array in self.model.arrays.items():
-            if not (np.isfinite(array.min()) and np.isfinite(array.max())):
-                raise self.diverged(f"parameters ({name}) are not finite after training")
+        """The last step of a run may spoil the parameters, and no later loss would show it.
+
+        What a saved model may not hold is refused here, before it is saved.
+        """
+        try:
+            for name, array in self.model.arrays.items():
+                check_finite(name, array)
+        except ValueError as error:
+            raise self.diverged(f"after training, {error}") from error
+        for name, array in self.train_step.optimizer_state().items():
+            if not np.isfinite(array.max()):
+                raise self.diverged(f"squared gradients ({name}) are not finite after training")
         # Parameters may be finite and too large to be multiplied.
         some = np.arange(min(len(self.data.rows), _MAX_CHECKED_DOCUMENTS))
         if not np.isfinite(self.model.logits(self.data.rows.take(some))).all():

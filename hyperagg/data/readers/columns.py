@@ -71,7 +71,7 @@ class Columns:
         blank = f", and {pluralize(self.blank_lines, 'blank line')}" if self.blank_lines else ""
         out = len(self.left_out)
         skipped = f", left out {out:,} of them (first: {self.left_out[0]})" if out else ""
-        return f"{pluralize(len(self.texts) + out, 'row')}{files}{blank}{skipped}"
+        return f"{pluralize(len(self.texts) + out, 'row')}{files}{skipped}{blank}"
 
 
 def find_columns(
@@ -125,7 +125,7 @@ def find_column(
     if found:
         raise spec.error(f"has {len(found)} columns called {quote(name)}: rename all but one")
     close = difflib.get_close_matches(name, columns, n=1)
-    hint = f"; did you mean {quote(close[0])}?" if close and requested else ""
+    hint = f"; did you mean {quote(close[0])}?" if close and requested and len(columns) > 1 else ""
     given = f" ({option})" if option and requested is not None else ""
     if requested is None:
         hint = f"; name the column of the {role}s ({option})"

@@ -109,7 +109,6 @@ FOUND = dict(learning_rate=0.3, epochs=7, word_ngrams=2, min_chars=0, max_chars=
         # The training that follows is not waited for.
         (f"print({PRINTED!r}, flush=True); import time; time.sleep(600)", FOUND),
         (f"print({PRINTED[:80]!r}); import os, signal; os.kill(os.getpid(), signal.SIGFPE)", None),
-        ("import time; time.sleep(600)", None),  # longer than the search may take
     ],
 )
 def test_fasttext_finds_parameters_or_fails_in_a_process_of_its_own(
@@ -118,8 +117,15 @@ def test_fasttext_finds_parameters_or_fails_in_a_process_of_its_own(
     pytest.importorskip("fasttext")
     fold = Fold(*(part[:60] for part in rows), *(part[60:80] for part in rows))
     monkeypatch.setattr(autotune, "_COMMAND", [sys.executable, "-c", script])
-    monkeypatch.setattr(autotune, "_MARGIN_SECONDS", 2)
-    assert autotune.autotuned_parameters(fold, 0, threads=1) == expected
+    assert autotune.autotuned_parameters(fold, 1, threads=1) == expected
+
+
+def test_the_search_of_fasttext_ends_by_itself(monkeypatch, rows):
+    """Its limit was kept by a thread, and a process that was killed left the search running."""
+    pytest.importorskip("fasttext")
+    fold = Fold(*(part[:300] for part in rows), *(part[300:400] for part in rows))
+    monkeypatch.setattr(autotune, "_MARGIN_SECONDS", 3 - 2 * 600)
+    assert autotune.autotuned_parameters(fold, 600, threads=1) is None
 
 
 @pytest.mark.slow

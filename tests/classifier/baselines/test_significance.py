@@ -41,7 +41,7 @@ def test_a_difference_is_claimed_only_beyond_the_test():
     slight = paired_test((rows < 300)[None], (rows < 297)[None])
     assert slight["verdict"] == "not different" and slight["p"] == pytest.approx(0.25)
     assert verdict(clear) == "ahead by 12.50 (p < 0.001)"
-    assert verdict(slight) == "not different (p 0.25)"
+    assert verdict(slight) == "not significant (p 0.25)"
     assert paired_test(np.ones((1, 5), bool), np.ones((4, 5), bool))["p"] == 1.0
 
 

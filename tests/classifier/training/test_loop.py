@@ -142,6 +142,14 @@ def test_the_best_epoch_has_the_greatest_score_or_the_lowest_loss(
     assert history.best_epoch == best
 
 
+def test_parameters_that_could_not_be_read_again_are_refused():
+    """They were saved, and the model was refused by the next command."""
+    step = train_step(2)
+    step.config = replace(step.config, learning_rate=1e10)
+    with pytest.raises(ValueError, match=r"learning_rate=1e\+10: .* expected at most 1e"):
+        train(step, data(), None, seed=0)
+
+
 def test_a_loss_that_is_not_finite_names_the_learning_rate():
     step = train_step(1)
     step.model.weight[0, 0] = np.nan
