@@ -82,8 +82,7 @@ def test_rows_that_cannot_be_read_are_answered_and_named(cli, model, tmp_path):
     file.write_bytes(b"a fine film\n\ncaf\xe9\na dull film\n")
     answer = cli("predict", model, file)
     assert len(answer.out.splitlines()) == 4
-    assert answer.err.startswith("read 4 rows, answered 4, 1 with ")
-    assert f"(first: line 2 of {file})" in answer.err
+    assert answer.err.startswith("read 4 rows, answered 4, empty text: 1 (first: ")
     assert f"(first: line 3 of {file})" in answer.err
 
 

@@ -42,7 +42,7 @@ class RowCounts:
         """Return one line for people."""
         parts = [f"read {pluralize(self.read, 'row')}", f"answered {self.answered:,}"]
         parts += [
-            f"{number:,} with {remark} (first: {place})"
+            f"{remark}: {number:,} (first: {place})"
             for remark, (number, place) in self.notes.items()
         ]
         return ", ".join(parts)

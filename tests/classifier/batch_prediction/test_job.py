@@ -116,7 +116,7 @@ def test_rows_that_are_skipped_are_counted(predictor, folder):
     assert [row["row"] for row in rows] == [i + 1 for i, text in enumerate(TEXTS) if text]
     assert (counts.read, counts.answered) == (30, 25)
     assert counts.summary().startswith(
-        "read 30 rows, answered 25, 5 with empty text (first: line 2"
+        "read 30 rows, answered 25, empty text: 5 (first: line 2"
     )
 
 
