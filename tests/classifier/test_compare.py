@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from io import StringIO
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import hyperagg
 from hyperagg._common.report import times
@@ -67,7 +69,11 @@ def test_it_writes_what_it_promises_and_resumes(small, tmp_path, monkeypatch):
         assert (tmp_path / name).stat().st_size > 0
     page = (tmp_path / "explanations.html").read_text("utf-8")
     assert 10 <= page.count("<article>") <= 20 and "test row 1<" in page
-    assert results_table(results).row_count == 2
+    with StringIO() as file:
+        Console(file=file, width=80).print(results_table(results))
+        shown = file.getvalue()
+    # Two seeds, and no column is cut off.
+    assert "…" not in shown and "paired test" in shown and len(shown.splitlines()) == 6
 
     # Every run is done, so resuming trains nothing.
     monkeypatch.setattr(hyperagg.TextClassifier, "fit", lambda *a, **k: pytest.fail("trained"))

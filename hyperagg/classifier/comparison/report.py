@@ -18,12 +18,15 @@ __all__ = ["draw_learning_curves", "results_markdown", "results_table"]
 
 
 def results_table(results: dict[str, Any]) -> Table:
-    """Make a table of the results of `compare` for the terminal."""
-    title = f"{results['dataset']}, test rows (×: relative to the time of aggregation)"
-    # Heads of two lines, so that the table fits into 80 characters.
-    heads = {"documents/s": "documents\n/s", "predict ×": "predict\n×"}
-    columns = [heads.get(column, column) for column in _columns(results)]
-    return make_table(title, columns, _cells(results))
+    """Make a table of the results of `compare` for the terminal.
+
+    It has the columns that fit into 80 characters, also with several seeds.
+    """
+    columns = _columns(results)
+    kept = [i for i, name in enumerate(columns) if name != "parameters" and "×" not in name]
+    rows = [[row[i].replace(" (p", "\n(p") for i in kept] for row in _cells(results)]
+    heads = [columns[i].replace(", paired", ",\npaired").replace("/s", "\n/s") for i in kept]
+    return make_table(f"{results['dataset']}, test rows", heads, rows)
 
 
 def results_markdown(results: dict[str, Any]) -> str:

@@ -115,9 +115,7 @@ def test_rows_that_are_skipped_are_counted(predictor, folder):
     rows = read_rows(folder / "o.jsonl")
     assert [row["row"] for row in rows] == [i + 1 for i, text in enumerate(TEXTS) if text]
     assert (counts.read, counts.answered) == (30, 25)
-    assert counts.summary().startswith(
-        "read 30 rows, answered 25, empty text: 5 (first: line 2"
-    )
+    assert counts.summary().startswith("read 30 rows, answered 25, empty text: 5 (first: line 2")
 
 
 def test_workers_and_this_process_write_the_same_bytes(predictor, folder):
