@@ -13,7 +13,7 @@ import typer
 
 from hyperagg._common.terminal import cell, echo
 from hyperagg.cli._evaluation import unknown_labels_note
-from hyperagg.cli._terms import list_terms
+from hyperagg.cli._terms import list_terms, list_tokens
 from hyperagg.cli.options import (
     AnsweredOnError,
     Delimiter,
@@ -290,7 +290,7 @@ def _print_top_features(classifier: TextClassifier, as_json: bool) -> None:
         echo(dumps({str(label): own for label, own in features.items()}, ensure_ascii=False))
         return
     for label, tokens in features.items():
-        echo(f"{label}: {' '.join(tokens)}")
+        echo(f"{label}: {list_tokens(tokens)}")
 
 
 def _print(explanation: Explanation, row: _Row, label: Any) -> None:

@@ -56,6 +56,19 @@ def test_the_terms_of_a_line_add_up():
     assert list_terms(terms, 4).endswith(", d +0.12") and list_terms([], 2) == ""
 
 
+def test_tokens_that_could_not_be_told_from_the_list_are_in_quotes():
+    terms = [
+        (",", 1.0),
+        (", but", -0.5),
+        ("a\nb", 0.25),
+        ("\n", 0.5),
+        ('"', 0.1),
+        ("ship ports", 1),
+    ]
+    line = r'"," +1.00, ", but" -0.50, "a\nb" +0.25, "\n" +0.50, "\"" +0.10, ship ports +1.00'
+    assert list_terms(terms, 9) == line
+
+
 def test_a_folder_of_an_interrupted_training_is_named_as_one(cli, tmp_path):
     (tmp_path / "checkpoint.safetensors").write_bytes(b"")
     (tmp_path / "a.csv").write_text("text\na\n")
