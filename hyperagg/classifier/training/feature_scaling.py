@@ -1,6 +1,6 @@
 """Scales the rows of the embedding by how discriminative their tokens are.
 
-    scale_v  =  (1/2 for an n-gram)  (s_v / mean s)^0.8     s_v  =  0.1 + sqrt(sum_c pi_c r_vc^2)
+    scale_v  =  (1/2 for an n-gram)  sqrt(s_v / mean s)     s_v  =  0.1 + sqrt(sum_c pi_c r_vc^2)
     r_vc     =  log of the fraction of the occurrences of v that are in class c, divided by the
                 fraction pi_c of all occurrences that are
 
@@ -22,8 +22,6 @@ from hyperagg.text import Tokenizer, ngram_mask, token_counts
 
 __all__ = ["feature_scales"]
 
-_EXPONENT = 0.8  # found on held-out training rows, see docs/log.md
-
 
 def feature_scales(tokenizer: Tokenizer, data: LabeledDocuments) -> np.ndarray:
     """Return (V,) float32, the scale of every row of the embedding. Cost: O(T + C V)."""
@@ -41,6 +39,6 @@ def feature_scales(tokenizer: Tokenizer, data: LabeledDocuments) -> np.ndarray:
         squares += prior * np.log(smoothed / prior).clip(-5, 5) ** 2
     scores = 0.1 + np.sqrt(squares)
     mean = (scores * counts).sum() / max(1, len(token_ids))
-    scales = (scores / mean) ** _EXPONENT if len(token_ids) else np.ones(vocab_size)
+    scales = np.sqrt(scores / mean) if len(token_ids) else np.ones(vocab_size)
     scales[ngram_mask(tokenizer)] /= 2
     return scales.astype(np.float32)
