@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from shutil import which
 from typing import Any
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C as usual, which a shell has its background jobs ignore; tests send it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Not for the whole session: while it runs, its event loop keeps others from starting.

@@ -19,6 +19,7 @@ __all__ = [
     "ReliabilityBins",
     "best_threshold",
     "calibrate",
+    "calibrated_cross_entropy",
     "expected_calibration_error",
     "fit_temperature",
     "reliability_bins",
@@ -29,7 +30,7 @@ __all__ = [
 # Beyond these bounds the held-out rows are all correct or all wrong and do not determine a
 # temperature.
 _MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.05, 20.0
-_BISECTIONS = 22  # log(20 / 0.05) / 2^22 is about 1e-6
+_TOLERANCE = 1e-7  # of the temperature, relative
 _NUM_BINS = 15
 
 
@@ -82,12 +83,12 @@ def calibrate(logits: np.ndarray, truth: np.ndarray, multi_label: bool) -> Calib
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray, multi_label: bool) -> float:
-    """Return the temperature that minimizes the cross entropy of known labels.
+    """Return the temperature that minimizes the cross-entropy of known labels.
 
     The probabilities are softmax(logits / T), or sigmoid(logits / T) for every class if
     `multi_label`. A label has the probability (n + 1) / (n + 2) instead of 1, where n is the number
     of all labels, so that a few rows that happen to be easy do not make a classifier certain. The
-    cross entropy is convex in 1 / T, so the sign of its derivative is bisected over log T.
+    cross-entropy is convex in 1 / T; Newton's method finds its minimum.
 
     Args:
         logits: (B, C).
@@ -97,27 +98,66 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray, multi_label: bool) ->
     Returns:
         The temperature, from 0.05 to 20.
 
-    Numerics: float64; log T is exact to 2e-6. Cost: O(B C), 22 passes.
+    Numerics: float64; exact to 1e-6. Cost: O(B C), about six passes.
 
     Source of the targets: Platt 1999, "Probabilistic outputs for support vector machines".
     """
-    logits = logits.astype(np.float64)
-    observed = float((_smoothed(truth, multi_label) * logits).sum())
-
-    def expected(temperature: float) -> float:
-        """The sum of the logits that the model expects; the derivative is `expected - observed`."""
-        scaled = logits / temperature
-        probabilities = sigmoid(scaled) if multi_label else softmax(scaled)
-        return float((probabilities * logits).sum())
-
-    low, high = math.log(_MIN_TEMPERATURE), math.log(_MAX_TEMPERATURE)
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        if expected(math.exp(middle)) > observed:  # the model is too certain
-            low = middle
+    columns = np.ascontiguousarray(logits.T, dtype=np.float64)  # (C, B), reduced over its rows
+    if not multi_label:
+        columns -= columns.max(0)
+    observed = float((_smoothed(truth, multi_label).T * columns).sum())
+    low, high = 1 / _MAX_TEMPERATURE, 1 / _MIN_TEMPERATURE
+    inverse = 1.0
+    while high - low > _TOLERANCE * inverse:
+        expected, variance = _moments(columns, inverse, multi_label)
+        if expected > observed:  # the model is too certain
+            high = inverse
         else:
-            high = middle
-    return math.exp((low + high) / 2)
+            low = inverse
+        # Where Newton's method would leave the interval, the interval is divided.
+        gap = observed - expected
+        following = math.sqrt(low * high)
+        if abs(gap) < variance * (high - low) and low < inverse + gap / variance < high:
+            following = inverse + gap / variance
+        if abs(following - inverse) <= _TOLERANCE * inverse:
+            break
+        inverse = following
+    return 1 / inverse
+
+
+def _moments(columns: np.ndarray, inverse: float, multi_label: bool) -> tuple[float, float]:
+    """Return the sums over rows of the mean and the variance of the logits, (C, B), under the
+    probabilities at an inverse temperature: the derivative of the log-likelihood is the observed
+    mean minus the first, and the second is minus its derivative."""
+    if multi_label:
+        probabilities = sigmoid(inverse * columns)
+        weighted = probabilities * columns
+        return float(weighted.sum()), float((weighted * (1 - probabilities) * columns).sum())
+    odds = np.exp(inverse * columns)
+    total = odds.sum(0)
+    odds *= columns
+    mean = odds.sum(0) / total
+    odds *= columns
+    return float(mean.sum()), float((odds.sum(0) / total - mean * mean).sum())
+
+
+def calibrated_cross_entropy(logits: np.ndarray, truth: np.ndarray, multi_label: bool) -> float:
+    """Return the mean cross-entropy of a row at the temperature that is best for these rows.
+
+    In multi-label problems it is the sum over the classes of a row.
+
+    Args:
+        logits: (B, C), B > 0.
+        truth: (B, C) bool, True where a row has a class; exactly one per row unless `multi_label`.
+        multi_label: whether a row may have any number of classes.
+
+    Numerics: float64. Cost: see `fit_temperature`.
+    """
+    scaled = logits.astype(np.float64) / fit_temperature(logits, truth, multi_label)
+    if multi_label:
+        return float((np.logaddexp(0, scaled) - truth * scaled).sum(1).mean())
+    scaled -= scaled.max(1, keepdims=True)
+    return float((np.log(np.exp(scaled).sum(1)) - scaled[truth]).mean())
 
 
 def _smoothed(truth: np.ndarray, multi_label: bool) -> np.ndarray:

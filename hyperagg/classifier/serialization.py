@@ -283,7 +283,8 @@ def _parse_config(
 def _parse_history(content: object) -> History:
     if not isinstance(content, dict):
         raise ValueError(f"history={shorten(content)}: expected an object")
-    content = {"num_unlabelled": 0, "num_validation": 0, **content}  # earlier models lack them
+    # Earlier models lack these.
+    content = {"num_unlabelled": 0, "num_validation": 0, "validation_loss": [], **content}
     _check_keys(content, {f.name for f in fields(History)})
     history = History(**content)
     check_integer("history.num_texts", history.num_texts, 0)
@@ -292,7 +293,13 @@ def _parse_history(content: object) -> History:
     check_integer("history.best_epoch", history.best_epoch, -1, _MAX_EPOCHS)
     check_real("history.temperature", history.temperature, 0, open_minimum=True)
     check_real("history.threshold", history.threshold, 0, 1)
-    for name in ("loss", "validation_score", "seconds", "expected_calibration_error"):
+    for name in (
+        "loss",
+        "validation_score",
+        "validation_loss",
+        "seconds",
+        "expected_calibration_error",
+    ):
         values = content[name]
         if not isinstance(values, list) or len(values) > _MAX_EPOCHS:
             raise ValueError(f"history.{name}={shorten(values)}: expected a list of numbers")

@@ -103,6 +103,7 @@ def read_pipeline_folder(folder: Path) -> SavedDenoiser:
     with raise_as_corrupt(folder, _SCHEDULER):
         known = configs[_SCHEDULER]
         scheduler = DDIMScheduler(**{k: v for k, v in known.items() if not k.startswith("_")})
+        _check_noise(scheduler)
     with raise_as_corrupt(folder, _WEIGHTS):
         tensors = load_file(folder / _WEIGHTS)
         for name, tensor in tensors.items():
@@ -152,6 +153,20 @@ def check_pipeline_folder(folder: Path) -> dict[str, dict[str, Any]]:
         shapes = {name: (tuple(value.shape), "floats") for name, value in expected.items()}
         check_tensors(found, shapes)
     return configs
+
+
+def _check_noise(scheduler: DDIMScheduler) -> None:
+    """Check that every step has some noise and, but for the last, some signal; it divides by both.
+
+    Without signal in the last step, the noise does not tell what the image is.
+    """
+    signal = scheduler.alphas_cumprod
+    least = signal[-1] if scheduler.config.prediction_type == "epsilon" else signal[:-1].min()
+    if not (least > 0 and signal.max() < 1):
+        raise ValueError(
+            "the betas leave steps without signal or without noise; expected betas between 0 and 1 "
+            "whose products of 1 - beta do not vanish"
+        )
 
 
 def _arguments(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hyperagg._common.calibration import fit_temperature
+from hyperagg._common.calibration import calibrated_cross_entropy
 from hyperagg._common.columns import to_label
 from hyperagg._common.label_decoder import Label
 from hyperagg._common.validation import check_real
@@ -113,8 +113,7 @@ class ClassTarget:
 
     def criterion(self, logits: np.ndarray, encoded: np.ndarray) -> float:
         truth = encoded[:, None] == np.arange(self.num_outputs)
-        calibrated = torch.from_numpy(logits / fit_temperature(logits, truth, multi_label=False))
-        return -float(F.cross_entropy(calibrated, torch.from_numpy(encoded)))
+        return -calibrated_cross_entropy(logits, truth, multi_label=False)
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,7 @@ def _check_growth(name: str, parts: list[Mapping[str, Any]]) -> None:
 
 
 def _check_special_tokens(post_processor: Any) -> None:
-    """Check that a text occurs once in each template, with not too many tokens around it."""
+    """Check that a single text is in its template, each text once, and not too many tokens."""
     inserted = 0
     for part in _parts(post_processor):
         if part.get("type") != "TemplateProcessing":
@@ -166,6 +166,8 @@ def _check_special_tokens(post_processor: Any) -> None:
                         f"post_processor: {name}: {shorten(piece)}: expected a SpecialToken or a "
                         "Sequence"
                     )
+            if name == "single" and not texts:
+                raise ValueError(f"post_processor: {name}: expected the Sequence of a text in it")
             if len(set(texts)) < len(texts):
                 raise UnsupportedError(f"post_processor: {name}: a text occurs twice in it")
     if inserted > _MAX_SPECIAL_TOKENS:

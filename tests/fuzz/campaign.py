@@ -65,6 +65,7 @@ class Counts:
         }
 
 
+_OTHER = ("other settings", "silent")  # an answer of a kind that is bound to its configuration
 _ENDS = ("refused", "same", "weights", "other settings")  # that may be
 
 
@@ -191,8 +192,14 @@ def _run_case(
             end = "same"
         elif what == "weights" or kind in MEDIA_KINDS:
             end = "weights"
+        elif "weights" in what.split("; "):
+            # Whether they alone explain the answer: the other damage alone must change nothing.
+            for weights in original.rglob("*.safetensors"):
+                shutil.copyfile(weights, target / weights.relative_to(original))
+            alone = sandbox.run(kind, target)
+            end = "weights" if alone.detail == answers[original] else _OTHER[kind in _BOUND]
         else:
-            end = "silent" if kind in _BOUND else "other settings"
+            end = _OTHER[kind in _BOUND]
     counts.add(seed, f"{original.name}: {what}", end, outcome)
 
 

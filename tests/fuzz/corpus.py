@@ -235,6 +235,8 @@ _TOKENIZERS: dict[str, Damage] = {
         "tokenizer.json", normalizer=dict(type="Sequence", normalizers=[_REPLACE_ALL] * 40)
     ),
     "backtracking": merge("tokenizer.json", pre_tokenizer=_BACKTRACKING),
+    "no text in a template": merge("tokenizer.json", post_processor=dict(
+        type="TemplateProcessing", single=[], pair=[], special_tokens={})),
     "pre_tokenizer 5": merge("tokenizer.json", pre_tokenizer=5),
     "model 5": merge("tokenizer.json", model=5),
     "Prepend": merge("tokenizer.json", normalizer=dict(type="Prepend", prepend="a" * 10**6)),
@@ -420,6 +422,8 @@ _DENOISER: dict[str, Damage] = {
     "timesteps 0": merge("scheduler/scheduler_config.json", num_train_timesteps=0),
     "timesteps x": merge("scheduler/scheduler_config.json", num_train_timesteps="x"),
     "betas 10^400": merge("scheduler/scheduler_config.json", trained_betas=[10**400]),
+    "betas 1": merge("scheduler/scheduler_config.json", trained_betas=[1.0] * 1000),
+    "betas 0": merge("scheduler/scheduler_config.json", trained_betas=[0.0] * 1000),
     "betas NaN": merge("scheduler/scheduler_config.json", trained_betas=[float("nan")] * 1000),
     "beta_schedule": merge("scheduler/scheduler_config.json", beta_schedule=5),
     "prediction_type": merge("scheduler/scheduler_config.json", prediction_type=5),

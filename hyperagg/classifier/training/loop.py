@@ -87,8 +87,9 @@ def train(
     Args:
         train_step: the model and how it is trained.
         data: the training documents.
-        validation: the held-out documents that determine the best epoch, the last one with the
-            greatest score. Without them the last epoch is the best.
+        validation: the held-out documents that determine the best epoch: the one with the greatest
+            score or the one with the lowest loss, whichever is later. Without them the last epoch
+            is the best.
         seed: determines the order of the documents.
         stop_after: the number of epochs to run (default: all). The learning rate decays as if all
             were run.
@@ -218,9 +219,13 @@ class _Run:
         if self.validation is not None:
             self.train_step.sync_to_model()
             logits = self.model.logits(self.validation.rows)
-            score = self.train_step.objective.score(self.validation.targets, logits)
+            targets, objective = self.validation.targets, self.train_step.objective
+            score = objective.score(targets, logits)
+            loss = objective.validation_loss(targets, logits)
             history.validation_score.append(score)
-            if score >= max(history.validation_score):
+            history.validation_loss.append(loss)
+            # The score of few documents is coarse, and may be greatest early by chance.
+            if score >= max(history.validation_score) or loss <= min(history.validation_loss):
                 history.best_epoch = self.epoch
                 self.best = self.model.copy()
         else:

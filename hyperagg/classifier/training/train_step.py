@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hyperagg._common.calibration import best_threshold
+from hyperagg._common.calibration import best_threshold, calibrated_cross_entropy
 from hyperagg.classifier.config import TrainingConfig
 from hyperagg.classifier.kernels.trainer import Batch, FusedTrainer, StepConfig
 from hyperagg.classifier.model import ClassifierModel
@@ -77,6 +77,11 @@ class Objective:
         if not self.multi_label:
             return float((logits.argmax(1) == targets.token_ids).mean())
         return best_threshold(logits, targets.indicators(logits.shape[1]))[1]
+
+    def validation_loss(self, targets: Ragged, logits: np.ndarray) -> float:
+        """Return the mean cross-entropy of a document, of calibrated probabilities."""
+        truth = targets.indicators(logits.shape[1])
+        return calibrated_cross_entropy(logits, truth, self.multi_label)
 
 
 class TrainStep:

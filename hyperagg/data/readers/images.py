@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -135,12 +136,15 @@ def open_image(path: Path) -> Iterator[Any]:
     path = Path(path)
     shown = display_path(path)
     try:
+        # A decoder asks for as many bytes as the file claims to have, and Python makes room for
+        # them before it reads; of bytes in memory it gets no more than there are.
         with open_regular(path, MAX_BYTES) as file:
-            _check_size(shown, *_webp_size(file))
-            with Image.open(file, formats=formats) as image:
-                _check_size(shown, *image.size)
-                _check_range(shown, image)
-                yield image
+            content = io.BytesIO(file.read())
+        _check_size(shown, *_webp_size(content))
+        with Image.open(content, formats=formats) as image:
+            _check_size(shown, *image.size)
+            _check_range(shown, image)
+            yield image
     except DataError:
         raise
     except UnidentifiedImageError as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from functools import partial
 
@@ -11,8 +9,7 @@ import numpy as np
 import pytest
 
 import hyperagg
-from hyperagg.classifier.baselines import features
-from hyperagg.classifier.baselines.autotune import autotuned_parameters
+from hyperagg.classifier.baselines import autotune, features
 from hyperagg.classifier.baselines.fasttext import FastTextClassifier
 from hyperagg.classifier.baselines.features import Fold, TfidfFeatures
 from hyperagg.classifier.baselines.linear import (
@@ -86,23 +83,52 @@ def test_words_are_separated_from_punctuation_and_keep_their_marks():
     assert separate_words("cafe\u0301 می\u200cخواهم \n") == "cafe\u0301 می\u200cخواهم"
 
 
-def test_fasttext_finds_parameters_or_fails_in_a_process_of_its_own(monkeypatch, rows):
+PRINTED = """Trial = 1
+epoch = 5
+lr = 0.1
+loss = softmax
+Training again with best arguments
+Best selected args = 0
+epoch = 7
+lr = 0.3
+dim = 9
+minCount = 1
+wordNgrams = 2
+minn = 0
+maxn = 0
+bucket = 0
+dsub = 2
+loss = softmax
+"""
+FOUND = dict(learning_rate=0.3, epochs=7, word_ngrams=2, min_chars=0, max_chars=0, d_model=9)
+
+
+@pytest.mark.parametrize(
+    "script, expected",
+    [
+        # The training that follows is not waited for.
+        (f"print({PRINTED!r}, flush=True); import time; time.sleep(600)", FOUND),
+        (f"print({PRINTED[:80]!r}); import os, signal; os.kill(os.getpid(), signal.SIGFPE)", None),
+        ("import time; time.sleep(600)", None),  # longer than the search may take
+    ],
+)
+def test_fasttext_finds_parameters_or_fails_in_a_process_of_its_own(
+    monkeypatch, rows, script, expected
+):
     pytest.importorskip("fasttext")
-    found = dict(learning_rate=0.3, epochs=7, word_ngrams=1, min_chars=0, max_chars=0, d_model=9)
-    commands = []
-
-    def run(command, **options):
-        commands.append(command)
-        if len(commands) > 1:
-            raise subprocess.CalledProcessError(-8, command)
-        return subprocess.CompletedProcess(command, 0, f"noise\n{json.dumps(found)}\n", "")
-
-    monkeypatch.setattr(subprocess, "run", run)
     fold = Fold(*(part[:60] for part in rows), *(part[60:80] for part in rows))
-    assert autotuned_parameters(fold, 2, threads=1) == found
-    options = json.loads(commands[0][-1])
-    assert options["autotuneDuration"] == 2 and options["thread"] == 1
-    assert autotuned_parameters(fold, 2) is None
+    monkeypatch.setattr(autotune, "_COMMAND", [sys.executable, "-c", script])
+    monkeypatch.setattr(autotune, "_MARGIN_SECONDS", 2)
+    assert autotune.autotuned_parameters(fold, 0, threads=1) == expected
+
+
+@pytest.mark.slow
+def test_fasttext_prints_the_parameters_that_it_finds(rows):
+    pytest.importorskip("fasttext")
+    fold = Fold(*(part[:300] for part in rows), *(part[300:400] for part in rows))
+    found = autotune.autotuned_parameters(fold, 3, threads=1)
+    assert found is not None and found.keys() == FOUND.keys()
+    FastTextClassifier(**found)
 
 
 def test_parameters_of_equal_models_are_equal():

@@ -117,10 +117,29 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
 def test_the_best_epoch_is_kept():
     step, validation = train_step(6), data(30, 9)
     history = train(step, data(), validation, seed=0)
-    best = max(history.validation_score)
-    assert history.validation_score[history.best_epoch] == best
     predicted = step.model.logits(validation.rows).argmax(1)
-    assert float((predicted == validation.targets.token_ids).mean()) == pytest.approx(best)
+    accuracy = float((predicted == validation.targets.token_ids).mean())
+    assert history.validation_score[history.best_epoch] == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize(
+    "scores, losses, best",
+    [
+        ([0.9, 0.8, 0.7], [1.0, 2.0, 3.0], 0),
+        ([0.9, 0.8, 0.9], [1.0, 2.0, 3.0], 2),  # of equal scores the last one
+        ([0.9, 0.8, 0.8], [2.0, 1.0, 3.0], 1),  # the lowest loss is later
+        ([0.7, 0.8, 0.9], [1.0, 2.0, 3.0], 2),  # the greatest score is later
+    ],
+)
+def test_the_best_epoch_has_the_greatest_score_or_the_lowest_loss(
+    monkeypatch, scores, losses, best
+):
+    scored, lost = iter(scores), iter(losses)
+    monkeypatch.setattr(Objective, "score", lambda *_: next(scored))
+    monkeypatch.setattr(Objective, "validation_loss", lambda *_: next(lost))
+    history = train(train_step(3), data(), data(30, 9), seed=0)
+    assert (history.validation_score, history.validation_loss) == (scores, losses)
+    assert history.best_epoch == best
 
 
 def test_a_loss_that_is_not_finite_names_the_learning_rate():

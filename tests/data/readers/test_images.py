@@ -6,6 +6,7 @@ import math
 import os
 import struct
 import subprocess
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -185,6 +186,21 @@ def test_images_of_other_formats_and_sizes_are_refused(tmp_path, name):
     with pytest.raises(DataError, match=r"image\.png: ") as caught:
         read_image(path)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_no_more_memory_is_asked_for_than_the_file_is_long(tmp_path):
+    """Pillow reads the rest of the last chunk of pixels, as long as its header says."""
+    path = tmp_path / "image.png"
+    pixels = np.arange(100, dtype=np.uint8).reshape(10, 10)
+    Image.fromarray(pixels).save(path)
+    before, after = path.read_bytes().split(b"IDAT")
+    path.write_bytes(before[:-4] + (10**9).to_bytes(4, "big") + b"IDAT" + after)
+    tracemalloc.start()
+    try:
+        assert np.array_equal(read_image(path), pixels)
+        assert tracemalloc.get_traced_memory()[1] < 10**7
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_byte_of_an_avif_image_may_be_wrong(tmp_path):
