@@ -32,7 +32,7 @@ def list_tokens(tokens: Iterable[str]) -> str:
 
 
 def _quoted(name: str) -> str:
-    """Return what could not be told from the rest of a list in quotes, as in JSON."""
+    """Quote, as in JSON, what could be mistaken for another part of a list."""
     if name == name.strip() != "" and "," not in name and '"' not in name and name.isprintable():
         return name
     return json.dumps(name, ensure_ascii=False)

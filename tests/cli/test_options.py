@@ -56,7 +56,7 @@ def test_the_terms_of_a_line_add_up():
     assert list_terms(terms, 4).endswith(", d +0.12") and list_terms([], 2) == ""
 
 
-def test_tokens_that_could_not_be_told_from_the_list_are_in_quotes():
+def test_tokens_that_look_like_another_part_of_the_list_are_in_quotes():
     terms = [
         (",", 1.0),
         (", but", -0.5),
