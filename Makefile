@@ -23,7 +23,7 @@ demo: $(firstword $(wildcard $(READY)) .venv/.demo)
 
 # Everything that CI runs.
 test: lint
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal --durations=10
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal --durations=0 --durations-min=5
 
 # What a change is tried on while it is made.
 test-fast: $(READY)

@@ -33,12 +33,12 @@ def begin_training(problem: Problem, data: LabeledDocuments, options: RunOptions
     the tokens, from which documents are drawn when a second class comes."""
     scales = feature_scales(problem.tokenizer, data)
     model = problem.initialize(options.seed)
-    model.embedding *= scales[:, None]
+    model.embedding *= scales.initial[:, None]
     config = problem.config.training_config(
         len(problem.classes), len(data.rows), problem.multi_label
     )
     objective = problem.objective(problem.label_counts(data))
-    train_step = TrainStep(model, config, objective, scales, options.threads)
+    train_step = TrainStep(model, config, objective, scales.lr, options.threads)
     history = History(num_texts=len(data.rows))
     return TrainingResult(model, history, training_state(train_step, data))
 
@@ -70,9 +70,9 @@ def continue_training(
         steps = _STEPS // len(documents.rows)
         epochs = 1 if documents is data else max(_MIN_EPOCHS, min(_MAX_EPOCHS, steps))
     scales = feature_scales(problem.tokenizer, data)
-    state = extend_state(previous.state, scales, num_classes)
+    state = extend_state(previous.state, scales.lr, num_classes)
     model = problem.initialize(options.seed)
-    model.embedding *= state["lr_scale"][:, None]
+    model.embedding *= scales.initial[:, None]
     extend_model(previous.model, model)
     # Training continues with the logits before calibration.
     temperature = previous.history.temperature

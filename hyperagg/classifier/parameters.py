@@ -46,11 +46,11 @@ def new_train_step(
         if vectors is not None:
             vectors.write_to(model.embedding)
         scales = feature_scales(problem.tokenizer, data)
-        ranges = even_borders(np.ones(len(scales)), parts(model.embedding.size))
-        run(_scale_rows, ranges, model.embedding, scales)
+        ranges = even_borders(np.ones(len(scales.initial)), parts(model.embedding.size))
+        run(_scale_rows, ranges, model.embedding, scales.initial)
         if embedding is not None:
             model.embedding[:] = embedding
-        return TrainStep(model, config, objective, scales, options.threads)
+        return TrainStep(model, config, objective, scales.lr, options.threads)
     except MemoryError as error:
         raise ValueError(
             f"d_model={problem.config.d_model}: {len(problem.tokenizer):,} tokens of this "

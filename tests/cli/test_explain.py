@@ -9,60 +9,60 @@ import pytest
 import hyperagg
 
 
-def test_texts_classes_and_a_page(fresh, table, rows, tmp_path):
+def test_texts_classes_and_a_page(cli, table, rows, tmp_path):
     texts, labels = [text for text, _ in rows], [label for _, label in rows]
     model, page = tmp_path / "model", tmp_path / "why.html"
     classifier = hyperagg.TextClassifier(d_model=16, epochs=2).fit(texts, labels)
     classifier.save_pretrained(model)
 
-    answer = fresh("explain", model, table, "--limit", 2, "--html", page)
+    answer = cli("explain", model, table, "--limit", 2, "--html", page)
     assert answer.code == 0, answer.err
     assert answer.out.startswith(f"{table}: row 1: {classifier.predict(texts[:1])[0]} ")
     assert f"read {len(rows):,} rows; explained 2" in answer.err
     assert page.read_text("utf-8").count("<article>") == 2
 
-    answer = fresh("explain", model, table, "--limit", 1, "--json")
+    answer = cli("explain", model, table, "--limit", 1, "--json")
     row = json.loads(answer.out)
     c = row["classes"].index(row["label"])
     total = row["bias"][c] + sum(token[c] for token in row["contributions"])
     assert abs(total - row["logits"][c]) < 1e-3
     assert len(row["tokens"]) == len(row["contributions"])
 
-    worst = fresh("explain", model, table, "--worst", "--limit", 3, "--json")
+    worst = cli("explain", model, table, "--worst", "--limit", 3, "--json")
     found = [json.loads(line) for line in worst.out.splitlines()]
     wrong = [i for i, label in enumerate(classifier.predict(texts)) if label != labels[i]]
     assert found and len(found) == min(3, len(wrong))
     for row in found:
         assert row["label"] != row["true_label"]
-    one = fresh("explain", model, table, "--row", 7, "--class", labels[0], "--json")
+    one = cli("explain", model, table, "--row", 7, "--class", labels[0], "--json")
     assert json.loads(one.out)["row"].endswith("row 7")
     first, second = classifier.classes_[:2]
-    pair = fresh("explain", model, table, "--row", 7, "--class", first, "--against", second)
+    pair = cli("explain", model, table, "--row", 7, "--class", first, "--against", second)
     assert f": {first} rather than {second}" in pair.out
 
-    answer = fresh("explain", model)
+    answer = cli("explain", model)
     assert {line.split(":")[0] for line in answer.out.splitlines()} == set(labels)
-    answer = fresh("explain", model, "--html", page)
+    answer = cli("explain", model, "--html", page)
     assert answer.code == 2 and "name a FILE" in answer.err
-    answer = fresh("explain", model, table, "--html", tmp_path)
+    answer = cli("explain", model, table, "--html", tmp_path)
     assert answer.code == 2 and "is a folder; expected the name of a file" in answer.err
 
 
-def test_rows_without_a_text_can_be_left_out(fresh, rows, tmp_path):
+def test_rows_without_a_text_can_be_left_out(cli, rows, tmp_path):
     texts, labels = [text for text, _ in rows], [label for _, label in rows]
     classifier = hyperagg.TextClassifier(d_model=16, epochs=1).fit(texts, labels)
     classifier.save_pretrained(tmp_path / "model")
     gap = tmp_path / "gap.csv"
     gap.write_text(f"text,label\n,{labels[0]}\ngood,{labels[0]}\n", "utf-8")
     command = ["explain", tmp_path / "model", gap, "--label", "label", "--json"]
-    answer = fresh(*command)
+    answer = cli(*command)
     assert answer.code == 2 and "or leave them out with --on-error skip" in answer.err
-    answer = fresh(*command, "--on-error", "skip")
+    answer = cli(*command, "--on-error", "skip")
     assert answer.code == 0, answer.err
     assert json.loads(answer.out)["row"].endswith("row 2 (line 3)")
-    answer = fresh(*command, "--on-error", "skip", "--row", 1)
+    answer = cli(*command, "--on-error", "skip", "--row", 1)
     assert answer.code == 2 and "--row 1: cannot be used and is left out" in answer.err
-    answer = fresh(*command, "--on-error", "skip", "--row", 2)
+    answer = cli(*command, "--on-error", "skip", "--row", 2)
     assert json.loads(answer.out)["row"].endswith("row 2 (line 3)")
 
 

@@ -249,16 +249,16 @@ def test_an_exported_file_is_replaced_only_with_force(cli, tmp_path):
 
 
 @pytest.mark.slow
-def test_streaming_and_windows_evaluate_the_same_tokens(model, texts):
-    ran = run(HYPERAGG, "lm", "evaluate", model, texts)
-    streamed = json.loads(ran.stdout)
+def test_streaming_and_windows_evaluate_the_same_tokens(cli, model, texts):
+    ran = cli("lm", "evaluate", model, texts)
+    streamed = json.loads(ran.out)
     assert 0 < streamed["perplexity_standard_error"] < 0.1 * streamed["perplexity"]
     assert (streamed["standard_error_unit"], streamed["standard_error_units"]) == (
         "documents",
         1200,
     )
-    assert " (standard error over 1,200 documents), perplexity per word " in ran.stderr
-    windows = json.loads(run(HYPERAGG, "lm", "evaluate", model, texts, "--window", "64").stdout)
+    assert " (standard error over 1,200 documents), perplexity per word " in ran.err
+    windows = json.loads(cli("lm", "evaluate", model, texts, "--window", "64").out)
     assert streamed["num_tokens"] == windows["num_tokens"]
     assert streamed["perplexity"] == pytest.approx(windows["perplexity"], rel=0.1)
 
@@ -272,24 +272,24 @@ def test_streaming_and_windows_evaluate_the_same_tokens(model, texts):
     ],
 )
 @pytest.mark.slow
-def test_a_truncated_file_is_one_line(model, damaged, message, tmp_path):
+def test_a_truncated_file_is_one_line(cli, model, damaged, message, tmp_path):
     shutil.copytree(model, tmp_path / "m")
     content = (tmp_path / "m" / damaged).read_bytes()
     (tmp_path / "m" / damaged).write_bytes(content[: len(content) // 3])
-    ran = run(HYPERAGG, "lm", "generate", tmp_path / "m")
-    assert ran.returncode == 2 and not ran.stdout
-    (line,) = ran.stderr.strip().splitlines()
+    ran = cli("lm", "generate", tmp_path / "m")
+    assert ran.code == 2 and not ran.out
+    (line,) = ran.err.strip().splitlines()
     assert line.startswith("hyperagg: ") and message in line
 
 
 @pytest.mark.slow
-def test_a_config_with_other_shapes_is_one_line(model, tmp_path):
+def test_a_config_with_other_shapes_is_one_line(cli, model, tmp_path):
     shutil.copytree(model, tmp_path / "m")
     path = tmp_path / "m" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"expand": 1}), "utf-8")
-    ran = run(HYPERAGG, "lm", "generate", tmp_path / "m")
-    assert ran.returncode == 2 and not ran.stdout
-    (line,) = ran.stderr.strip().splitlines()
+    ran = cli("lm", "generate", tmp_path / "m")
+    assert ran.code == 2 and not ran.out
+    (line,) = ran.err.strip().splitlines()
     assert "config.json: damaged (the shapes of its weights differ: model.layers.0." in line
 
 

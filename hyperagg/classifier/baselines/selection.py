@@ -116,7 +116,8 @@ def select_parameters(
     the best of them by more than 0.05, and follows all axes until no neighbor on either side
     of any axis is better. The best of every start are then compared on at most 20,000 rows of each
     fold, and only the axes in `baseline.SCALING` are followed, again until no neighbor is better:
-    those whose best value depends on the number of rows. Up to 3,000 rows are searched once, on all
+    those whose best value depends on the number of rows. Epochs start from the number that makes as
+    many steps as on the sample. Up to 3,000 rows are searched once, on all
     axes.
 
     Args:
@@ -172,6 +173,12 @@ def select_parameters(
             selected["is_complete"] = False
             break
         end = limit * (i + 1) / len(stages)
+        if i:
+            ratio = len(rows[0].texts) / selected["training_rows"]
+            starts, others = (
+                [_with_equal_steps(baseline, point, ratio) for point in points]
+                for points in (starts, others)
+            )
         tried: list[tuple[float, dict[str, Any]]] = []
 
         def score(
@@ -214,6 +221,13 @@ def select_parameters(
         selected["score"] = done[candidate_key(suffix, name, best)]["score"]
         selected["training_rows"] = len(rows[0].texts)
     return selected
+
+
+def _with_equal_steps(baseline: Any, point: Mapping[str, Any], ratio: float) -> dict[str, Any]:
+    """Return parameters with as many training steps on `ratio` times as many rows."""
+    if "epochs" not in baseline.AXES:
+        return dict(point)
+    return {**point, "epochs": baseline.AXES["epochs"].nearest(point["epochs"] / ratio)}
 
 
 def candidate_key(suffix: str, name: str, point: Mapping[str, Any]) -> str:

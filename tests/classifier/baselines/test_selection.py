@@ -132,6 +132,21 @@ def test_only_the_axes_that_depend_on_the_number_of_rows_are_followed_on_more_ro
     assert found["candidates"] == 4 and found["parameters"] == {"C": 2000.0, "size": 2}
 
 
+def test_epochs_start_from_as_many_steps_on_more_rows(monkeypatch):
+    class Trained(Model):
+        AXES: ClassVar = {"epochs": OneTwoFive(integer=True)}
+        SCALING = ("epochs",)
+        STARTS = ({"epochs": 1000},)
+
+        def __init__(self, epochs):
+            super().__init__(epochs)
+
+    monkeypatch.setattr(selection, "_SAMPLE", 36)
+    select_parameters(Trained, held_out_folds(TEXTS, LABELS, count=1))
+    # On the sample 2,000 are the best, so with ten times as many rows 200 come first.
+    assert next(epochs for rows, epochs in Trained.fitted if rows == 360) == 200
+
+
 def test_a_sample_has_rows_of_every_class():
     labels = ["a"] * 300 + ["b"] * 99 + ["c"]
     fold = Fold(TEXTS, labels, [], [])

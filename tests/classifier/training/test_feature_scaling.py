@@ -18,7 +18,7 @@ def test_a_token_of_one_class_has_a_large_scale_and_an_ngram_half_of_it():
     texts = ["oil the ship rose", "gold the ship rose"] * 50
     tokenizer = WordTokenizer.train(texts, max_ngrams=100)
     data = LabeledDocuments(tokenizer.encode(texts), one_each(np.arange(100) % 2))
-    scales = dict(zip(tokenizer.vocabulary, feature_scales(tokenizer, data)))
+    scales = dict(zip(tokenizer.vocabulary, feature_scales(tokenizer, data).initial))
     assert scales["oil"] > 2 * scales["the"] > 0
     assert scales["oil"] == pytest.approx(scales["gold"], rel=1e-5)
     assert scales["the ship"] == pytest.approx(scales["the"] / 2, rel=1e-5)
@@ -33,10 +33,12 @@ def test_by_hand():
     )
     logs = np.log((2.5 / 3) / 0.5), np.log((0.5 / 3) / 0.5)
     scores = 0.1 + np.sqrt((logs[0] ** 2 + logs[1] ** 2) / 2)
-    assert scales[1:] == pytest.approx([1, 1])  # relative to the mean over all occurrences
-    assert scales[0] == pytest.approx(np.sqrt(0.1 / scores))
+    for scale, power in (scales.initial, 0.5), (scales.lr, 0.8):
+        assert scale[1:] == pytest.approx([1, 1])  # relative to the mean over all occurrences
+        assert scale[0] == pytest.approx((0.1 / scores) ** power)
 
 
 def test_without_tokens_every_scale_is_one():
     empty = LabeledDocuments(Ragged(np.empty(0, np.int32), np.array([0, 0])), one_each([0]))
-    assert feature_scales(WordTokenizer(["[UNK]", "a"]), empty).tolist() == [1, 1]
+    for scale in feature_scales(WordTokenizer(["[UNK]", "a"]), empty):
+        assert scale.tolist() == [1, 1]
