@@ -39,7 +39,7 @@ class FastTextClassifier:
 
     AXES: Mapping[str, Axis] = {
         "learning_rate": OneTwoFive(),
-        "epochs": OneTwoFive(integer=True),
+        "epochs": OneTwoFive(integer=True, maximum=100),  # as in fastText's own search
         "word_ngrams": Steps(1),
         "max_chars": Steps(0),
         "min_chars": Steps(0),

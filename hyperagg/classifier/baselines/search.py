@@ -1,6 +1,6 @@
 """Search for the parameters with the best score, without edges.
 
-Every parameter has an axis of values that goes on in both directions, up to its natural limits.
+Every parameter has an axis of values that goes on in both directions, up to its limits.
 The search ends at parameters whose neighbors on all axes, on both sides, have been tried and are
 not better; so there is no grid that would have to be widened.
 """
@@ -44,28 +44,31 @@ class Steps:
 
 @dataclass(frozen=True)
 class OneTwoFive:
-    """The values 1, 2 and 5 times every power of 10.
+    """The values 1, 2 and 5 times every power of 10, up to a maximum if there is one.
 
     Args:
         integer: whether only those from 1 on are values.
+        maximum: the largest value.
 
-    >>> OneTwoFive().neighbors(0.1), OneTwoFive(integer=True).neighbors(1)
-    ([0.2, 0.05], [2])
+    >>> OneTwoFive().neighbors(0.1), OneTwoFive(integer=True, maximum=2).neighbors(2)
+    ([0.2, 0.05], [1])
     """
 
     integer: bool = False
+    maximum: float = math.inf
 
     def neighbors(self, value: float) -> list[float]:
-        """Return the next greater value, and the next smaller one if there is one."""
+        """Return the next greater and the next smaller value, as far as they exist."""
         exponent = math.floor(math.log10(value) + 1e-9)
         position = 3 * exponent + (1, 2, 5).index(round(value / 10.0**exponent))
         found = [self._at(position + 1)]
         if not self.integer or position > 0:
             found.append(self._at(position - 1))
-        return found
+        return [each for each in found if each <= self.maximum]
 
     def nearest(self, value: float) -> float:
         """Return the value whose logarithm is nearest to that of a positive number."""
+        value = min(value, self.maximum)
         first = 3 * math.floor(math.log10(value))
         positions = [p for p in range(first, first + 4) if p >= 0 or not self.integer]
         values = [self._at(position) for position in positions or [0]]

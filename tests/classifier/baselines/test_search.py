@@ -36,6 +36,7 @@ def test_the_nearest_value_is_within_half_a_step(value):
 def test_the_nearest_value_is_within_the_limits():
     assert OneTwoFive(integer=True).nearest(0.3) == 1
     assert [OneTwoFive(integer=True).nearest(n) for n in (7, 8, 130, 1000)] == [5, 10, 100, 1000]
+    assert OneTwoFive(maximum=100).nearest(1000) == 100
     assert Steps(1, 3).nearest(0) == 1 and Steps(1, 3).nearest(9) == 3
 
 
