@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-__all__ = ["progress_bar", "without_progress"]
+__all__ = ["activity", "progress_bar", "without_progress"]
 
 Update = Callable[[float, str], None]
 
@@ -69,6 +70,33 @@ def progress_bar(description: str, enabled: bool | None = None) -> Iterator[Upda
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(description, total=1.0, status="")
         yield lambda fraction, status: bar.update(task, completed=fraction, status=status)
+
+
+@contextmanager
+def activity(description: str, enabled: bool | None = None) -> Iterator[None]:
+    """Show on standard error that a block is at work that cannot say how far it is.
+
+    In a terminal or a notebook there is a spinner for as long as the block takes, and elsewhere a
+    line after ten seconds; see `progress_bar`.
+    """
+    if enabled is False or (enabled is None and _hidden):
+        yield
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if enabled or console.is_terminal or console.is_jupyter:
+        with console.status(description):  # nothing if it is neither
+            yield
+        return
+    seconds = min(SECONDS_BETWEEN_LINES, threading.TIMEOUT_MAX)
+    timer = threading.Timer(seconds, _logger.info, [f"{description}, {_clock(seconds)} elapsed"])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class _Lines:

@@ -28,7 +28,8 @@ class Runs:
         done: {key: run}.
 
     Raises:
-        ValueError: the file is not a file of runs, is damaged, or belongs to another study.
+        ValueError: the file is not a file of runs, was changed since it was written, or belongs to
+            another study.
     """
 
     def __init__(self, path: Path, study: str, resume: bool) -> None:
@@ -36,7 +37,6 @@ class Runs:
         self.done: dict[str, dict[str, Any]] = {}
         self._environment = environment()
         self._origins: dict[str, dict[str, str | None]] = {}
-        self._version = _version(path)
         if resume and path.exists():
             saved = _read(path)
             if saved["study"] != study:
@@ -47,22 +47,12 @@ class Runs:
             self.done, self._origins = saved["runs"], saved["origins"]
 
     def add(self, key: str, run: dict[str, Any]) -> None:
-        """Record a run, and write the file.
-
-        Raises:
-            ValueError: another process has changed the file meanwhile.
-        """
-        if _version(self.path) != self._version:
-            raise ValueError(
-                f"{self.path}: another process has changed this file; let only one at a time use "
-                "the folder"
-            )
+        """Record a run, and write the file."""
         self.done[key] = run
         self._origins[key] = {name: self._environment[name] for name in _ORIGIN}
         saved = {"study": self.study, "runs": self.done, "origins": self._origins}
         with atomic_write(self.path) as draft:
             draft.write_text(json.dumps({**saved, "digest": _digest(saved)}), "utf-8")
-        self._version = _version(self.path)
 
     def environment(self, keys: Iterable[str] | None = None) -> dict[str, Any]:
         """Describe the machine and the versions, as `report.environment` does.
@@ -95,15 +85,6 @@ def _read(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise ValueError(f"{path}: not a file of runs, or damaged; remove it, or choose another folder")
-
-
-def _version(path: Path) -> tuple[int, int, int] | None:
-    """Return what differs between two versions of a file that was replaced; None without one."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _digest(saved: dict[str, Any]) -> str:

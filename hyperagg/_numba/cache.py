@@ -330,7 +330,7 @@ def _announce(writable: _DirectoryCache | None) -> None:
         return
     _announced = True
     if writable is not None:
-        _logger.warning("compiling kernels, once per installation (about 10 s)")
+        _logger.warning("compiling kernels, once per kind of model and installation (about 10 s)")
     else:
         _logger.warning(
             "compiling kernels (about 10 s in every process: no cache directory can be written "

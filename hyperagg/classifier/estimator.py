@@ -13,6 +13,7 @@ from hyperagg._common.checkpoint import check_checkpoint, remove_checkpoint
 from hyperagg._common.evaluation import Evaluation, evaluate_logits
 from hyperagg._common.hub import push_folder
 from hyperagg._common.label_decoder import Label, LabelDecoder
+from hyperagg._common.progress import activity
 from hyperagg._common.representation import represent
 from hyperagg._common.training_lock import TrainingLock, one_at_a_time
 from hyperagg._common.validation import (
@@ -316,7 +317,8 @@ class TextClassifier:
         further = None if unlabelled is None else _check_unlabelled(unlabelled, vectors)
         initial = None
         with limit_threads(options.threads):
-            tokenizer = self._train_tokenizer([*texts, *(further or ())])
+            with activity("learning the vocabulary", progress):
+                tokenizer = self._train_tokenizer([*texts, *(further or ())])
             if vectors is not None:
                 initial = read_initial_vectors(vectors, tokenizer, self.config)
             elif further is not None:

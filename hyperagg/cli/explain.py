@@ -267,7 +267,7 @@ def _choose(
         )
         chosen = evaluation.worst_rows(limit)
         if note := unknown_labels_note(evaluation):
-            logger.info(f"warning: {note}")
+            logger.info(f"warning: {note}; they are not explained")
     logger.info(f"read {pluralize(len(rows), 'row')}; explained {len(chosen):,}")
     return [rows[i] for i in chosen]
 
@@ -304,7 +304,7 @@ def _print(explanation: Explanation, row: _Row, label: Any) -> None:
     shown = explained_row(explanation, row.name, row.true_label, [label])
     (view,) = shown.views
     true = "" if row.true_label is None else f" ({shown.verdict})"
-    text = colored_text(explanation, label)
+    text = Text(" ").join(colored_text(explanation, label).split("\n"))  # one line per text
     if len(text) > _MAX_CHARACTERS:
         text = text[:_MAX_CHARACTERS].append(" ...")
     console.print(f"{row.name}: ", end="", markup=False, soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,13 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from hyperagg._common.atomic import remove_drafts
+from hyperagg._common.folder_lock import locked_folder
 from hyperagg._common.progress import without_progress
 from hyperagg.cli._threads import limit_process_threads
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = [
     "TUNING_FILE",
@@ -93,8 +88,12 @@ Files = Annotated[
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="A model folder, or a model id of the hub.")
 ]
-Text = Annotated[str | None, typer.Option("--text", help="Name of the text column.")]
-Label = Annotated[str | None, typer.Option("--label", help="Name of the label column.")]
+Text = Annotated[
+    str | None, typer.Option("--text", help="Name of the text column (default: text).")
+]
+Label = Annotated[
+    str | None, typer.Option("--label", help="Name of the label column (default: label).")
+]
 LabelSeparator = Annotated[
     str | None,
     typer.Option(help="Separator of the labels in a CSV or TSV cell that holds several."),
@@ -310,7 +309,9 @@ def keep_checkpoint(out: Path, checkpoint: Callable[[], Path | None]) -> Iterato
     try:
         yield
     except KeyboardInterrupt:
-        if checkpoint() is not None:
+        if checkpoint() is None:
+            logger.info("interrupted before there was a state to keep: repeat the command")
+        else:
             logger.info(
                 f"interrupted; the state is in {out}: repeat the command with --resume to continue"
             )
@@ -399,7 +400,7 @@ def output_folder(folder: Path, *, lock: bool = True) -> Iterator[None]:
                 raise ValueError(
                     f"--out {folder}: {name} in it is a folder; a model has a file of that name"
                 )
-        with _locked(resolved, folder) if lock else nullcontext():
+        with locked_folder(folder) if lock else nullcontext():
             if lock:
                 remove_drafts(resolved)
             yield
@@ -409,24 +410,3 @@ def output_folder(folder: Path, *, lock: bool = True) -> Iterator[None]:
                 path.rmdir()
             except OSError:  # it is not empty, or it was never created
                 break
-
-
-@contextmanager
-def _locked(resolved: Path, folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, which leaves no file behind; Windows has none."""
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(resolved, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"--out {folder}: another command writes to it; wait for it or give another folder"
-            ) from error
-        except OSError:
-            pass  # a file system without locks
-        yield
-    finally:
-        os.close(handle)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hyperagg._common.progress import activity
 from hyperagg.cli.options import (
     Delimiter,
     Files,
@@ -173,10 +174,11 @@ def train(
     classifier = TextClassifier(**_given({**shared, **text_only}))
     options = ReadOptions(format, delimiter, not no_header, quoting, on_error)
     spec = ColumnSpec("", text, label, label_separator=label_separator)
-    rows = read_columns(files, spec, options)
-    further = None
-    if unlabelled:
-        further = read_columns(unlabelled, ColumnSpec("", text, labeled=False), options)
+    with activity("reading"):
+        rows = read_columns(files, spec, options)
+        further = None
+        if unlabelled:
+            further = read_columns(unlabelled, ColumnSpec("", text, labeled=False), options)
     assert rows.labels is not None
     check_classes(display_name(files[0]), rows.labels)
     checkpoint = out / "checkpoint.safetensors"

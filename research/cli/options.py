@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from hyperagg._common.folder_lock import locked_folder
+
 Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds to train with.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 
@@ -62,7 +64,7 @@ def output_folder(folder: Path, *, resumable: bool = True) -> Iterator[None]:
     Whether the folder can be written to is checked before hours of work, not after them.
 
     Raises:
-        ValueError: the folder cannot be created or written to.
+        ValueError: the folder cannot be created or written to, or another command writes to it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +75,8 @@ def output_folder(folder: Path, *, resumable: bool = True) -> Iterator[None]:
             f"--out {folder}: expected a folder that can be written to ({error.strerror})"
         ) from error
     try:
-        yield
+        with locked_folder(folder):
+            yield
     except KeyboardInterrupt:
         if resumable and any(folder.iterdir()):
             print(

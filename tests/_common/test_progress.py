@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 
 import pytest
 
 from hyperagg._common import progress
-from hyperagg._common.progress import progress_bar, without_progress
+from hyperagg._common.progress import activity, progress_bar, without_progress
 
 
 @pytest.fixture
@@ -102,3 +103,35 @@ def test_progress_is_hidden(capsys, log, clock):
     with without_progress(), progress_bar("training", enabled=True) as update:
         update(0.5, "asked for")
     assert "asked for" in capsys.readouterr().err
+
+
+def test_an_activity_gets_a_line_once_it_takes_long(monkeypatch):
+    lines, logged = [], threading.Event()
+
+    def info(line):
+        lines.append(line)
+        logged.set()
+
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.01)
+    monkeypatch.setattr(progress._logger, "info", info)
+    with activity("reading"):
+        assert logged.wait(60)
+    assert lines == ["reading, 0:00:00 elapsed"]
+
+
+@pytest.mark.parametrize("enabled", [False, None])
+def test_a_short_activity_shows_nothing_in_a_log(capsys, log, enabled):
+    threads = threading.active_count()
+    with activity("reading", enabled):
+        pass
+    captured = capsys.readouterr()
+    assert captured.err == captured.out == "" and not log.messages
+    assert threading.active_count() <= threads + 1  # the timer may not have ended yet
+
+
+def test_an_activity_has_a_spinner_in_a_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with activity("reading"):
+        pass
+    captured = capsys.readouterr()
+    assert "reading" in captured.err and captured.out == ""

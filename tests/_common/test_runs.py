@@ -71,14 +71,3 @@ def test_runs_that_were_changed_are_refused(tmp_path, old, new):
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(ValueError, match=r"runs\.json: not a file of runs, or damaged; remove it"):
         Runs(path, "study", resume=True)
-
-
-def test_runs_of_another_process_are_not_overwritten(tmp_path):
-    file = tmp_path / "runs.json"
-    first, second = Runs(file, "s", False), Runs(file, "s", True)
-    first.add("a", {})
-    first.add("b", {})
-    with pytest.raises(ValueError, match=r"runs\.json: another process has changed this file"):
-        second.add("c", {})
-    first.add("d", {})
-    assert list(Runs(file, "s", True).done) == ["a", "b", "d"]

@@ -82,3 +82,18 @@ def test_impossible_options_are_named(cli, model, tmp_path, options, message):
     file.write_text("text,label\na fine film,good\na dull film,bad\n")
     answer = cli("explain", model, file, *options)
     assert (answer.code, answer.err.count("\n")) == (2, 1) and message in answer.err
+
+
+def test_a_text_of_several_lines_is_explained_in_one(cli, model, tmp_path):
+    table = tmp_path / "new.csv"
+    table.write_text('text\n"a fine\nfilm"\n', "utf-8")
+    first, logit = cli("explain", model, table).out.splitlines()
+    assert first.endswith("a fine film") and logit.startswith("  logit")
+
+
+def test_rows_with_unknown_labels_are_not_among_the_worst(cli, model, tmp_path):
+    table = tmp_path / "test.csv"
+    table.write_text("text,label\na fine film,bad\na fine film,odd\n", "utf-8")
+    answer = cli("explain", model, table, "--worst", "--json")
+    assert len(answer.out.splitlines()) == 1
+    assert "which count as errors: 'odd'; they are not explained" in answer.err

@@ -285,6 +285,17 @@ def test_ctrl_c_says_how_to_go_on(cli, table, whole, tmp_path):
     assert weights(out) == weights(whole)
 
 
+def test_ctrl_c_before_the_first_step_says_that_nothing_was_kept(cli, table, tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hyperagg.TextClassifier, "_train_tokenizer", interrupted)
+    answer = cli("train", table, *ARGUMENTS, "--out", tmp_path / "model")
+    assert answer.code == 130
+    assert answer.err == "interrupted before there was a state to keep: repeat the command\n"
+    assert not (tmp_path / "model").exists()
+
+
 @pytest.fixture(scope="module")
 def stopped(cli, table, tmp_path_factory):
     """A folder that an interrupted run left, made in this process."""

@@ -118,15 +118,17 @@ def run_aggregation(
     started = time.perf_counter()
     classifier.fit(dataset.train.texts, dataset.train.labels, seed=seed, progress=progress)
     fit_seconds = time.perf_counter() - started
+    history = classifier.history_
+    parameters = classifier.model_.num_parameters()
+    predicted, speed = _predict(classifier, dataset.test.texts)
+    scores = classifier.evaluate(dataset.test.texts, dataset.test.labels)
+    # Last, since a model that no run names is not replaced when the comparison is resumed.
     fingerprint = None
     if out is not None:
         classifier.save_pretrained(model_folder(out, name))
         fingerprint = load_predictor(model_folder(out, name)).fingerprint
-    history = classifier.history_
-    parameters = classifier.model_.num_parameters()
-    predicted, speed = _predict(classifier, dataset.test.texts)
     return {
-        **classifier.evaluate(dataset.test.texts, dataset.test.labels),
+        **scores,
         "parameters": parameters,
         "parameters_without_embedding": parameters - classifier.model_.embedding.size,
         "max_tokens": classifier.config.max_tokens,

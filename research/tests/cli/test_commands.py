@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from hyperagg._common.folder_lock import locked_folder
 from research.cli import app
 
 
@@ -49,3 +50,15 @@ def test_a_mistake_is_one_line(command, tmp_path):
     assert len(done.stderr.splitlines()) == 1 and done.stdout == ""
     for fragment in MISTAKES[command]:
         assert fragment in done.stderr
+
+
+def test_two_studies_do_not_write_to_one_folder(tmp_path):
+    """Each of them used to replace the runs of the other."""
+    with locked_folder(tmp_path):
+        command = [sys.executable, "-m", "research", "study", "accuracy", "--out", str(tmp_path)]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert answer.returncode == 2
+    assert answer.stderr.endswith(
+        f"--out {tmp_path}: another command writes to it; wait for it or give another folder\n"
+    )
+    assert not list(tmp_path.iterdir())
