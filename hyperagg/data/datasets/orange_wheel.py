@@ -16,8 +16,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from hyperagg.data.dataset import Split
 from hyperagg._common.progress import activity
+from hyperagg.data.dataset import Split
 from hyperagg.data.datasets.download import check_digest
 from hyperagg.data.readers.errors import DataError
 
