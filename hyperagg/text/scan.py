@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from hyperagg._numba.cache import njit
+from hyperagg._numba.eight_bytes import first_bytes, read_eight, trailing_zero_bytes
 from hyperagg._numba.prefetch import prefetch
 from hyperagg._numba.threads import even_borders, parts, run
 from hyperagg.text.characters import (
@@ -252,31 +253,70 @@ def token_borders(data: np.ndarray) -> np.ndarray:
 
 _KEYS_PER_BLOCK = 256
 _MAX_KEYS = 4 + _MAX_INNER * _MAX_CHARACTERS + 2 * _MAX_AFFIX  # of a token
-# The 64-bit FNV-1a hash. Any two of V entries collide with a probability of about V^2 / 2^65,
-# which is 1e-7 for two million entries.
-_OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
+# The hash of a token takes in eight bytes at a time, and that of an n-gram of characters one
+# character. Any two of V entries collide with a probability of about V^2 / 2^65, which is 1e-7 for
+# two million entries.
+_OFFSET, _MULTIPLIER = np.uint64(0xCBF29CE484222325), np.uint64(0x9E3779B97F4A7C15)
 _NONE, _ONE, _SHIFT = np.uint64(0), np.uint64(1), np.uint64(32)
 _BLANK, _STAR, _NEWLINE = ord(" "), ord("*"), ord("\n")
+_HIGH = np.uint64(0x8080808080808080)
+
+
+@njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
+def _mix(value):
+    # The low bits of a product depend on the low bits of its factor alone, and the tables are
+    # indexed by them.
+    value *= _MULTIPLIER
+    return value ^ (value >> _SHIFT)
 
 
 @njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
 def _finish(value):
-    # FNV mixes its low bits poorly, and the tables are indexed by them. Hash 0 means "none".
-    value ^= value >> _SHIFT
-    return value if value else _ONE
+    return value if value else _ONE  # hash 0 means "none"
 
 
 @njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
+def _salted(salt):
+    return _mix(_OFFSET ^ np.uint64(salt))
+
+
+@njit(nogil=True, cache=True, no_cpython_wrapper=True)
 def _hash(data, start, end, salt):
-    value = _OFFSET ^ np.uint64(salt << 8)
-    for i in range(start, end):
-        value = (value ^ np.uint64(data[i])) * _PRIME
+    """The hash of the bytes from `start` to `end`."""
+    value = _salted(salt)
+    while end - start >= 8:
+        value = _mix(value ^ read_eight(data, start))
+        start += 8
+    if start < end:
+        value = _mix(value ^ first_bytes(read_eight(data, start), end - start))
     return _finish(value)
 
 
 @njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
 def _hash_pair(first, second):
-    return _finish((first * _PRIME + second) * _PRIME)
+    return _finish(_mix(first * _MULTIPLIER + second))
+
+
+@njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
+def _repeated(byte):
+    return np.uint64(byte * 0x0101010101010101)
+
+
+@njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
+def _not_word(eight):
+    """The high bit of each of eight bytes that is not an ASCII letter, digit or underscore."""
+    low = eight & ~_HIGH  # so that no sum carries into the next byte
+    lower = low | _repeated(0x20)
+    letter = (lower + _repeated(0x80 - ord("a"))) & ~(lower + _repeated(0x7F - ord("z")))
+    digit = (low + _repeated(0x80 - ord("0"))) & ~(low + _repeated(0x7F - ord("9")))
+    underscore = ~((low ^ _repeated(ord("_"))) + _repeated(0x7F))
+    return (~(letter | digit | underscore) | eight) & _HIGH
+
+
+@njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
+def _word_length(eight):
+    """The number of bytes, 0 to 8, before the first one that is not of an ASCII word."""
+    return trailing_zero_bytes(_not_word(eight))
 
 
 @njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
@@ -340,53 +380,100 @@ def _character_end(data, start, end):
 
 
 @njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
-def _affixes(data, start, end, ascii):
-    """The end of a word's prefix and the start of its suffix; -1 and -1 if it is too short."""
-    if end - start < _MIN_LENGTH:
-        return -1, -1
-    if ascii:
-        return start + _PREFIX, end - _SUFFIX
-    characters, head, i = 0, -1, start
-    third, second, first = start, start, start  # the last three characters
+def _character(data, start, stop):
+    """The bytes of a character with its combining marks, or their hash if there are many."""
+    if stop - start > 8:
+        return _hash(data, start, stop, 0)
+    return first_bytes(read_eight(data, start), stop - start)
+
+
+@njit(nogil=True, cache=True, no_cpython_wrapper=True)
+def _hash_ngram(data, start, end, salt):
+    """The hash of an n-gram of characters, and their number."""
+    value, count = _salted(salt), 0
+    while start < end:
+        stop = _character_end(data, start, end)
+        value = _mix(value ^ _character(data, start, stop))
+        count += 1
+        start = stop
+    return _finish(value), count
+
+
+@njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
+def _hash_ascii_ngram(data, start, number, salt):
+    """What `_hash_ngram` returns for so many ASCII characters, at most eight."""
+    value, eight = _salted(salt), read_eight(data, start)
+    for _ in range(number):
+        value = _mix(value ^ first_bytes(eight, 1))
+        eight >>= np.uint64(8)
+    return _finish(value)
+
+
+@njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
+def _affixes(data, start, end):
+    """The hashes of a word's prefix and suffix and the start of the suffix, which is -1 for a word
+    that is too short."""
+    count, head, i = 0, start, start
+    first, second, third = start, start, start  # the last three characters
     while i < end:
-        if characters == _PREFIX:
+        if count == _PREFIX:
             head = i
-        third, second, first = second, first, i
+        first, second, third = second, third, i
         i = _character_end(data, i, end)
-        characters += 1
-    return (head, third) if characters >= _MIN_LENGTH else (-1, -1)
+        count += 1
+    if count < _MIN_LENGTH:
+        return _NONE, _NONE, -1
+    prefix = _salted(_START)
+    while start < head:
+        stop = _character_end(data, start, head)
+        prefix = _mix(prefix ^ _character(data, start, stop))
+        start = stop
+    suffix = _mix(_salted(_END) ^ _character(data, first, second))
+    suffix = _mix(suffix ^ _character(data, second, third))
+    suffix = _mix(suffix ^ _character(data, third, end))
+    return _finish(prefix), _finish(suffix), first
 
 
-@njit(nogil=True, cache=True)
-def _hash_characters(data, start, end, characters, keys, kinds, begins, n):
+@njit(nogil=True, cache=True, no_cpython_wrapper=True)
+def _hash_characters(data, start, end, is_ascii, borders, characters, keys, kinds, begins, n):
     """Write the hashes, kinds and first bytes of a word's n-grams of CHARS from index n on."""
     count, stop = 0, start
-    while stop < end and count < _MAX_CHARACTERS:
-        characters[count] = stop
-        stop = _character_end(data, stop, end)
-        count += 1
-    characters[count] = stop
+    if is_ascii:
+        count = min(end - start, _MAX_CHARACTERS)
+        stop = start + count
+        for i in range(count):
+            borders[i], characters[i] = start + i, data[start + i]
+    else:
+        while stop < end and count < _MAX_CHARACTERS:
+            begin, stop = stop, _character_end(data, stop, end)
+            borders[count], characters[count] = begin, _character(data, begin, stop)
+            count += 1
+    borders[count] = stop
     for first in range(count):
-        value = _OFFSET ^ np.uint64(_INNER << 8)
+        value = _salted(_INNER)
         for size in range(1, min(_MAX_INNER, count - first) + 1):
-            for i in range(characters[first + size - 1], characters[first + size]):
-                value = (value ^ np.uint64(data[i])) * _PRIME
-            keys[n], kinds[n], begins[n] = _finish(value), _INNER + size, characters[first]
+            value = _mix(value ^ characters[first + size - 1])
+            keys[n], kinds[n], begins[n] = _finish(value), _INNER + size, borders[first]
             n += 1
+    value = _salted(_START)
     for size in range(1, min(_MAX_AFFIX, count) + 1):
-        keys[n] = _hash(data, start, characters[size], _START)
-        kinds[n], begins[n] = _START + size, start
+        value = _mix(value ^ characters[size - 1])
+        keys[n], kinds[n], begins[n] = _finish(value), _START + size, start
         n += 1
-        if stop == end:
-            begin = characters[count - size]
-            keys[n] = _hash(data, begin, end, _END)
-            kinds[n], begins[n] = _END + size, begin
+    if stop == end:
+        for size in range(1, min(_MAX_AFFIX, count) + 1):
+            value = _salted(_END)
+            for i in range(count - size, count):
+                value = _mix(value ^ characters[i])
+            keys[n], kinds[n], begins[n] = _finish(value), _END + size, borders[count - size]
             n += 1
     return n
 
 
 @njit(nogil=True, cache=True)
-def _hash_block(data, i, end, table, features, context, starts, characters, keys, kinds, begins):
+def _hash_block(
+    data, i, end, table, features, context, starts, borders, characters, keys, kinds, begins
+):
     """Hash tokens and their n-grams from byte `i` on until the block is full.
 
     Args:
@@ -394,7 +481,7 @@ def _hash_block(data, i, end, table, features, context, starts, characters, keys
         table: a table whose slots are prefetched.
         context: as `new_context` returns it; it is updated.
         starts: the first bytes of the last three tokens; they are updated.
-        characters: memory for the borders of the characters of a word.
+        borders, characters: memory for the characters of a word.
         keys, kinds, begins: the hashes, kinds and first bytes.
 
     Returns:
@@ -403,20 +490,39 @@ def _hash_block(data, i, end, table, features, context, starts, characters, keys
     last, one, two, three = context[0], context[1], context[2], context[3]
     n, slots = 0, np.uint64(len(table) - 1)
     while i < end and n < _KEYS_PER_BLOCK:
-        if data[i] < 128:
-            first_class, after = ASCII[data[i]], i + 1
-        else:
-            first_class, after = class_at(data, i)
-        if first_class == SPACE:
-            i = after
+        if data[i] == _BLANK:
+            i += 1
             continue
-        kind, stop = _token(data, i, end)
-        begin, bits = n, data[i]
-        token = _OFFSET
-        for j in range(i, stop):
-            bits |= data[j]
-            token = (token ^ np.uint64(data[j])) * _PRIME
-        token = _finish(token)
+        begin, stop, token = n, i, _salted(0)
+        first_class = kind = np.uint8(WORD)
+        if data[i] < 128:
+            # Most texts are mostly ASCII words, so these take a path of their own.
+            eight = read_eight(data, i)
+            length = _word_length(eight)
+            while length == 8 and stop + 8 <= end:
+                token = _mix(token ^ eight)
+                stop += 8
+                eight = read_eight(data, stop)
+                length = _word_length(eight)
+            length = min(length, end - stop)
+            if length:
+                token = _mix(token ^ first_bytes(eight, length))
+                stop += length
+            token = _finish(token)
+        is_ascii = stop > i and (stop == end or data[stop] < 128)
+        if not is_ascii:
+            if data[i] < 128:
+                first_class, after = ASCII[data[i]], i + 1
+            else:
+                first_class, after = class_at(data, i)
+            if first_class == SPACE:
+                i = after
+                continue
+            kind, stop = _token(data, i, end)
+            if stop - i < 8:
+                token = _finish(_mix(_salted(0) ^ first_bytes(read_eight(data, i), stop - i)))
+            else:
+                token = _hash(data, i, stop, 0)
         keys[n], kinds[n], begins[n] = token, 0, i
         n += 1
         if features != WORDS:
@@ -437,13 +543,19 @@ def _hash_block(data, i, end, table, features, context, starts, characters, keys
                 one = two = three = _NONE
                 if kind == WORD and first_class != EXTEND:
                     if features == CHARS:
-                        n = _hash_characters(data, i, stop, characters, keys, kinds, begins, n)
+                        n = _hash_characters(
+                            data, i, stop, is_ascii, borders, characters, keys, kinds, begins, n
+                        )
                     else:
-                        head, tail = _affixes(data, i, stop, bits < 128)
-                        if head >= 0:
-                            keys[n] = _hash(data, i, head, _START)
+                        tail = -1
+                        if not is_ascii:
+                            keys[n], keys[n + 1], tail = _affixes(data, i, stop)
+                        elif stop - i >= _MIN_LENGTH:
+                            tail = stop - _SUFFIX
+                            keys[n] = _hash_ascii_ngram(data, i, _PREFIX, _START)
+                            keys[n + 1] = _hash_ascii_ngram(data, tail, _SUFFIX, _END)
+                        if tail >= 0:
                             kinds[n], begins[n] = _START + _PREFIX, i
-                            keys[n + 1] = _hash(data, tail, stop, _END)
                             kinds[n + 1], begins[n + 1] = _END + _SUFFIX, tail
                             n += 2
             last = token
@@ -457,11 +569,12 @@ def _hash_block(data, i, end, table, features, context, starts, characters, keys
 
 @njit(nogil=True, cache=True)
 def _new_block():
-    """Return the memory that `_hash_block` takes: starts, characters, keys, kinds, begins."""
+    """Return the memory that `_hash_block` takes, from `starts` on."""
     size = _KEYS_PER_BLOCK + _MAX_KEYS
     return (
         np.zeros(3, dtype=np.int64),
         np.empty(_MAX_CHARACTERS + 1, dtype=np.int64),
+        np.empty(_MAX_CHARACTERS, dtype=np.uint64),
         np.empty(size, dtype=np.uint64),
         np.empty(size, dtype=np.uint8),
         np.empty(size, dtype=np.int64),
@@ -473,15 +586,14 @@ def _count_range(first, last, table, used, data, borders, features):
     """Count the tokens and n-grams of rows first to last - 1; return the table and its number of
     hashes."""
     context = np.zeros(4, dtype=np.uint64)
-    starts, characters, keys, kinds, begins = _new_block()
+    block = _new_block()
+    keys, kinds, begins = block[3], block[4], block[5]
     for row in range(first, last):
         i, end = borders[row], borders[row + 1]
         context[:] = _NONE
         while i < end:
             table = reserve(table, used, len(keys))
-            i, n = _hash_block(
-                data, i, end, table, features, context, starts, characters, keys, kinds, begins
-            )
+            i, n = _hash_block(data, i, end, table, features, context, *block)
             for k in range(n):
                 occurrence = np.uint64((begins[k] << _KIND_BITS) + kinds[k])
                 used += count(table, keys[k], _ONE, occurrence)
@@ -498,16 +610,15 @@ def find_ids(first, last, data, borders, table, features, context, with_owners):
     token_ids = np.empty(limit, dtype=np.int32)
     owners = np.empty((limit if with_owners else 0, 2), dtype=np.int64)
     cu_seqlens = np.zeros(last - first + 1, dtype=np.int64)
-    starts, characters, keys, kinds, begins = _new_block()
+    block = _new_block()
+    keys, kinds = block[3], block[4]
     total, token = 0, -1
     for row in range(first, last):
         i, end = borders[row], borders[row + 1]
         if row > first:
             context[:] = _NONE
         while i < end:
-            i, n = _hash_block(
-                data, i, end, table, features, context, starts, characters, keys, kinds, begins
-            )
+            i, n = _hash_block(data, i, end, table, features, context, *block)
             for k in range(n):
                 found, kind = find(table, keys[k]), kinds[k]
                 token += kind == 0
@@ -550,11 +661,7 @@ def _hash_entries(first, last, data, ends, hashes, kinds):
         if after or before:
             kind = _INNER if after and before else (_END if after else _START)
             start, end = start + after, end - before
-            hashes[entry] = _hash(data, start, end, kind)
-            count = 0
-            while start < end:
-                start = _character_end(data, start, end)
-                count += 1
+            hashes[entry], count = _hash_ngram(data, start, end, kind)
             kinds[entry] = kind + min(count, _START - 1)
             continue
         value, count, i = _NONE, 0, start

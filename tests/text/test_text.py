@@ -58,6 +58,30 @@ def test_tokenizer_json_keeps_the_vocabulary(given_texts, features):
     assert ids.tolist() == tokenizer.encode(given_texts).token_ids.tolist()
 
 
+@pytest.mark.parametrize("features", ["words", "ngrams", "chars"])
+def test_words_of_any_length_are_found_beside_any_neighbor(features):
+    # The scan reads eight bytes at a time, across the end of a word and of a text.
+    letters = "the_quick7brown0fox9jumps2over5lazy4dogs8and1more6words3here_zzzzzzzzz"
+    words = [letters[:length] for length in range(1, len(letters) + 1)]
+    words += [word[:-1] + "é" for word in words] + ["é" + word for word in words]
+    tokenizer = WordTokenizer.train([" ".join(words)] * 2, 10_000, 1, 10_000, features)
+    ids = {word: tokenizer.vocabulary.index(word) for word in words}
+
+    def of_words(texts: list[str]) -> list[list[int]]:
+        rows = tokenizer.encode(texts)
+        found = np.split(rows.token_ids, rows.cu_seqlens[1:-1])
+        return [[i for i in row.tolist() if i in known] for row in found]
+
+    known = set(ids.values())
+    expected = [[ids[word]] for word in words]
+    # In one array, where the texts touch each other.
+    assert of_words(words) == expected
+    assert of_words([word.upper() for word in words]) == expected
+    for before, after in (" ", " "), ("(", ")"), ("\t", "\n"), ("", "。"):
+        texts = [f"{before}{word}{after}" for word in words]
+        assert of_words(texts) == expected
+
+
 def test_unknown_ngrams_are_left_out():
     tokenizer = WordTokenizer.train(["crude petroleum rose"], max_ngrams=10)
     assert tokens_of(tokenizer, "petrol rose") == ["[UNK]", "petro*", "rose"]

@@ -4,35 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
+from hyperagg._common.progress import activity
 from hyperagg.data.readers.errors import DataError
 
 _logger = logging.getLogger("hyperagg")
-
-SLOW_SECONDS = 2.0
-
-
-@contextmanager
-def spinner_when_slow(message: str) -> Iterator[None]:
-    """Show a message with a spinner on standard error if the block takes more than two seconds.
-
-    Nothing appears if standard error is not a terminal.
-    """
-    from rich.console import Console
-
-    status = Console(stderr=True).status(message)
-    timer = threading.Timer(SLOW_SECONDS, status.start)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()
-        status.stop()
 
 
 def announce(what: str, size: int | None) -> None:
@@ -66,7 +42,7 @@ def download(url: str, algorithm: str, digest: str | None) -> bytes:
 
     try:
         with (
-            spinner_when_slow(f"downloading {url}"),
+            activity(f"downloading {url}"),
             urllib.request.urlopen(url, timeout=30) as reply,
         ):
             announce(url, getattr(reply, "length", None))  # of HTTP

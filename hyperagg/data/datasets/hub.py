@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from hyperagg.data.datasets.download import announce, check_digest, spinner_when_slow
+from hyperagg._common.progress import activity
+from hyperagg.data.datasets.download import announce, check_digest
 from hyperagg.data.readers.errors import DataError
 
 
@@ -31,7 +32,7 @@ def download_from_hub(repository: str, revision: str, name: str) -> Path:
             return Path(fetch(local_files_only=True))
         except LocalEntryNotFoundError:
             pass
-        with spinner_when_slow(f"downloading {repository}/{name} from the Hugging Face hub"):
+        with activity(f"downloading {repository}/{name} from the Hugging Face hub"):
             # Requested first because it fails at once without a network, where the download retries
             # for half a minute. The ETag of a large file is its SHA-256 digest.
             url = hf_hub_url(repository, name, repo_type="dataset", revision=revision)

