@@ -75,7 +75,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 
 # The same examples in every run, so that a result depends on nothing but the code. New ones are
 # looked for by `pytest --hypothesis-profile=explore`; what it finds becomes an @example.
-settings.register_profile("hyperagg", deadline=None, max_examples=60, derandomize=True)
+settings.register_profile("hyperagg", deadline=None, max_examples=40, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("hyperagg")
 
