@@ -257,21 +257,24 @@ _MAX_KEYS = 4 + _MAX_INNER * _MAX_CHARACTERS + 2 * _MAX_AFFIX  # of a token
 # character. Any two of V entries collide with a probability of about V^2 / 2^65, which is 1e-7 for
 # two million entries.
 _OFFSET, _MULTIPLIER = np.uint64(0xCBF29CE484222325), np.uint64(0x9E3779B97F4A7C15)
-_NONE, _ONE, _SHIFT = np.uint64(0), np.uint64(1), np.uint64(32)
+_NONE, _ONE = np.uint64(0), np.uint64(1)
 _BLANK, _STAR, _NEWLINE = ord(" "), ord("*"), ord("\n")
 _HIGH = np.uint64(0x8080808080808080)
 
 
 @njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
 def _mix(value):
-    # The low bits of a product depend on the low bits of its factor alone, and the tables are
-    # indexed by them.
+    # A product's low bits depend on the low bits of its factor alone, and the tables are indexed by
+    # them. Without the first shift, differences in the last byte of eight and of the next eight
+    # cancel each other.
+    value ^= value >> np.uint64(32)
     value *= _MULTIPLIER
-    return value ^ (value >> _SHIFT)
+    return value ^ (value >> np.uint64(29))
 
 
 @njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
 def _finish(value):
+    value = _mix(value)
     return value if value else _ONE  # hash 0 means "none"
 
 
@@ -294,7 +297,7 @@ def _hash(data, start, end, salt):
 
 @njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
 def _hash_pair(first, second):
-    return _finish(_mix(first * _MULTIPLIER + second))
+    return _finish(first * _MULTIPLIER + second)
 
 
 @njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
@@ -455,13 +458,12 @@ def _hash_characters(data, start, end, is_ascii, borders, characters, keys, kind
             value = _mix(value ^ characters[first + size - 1])
             keys[n], kinds[n], begins[n] = _finish(value), _INNER + size, borders[first]
             n += 1
-    value = _salted(_START)
+    prefix = _salted(_START)
     for size in range(1, min(_MAX_AFFIX, count) + 1):
-        value = _mix(value ^ characters[size - 1])
-        keys[n], kinds[n], begins[n] = _finish(value), _START + size, start
+        prefix = _mix(prefix ^ characters[size - 1])
+        keys[n], kinds[n], begins[n] = _finish(prefix), _START + size, start
         n += 1
-    if stop == end:
-        for size in range(1, min(_MAX_AFFIX, count) + 1):
+        if stop == end:
             value = _salted(_END)
             for i in range(count - size, count):
                 value = _mix(value ^ characters[i])

@@ -82,6 +82,35 @@ def test_words_of_any_length_are_found_beside_any_neighbor(features):
         assert of_words(texts) == expected
 
 
+def test_hashes_of_similar_words_differ_and_fill_a_table_evenly():
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    similar = [
+        [f"aaaaaaa{a}aaa{b}aaa{c}" for a in letters for b in letters for c in letters],
+        [f"item{i:04}" for i in range(10_000)],
+        [f"{i:08}" for i in range(20_000)],
+        [f"{i:016x}" for i in range(0, 2_000_000, 97)],
+        [str(1_700_000_000_000_000 + 4_003 * i) for i in range(20_000)],
+        [f"{a}{b}*" for a in letters for b in letters],
+        [f"*{a}{b}{c}{d}*" for a in letters for b in letters for c in "aeiou" for d in letters],
+        [f"{a}{b} {c}{d}" for a in letters for b in letters for c in "aeiou" for d in letters],
+    ]
+    slots = 1 << 16
+    for words in similar:
+        hashes = scan.hash_vocabulary(words)[0]
+        assert len(np.unique(hashes)) == len(words), words[0]
+        filled = len(np.unique(hashes & np.uint64(slots - 1)))
+        expected = slots * (1 - np.exp(-len(words) / slots))  # of random hashes
+        assert filled > 0.97 * expected, words[0]
+
+
+def test_ngrams_of_characters_have_a_fixed_order():
+    # What is learned depends on it to the last bit.
+    tokenizer = WordTokenizer.train(["abc abc"], 100, 1, 100, "chars")
+    ids = tokenizer.encode(["abc"]).token_ids
+    tokens = [tokenizer.vocabulary[i] for i in ids]
+    assert tokens[-6:] == ["a*", "*c", "ab*", "*bc", "abc*", "*abc"]
+
+
 def test_unknown_ngrams_are_left_out():
     tokenizer = WordTokenizer.train(["crude petroleum rose"], max_ngrams=10)
     assert tokens_of(tokenizer, "petrol rose") == ["[UNK]", "petro*", "rose"]
