@@ -15,24 +15,51 @@ from numba.extending import intrinsic
 
 from hyperagg._numba.cache import njit
 
-__all__ = ["first_bytes", "read_eight", "trailing_zero_bytes"]
+__all__ = [
+    "HIGH_BITS",
+    "between",
+    "first_bytes",
+    "read_eight",
+    "trailing_zero_bytes",
+    "write_eight",
+]
 
-_ALL, _ZERO = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0)
+HIGH_BITS = np.uint64(0x8080808080808080)  # a byte without it is an ASCII character
+
+_ALL, _ONES = np.uint64(0xFFFFFFFFFFFFFFFF), 0x0101010101010101
 _WORD = ir.IntType(64)
 
 
 @intrinsic
-def _load(typing_context: Any, data: Any, index: Any) -> Any:
-    """The eight bytes from `index` on of a contiguous uint8 array, on a little-endian machine."""
+def read_eight(typing_context: Any, data: Any, index: Any) -> Any:
+    """Return the bytes `index` to `index` + 7 of a contiguous uint8 array.
+
+    They are read although the array may end before them: its memory must go on for seven bytes.
+    The machine must be little-endian, as all are that Numba compiles for.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        array_type, index_type = signature.args
-        array = context.make_array(array_type)(context, builder, args[0])
-        offset = context.cast(builder, args[1], index_type, types.intp)
-        pointer = builder.bitcast(builder.gep(array.data, [offset]), _WORD.as_pointer())
-        return builder.load(pointer, align=1)
+        return builder.load(_pointer(context, builder, signature, args), align=1)
 
     return types.uint64(data, index), generate
+
+
+@intrinsic
+def write_eight(typing_context: Any, data: Any, index: Any, value: Any) -> Any:
+    """Write the bytes `index` to `index` + 7 of a contiguous uint8 array."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[2], _pointer(context, builder, signature, args), align=1)
+        return context.get_dummy_value()
+
+    return types.void(data, index, types.uint64), generate
+
+
+def _pointer(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    array_type, index_type, *_ = signature.args
+    array = context.make_array(array_type)(context, builder, args[0])
+    offset = context.cast(builder, args[1], index_type, types.intp)
+    return builder.bitcast(builder.gep(array.data, [offset]), _WORD.as_pointer())
 
 
 @intrinsic
@@ -46,20 +73,18 @@ def _trailing_zeros(typing_context: Any, value: Any) -> Any:
 
 
 @njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
-def read_eight(data, i):
-    """Return the bytes i to i + 7 of a uint8 array as an integer; bytes after its end are 0."""
-    if i + 8 <= len(data):
-        return _load(data, i)
-    value = _ZERO
-    for k in range(i, len(data)):
-        value |= np.uint64(data[k]) << np.uint64(8 * (k - i))
-    return value
-
-
-@njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
 def first_bytes(value, number):
     """Return the first bytes of a value, 1 to 8, with zeros behind them."""
     return value & (_ALL >> np.uint64(64 - 8 * number))
+
+
+@njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
+def between(value, first, last):
+    """Return the high bit of each byte from `first` to `last`; all bytes must be less than 128."""
+    # No sum carries into the next byte.
+    at_least = value + np.uint64((0x80 - first) * _ONES)
+    greater = value + np.uint64((0x7F - last) * _ONES)
+    return at_least & ~greater & HIGH_BITS
 
 
 @njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)

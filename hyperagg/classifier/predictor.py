@@ -22,7 +22,8 @@ from hyperagg.classifier.explanation import Explanation, explain
 from hyperagg.classifier.model import ClassifierModel
 from hyperagg.classifier.streaming import StreamingDocument
 from hyperagg.classifier.training.labels import check_texts
-from hyperagg.text import Ragged, Tokenizer, WordTokenizer, scan
+from hyperagg.text import Ragged, Tokenizer, WordTokenizer
+from hyperagg.text.normalization import text_to_bytes
 
 __all__ = ["Predictor", "encode", "load_predictor"]
 
@@ -144,7 +145,7 @@ class Predictor:
         scorer = self.model.text_scorer()
         if scorer is None:
             return None
-        return scorer(scan.text_to_bytes(text), tokenizer.table, tokenizer.level)
+        return scorer(text_to_bytes(text), tokenizer.table, tokenizer.level)
 
     def explain(self, text: str) -> Explanation:
         """Return what each word contributes to each logit; see `TextClassifier.explain`."""

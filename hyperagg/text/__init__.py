@@ -1,6 +1,6 @@
 """Converts texts to token ids: words and n-grams, their vocabulary, and ragged rows of ids."""
 
-from hyperagg.text.characters import stable_length
+from hyperagg.text.normalization import stable_length
 from hyperagg.text.ragged import Ragged
 from hyperagg.text.term_frequency import occurrence_weights, token_counts
 from hyperagg.text.tokenizers import (

@@ -1,23 +1,11 @@
-"""Normalizes texts and classifies characters: what the scan reads and how it splits it.
+"""Classes of characters, by which texts are split into tokens.
 
-    normalize(text)  =  NFC(lower(fold(text)))
-
-Texts that are canonically equivalent, such as those with a composed and a decomposed é, have the
-same normalized form. `fold` removes characters that only format a text (soft hyphen, zero-width
-space and non-joiner, byte order mark, directional marks) and replaces presentation forms
-(ligatures, Arabic letter forms, full-width and half-width characters) by what they stand for. Other
-compatibility characters keep a meaning that their replacement lacks: x² is not x2. A final sigma
-becomes a sigma, so that the lower-case form of a letter does not depend on its neighbors.
-
-Source: Unicode Standard Annexes 15 (normalization forms) and 29 (text segmentation).
+Source: Unicode Standard Annex 29 (text segmentation).
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
-from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 
@@ -25,10 +13,11 @@ from hyperagg._numba.cache import njit
 
 __all__ = [
     "ASCII",
+    "ASSIGNED",
     "EXTEND",
-    "FOLDED",
-    "FORMATTING",
+    "HANGUL",
     "MARK",
+    "PAGE_BITS",
     "REGIONAL",
     "SINGLE",
     "SPACE",
@@ -36,15 +25,12 @@ __all__ = [
     "class_at",
     "class_of",
     "classes",
-    "normalize",
-    "source_characters",
-    "stable_length",
+    "code_at",
+    "in_two_stages",
     "unassigned",
 ]
 
-# A run of WORD characters is one token. A MARK, a SINGLE letter of a script that does not separate
-# words, and a pair of REGIONAL indicators, which is a flag, are one token each. EXTEND characters,
-# such as combining marks, continue the token before them.
+# See `hyperagg.text.segmentation`.
 SPACE, WORD, MARK, SINGLE, EXTEND, REGIONAL = range(6)
 
 _UNSEPARATED = (
@@ -65,35 +51,17 @@ _UNSEPARATED = (
 )
 # Blocks of one class, which are not looked up character by character.
 _HAN = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0x20000, 0x3FFFF))
-_HANGUL = (0xAC00, 0xD7A3)
-_ASSIGNED = ((0, 0x33FF), (0xA000, 0xABFF), (0xD7A4, 0x1FFFF), (0xE0000, 0xE01FF))
+HANGUL = (0xAC00, 0xD7A3)
+ASSIGNED = ((0, 0x33FF), (0xA000, 0xABFF), (0xD7A4, 0x1FFFF), (0xE0000, 0xE01FF))
 _LAST = 0x10FFFF
-_PAGE_BITS = 7
-
-# Characters that are removed, and those that are replaced besides, for a character set of a regular
-# expression.
-FORMATTING = "\u00ad\u061c\u180e\u200b\u200c\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"
-FOLDED = f"{FORMATTING}\ufb00-\ufdff\ufe70-\ufefe\uff00-\uffef"
-_FOLDED = re.compile(f"[{FOLDED}]+")
-_REMOVED = re.compile(f"[{FORMATTING}]+")
-_ZERO_WIDTH_JOINER = "\u200d"
-_VOWELS_AND_FINALS = range(0x1160, 0x1200)  # of Hangul, which compose with the letter before them
-
-# The normalization forms sort consecutive combining marks in quadratic time, so they are given at
-# most this number at a time.
-_MAX_MARKS = 256
-# Marks whose combining class is 0 although what they are normalized to has another one.
-_MORE_MARKS = "\u0f73\u0f75\u0f81\uff9e\uff9f"
-# No combining mark is a letter.
-_MAYBE_MARKS = re.compile("[\\W\uff9e\uff9f]+")
-_MAYBE_MARK = re.compile(r"[^\w\s\x00-\x7f]|[\uff9e\uff9f]")
+PAGE_BITS = 7
 
 
 def _classes() -> np.ndarray:
     """(0x110000,) uint8, the class of every code point, by its general category."""
     out = np.full(_LAST + 1, MARK, dtype=np.uint8)
-    out[_HANGUL[0] : _HANGUL[1] + 1] = WORD
-    for first, last in _ASSIGNED:
+    out[HANGUL[0] : HANGUL[1] + 1] = WORD
+    for first, last in ASSIGNED:
         names = "".join(map(unicodedata.category, map(chr, range(first, last + 1)))).encode()
         major, minor = np.frombuffer(names, dtype=np.uint8).reshape(-1, 2).T
         letter, number = major == ord("L"), major == ord("N")
@@ -116,16 +84,30 @@ def _classes() -> np.ndarray:
     return out
 
 
-# In two stages: the number of a page of 128 code points, and the classes of distinct pages.
-_PAGES, _NUMBERS = np.unique(_classes().reshape(-1, 1 << _PAGE_BITS), axis=0, return_inverse=True)
-_NUMBERS = _NUMBERS.reshape(-1).astype(np.uint8 if len(_PAGES) < 256 else np.uint16)
+def in_two_stages(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a table of all code points in two stages.
+
+    Args:
+        values: (0x110000,), the value of each code point.
+
+    Returns:
+        (P, 128), the distinct pages of 128 values, and (8704,) uint16, the number of each page.
+    """
+    pages: dict[bytes, int] = {}
+    rows = values.reshape(-1, 1 << PAGE_BITS)
+    numbers = [pages.setdefault(row.tobytes(), len(pages)) for row in rows]
+    distinct = np.frombuffer(b"".join(pages), dtype=values.dtype)
+    return distinct.reshape(-1, 1 << PAGE_BITS), np.array(numbers, dtype=np.uint16)
+
+
+_PAGES, _NUMBERS = in_two_stages(_classes())
 ASCII = np.ascontiguousarray(_PAGES[_NUMBERS[0]])
 
 
 def class_of(character: str) -> int:
     """Return the class of a character."""
     code = ord(character)
-    return int(_PAGES[_NUMBERS[code >> _PAGE_BITS], code & ((1 << _PAGE_BITS) - 1)])
+    return int(_PAGES[_NUMBERS[code >> PAGE_BITS], code & ((1 << PAGE_BITS) - 1)])
 
 
 def classes() -> np.ndarray:
@@ -136,13 +118,13 @@ def classes() -> np.ndarray:
 def unassigned() -> np.ndarray:
     """Return the code points, outside the blocks of one class, that are not characters in the
     version of Unicode of this Python, ascending; a later version may assign some of them."""
-    codes = (code for first, last in _ASSIGNED for code in range(first, last + 1))
+    codes = (code for first, last in ASSIGNED for code in range(first, last + 1))
     return np.array([code for code in codes if unicodedata.category(chr(code)) == "Cn"])
 
 
 @njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
-def class_at(data, i):
-    """Return the class of the character at byte `i`, which is not ASCII, and the byte after it."""
+def code_at(data, i):
+    """Return the code point at byte `i`, which is not ASCII, and the byte after it."""
     byte = np.uint32(data[i])
     if byte < 0xE0:
         code, size = byte & 0x1F, 2
@@ -152,102 +134,11 @@ def class_at(data, i):
         code, size = byte & 0x07, 4
     for k in range(1, size):
         code = (code << 6) | (np.uint32(data[i + k]) & 0x3F)
-    return _PAGES[_NUMBERS[code >> _PAGE_BITS], code & 0x7F], i + size
+    return code, i + size
 
 
-def normalize(text: str) -> str:
-    """Return the normalized form of a text.
-
-    Of more than 256 consecutive combining marks, each 256 are ordered by themselves.
-
-    Cost: O(characters).
-
-    Example:
-        >>> normalize("CAFE\u0301 \uff21\ufb01\u00adn")
-        'café afin'
-    """
-    if text.isascii():
-        return text.lower()
-    if _FOLDED.search(text):
-        text = _FOLDED.sub(_fold, text)
-    text = text.lower().replace("ς", "σ")
-    return _normal_form("NFC", text)
-
-
-def _fold(match: re.Match[str]) -> str:
-    return _normal_form("NFKC", _REMOVED.sub("", match[0]))
-
-
-def _normal_form(form: Literal["NFC", "NFKC"], text: str) -> str:
-    # Of so many consecutive characters, one is among those of the slice.
-    if len(text) >= _MAX_MARKS and _MAYBE_MARK.search(text[::_MAX_MARKS]):
-        borders = [*_borders_of_marks(text), len(text)]
-        if len(borders) > 1:
-            parts = (text[begin:end] for begin, end in zip([0, *borders], borders))
-            return "".join(unicodedata.normalize(form, part) for part in parts)
-    return text if unicodedata.is_normalized(form, text) else unicodedata.normalize(form, text)
-
-
-def _borders_of_marks(text: str) -> Iterator[int]:
-    """Yield where a text has 256 consecutive combining marks before a further one."""
-    for match in _MAYBE_MARKS.finditer(text):
-        if len(match[0]) <= _MAX_MARKS:
-            continue
-        count = 0
-        for i, character in enumerate(match[0], match.start()):
-            if not (unicodedata.combining(character) or character in _MORE_MARKS):
-                count = 0
-                continue
-            if count == _MAX_MARKS:
-                yield i
-                count = 0
-            count += 1
-
-
-def source_characters(text: str) -> np.ndarray:
-    """Return (n, 2), for each character of `normalize(text)` the first and the last + 1 character
-    of the text that it comes from."""
-    if text.isascii():
-        return np.arange(len(text))[:, None] + np.arange(2)
-    spans: list[tuple[int, int]] = []
-    begin = 0
-    for end in range(1, len(text) + 1):
-        if end == len(text) or not _joins(text[end]):
-            part = text[begin:end]
-            spans += [(begin, end)] * (1 if part.isascii() else len(normalize(part)))
-            begin = end
-    return np.array(spans, dtype=np.int64).reshape(-1, 2)
-
-
-def _joins(character: str) -> bool:
-    """Whether the normalized form of a character belongs to that of the one before it."""
-    if character.isascii():
-        return False
-    if _FOLDED.match(character):
-        character = normalize(character)
-    return (
-        not character or ord(character[0]) in _VOWELS_AND_FINALS or class_of(character[0]) == EXTEND
-    )
-
-
-def stable_length(text: str, start: int = 0) -> int:
-    """Return how many characters of a text have tokens that no continuation can change.
-
-    They end after a space, or before a mark or a single letter.
-
-    Args:
-        text: the text.
-        start: where to begin; the characters before it have no stable tokens.
-
-    Cost: O(characters from `start` on).
-    """
-    for i in range(len(text) - 1, start - 1, -1):
-        character = text[i]
-        if character.isspace():
-            return i + 1
-        if i == 0 or _FOLDED.match(character) or class_of(character) not in (MARK, SINGLE):
-            continue
-        before = text[i - 1]
-        if before != _ZERO_WIDTH_JOINER and not _FOLDED.match(before):
-            return i
-    return 0
+@njit(nogil=True, cache=True, forceinline=True, no_cpython_wrapper=True)
+def class_at(data, i):
+    """Return the class of the character at byte `i`, which is not ASCII, and the byte after it."""
+    code, after = code_at(data, i)
+    return _PAGES[_NUMBERS[code >> PAGE_BITS], code & ((1 << PAGE_BITS) - 1)], after

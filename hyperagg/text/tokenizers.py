@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol, get_args
 import numpy as np
 
 from hyperagg._common.saved_files import UnsupportedError, parse_json
-from hyperagg.text import characters, scan
+from hyperagg.text import entries, normalization, scan, segmentation
 from hyperagg.text.hash_table import build_table
 from hyperagg.text.ragged import Ragged
 from hyperagg.text.tokenizer_errors import raise_as_tokenizer_error
@@ -101,7 +101,7 @@ class Tokenizer(Protocol):
 class WordTokenizer:
     """Split texts into words, single marks, and single letters where words are not separated.
 
-    Texts are normalized first; see `hyperagg.text.characters`. Id 0 is "[UNK]". The other words
+    Texts are normalized first; see `hyperagg.text.normalization`. Id 0 is "[UNK]". The other words
     follow by decreasing frequency, and after them the n-grams. A word is followed by those of its
     n-grams that the vocabulary has:
 
@@ -141,7 +141,7 @@ class WordTokenizer:
         self.features: Features = features
         self.level = _LEVELS[features]
         # A text cannot contain the word "[UNK]" (the scan splits at brackets): it needs no slot.
-        hashes, kinds = scan.hash_vocabulary(self.vocabulary[1:])
+        hashes, kinds = entries.hash_vocabulary(self.vocabulary[1:])
         self.kinds = np.concatenate([[0], kinds])
         self.ngram_mask = self.kinds > 0
         self.table = build_table(hashes)
@@ -193,8 +193,8 @@ class WordTokenizer:
         known, known_ngrams = set(self.vocabulary), int(self.ngram_mask.sum())
         limits = max_words - (len(known) - known_ngrams), max_ngrams - known_ngrams
         new = []
-        for entries, limit in zip(found, limits):
-            new += [entry for entry in entries if entry not in known][: max(0, limit)]
+        for own, limit in zip(found, limits):
+            new += [entry for entry in own if entry not in known][: max(0, limit)]
         return WordTokenizer([*self.vocabulary, *new], self.features)
 
     def subset(self, ids: Sequence[int]) -> WordTokenizer:
@@ -203,7 +203,7 @@ class WordTokenizer:
 
     def encode(self, texts: Sequence[str]) -> Ragged:
         """Return the token ids of every text; an unknown word has id 0. Cost: O(bytes)."""
-        return Ragged(*scan.look_up(*scan.texts_to_bytes(texts), self.table, self.level))
+        return Ragged(*scan.look_up(*normalization.texts_to_bytes(texts), self.table, self.level))
 
     def encode_continuation(self, text: str, context: np.ndarray) -> tuple[np.ndarray, int]:
         """Encode a text that continues another one.
@@ -223,11 +223,11 @@ class WordTokenizer:
 
         Words are contiguous characters of the text: a part of a ligature is the whole of it.
         """
-        data = scan.text_to_bytes(text)
-        borders = scan.token_borders(data)
+        data = normalization.text_to_bytes(text)
+        borders = segmentation.token_borders(data)
         # The number of characters that begin before each byte.
         before = np.concatenate([[0], np.cumsum(data & 0xC0 != 0x80)])
-        source = characters.source_characters(text)
+        source = normalization.source_characters(text)
         spans = np.column_stack(
             [source[before[borders[:, 0]], 0], source[before[borders[:, 1]] - 1, 1]]
         )
@@ -260,7 +260,7 @@ class WordTokenizer:
         return cls(vocabulary, features)
 
     def _look_up(self, text: str, context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        data, borders = scan.texts_to_bytes([text])
+        data, borders = normalization.texts_to_bytes([text])
         return scan.look_up_continuation(data, borders, self.table, self.level, context)
 
 
@@ -287,7 +287,7 @@ def _choose_features(texts: Sequence[str]) -> Features:
     number = len(texts) * _SAMPLED_CHARACTERS // max(1, characters) + 1
     if number < len(texts):
         texts = [texts[i * len(texts) // number] for i in range(number)]
-    data, borders = scan.texts_to_bytes(texts)
+    data, borders = normalization.texts_to_bytes(texts)
     counts, _ = scan.count_occurrences(data, borders, scan.WORDS)
     return "chars" if (counts == 1).sum() > _MANY_RARE_TOKENS * counts.sum() else "ngrams"
 
@@ -298,11 +298,11 @@ def _words_and_ngrams(
     if features == "chars":
         max_words, max_ngrams = min(max_words, _MAX_WORDS), min(max_ngrams, _MAX_NGRAMS)
         min_count = max(min_count, _MIN_COUNT)
-    data, borders = scan.texts_to_bytes(texts)
+    data, borders = normalization.texts_to_bytes(texts)
     counts, firsts = scan.count_occurrences(data, borders, _LEVELS[features])
     is_ngram = scan.kinds_of(firsts) > 0
     words, ngrams = (
-        scan.entry_texts(
+        entries.entry_texts(
             data, borders, _most_frequent(counts[chosen], firsts[chosen], limit, min_count)
         )
         for chosen, limit in ((~is_ngram, max_words), (is_ngram, max_ngrams))

@@ -18,9 +18,8 @@ from hyperagg.text.characters import (
     SPACE,
     WORD,
     class_of,
-    normalize,
-    source_characters,
 )
+from hyperagg.text.normalization import normalize, source_characters
 from hyperagg.text.scan import new_context
 
 FORMS = ("NFC", "NFD")

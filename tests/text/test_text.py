@@ -13,6 +13,7 @@ from hyperagg.text import (
     UNKNOWN,
     Ragged,
     WordTokenizer,
+    entries,
     read_tokenizer,
     register_tokenizer,
     scan,
@@ -96,7 +97,7 @@ def test_hashes_of_similar_words_differ_and_fill_a_table_evenly():
     ]
     slots = 1 << 16
     for words in similar:
-        hashes = scan.hash_vocabulary(words)[0]
+        hashes = entries.hash_vocabulary(words)[0]
         assert len(np.unique(hashes)) == len(words), words[0]
         filled = len(np.unique(hashes & np.uint64(slots - 1)))
         expected = slots * (1 - np.exp(-len(words) / slots))  # of random hashes

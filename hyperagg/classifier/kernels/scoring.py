@@ -173,7 +173,7 @@ class TextScorer:
         They have the same bits as those from token ids.
 
         Args:
-            data: the bytes of the text, from `scan.text_to_bytes`.
+            data: the bytes of the text, from `normalization.text_to_bytes`.
             table, features: the vocabulary, as in `scan.look_up`.
         """
         out = np.empty((1, self._num_classes), dtype=np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 
 from hyperagg.classifier import Predictor
 from hyperagg.classifier.quantization import INT8, SCALES, pack, round_to_int8
-from hyperagg.text import WordTokenizer, characters
+from hyperagg.text import WordTokenizer, characters, normalization
 
 __all__ = ["check_exportable", "describe", "encode_parameters"]
 
@@ -47,8 +47,8 @@ def describe(predictor: Predictor) -> dict[str, Any]:
         "max_tokens": predictor.max_tokens,
         "unicode": {
             "runs": _runs(),
-            "formatting": characters.FORMATTING,
-            "folded": characters.FOLDED,
+            "formatting": normalization.FORMATTING,
+            "folded": normalization.FOLDED,
         },
     }
 

@@ -4,8 +4,8 @@
 //   logits  =  W sum_t w_t e_t * p_b(t) / |w| + b
 //
 // The text is normalized and split into tokens, tokens and their n-grams are looked up, and their
-// vectors are summed. hyperagg/text/characters.py, scan.py and hyperagg/classifier/model.py define
-// what is computed here; a test compares tokens, logits and contributions. One thing differs: Python
+// vectors are summed. hyperagg/text/normalization.py, segmentation.py and scan.py, and
+// hyperagg/classifier/model.py define what is computed here; a test compares tokens, logits and contributions. One thing differs: Python
 // orders more than 256 consecutive combining marks in parts.
 
 const SPACE = 0, WORD = 1, MARK = 2, SINGLE = 3, EXTEND = 4, REGIONAL = 5;
