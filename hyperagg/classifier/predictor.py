@@ -110,16 +110,15 @@ class Predictor:
         threshold: float | None = None,
     ) -> Any:
         """Return the predicted label of each text; see `TextClassifier.predict`."""
-        if isinstance(X, str):
+        if not isinstance(X, str):
+            return self.decoder.labels(self.logits(X), top_k, threshold)
+        scored = self._score(X)
+        if scored is None:
             return self.predict([X], top_k, threshold)[0]
-        texts = check_texts(X)
-        if len(texts) == 1 and (scored := self._score(texts[0])) is not None:
-            logits, best = scored
-            if top_k is None and threshold is None and not self.decoder.multi_label:
-                return [self.decoder.classes[best]]
-        else:
-            logits = self.logits(texts)
-        return self.decoder.labels(logits, top_k, threshold)
+        logits, best = scored
+        if top_k is None and threshold is None and not self.decoder.multi_label:
+            return self.decoder.classes[best]
+        return self.decoder.labels(logits, top_k, threshold)[0]
 
     def predict_proba(self, X: str | Iterable[str]) -> np.ndarray:
         """Return the probabilities (B, C), columns as in `classes_`; (C,) for a single string."""
