@@ -34,7 +34,7 @@ _WORD = ir.IntType(64)
 def read_eight(typing_context: Any, data: Any, index: Any) -> Any:
     """Return the bytes `index` to `index` + 7 of a contiguous uint8 array.
 
-    They are read although the array may end before them: its memory must go on for seven bytes.
+    They are read although the array may end before them: its memory must go on for eight bytes.
     The machine must be little-endian, as all are that Numba compiles for.
     """
 

@@ -22,7 +22,7 @@ from hyperagg.text.segmentation import character_end, token_at
 __all__ = ["entry_texts", "hash_vocabulary"]
 
 _WORK_PER_ENTRY = 100  # in multiply-adds, approximately
-_PADDING = bytes(7)  # see `normalization.texts_to_bytes`
+_PADDING = bytes(8)  # see `normalization.texts_to_bytes`
 _BLANK, _STAR, _NEWLINE = ord(" "), ord("*"), ord("\n")
 _NONE = np.uint64(0)
 

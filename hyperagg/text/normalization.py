@@ -70,8 +70,9 @@ _MAYBE_MARKS = re.compile("[\\W\uff9e\uff9f]+")
 _MAYBE_MARK = re.compile(r"[^\w\s\x00-\x7f]|[\uff9e\uff9f]")
 
 _TEXTS_PER_JOIN = 64
-# The scan reads eight bytes at a time, so there must be seven after the last one.
-_PADDING = bytes(7)
+_MIN_CHARACTERS = 500  # with fewer of them, calling the compiled loop costs more than it saves
+# The scan reads eight bytes at a time, also from the end of a text on.
+_PADDING = bytes(8)
 
 # What the table holds for a character: from bit 0 on the difference from its code point to that of
 # its normalized form, or to 0 if it is removed; its canonical combining class; and whether it is
@@ -85,7 +86,7 @@ _COMPATIBILITY_HAN = (0x2F800, 0x2FA1F)
 def texts_to_bytes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the UTF-8 bytes of the normalized texts in one array, and their (n + 1,) borders.
 
-    The array's memory goes on for seven bytes.
+    The array's memory goes on for eight bytes.
     """
     parts: list[bytes | memoryview] = []
     sizes: list[int] = []
@@ -94,43 +95,47 @@ def texts_to_bytes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         joined = "".join(some)
         if joined.isascii():
             parts.append(joined.lower().encode())
-            sizes += map(len, some)
-        else:
-            own, own_sizes = _normalized_bytes(some, joined)
+            sizes += map(str.__len__, some)
+        elif len(joined) < _MIN_CHARACTERS:
+            own = [_encoded(normalize(text)) for text in some]
             parts += own
-            sizes += own_sizes
+            sizes += map(len, own)
+        else:
+            _add_normalized(some, joined, parts, sizes)
     borders = np.fromiter(accumulate(sizes, initial=0), dtype=np.int64, count=len(sizes) + 1)
-    parts.append(_PADDING)
-    data = b"".join(parts)
-    return np.frombuffer(data, dtype=np.uint8, count=len(data) - len(_PADDING)), borders
+    return _array(b"".join([*parts, _PADDING])), borders
 
 
 def text_to_bytes(text: str) -> np.ndarray:
     """Return the bytes that `texts_to_bytes` returns for one text."""
-    if not text.isascii():
-        return texts_to_bytes([text])[0]
-    return np.frombuffer(text.lower().encode() + _PADDING, dtype=np.uint8, count=len(text))
+    if len(text) < _MIN_CHARACTERS or text.isascii():
+        return _array(_encoded(normalize(text)) + _PADDING)
+    return texts_to_bytes([text])[0]
 
 
-def _normalized_bytes(
-    texts: Sequence[str], joined: str
-) -> tuple[list[bytes | memoryview], list[int]]:
-    """The bytes of the normalized texts, in parts, and the number of bytes of each text."""
+def _array(padded: bytes) -> np.ndarray:
+    return np.frombuffer(padded, dtype=np.uint8, count=len(padded) - len(_PADDING))
+
+
+def _add_normalized(
+    texts: Sequence[str], joined: str, parts: list[bytes | memoryview], sizes: list[int]
+) -> None:
+    """Append the bytes of the normalized texts, in parts, and the number of bytes of each text."""
     data = np.frombuffer(_encoded(joined), dtype=np.uint8)
-    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-    out, sizes = np.empty_like(data), np.empty_like(lengths)
-    end = _normalize_rows(data, lengths, *_table(), out, sizes)
-    others = np.flatnonzero(sizes < 0).tolist()
-    if not others:
-        return [out.data[:end]], sizes.tolist()
-    ends = np.cumsum(np.maximum(sizes, 0))
-    parts: list[bytes | memoryview] = []
-    begin = 0
-    for i in others:
-        own = _encoded(normalize(texts[i]))
-        parts += [out.data[begin : ends[i]], own]
-        sizes[i], begin = len(own), ends[i]
-    return [*parts, out.data[begin:end]], sizes.tolist()
+    # A subclass of str may have another idea of its length.
+    lengths = np.fromiter(map(str.__len__, texts), dtype=np.int64, count=len(texts))
+    out, out_sizes = np.empty_like(data), np.empty_like(lengths)
+    last = _normalize_rows(data, lengths, *_table(), out, out_sizes)
+    begin = end = 0
+    for text, size in zip(texts, out_sizes.tolist()):
+        if size < 0:
+            own = _encoded(normalize(text))
+            parts += [out.data[begin:end], own]
+            begin, size = end, len(own)
+        else:
+            end += size
+        sizes.append(size)
+    parts.append(out.data[begin:last])
 
 
 def _encoded(text: str) -> bytes:

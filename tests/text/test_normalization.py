@@ -30,6 +30,7 @@ CHARACTERS = st.sampled_from(
 
 
 def check(texts):
+    texts = [*texts, "é" * 500]  # fewer characters do not take the compiled loop
     data, borders = texts_to_bytes(texts)
     content = data.tobytes()
     found = [content[a:b] for a, b in zip(borders.tolist(), borders[1:].tolist())]
@@ -50,7 +51,7 @@ def test_every_composed_letter_with_every_mark():
 @example(["a" * 7 + "É" + "B" * 9, "", "\u0301"])
 def test_texts_are_normalized_one_by_one(texts):
     check(texts)
-    for text in texts:
+    for text in [*texts, "".join(texts) + "é" * 500]:
         assert text_to_bytes(text).tolist() == texts_to_bytes([text])[0].tolist()
 
 
@@ -58,7 +59,23 @@ def test_only_one_text_in_many_has_marks_to_order():
     check(["plain", "Größe", "e\u0301", "Ё", "", "q\u0323\u0307\u0316", "ΟΔΟΣ"] * 40)
 
 
+class _Text(str):
+    """Such as a text with escape sequences, whose length is its width on a terminal."""
+
+    __slots__ = ()
+
+    def __len__(self):
+        return 50_000_000
+
+
+def test_the_length_of_a_subclass_of_str_is_not_believed():
+    for text in "a good film", "é" * 600 + " film":
+        assert text_to_bytes(_Text(text)).tolist() == text_to_bytes(text).tolist()
+        for one, other in zip(texts_to_bytes([_Text(text), "b"]), texts_to_bytes([text, "b"])):
+            assert one.tolist() == other.tolist()
+
+
 def test_the_memory_goes_on_after_the_last_byte():
     # The scan reads eight bytes at a time.
     for data in texts_to_bytes(["a", "é"])[0], text_to_bytes("a"), text_to_bytes("é"):
-        assert len(data.base) >= len(data) + 7
+        assert len(data.base) >= len(data) + 8

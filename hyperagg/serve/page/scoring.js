@@ -5,8 +5,9 @@
 //
 // The text is normalized and split into tokens, tokens and their n-grams are looked up, and their
 // vectors are summed. hyperagg/text/normalization.py, segmentation.py and scan.py, and
-// hyperagg/classifier/model.py define what is computed here; a test compares tokens, logits and contributions. One thing differs: Python
-// orders more than 256 consecutive combining marks in parts.
+// hyperagg/classifier/model.py define what is computed here; a test compares tokens, logits and
+// contributions. One thing differs: Python orders more than 256 consecutive combining marks in
+// parts.
 
 const SPACE = 0, WORD = 1, MARK = 2, SINGLE = 3, EXTEND = 4, REGIONAL = 5;
 // A code point that the Unicode version of the model does not know. It is a mark, and it stays as it
