@@ -6,6 +6,7 @@ much as five to ten bytes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = [
     "HIGH_BITS",
     "between",
     "first_bytes",
+    "padded_array",
     "read_eight",
     "trailing_zero_bytes",
     "write_eight",
@@ -28,13 +30,21 @@ HIGH_BITS = np.uint64(0x8080808080808080)  # a byte without it is an ASCII chara
 
 _ALL, _ONES = np.uint64(0xFFFFFFFFFFFFFFFF), 0x0101010101010101
 _WORD = ir.IntType(64)
+_PADDING = bytes(8)
+
+
+def padded_array(parts: Iterable[bytes | memoryview]) -> np.ndarray:
+    """Return bytes as one uint8 array, whose memory goes on for the eight bytes that `read_eight`
+    may read after them."""
+    content = b"".join([*parts, _PADDING])
+    return np.frombuffer(content, dtype=np.uint8, count=len(content) - len(_PADDING))
 
 
 @intrinsic
 def read_eight(typing_context: Any, data: Any, index: Any) -> Any:
     """Return the bytes `index` to `index` + 7 of a contiguous uint8 array.
 
-    They are read although the array may end before them: its memory must go on for eight bytes.
+    They are read although the array may end before them; see `padded_array`.
     The machine must be little-endian, as all are that Numba compiles for.
     """
 

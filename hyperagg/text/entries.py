@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hyperagg._numba.cache import njit
+from hyperagg._numba.eight_bytes import padded_array
 from hyperagg._numba.threads import even_borders, parts, run
 from hyperagg.text.characters import EXTEND, SINGLE, SPACE, class_at
 from hyperagg.text.hashing import character, finish, hash_bytes, hash_pair, mix, salted
@@ -22,7 +23,6 @@ from hyperagg.text.segmentation import character_end, token_at
 __all__ = ["entry_texts", "hash_vocabulary"]
 
 _WORK_PER_ENTRY = 100  # in multiply-adds, approximately
-_PADDING = bytes(8)  # see `normalization.texts_to_bytes`
 _BLANK, _STAR, _NEWLINE = ord(" "), ord("*"), ord("\n")
 _NONE = np.uint64(0)
 
@@ -48,8 +48,7 @@ def hash_vocabulary(entries: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     joined = "\n".join([*entries, ""])
     if joined.count("\n") > len(entries):
         return hash_vocabulary([entry.replace("\n", " ") for entry in entries])
-    content = joined.encode("utf-8", "replace")
-    data = np.frombuffer(content + _PADDING, dtype=np.uint8, count=len(content))
+    data = padded_array([joined.encode("utf-8", "replace")])
     ends = np.flatnonzero(data == _NEWLINE)
     hashes, kinds = np.empty(len(entries), dtype=np.uint64), np.empty(len(entries), dtype=np.uint8)
     ranges = even_borders(np.ones(len(entries)), parts(_WORK_PER_ENTRY * len(entries)))

@@ -27,7 +27,13 @@ from typing import Literal
 import numpy as np
 
 from hyperagg._numba.cache import njit
-from hyperagg._numba.eight_bytes import HIGH_BITS, between, read_eight, write_eight
+from hyperagg._numba.eight_bytes import (
+    HIGH_BITS,
+    between,
+    padded_array,
+    read_eight,
+    write_eight,
+)
 from hyperagg.text.characters import (
     ASSIGNED,
     EXTEND,
@@ -71,8 +77,6 @@ _MAYBE_MARK = re.compile(r"[^\w\s\x00-\x7f]|[\uff9e\uff9f]")
 
 _TEXTS_PER_JOIN = 64
 _MIN_CHARACTERS = 500  # with fewer of them, calling the compiled loop costs more than it saves
-# The scan reads eight bytes at a time, also from the end of a text on.
-_PADDING = bytes(8)
 
 # What the table holds for a character: from bit 0 on the difference from its code point to that of
 # its normalized form, or to 0 if it is removed; its canonical combining class; and whether it is
@@ -86,7 +90,7 @@ _COMPATIBILITY_HAN = (0x2F800, 0x2FA1F)
 def texts_to_bytes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the UTF-8 bytes of the normalized texts in one array, and their (n + 1,) borders.
 
-    The array's memory goes on for eight bytes.
+    The array is one of `eight_bytes.padded_array`, which the scan requires.
     """
     parts: list[bytes | memoryview] = []
     sizes: list[int] = []
@@ -103,18 +107,14 @@ def texts_to_bytes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         else:
             _add_normalized(some, joined, parts, sizes)
     borders = np.fromiter(accumulate(sizes, initial=0), dtype=np.int64, count=len(sizes) + 1)
-    return _array(b"".join([*parts, _PADDING])), borders
+    return padded_array(parts), borders
 
 
 def text_to_bytes(text: str) -> np.ndarray:
     """Return the bytes that `texts_to_bytes` returns for one text."""
     if len(text) < _MIN_CHARACTERS or text.isascii():
-        return _array(_encoded(normalize(text)) + _PADDING)
+        return padded_array([_encoded(normalize(text))])
     return texts_to_bytes([text])[0]
-
-
-def _array(padded: bytes) -> np.ndarray:
-    return np.frombuffer(padded, dtype=np.uint8, count=len(padded) - len(_PADDING))
 
 
 def _add_normalized(

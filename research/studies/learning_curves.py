@@ -34,7 +34,15 @@ from research.analysis.figures import save_figure
 from research.data.text_sets import load_texts
 from research.studies.parallel_sets import measure_sets
 
-__all__ = ["METHODS", "SIZES", "curve_table", "draw_curves", "measure_curve", "measure_curves"]
+__all__ = [
+    "METHODS",
+    "SIZES",
+    "curve_table",
+    "draw_curves",
+    "lead_table",
+    "measure_curve",
+    "measure_curves",
+]
 
 SIZES = (30, 100, 300, 1_000, 3_000)
 TEST_ROWS = 3_000
@@ -95,7 +103,7 @@ def measure_curves(
 ) -> dict[str, Any]:
     """Measure learning curves on several data sets.
 
-    results.json, table.md and curves.png are written after each data set.
+    results.json, table.md, lead.md and curves.png are written after each data set.
 
     Args:
         names: data sets, see `load_texts`.
@@ -131,8 +139,9 @@ def measure_curves(
     def write(found: dict[str, Any]) -> None:
         results["accuracy"] = found
         write_results(out, results)
-        with atomic_write(out / "table.md") as draft:
-            draft.write_text(curve_table(results), "utf-8")
+        for name, table in (("table", curve_table), ("lead", lead_table)):
+            with atomic_write(out / f"{name}.md") as draft:
+                draft.write_text(table(results), "utf-8")
         draw_curves(results, out / "curves.png")
 
     measure_sets(measure, names, jobs, write)
@@ -278,6 +287,28 @@ def curve_table(results: Mapping[str, Any]) -> str:
         for size, cell in curve.items():
             rows.append([name, f"{int(size):,}", *(spread(cell[m]) for m in methods)])
     return markdown_table(["dataset", "labelled texts", *methods], rows)
+
+
+def lead_table(results: Mapping[str, Any]) -> str:
+    """Format the mean accuracy of aggregation, in %, and in parentheses how many points it is ahead
+    of the baseline with the highest mean, by data set and size."""
+    curves: Mapping[str, Any] = results["accuracy"]
+    sizes = list(dict.fromkeys(size for curve in curves.values() for size in curve))
+
+    def lead(cells: Sequence[Mapping[str, Any]]) -> str:
+        if not cells:
+            return ""
+        means = {m: 100 * np.mean([np.mean(cell[m]) for cell in cells]) for m in cells[0]}
+        own = means.pop("aggregation")
+        return f"{own:.1f} ({own - max(means.values()):+.1f})"
+
+    groups = {f"mean of {len(curves)}": list(curves.values())}
+    groups |= {name: [curve] for name, curve in curves.items()}
+    rows = [
+        [name, *(lead([curve[size] for curve in group if size in curve]) for size in sizes)]
+        for name, group in groups.items()
+    ]
+    return markdown_table(["dataset", *(f"{int(size):,}" for size in sizes)], rows)
 
 
 def draw_curves(results: Mapping[str, Any], path: Path) -> None:

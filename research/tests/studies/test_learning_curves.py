@@ -10,7 +10,12 @@ import pytest
 from hyperagg._common.runs import Runs
 from hyperagg.data import Dataset, Split
 from research.studies import learning_curves
-from research.studies.learning_curves import curve_table, draw_curves, measure_curve
+from research.studies.learning_curves import (
+    curve_table,
+    draw_curves,
+    lead_table,
+    measure_curve,
+)
 
 METHODS = ["complement_nb", "linear_svc"]
 
@@ -97,6 +102,11 @@ def test_the_table_begins_with_the_means_over_the_data_sets(tmp_path):
         "| mean of 2 data sets | 30 | 72.50 | 62.50 |",
         "| r8 | 30 | 85.00 ± 7.07 | 70.00 ± 0.00 |",
         "| mr | 30 | 60.00 ± 0.00 | 55.00 ± 7.07 |",
+    ]
+    assert lead_table({"accuracy": curves}).splitlines()[2:] == [
+        "| mean of 2 | 72.5 (+10.0) |",
+        "| r8 | 85.0 (+15.0) |",
+        "| mr | 60.0 (+5.0) |",
     ]
     draw_curves({"accuracy": curves}, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
