@@ -94,7 +94,7 @@ FILE_CASES = {
     "no label": ("train no-label.csv", ["no-label.csv: row 2 (line 3)", "no label"]),
     "too few fields": ("train few-fields.csv", ["few-fields.csv: row 2 (line 3)", "1 field"]),
     "too many fields": ("train many-fields.csv", ["many-fields.csv: row 3 (line 4)", "3 fields"]),
-    "open quote": ("train open-quote.csv", ["open-quote.csv: the row that begins on line 2"]),
+    "open quote": ("train open-quote.csv", ["open-quote.csv: row 1 (lines 2 to 3): unclosed"]),
     "Latin-1": ("train latin.csv", ["latin.csv: row 1 (line 2): invalid UTF-8", "0xe9"]),
     "UTF-16": ("train utf16.csv", ["utf16.csv: is a binary file, or UTF-16"]),
     "zero byte": ("train zero.csv", ["zero.csv: row 1 (line 2): NUL character"]),

@@ -531,7 +531,7 @@ def test_files_of_all_kinds_are_counted(cli, model, tmp_path):
     assert len(answer.out.splitlines()) == 2
     assert "read 40 rows, blank line: 20; explained 2" in answer.err
     answer = cli("evaluate", out, tmp_path / "1.tsv", "--quoting")
-    assert answer.code == 2 and "line 3" in answer.err and "spans lines" in answer.err
+    assert answer.code == 2 and "line 3" in answer.err and "without quoting" in answer.err
 
 
 def test_rows_that_cannot_be_used_are_left_out_on_request(cli, model, tmp_path):
@@ -548,6 +548,10 @@ def test_rows_that_cannot_be_used_are_left_out_on_request(cli, model, tmp_path):
     answer = cli("evaluate", tmp_path / "out", file, "--on-error", "skip")
     assert answer.code == 0, answer.err
     assert "left out 3 of them" in answer.err and "answered 20 rows" in answer.err
+    file.write_text("\n".join(map(",".join, [("text", "label"), *films, ('"never', "closed")])))
+    answer = cli("train", file, *small, "--on-error", "skip", "--force")
+    assert answer.code == 0, answer.err
+    assert "left out 1 of them" in answer.err and "(line 22): unclosed quotes" in answer.err
     file.write_text("text,label\n,good\nfilm,\n")
     answer = cli("train", file, *small, "--on-error", "skip")
     assert answer.code == 2 and "no row can be used" in answer.err

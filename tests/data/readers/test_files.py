@@ -131,7 +131,7 @@ BAD = [
     ("few.csv", 'text,label\n"a\nb",x\noops\n', ["row 2 (line 4)", "1 field instead of 2"]),
     ("many.csv", "text,label\na,b,c\n", ["row 1 (line 2)", "3 fields"]),
     ("many.tsv", "text\tlabel\na\tb\tc\n", ["row 1 (line 2)", "3 fields"]),
-    ("quote.csv", 'text,label\na,b\n"never closed,c\nd,e\n', ["line 3", "quotes"]),
+    ("quote.csv", 'text,label\na,b\n"never closed,c\nd,e\n', ["lines 3 to 4", "quotes"]),
     ("empty.csv", "text,label\na,b\n  ,c\n,d\n", ["row 2 (line 3)", "empty text", "2 rows of 3"]),
     ("label.csv", "text,label\na,\n", ["row 1 (line 2)", "no label"]),
     ("latin.csv", "text,label\ncaf\u00e9,b\n".encode("latin-1"), ["line 2", "0xe9"]),
