@@ -504,8 +504,11 @@ def test_one_document_through_standard_input(fresh, cli, whole, rows, tmp_path):
     assert answer.code == 2 and "has no words" in answer.err
     torn = tmp_path / "torn.txt"
     torn.write_bytes(b"oil " * 400_000 + b"\xe9 rose")
-    answer = cli("predict", whole, torn, "--stream")
-    assert answer.code == 2 and "line 1: invalid UTF-8 (byte 0xe9)" in answer.err
+    text = torn.read_bytes()
+    streamed, row = (cli("predict", whole, "-", *more, stdin=text) for more in (["--stream"], []))
+    assert (streamed.code, streamed.out) == (row.code, row.out) == (0, row.out)
+    count = "read 1 row, answered 1, invalid UTF-8: 1 (first: line 1 of standard input"
+    assert count in streamed.err and count in row.err
     answer = cli("predict", whole, torn, "--stream", "--text", "review")
     assert answer.code == 2 and "--stream" in answer.err
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from hyperagg.data import FORMATS, read_file, read_texts
+from hyperagg.data import FORMATS, DataError, read_chunks, read_file, read_texts
 
 GOOD = (["oil rose", "gold fell"], ["crude", "gold"])
 
@@ -316,3 +316,14 @@ def test_labels_that_read_the_same_are_one_class(tmp_path: Path) -> None:
     records = "\n".join(map(json.dumps, lines))
     expected = ["1", "1", "1", "1", "1.5", "true", "true"]
     assert read_file(write(tmp_path, "a.jsonl", records)).labels == expected
+
+
+def test_chunks_of_a_text_have_no_invalid_bytes(tmp_path: Path) -> None:
+    path = write(tmp_path, "torn.txt", b"a\ncaf\xe9 " + b"o" * (1 << 21) + b" \xe9\nb\0\n")
+    with pytest.raises(DataError, match=r"line 2: invalid UTF-8 \(byte 0xe9\): "):
+        list(read_chunks(path))
+    notes: list[tuple[str, str]] = []
+    chunks = list(read_chunks(path, lambda *note: notes.append(note)))
+    assert len(chunks) > 1
+    assert "".join(chunks) == path.read_bytes().decode("utf-8", "replace")
+    assert notes == [("invalid UTF-8", "line 2"), ("NUL character", "line 3")]
