@@ -96,7 +96,7 @@ FILE_CASES = {
     "too many fields": ("train many-fields.csv", ["many-fields.csv: row 3 (line 4)", "3 fields"]),
     "open quote": ("train open-quote.csv", ["open-quote.csv: row 1 (lines 2 to 3): unclosed"]),
     "Latin-1": ("train latin.csv", ["latin.csv: row 1 (line 2): invalid UTF-8", "0xe9"]),
-    "UTF-16": ("train utf16.csv", ["utf16.csv: is a binary file, or UTF-16"]),
+    "UTF-16": ("train utf16.csv", ["utf16.csv: looks like UTF-16 without"]),
     "zero byte": ("train zero.csv", ["zero.csv: row 1 (line 2): NUL character"]),
     "gzip": ("train gzip.csv", ["gzip.csv: cannot be read to its end"]),
     "zip": ("train zip.csv", ["zip.csv: is a ZIP archive"]),

@@ -83,7 +83,12 @@ def test_rows_that_cannot_be_read_are_answered_and_named(cli, model, tmp_path):
     answer = cli("predict", model, file)
     assert len(answer.out.splitlines()) == 4
     assert answer.err.startswith("read 4 rows, answered 4, empty text: 1 (first: ")
-    assert f"(first: line 3 of {file})" in answer.err
+    assert (
+        f"invalid UTF-8: 1 (first: line 3 of {file}; the encoding may not be UTF-8)" in answer.err
+    )
+    file.write_bytes(b"caf\xe9\n" + b"a dull film\n" * 9)
+    answer = cli("predict", model, file)
+    assert answer.err == f"read 10 rows, answered 10, invalid UTF-8: 1 (first: line 1 of {file})\n"
 
 
 @pytest.mark.parametrize("piped", [False, True])

@@ -44,6 +44,7 @@ from hyperagg.data.readers.sources import (
 )
 from hyperagg.data.readers.text_lines import (
     BAD_BYTE,
+    ENCODINGS,
     PARQUET_MAGIC,
     TextBlocks,
     has_bad_bytes,
@@ -407,7 +408,7 @@ _CLOSE = 'close them, write a quote inside a quoted field as "", or read the fil
 REMEDIES = {
     EMPTY: "fill or remove it",
     BLANK_LINE: "remove it",
-    INVALID: "save the file as UTF-8",
+    INVALID: f"expected {ENCODINGS}",
     NUL: "remove it",
     SURROGATE: "remove it (\\ud800 to \\udfff are not characters)",
     NOT_JSON: "expected one object per line",
