@@ -8,7 +8,7 @@ formats that allow it, any number of labels. `hyperagg.data.readers.stream` says
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, chain
 
@@ -134,7 +134,7 @@ def read_columns(
     Raises:
         DataError: as `read_file`.
     """
-    given = [source] if isinstance(source, str | os.PathLike) else source
+    given = source if isinstance(source, Iterable) and not isinstance(source, str) else [source]
     sources = expand_sources(given, format=options.format)
     parts = []
     for one in sources:

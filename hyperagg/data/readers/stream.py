@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal, NamedTuple, get_args
 
-from hyperagg._common.validation import check_integer
+from hyperagg._common.validation import check_integer, check_path
 from hyperagg.data.readers.columns import ColumnSpec, is_blank
 from hyperagg.data.readers.errors import DataError, quote
 from hyperagg.data.readers.json_rows import (
@@ -157,6 +157,7 @@ def stream_rows(
         >>> batch.texts, batch.kept, batch.notes
         (['a "fine film', ''], {'id': ['7', None]}, {1: Note(problem='blank line', place='line 3')})
     """
+    check_path("source", source)
     options = ReadOptions(format, delimiter, header, quoting)
     spec = ColumnSpec(display_name(source), text, labeled=False, keep=tuple(keep))
     if on_error not in get_args(OnError):

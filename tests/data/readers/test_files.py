@@ -16,7 +16,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from hyperagg.data import FORMATS, DataError, read_chunks, read_file, read_texts
+from hyperagg.data import FORMATS, DataError, read_chunks, read_file, read_texts, stream_rows
+from hyperagg.data.readers.table import read_table
 
 GOOD = (["oil rose", "gold fell"], ["crude", "gold"])
 
@@ -327,3 +328,11 @@ def test_chunks_of_a_text_have_no_invalid_bytes(tmp_path: Path) -> None:
     assert len(chunks) > 1
     assert "".join(chunks) == path.read_bytes().decode("utf-8", "replace")
     assert notes == [("invalid UTF-8", "line 2"), ("NUL character", "line 3")]
+
+
+@pytest.mark.parametrize("path", ["", 3, None])
+def test_a_file_has_a_name(path: Any) -> None:
+    readers: list[Any] = [read_file, read_texts, stream_rows, lambda p: list(read_chunks(p))]
+    for read in [*readers, read_table]:
+        with pytest.raises((TypeError, ValueError), match=rf"^(path|source)={path!r}: expected a "):
+            read(path)
