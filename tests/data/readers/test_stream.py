@@ -170,6 +170,8 @@ REFUSED: list[tuple[str, str | bytes, dict[str, Any], list[str]]] = [
     ("quoted.tsv", '"text"\t"id"\n"a"\t1\n', {}, ["--quoting"]),
     ("open-header.csv", '"text\na\n', {}, ["lines 1 to 2", "unclosed quotes", "first row"]),
     ("column.csv", "body,id\na,1\n", {}, ["'text'", "'body', 'id'"]),
+    ("cp1251.csv", "\u0442\u0435\u043a\u0441\u0442,id\n\u0434\u0430,1\n".encode("cp1251"), {},
+     ["'text'", "their names are not UTF-8: expected UTF-8, or UTF-16"]),
     ("column.jsonl", '{"body": "a"}\n', {}, ["'text'", "'body'"]),
     ("keep.csv", "text,id\na,1\n", {"keep": ["idd"]}, ["did you mean 'id'"]),
     ("keep.txt", "a\n", {"keep": ["id"]}, ["'id'"]),
