@@ -290,5 +290,5 @@ def test_a_single_str_is_refused():
     vectorizer = HyperAggVectorizer(d_model=8).fit(texts)
     calls = (fitted.predict, fitted.predict_proba, vectorizer.transform, vectorizer.fit)
     for call in (*calls, lambda text: fitted.fit(text, labels)):
-        with pytest.raises(TypeError, match="X: expected a list, got a single str"):
+        with pytest.raises(TypeError, match="X: expected a list of str, got a single str"):
             call("a good film")

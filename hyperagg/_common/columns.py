@@ -22,8 +22,8 @@ __all__ = ["describe", "to_label", "to_list"]
 _CONVERSIONS = "to_pylist", "to_list", "tolist"
 
 
-def to_list(values: Any, name: str) -> list[Any]:
-    """Return the entries of a column as a list; `name` is what errors call the column.
+def to_list(values: Any, name: str, expected: str = "a list") -> list[Any]:
+    """Return the entries of a column as a list; errors call it `name` and say what is `expected`.
 
     Raises:
         TypeError: the values are a table, which may have a single column, or not a column.
@@ -36,16 +36,16 @@ def to_list(values: Any, name: str) -> list[Any]:
     if isinstance(values, list | tuple):
         return list(values)
     if isinstance(values, str):
-        raise TypeError(f"{name}: expected a list, got a single str")
+        raise TypeError(f"{name}: expected {expected}, got a single str")
     shape = getattr(values, "shape", None)
     is_table = isinstance(shape, tuple) and len(shape) > 1
     # The property itself would make a lazy frame compute its schema.
     if is_table or hasattr(type(values), "columns") or _field_names(values):
         raise TypeError(f"{name}: expected one column, got {_describe_table(values, name)}")
     if isinstance(values, Iterable) and shape == ():
-        raise TypeError(f"{name}: expected a list, got a 0-d array ({shorten(values)})")
+        raise TypeError(f"{name}: expected {expected}, got a 0-d array ({shorten(values)})")
     if isinstance(values, bytes | Mapping | Set) or not isinstance(values, Iterable):
-        raise TypeError(f"{name}: expected a list, got {type(values).__name__}")
+        raise TypeError(f"{name}: expected {expected}, got {type(values).__name__}")
     for method in _CONVERSIONS:
         if callable(convert := getattr(values, method, None)):
             return list(convert())

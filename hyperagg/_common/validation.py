@@ -113,9 +113,12 @@ def check_path(name: str, value: Any) -> Path:
 
     Raises:
         TypeError: it is not a str or a path.
+        ValueError: it is an empty str, which a Path would make the current folder.
     """
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name}={shorten(value)}: expected a str or a path")
+    if value == "":
+        raise ValueError(f"{name}='': expected a str that is not empty, or a path")
     return Path(value)
 
 
@@ -124,8 +127,8 @@ def check_output_folder(folder: Any) -> Path:
 
     Raises:
         TypeError: it is not a str or a path.
-        ValueError: it is a file, or a folder in the cache of the Hugging Face Hub, whose files are
-            links to content that other revisions share.
+        ValueError: it is empty, a file, or a folder in the cache of the Hugging Face Hub, whose
+            files are links to content that other revisions share.
     """
     path = check_path("folder", folder)
     if path.exists() and not path.is_dir():

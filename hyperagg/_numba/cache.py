@@ -324,15 +324,22 @@ _announced = False
 
 
 def _announce(writable: _DirectoryCache | None) -> None:
-    """Say once per process that kernels are being compiled, and how long that takes."""
+    """Say once per process that kernels are being compiled, and how long that may take.
+
+    Each kernel is compiled when it is first called, so those of the first single text, of the first
+    text that is not ASCII or of another kind of model come after those of training.
+    """
     global _announced
     if _announced:
         return
     _announced = True
     if writable is not None:
-        _logger.warning("compiling kernels, once per kind of model and installation (about 10 s)")
+        _logger.warning(
+            "compiling kernels, each once per installation when it is first needed (up to half a "
+            "minute)"
+        )
     else:
         _logger.warning(
-            "compiling kernels (about 10 s in every process: no cache directory can be written "
-            "to; set NUMBA_CACHE_DIR)"
+            "compiling kernels (up to half a minute in every process: no cache directory can be "
+            "written to; set NUMBA_CACHE_DIR)"
         )

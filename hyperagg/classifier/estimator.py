@@ -771,7 +771,7 @@ class TextClassifier:
         Raises:
             ValueError: the file cannot be read; see `hyperagg.classifier.interop.fasttext`.
         """
-        found = read_fasttext(file)
+        found = read_fasttext(check_path("file", file))
         if len(found.labels) < 2:
             raise ValueError(f"{file}: expected a model with at least two labels, got one")
         classifier = cls(d_model=found.dim, pooling="mean", max_ngrams=0)

@@ -128,7 +128,7 @@ class Predictor:
         """Return the logits (B, C) float32, columns as in `classes_`; (C,) for a single string."""
         if isinstance(X, str):
             return self.logits([X])[0]
-        texts = check_texts(X)
+        texts = check_texts(X, expected="a str or a list of str")
         if len(texts) == 1 and (scored := self._score(texts[0])) is not None:
             return scored[0]
         in_worker = self._process != os.getpid()

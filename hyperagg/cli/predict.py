@@ -239,19 +239,25 @@ def predict(
 
 def _predict_stream(model: str, file: str, answer: PredictionOptions, label_separator: str) -> None:
     """Print the answer to a file that is one text."""
+    from hyperagg.classifier.batch_prediction.counts import RowCounts
     from hyperagg.cli._predictions import print_predictions
     from hyperagg.data import read_chunks
+    from hyperagg.data.readers.sources import display_name
 
     with _no_garbage_collection():
         from hyperagg.classifier import load_predictor
 
         predictor = load_predictor(model)
-    document = predictor.stream()
-    for chunk in read_chunks(file):
+    document, counts = predictor.stream(), RowCounts(read=1, answered=1)
+    name = display_name(file)
+    for chunk in read_chunks(
+        file, lambda problem, place: counts.note(problem, f"{place} of {name}")
+    ):
         document.append(chunk)
     if not len(document):
         raise ValueError(f"{file}: has no words")
     print_predictions(predictor.decoder, document.logits()[None], answer, label_separator)
+    logger.info(counts.summary())
 
 
 def _refuse(options: dict[str, Any], reason: str) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hyperagg._common.atomic import apply_umask, atomic_write
 from hyperagg._common.saved_files import raise_as_corrupt
-from hyperagg._common.validation import check_choice, check_integer
+from hyperagg._common.validation import check_choice, check_integer, check_path
 from hyperagg.diffusion.model import Denoiser
 from hyperagg.diffusion.saved_folder import check_pipeline_folder, read_pipeline_folder
 
@@ -81,8 +81,9 @@ class DenoiserPipeline(DiffusionPipeline):
         Raises:
             ValueError: a file in the folder is damaged or out of bounds.
         """
-        if Path(pretrained_model_name_or_path).is_dir():
-            check_pipeline_folder(Path(pretrained_model_name_or_path))
+        path = check_path("pretrained_model_name_or_path", pretrained_model_name_or_path)
+        if path.is_dir():
+            check_pipeline_folder(path)
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     @torch.no_grad()

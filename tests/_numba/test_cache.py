@@ -69,7 +69,7 @@ def copy(tmp_path: Path) -> Copy:
 def test_a_changed_intrinsic_in_another_file_recompiles(copy):
     result, lines = copy.run()
     assert result == "36.0 6.0"
-    assert len(lines) == 1 and "compiling kernels" in lines[0] and "10 s" in lines[0]
+    assert len(lines) == 1 and "compiling kernels, each once per installation" in lines[0]
     files = copy.cached()
     assert len(files) == 4
     assert copy.run() == (result, []), "the second process loads the machine code"

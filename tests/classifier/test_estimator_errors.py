@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hyperagg import TextClassifier
+from hyperagg.classifier import load_predictor
 
 csr_matrix = pytest.importorskip("scipy.sparse").csr_matrix
 
@@ -48,9 +49,14 @@ class Column:
 
 
 BAD_ROWS = {
-    "str for texts": ("a dull film", LABELS, TypeError, "X: expected a list, got a single str"),
+    "str for texts": (
+        "a dull film",
+        LABELS,
+        TypeError,
+        "X: expected a list of str, got a single str",
+    ),
     "str for labels": (["a", "b"], "ab", TypeError, "y: expected a list, got a single str"),
-    "bytes for texts": (b"ab", LABELS, TypeError, "X: expected a list, got bytes"),
+    "bytes for texts": (b"ab", LABELS, TypeError, "X: expected a list of str, got bytes"),
     "dict for texts": (dict(zip("ab", "xy")), ["x", "y"], TypeError, "X: .* got dict"),
     "set for labels": (["a", "b"], {"x", "y"}, TypeError, "y: .* got set"),
     "None for texts": (None, LABELS, TypeError, "X: .* got NoneType"),
@@ -74,7 +80,7 @@ BAD_ROWS = {
     "bool labels": (["a", "b"], [True, False], TypeError, r"y\[0\]: .*str or int.* got bool"),
     "array of bool": (["a", "b"], np.array([True, False]), TypeError, r"y\[0\]: .* got bool"),
     "lists of bool": (["a", "b"], [[True], [False]], TypeError, r"y\[0\]: .* got bool"),
-    "0-d array": (np.array("a"), ["x"], TypeError, "X: expected a list, got a 0-d array"),
+    "0-d array": (np.array("a"), ["x"], TypeError, "X: expected a list of str, got a 0-d array"),
     "float array": (["a", "b"], np.array([0.0, 1.0]), TypeError, r"y\[0\]"),
     "swapped": ([1, 2], ["a", "b"], TypeError, r"X\[0\]: expected str, got int"),
     "2-D array": (np.array([["a"], ["b"]]), ["x", "y"], TypeError, r"X: .* name the column"),
@@ -355,7 +361,11 @@ def test_a_seed_may_be_a_numpy_integer(trained):
 
 BAD_VALIDATION = {
     "not a pair": (TEXTS, TypeError, "validation: expected a pair"),
-    "str": (("a film", ["bad"]), TypeError, "validation X: expected a list, got a single str"),
+    "str": (
+        ("a film", ["bad"]),
+        TypeError,
+        "validation X: expected a list of str, got a single str",
+    ),
     "unequal": (
         (["a", "b"], ["bad"]),
         ValueError,
@@ -402,6 +412,20 @@ def test_a_number_is_not_a_folder(trained):
         TextClassifier.from_pretrained(3)
     with pytest.raises(TypeError, match=r"^folder=3: expected a str or a path$"):
         trained.save_pretrained(3)
+    for load in (TextClassifier.from_pretrained, load_predictor, trained.save_pretrained):
+        with pytest.raises(ValueError, match=r"^folder='': expected a str that is not empty"):
+            load("")
+    with pytest.raises(ValueError, match=r"^file='': expected a str that is not empty"):
+        TextClassifier.from_fasttext("")
+    with pytest.raises(TypeError, match=r"^file=3: expected a str or a path"):
+        TextClassifier.from_fasttext(3)
+
+
+@pytest.mark.parametrize("X", [3, None, b"a film", {"a film"}])
+def test_what_predict_accepts_is_named(trained, X):
+    for method in (trained.predict, trained.predict_proba, trained.predictor.logits):
+        with pytest.raises(TypeError, match=r"^X: expected a str or a list of str, got \w+$"):
+            method(X)
 
 
 def test_resume_needs_a_checkpoint():

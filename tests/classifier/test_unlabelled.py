@@ -138,7 +138,7 @@ def test_an_interrupted_training_continues_to_the_same_bits(tmp_path):
 @pytest.mark.parametrize(
     ("unlabelled", "error", "message"),
     [
-        ("a film", TypeError, "unlabelled: expected a list, got a single str"),
+        ("a film", TypeError, "unlabelled: expected a list of str, got a single str"),
         (["a film", None], TypeError, r"unlabelled\[1\]: expected str, got None"),
         (np.zeros((2, 2)), TypeError, "unlabelled: expected one column"),
         ([], ValueError, "unlabelled: expected at least one text, got none"),

@@ -83,7 +83,28 @@ def test_rows_that_cannot_be_read_are_answered_and_named(cli, model, tmp_path):
     answer = cli("predict", model, file)
     assert len(answer.out.splitlines()) == 4
     assert answer.err.startswith("read 4 rows, answered 4, empty text: 1 (first: ")
-    assert f"(first: line 3 of {file})" in answer.err
+    assert (
+        f"invalid UTF-8: 1 (first: line 3 of {file}; the encoding may not be UTF-8)" in answer.err
+    )
+    file.write_bytes(b"caf\xe9\n" + b"a dull film\n" * 9)
+    answer = cli("predict", model, file)
+    assert answer.err == f"read 10 rows, answered 10, invalid UTF-8: 1 (first: line 1 of {file})\n"
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_the_rows_before_an_unclosed_quote_are_answered(cli, model, tmp_path, piped):
+    file = tmp_path / "films.csv"
+    file.write_text('text,id\na dull film,1\na fine film,2\n"a,3\nb,4\n')
+    source = ("-", "--text", "text", "--format", "csv") if piped else (file,)
+    answer = cli("predict", model, *source, stdin=file.read_bytes())
+    assert answer.code == 0, answer.err
+    assert answer.out.splitlines()[:2] == ["bad", "good"] and answer.out.count("\n") == 3
+    place = f"lines 4 to 5 of {'standard input' if piped else file}"
+    assert answer.err == f"read 3 rows, answered 3, unclosed quotes: 1 (first: {place})\n"
+    answer = cli("predict", model, *source, "--on-error", "skip", stdin=file.read_bytes())
+    assert answer.out.splitlines() == ["bad", "good"]
+    answer = cli("predict", model, *source, "--on-error", "stop", stdin=file.read_bytes())
+    assert answer.code == 2 and "lines 4 to 5: unclosed quotes: close them" in answer.err
 
 
 def test_a_line_is_answered_before_the_next_one_arrives(model):

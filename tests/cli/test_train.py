@@ -504,8 +504,11 @@ def test_one_document_through_standard_input(fresh, cli, whole, rows, tmp_path):
     assert answer.code == 2 and "has no words" in answer.err
     torn = tmp_path / "torn.txt"
     torn.write_bytes(b"oil " * 400_000 + b"\xe9 rose")
-    answer = cli("predict", whole, torn, "--stream")
-    assert answer.code == 2 and "line 1: invalid UTF-8 (byte 0xe9)" in answer.err
+    text = torn.read_bytes()
+    streamed, row = (cli("predict", whole, "-", *more, stdin=text) for more in (["--stream"], []))
+    assert (streamed.code, streamed.out) == (row.code, row.out) == (0, row.out)
+    count = "read 1 row, answered 1, invalid UTF-8: 1 (first: line 1 of standard input"
+    assert count in streamed.err and count in row.err
     answer = cli("predict", whole, torn, "--stream", "--text", "review")
     assert answer.code == 2 and "--stream" in answer.err
 
@@ -531,7 +534,7 @@ def test_files_of_all_kinds_are_counted(cli, model, tmp_path):
     assert len(answer.out.splitlines()) == 2
     assert "read 40 rows, blank line: 20; explained 2" in answer.err
     answer = cli("evaluate", out, tmp_path / "1.tsv", "--quoting")
-    assert answer.code == 2 and "line 3" in answer.err and "spans lines" in answer.err
+    assert answer.code == 2 and "line 3" in answer.err and "without quoting" in answer.err
 
 
 def test_rows_that_cannot_be_used_are_left_out_on_request(cli, model, tmp_path):
@@ -548,6 +551,10 @@ def test_rows_that_cannot_be_used_are_left_out_on_request(cli, model, tmp_path):
     answer = cli("evaluate", tmp_path / "out", file, "--on-error", "skip")
     assert answer.code == 0, answer.err
     assert "left out 3 of them" in answer.err and "answered 20 rows" in answer.err
+    file.write_text("\n".join(map(",".join, [("text", "label"), *films, ('"never', "closed")])))
+    answer = cli("train", file, *small, "--on-error", "skip", "--force")
+    assert answer.code == 0, answer.err
+    assert "left out 1 of them" in answer.err and "(line 22): unclosed quotes" in answer.err
     file.write_text("text,label\n,good\nfilm,\n")
     answer = cli("train", file, *small, "--on-error", "skip")
     assert answer.code == 2 and "no row can be used" in answer.err

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hyperagg.data.readers.columns import pluralize
+from hyperagg.data.readers.parsed_rows import INVALID
 
 __all__ = ["RowCounts"]
 
@@ -41,10 +42,11 @@ class RowCounts:
     def summary(self) -> str:
         """Return one line for people."""
         parts = [f"read {pluralize(self.read, 'row')}", f"answered {self.answered:,}"]
-        parts += [
-            f"{remark}: {number:,} (first: {place})"
-            for remark, (number, place) in self.notes.items()
-        ]
+        for remark, (number, place) in self.notes.items():
+            # A damaged file has few such rows.
+            is_other = remark == INVALID and number * 10 > self.read
+            hint = "; the encoding may not be UTF-8" if is_other else ""
+            parts.append(f"{remark}: {number:,} (first: {place}{hint})")
         return ", ".join(parts)
 
     def to_json(self) -> dict[str, Any]:

@@ -44,6 +44,7 @@ from hyperagg import __version__
 from hyperagg._common.atomic import atomic_write
 from hyperagg._common.label_decoder import LabelDecoder
 from hyperagg._common.onnx_graph import Graph, TensorProto, helper, onnx
+from hyperagg._common.validation import check_path
 from hyperagg.classifier import quantization
 from hyperagg.classifier.interop.onnx_tokenizer import tokenizer_metadata
 from hyperagg.classifier.model import ClassifierModel
@@ -76,7 +77,7 @@ def write(
     Raises:
         ValueError: the path is a folder, or the parameters do not fit into one file.
     """
-    path = Path(path)
+    path = check_path("path", path)
     if path.is_dir():
         raise ValueError(f"{path}: is a folder; expected the name of a file")
     built = build(model, scales, decoder, max_tokens, tokenizer)

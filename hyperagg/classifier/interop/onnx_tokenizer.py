@@ -80,7 +80,9 @@ class OnnxTokenizer:
         Raises:
             TypeError: a text is not a str.
         """
-        rows = self.tokenizer.encode([texts] if isinstance(texts, str) else check_texts(texts))
+        if isinstance(texts, str):
+            texts = [texts]
+        rows = self.tokenizer.encode(check_texts(texts, "texts", "a str or a list of str"))
         return {"token_ids": rows.token_ids, "cu_seqlens": rows.cu_seqlens}
 
 

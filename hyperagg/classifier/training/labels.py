@@ -54,13 +54,15 @@ _WHOLE_NUMBER = re.compile(r"^([+-]?\d+)\.0+$")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def check_texts(X: Iterable[str], name: str = "X") -> list[str]:
+def check_texts(X: Iterable[str], name: str = "X", expected: str = "a list of str") -> list[str]:
     """Return a list of str, given any sequence, column or generator of str.
+
+    `expected` is what errors say that the caller accepts.
 
     Raises:
         TypeError: an entry is not a str, or X is a table or another type.
     """
-    texts = to_list(X, name)
+    texts = to_list(X, name, expected)
     if _all_of(texts, str):
         return texts
     for i, text in enumerate(texts):

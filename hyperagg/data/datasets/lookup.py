@@ -70,6 +70,8 @@ def load_dataset(name: str) -> Dataset:
         >>> load_dataset("banking77").train.labels[0]
         'card_arrival'
     """
+    if not isinstance(name, str):
+        raise unknown_dataset(name)
     entry = ENTRIES.get(name)
     own = data_directory()
     if own is not None and is_plain(name) and (own / name).is_dir():
@@ -188,9 +190,9 @@ def is_plain(name: str) -> bool:
     return bool(name) and name not in (".", "..") and not any(c in name for c in "/\\\0")
 
 
-def unknown_dataset(name: str, others: Sequence[str] = ()) -> DataError:
+def unknown_dataset(name: object, others: Sequence[str] = ()) -> DataError:
     """Return the error about an unknown name, which lists the known names and `others`."""
     names = [*available_names(), *others]
-    close = difflib.get_close_matches(name.lower().replace("_", "-"), names, n=1)
+    close = difflib.get_close_matches(str(name).lower().replace("_", "-"), names, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     return DataError(f"data set {quote(name)}: expected one of {', '.join(names)}{hint}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from hyperagg.data.dataset import Labels
 from hyperagg.data.readers.errors import DataError, quote
+from hyperagg.data.readers.text_lines import ENCODINGS, has_bad_bytes
 
 Label = str | tuple[str, ...]
 
@@ -129,6 +130,8 @@ def find_column(
     given = f" ({option})" if option and requested is not None else ""
     if requested is None:
         hint = f"; name the column of the {role}s ({option})"
+    if any(map(has_bad_bytes, columns)):
+        hint = f"; their names are not UTF-8: expected {ENCODINGS}"
     raise spec.error(
         f"does not have a column {quote(name)}{given}; its columns are {join_quoted(columns)}{hint}"
     )

@@ -8,7 +8,7 @@ formats that allow it, any number of labels. `hyperagg.data.readers.stream` says
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, chain
 
@@ -28,7 +28,7 @@ from hyperagg.data.readers.line_rows import LABEL_PREFIX
 from hyperagg.data.readers.parsed_rows import BLANK_LINE, INVALID, ParsedRows
 from hyperagg.data.readers.sources import FORMATS, display_name, expand_sources, open_stream
 from hyperagg.data.readers.stream import EMPTY, ReadOptions, find_problem, parse_source, remedy
-from hyperagg.data.readers.text_lines import BAD_BYTE, UNPAIRED, decode_blocks, has_bad_bytes
+from hyperagg.data.readers.text_lines import BAD_BYTE, decode_blocks, has_bad_bytes, repair
 
 __all__ = ["FORMATS", "read_chunks", "read_columns", "read_file", "read_texts"]
 
@@ -134,7 +134,7 @@ def read_columns(
     Raises:
         DataError: as `read_file`.
     """
-    given = [source] if isinstance(source, str | os.PathLike) else source
+    given = source if isinstance(source, Iterable) and not isinstance(source, str) else [source]
     sources = expand_sources(given, format=options.format)
     parts = []
     for one in sources:
@@ -293,14 +293,19 @@ def check_rows(columns: Columns, spec: ColumnSpec) -> None:
         )
 
 
-def read_chunks(path: Source) -> Iterator[str]:
+def read_chunks(path: Source, note: Callable[[str, str], object] | None = None) -> Iterator[str]:
     """Yield the text of a file of any size in chunks of about a megabyte.
 
     Args:
-        path: a text file, which may be compressed, or "-" for standard input.
+        path: a text file, which may be compressed, or "-" for standard input. It is UTF-8, or
+            UTF-16 or UTF-32 with a byte order mark.
+        note: takes what is wrong with a line, such as "invalid UTF-8", and its place, such as
+            "line 7". U+FFFD then stands for invalid bytes and unpaired surrogates. Without it, such
+            a line and one with a NUL character are an error.
 
     Raises:
-        DataError: the file cannot be read, or is not UTF-8 text.
+        DataError: the file cannot be read, or there is no `note` and something is wrong with a
+            line.
 
     Example:
         >>> from pathlib import Path
@@ -308,15 +313,20 @@ def read_chunks(path: Source) -> Iterator[str]:
         >>> list(read_chunks("films.txt"))
         ['a fine film']
     """
-    line = 1
+    line, noted = 1, 0
     with open_stream(path) as stream:
         for chunk in decode_blocks(stream):
-            problem = find_problem(chunk)
-            if problem not in ("", EMPTY):
-                at = BAD_BYTE.search(chunk) or UNPAIRED.search(chunk)
-                line += chunk.count("\n", 0, at.start() if at else chunk.find("\0"))
-                raise DataError(
-                    f"{stream.name}: line {line:,}: {_describe(problem, chunk)}{remedy(problem)}"
-                )
-            yield chunk
+            is_good = find_problem(chunk) in ("", EMPTY)
+            for number, own in enumerate([] if is_good else chunk.split("\n"), start=line):
+                problem = find_problem(own)
+                if problem in ("", EMPTY) or number == noted:  # a line may go on in the next chunk
+                    continue
+                place = f"line {number}"
+                if note is None:
+                    raise DataError(
+                        f"{stream.name}: {place}: {_describe(problem, own)}{remedy(problem)}"
+                    )
+                note(problem, place)
+                noted = number
+            yield chunk if is_good else repair(chunk)
             line += chunk.count("\n")

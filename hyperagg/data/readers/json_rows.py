@@ -12,8 +12,10 @@ from hyperagg.data.readers.errors import DataError, quote
 from hyperagg.data.readers.parsed_rows import BLANK_LINE, INVALID, ParsedRows
 from hyperagg.data.readers.text_lines import MAX_ROW_CHARS, TextBlocks, has_bad_bytes
 
-__all__ = ["array_values", "json_array_rows", "json_rows"]
+__all__ = ["Unparsed", "array_values", "json_array_rows", "json_rows"]
 
+NOT_JSON = "not JSON"
+MALFORMED_ARRAY = "malformed JSON array"
 _MAX_BLOCKS_HELD = 16  # of a megabyte
 
 
@@ -45,10 +47,10 @@ def _parse_lines(blocks: TextBlocks) -> Iterator[_Values]:
         values = []
         for line in lines:
             try:
-                values.append(json.loads(line) if line and not line.isspace() else _NoObject(""))
+                values.append(json.loads(line) if line and not line.isspace() else Unparsed(""))
             # An integer of more than 4,300 digits raises ValueError, deep nesting RecursionError.
             except (ValueError, RecursionError):
-                values.append(_NoObject("not JSON"))
+                values.append(Unparsed(NOT_JSON))
         yield values, range(number + 1, number + 1 + len(lines)), lines
         number += len(lines)
 
@@ -84,8 +86,8 @@ def _with_fields(
 
 
 @dataclass(frozen=True)
-class _NoObject:
-    """What stands for a line without JSON."""
+class Unparsed:
+    """What stands for a line without JSON, and for the rest of an array that is malformed."""
 
     problem: str
 
@@ -164,7 +166,7 @@ def _json_values(
     for index, value in enumerate(values):
         problem, text, label = "", "", None
         kept: list[Any] = [None] * len(spec.keep)
-        if isinstance(value, _NoObject):
+        if isinstance(value, Unparsed):
             problem = value.problem or BLANK_LINE
         elif not isinstance(value, dict) or fields is None:
             problem = f"{json_type(value)} instead of a JSON object"
@@ -192,15 +194,25 @@ def json_array_rows(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[ParsedRows
     """Parse a file that is one JSON array of objects, one row per object.
 
     Raises:
-        DataError: the array is malformed, so that its further rows cannot be separated.
+        DataError: as `json_rows`, or the array is malformed from its beginning.
     """
     parsed = ((values, numbers, ()) for values, numbers in array_values(blocks, spec))
     for (values, numbers, _), fields in _with_fields(parsed, spec):
         yield _json_values(values, numbers, fields, spec)
 
 
+class _MalformedError(Exception):
+    """The reason why an array cannot be read on."""
+
+
 def array_values(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[tuple[list[Any], list[int]]]:
-    """Yield the values of an array that each block completes, and their lines."""
+    """Yield the values of an array that each block completes, and their lines.
+
+    Where the array is malformed its further values cannot be separated: `Unparsed` stands for them.
+
+    Raises:
+        DataError: there is no value before that.
+    """
     decode = json.JSONDecoder().raw_decode
     source = iter(blocks)
     head = next(source, "")
@@ -218,70 +230,70 @@ def array_values(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[tuple[list[An
             position += 1
         return position
 
-    def malformed(reason: str) -> DataError:
-        at = line + buffer.count("\n", counted, position)
-        return spec.error(
-            f"line {at}: object {count + 1} of the JSON array is malformed ({reason}): "
-            "write one object per line instead"
-        )
-
     more = True
-    while True:
-        position = skip_space(position)
-        progress = False
-        if position < len(buffer):
-            if ended:
-                raise malformed("text after the end of the array")
-            if not expect_value or at_start:
-                if buffer[position] == "]":
-                    ended = progress = True
-                    position += 1
-                elif not at_start:
-                    if buffer[position] != ",":
-                        raise malformed("expected , or ]")
-                    expect_value = progress = True
-                    position += 1
-            if not progress:
-                try:
-                    value, stop = decode(buffer, position)
-                    # A number may go on in the next block.
-                    progress = stop < len(buffer) or not more or buffer[stop - 1] in '}]"'
-                except RecursionError as error:
-                    raise malformed("nested too deeply") from error
-                except ValueError as error:
-                    cut = not isinstance(error, json.JSONDecodeError) or (
-                        "Unterminated" in error.msg or error.pos >= len(buffer) - 12
-                    )
-                    if not more or not cut:
-                        raise malformed(str(error).splitlines()[0]) from error
+    try:
+        while True:
+            position = skip_space(position)
+            progress = False
+            if position < len(buffer):
+                if ended:
+                    raise _MalformedError("text after the end of the array")
+                if not expect_value or at_start:
+                    if buffer[position] == "]":
+                        ended = progress = True
+                        position += 1
+                    elif not at_start:
+                        if buffer[position] != ",":
+                            raise _MalformedError("expected , or ]")
+                        expect_value = progress = True
+                        position += 1
+                if not progress:
+                    try:
+                        value, stop = decode(buffer, position)
+                        # A number may go on in the next block.
+                        progress = stop < len(buffer) or not more or buffer[stop - 1] in '}]"'
+                    except RecursionError as error:
+                        raise _MalformedError("nested too deeply") from error
+                    except ValueError as error:
+                        cut = not isinstance(error, json.JSONDecodeError) or (
+                            "Unterminated" in error.msg or error.pos >= len(buffer) - 12
+                        )
+                        if not more or not cut:
+                            raise _MalformedError(getattr(error, "msg", str(error))) from error
+                    if progress:
+                        line += buffer.count("\n", counted, position)
+                        counted = position
+                        values.append(value)
+                        numbers.append(line)
+                        count += 1
+                        position, expect_value, at_start = stop, False, False
                 if progress:
-                    line += buffer.count("\n", counted, position)
-                    counted = position
-                    values.append(value)
-                    numbers.append(line)
-                    count += 1
-                    position, expect_value, at_start = stop, False, False
-            if progress:
-                continue
-        if values:
-            yield values, numbers
-            values, numbers = [], []
-        if not more:
-            break
-        line += buffer.count("\n", counted, position)
-        buffer = buffer[position:]
-        position = counted = 0
-        if len(buffer) > MAX_ROW_CHARS:
-            raise malformed(f"longer than {MAX_ROW_CHARS:,} characters")
-        # Twice as much each time, so that a long object is not parsed from its start too often.
-        wanted, parts = max(1, len(buffer)), []
-        while wanted > 0:
-            block = next(source, None)
-            if block is None:
-                more = False
+                    continue
+            if values:
+                yield values, numbers
+                values, numbers = [], []
+            if not more:
                 break
-            parts.append(block)
-            wanted -= len(block)
-        buffer += "".join(parts)
-    if not ended:
-        raise malformed("the file ends before the array does")
+            line += buffer.count("\n", counted, position)
+            buffer = buffer[position:]
+            position = counted = 0
+            if len(buffer) > MAX_ROW_CHARS:
+                raise _MalformedError(f"longer than {MAX_ROW_CHARS:,} characters")
+            # Twice as much each time, so that a long object is not parsed from its start too often.
+            wanted, parts = max(1, len(buffer)), []
+            while wanted > 0:
+                block = next(source, None)
+                if block is None:
+                    more = False
+                    break
+                parts.append(block)
+                wanted -= len(block)
+            buffer += "".join(parts)
+        if not ended:
+            raise _MalformedError("the file ends before the array does")
+    except _MalformedError as error:
+        at = line + buffer.count("\n", counted, position)
+        problem = f"{MALFORMED_ARRAY} (object {count + 1}: {error})"
+        if not count:
+            raise spec.error(f"line {at}: {problem}: write one object per line instead") from error
+        yield [*values, Unparsed(problem)], [*numbers, at]

@@ -15,42 +15,46 @@ from hyperagg.data.readers.columns import (
     pluralize,
 )
 from hyperagg.data.readers.errors import DataError
-from hyperagg.data.readers.parsed_rows import BLANK_LINE, ParsedRows
+from hyperagg.data.readers.parsed_rows import BLANK_LINE, ParsedRows, name_lines
 from hyperagg.data.readers.text_lines import MAX_ROW_CHARS, TextBlocks
 
-__all__ = ["LineFeed", "separated_cells", "separated_rows"]
+__all__ = ["Cells", "separated_cells", "separated_rows"]
 
 DIALECTS = (";", "|", "\t", ",", ":")
+MALFORMED = "malformed quotes"
+UNCLOSED = "unclosed quotes"
+SPANNING = "quotes that are not closed on their line"
 
 
-class LineFeed:
-    """Hand lines to a csv.reader one by one, and know when a block is used up."""
+class _LineFeed:
+    """Hand lines to a csv.reader one by one, and know when a block is used up.
 
-    def __init__(self, blocks: TextBlocks, spec: ColumnSpec) -> None:
+    Within a row it ends where the row must: after the first line unless quoted fields can span
+    lines, and where the row would not fit into memory. The next row continues behind that line.
+    """
+
+    def __init__(self, blocks: TextBlocks, multi_line: bool) -> None:
         self._blocks = blocks.lines(keep_cr=True)  # of a CRLF in a quoted field
         self._lines: list[str] = []
         self._at = 0
-        self._spec = spec
+        self.multi_line = multi_line
         self.number = 0  # of the line handed out last
         self.line = ""
         self._row_chars = 0
 
-    def __iter__(self) -> LineFeed:
+    def __iter__(self) -> _LineFeed:
         return self
 
     def __next__(self) -> str:
+        if self._row_chars > (MAX_ROW_CHARS if self.multi_line else 0):
+            raise StopIteration
         while self._at == len(self._lines):
             self._lines, self._at = next(self._blocks), 0
         line = self._lines[self._at]
         self.line = line.removesuffix("\r")
         self._at += 1
         self.number += 1
-        self._row_chars += len(line)
-        if self._row_chars > MAX_ROW_CHARS:
-            raise self._spec.error(
-                f"the row that ends on line {self.number:,} or later is longer than "
-                f"{MAX_ROW_CHARS:,} characters: close its quotes"
-            )
+        self._row_chars += len(line) + 1
         return line + "\n"
 
     @property
@@ -77,7 +81,8 @@ def separated_rows(
 
     A blank line is a row with an empty text, and blank lines before the header are not rows.
     Without quoting, a row is a line and quotes are characters. A row with another number of fields
-    than the header has a problem.
+    than the header has a problem. So have lines in which the parser finds a quote that is not
+    closed or misplaced: they are one row, and the next one begins on the line after them.
 
     Args:
         blocks: the file.
@@ -88,19 +93,21 @@ def separated_rows(
         multi_line: whether a quoted field can span lines.
 
     Raises:
-        DataError: a column is missing or not unique, a quote is not closed, or a quoted field spans
-            lines where it must not.
+        DataError: a column is missing or not unique, or the first row is malformed.
     """
-    feed = LineFeed(blocks, spec)
-    parsed = separated_cells(feed, spec, delimiter, quoting, multi_line)
+    feed = _LineFeed(blocks, multi_line)
+    parsed = _cells(feed, delimiter, quoting)
     rows = ParsedRows("separated")
     text_at = label_at = -1
     kept_at: list[int] = []
     width = 0
-    for begin, cells, problem in parsed:
+    for begin, end, cells, problem in parsed:
         if not width:
             if problem:
-                raise spec.error(f"line {begin}: {problem}, in the first row of the file")
+                raise spec.error(
+                    f"{name_lines(begin, end)}: {problem}, in the first row of the file: write a "
+                    'quote inside a quoted field as "", or read the file without quoting'
+                )
             if header and is_blank("".join(cells)):
                 continue
             names = cells if header else [str(i + 1) for i in range(len(cells))]
@@ -117,6 +124,7 @@ def separated_rows(
             problem = BLANK_LINE if blank else f"{fields} instead of {width}"
         if problem:
             rows.problems[len(rows.texts)] = problem
+            rows.last_lines[len(rows.texts)] = end
             cells = [""] * width
         rows.texts.append(cells[text_at])
         rows.lines.append(begin)
@@ -131,28 +139,33 @@ def separated_rows(
         yield rows
 
 
-Cells = tuple[int, list[str], str]  # the first line, the fields, and what is wrong with them
+# The first and the last line, the fields, and what is wrong with them.
+Cells = tuple[int, int, list[str], str]
 
 
 def separated_cells(
-    feed: LineFeed, spec: ColumnSpec, delimiter: str, quoting: bool, multi_line: bool
+    blocks: TextBlocks, delimiter: str, quoting: bool, multi_line: bool
 ) -> Iterator[Cells]:
     """Return the fields of every row, the header and blank lines included."""
+    return _cells(_LineFeed(blocks, multi_line), delimiter, quoting)
+
+
+def _cells(feed: _LineFeed, delimiter: str, quoting: bool) -> Iterator[Cells]:
     if not quoting:
         yield from _split(feed, delimiter)
         return
     with _long_fields():
-        yield from _quoted(feed, spec, delimiter, multi_line)
+        yield from _quoted(feed, delimiter)
 
 
-def _split(feed: LineFeed, delimiter: str) -> Iterator[Cells]:
+def _split(feed: _LineFeed, delimiter: str) -> Iterator[Cells]:
     begin = feed.begin_row()
     for _ in feed:
-        yield begin, feed.line.split(delimiter), ""
+        yield begin, begin, feed.line.split(delimiter), ""
         begin = feed.begin_row()
 
 
-def _quoted(feed: LineFeed, spec: ColumnSpec, delimiter: str, multi_line: bool) -> Iterator[Cells]:
+def _quoted(feed: _LineFeed, delimiter: str) -> Iterator[Cells]:
     # Without strict, an unclosed quote would silently swallow the rest of the file.
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     while True:
@@ -163,23 +176,13 @@ def _quoted(feed: LineFeed, spec: ColumnSpec, delimiter: str, multi_line: bool) 
         except StopIteration:
             return
         except csv.Error as error:
-            one_line = feed.number == begin
-            if one_line and '"' not in feed.line:  # it has a CR
+            if feed.number == begin and '"' not in feed.line:  # it has a CR
                 cells = feed.line.split(delimiter)
-            elif one_line and "end of data" not in str(error):
-                cells, problem = [], "malformed quotes"
-            elif multi_line or one_line:
-                raise spec.error(
-                    f"the row that begins on line {begin} is not well-formed ({error}): close its "
-                    'quotes, write a quote inside a quoted field as "", or read the file without '
-                    "quoting"
-                ) from error
-        if not multi_line and feed.number != begin:
-            raise spec.error(
-                f"the row that begins on line {begin} has a quoted field that spans lines: read "
-                "the file without quoting, or as CSV with a tab as the delimiter"
-            )
-        yield begin, cells, problem
+            elif "end of data" not in str(error):
+                cells, problem = [], MALFORMED
+            else:
+                cells, problem = [], UNCLOSED if feed.multi_line else SPANNING
+        yield begin, feed.number, cells, problem
 
 
 _limit_lock = threading.Lock()

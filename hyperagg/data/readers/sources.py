@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from hyperagg._common.validation import check_path
 from hyperagg.data.directories import cache_directory, data_directory, is_complete
 from hyperagg.data.readers.errors import DataError, quote
 
@@ -131,6 +132,7 @@ def open_stream(source: str | os.PathLike[str]) -> Iterator[ByteStream]:
     Raises:
         DataError: the file cannot be opened, or its extension does not fit its content.
     """
+    check_path("path", source)
     name = display_name(source)
     with _open_raw(source) as (raw, live):
         file = _Buffered(raw)
@@ -324,7 +326,9 @@ def expand_sources(
         True
     """
     files: dict[str, None] = {}
-    for source in (os.fspath(one) for one in sources):
+    for one in sources:
+        check_path("path", one)
+        source = os.fspath(one)
         if source == "-":
             files[source] = None
             continue

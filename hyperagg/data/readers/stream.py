@@ -6,8 +6,11 @@ the input. What counts as a row:
 - plain lines, fastText and JSON lines: every line, blank ones too. The line end at the end of the
   file does not begin another line.
 - TSV: every line after the header. Blank lines before the header are not rows.
-- CSV: the same, but a quoted field may span lines.
-- a JSON array: every element.
+- CSV: the same, but a quoted field may span lines. Where quotes are misplaced or not closed, the
+  lines up to the one in which the parser notices it are one malformed row; the next line begins
+  another row. So a quote that is never closed makes the rest of the file one row.
+- a JSON array: every element. What follows an element that cannot be parsed is one malformed row
+  together with it.
 - Parquet: every row.
 """
 
@@ -19,14 +22,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal, NamedTuple, get_args
 
-from hyperagg._common.validation import check_integer
+from hyperagg._common.validation import check_integer, check_path
 from hyperagg.data.readers.columns import ColumnSpec, is_blank
 from hyperagg.data.readers.errors import DataError, quote
-from hyperagg.data.readers.json_rows import json_array_rows, json_rows
+from hyperagg.data.readers.json_rows import (
+    MALFORMED_ARRAY,
+    NOT_JSON,
+    json_array_rows,
+    json_rows,
+)
 from hyperagg.data.readers.line_rows import LABEL_PREFIX, fasttext_rows, plain_rows
 from hyperagg.data.readers.parquet_rows import parquet_rows
 from hyperagg.data.readers.parsed_rows import BLANK_LINE, INVALID, ParsedRows
-from hyperagg.data.readers.separated_rows import separated_rows
+from hyperagg.data.readers.separated_rows import MALFORMED, SPANNING, UNCLOSED, separated_rows
 from hyperagg.data.readers.sources import (
     EXTENSIONS,
     FORMATS,
@@ -36,6 +44,7 @@ from hyperagg.data.readers.sources import (
 )
 from hyperagg.data.readers.text_lines import (
     BAD_BYTE,
+    ENCODINGS,
     PARQUET_MAGIC,
     TextBlocks,
     has_bad_bytes,
@@ -136,7 +145,7 @@ def stream_rows(
     Raises:
         DataError: a ValueError of one line that names the file, the row or column, and what is
             expected. Also with "empty" and "skip" if the file cannot be read, a column is missing,
-            or a quote is not closed, so that further rows cannot be separated.
+            or the first row is malformed.
 
     Cost: the memory of a batch and of one row, whatever the size of the file. One row may have
         67 million characters.
@@ -148,6 +157,7 @@ def stream_rows(
         >>> batch.texts, batch.kept, batch.notes
         (['a "fine film', ''], {'id': ['7', None]}, {1: Note(problem='blank line', place='line 3')})
     """
+    check_path("source", source)
     options = ReadOptions(format, delimiter, header, quoting)
     spec = ColumnSpec(display_name(source), text, labeled=False, keep=tuple(keep))
     if on_error not in get_args(OnError):
@@ -395,14 +405,18 @@ def repair_value(value: Any) -> Any:
     return value
 
 
+_CLOSE = 'close them, write a quote inside a quoted field as "", or read the file without quoting'
 REMEDIES = {
     EMPTY: "fill or remove it",
     BLANK_LINE: "remove it",
-    INVALID: "save the file as UTF-8",
+    INVALID: f"expected {ENCODINGS}",
     NUL: "remove it",
     SURROGATE: "remove it (\\ud800 to \\udfff are not characters)",
-    "not JSON": "expected one object per line",
-    "malformed quotes": 'write a quote inside a quoted field as ""',
+    NOT_JSON: "expected one object per line",
+    MALFORMED_ARRAY: "write one object per line instead",
+    MALFORMED: _CLOSE,
+    UNCLOSED: _CLOSE,
+    SPANNING: "read the file without quoting, or as CSV with a tab as the delimiter",
 }
 
 
@@ -413,4 +427,5 @@ def remedy(problem: str) -> str:
             ": put quotes around fields that contain the delimiter; in TSV they need quoting "
             "(--quoting)"
         )
-    return f": {REMEDIES[problem]}" if problem in REMEDIES else ""
+    kind = problem.partition(" (")[0]  # without the reason
+    return f": {REMEDIES[kind]}" if kind in REMEDIES else ""

@@ -21,9 +21,10 @@ from hyperagg.data.readers.columns import (
     pluralize,
 )
 from hyperagg.data.readers.errors import DataError, quote
-from hyperagg.data.readers.json_rows import array_values
+from hyperagg.data.readers.json_rows import Unparsed, array_values
 from hyperagg.data.readers.parquet_rows import damage_reported
-from hyperagg.data.readers.separated_rows import LineFeed, separated_cells
+from hyperagg.data.readers.parsed_rows import name_lines
+from hyperagg.data.readers.separated_rows import separated_cells
 from hyperagg.data.readers.sources import EXTENSIONS, display_name, format_extension, open_stream
 from hyperagg.data.readers.stream import EMPTY, find_problem, recognize_format, remedy
 from hyperagg.data.readers.text_lines import PARQUET_MAGIC, TextBlocks
@@ -299,9 +300,7 @@ def _separated(
     numbers: list[int] = []
     blank: list[int] = []
     number = 0
-    for begin, row, problem in separated_cells(
-        LineFeed(blocks, spec), spec, delimiter, quoting, quoting
-    ):
+    for begin, end, row, problem in separated_cells(blocks, delimiter, quoting, quoting):
         if not problem and len(row) <= 1 and is_blank("".join(row)):
             if header:
                 blank.append(begin)
@@ -310,7 +309,7 @@ def _separated(
             number += 1
             refuse(number, _blank_error(line, spec))
         blank.clear()
-        error = _line_error(begin, problem, row, spec)
+        error = _line_error(name_lines(begin, end), problem, row, spec)
         if not header:
             if error is not None:
                 raise error
@@ -358,8 +357,13 @@ def _json(blocks: TextBlocks, spec: ColumnSpec, refuse: Refuse) -> Parsed:
 
 
 def _array_items(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[tuple[int, Any]]:
+    """Yield the line and the value of each object; an error for the rest of a malformed array."""
     for values, numbers in array_values(blocks, spec):
-        yield from zip(numbers, values)
+        for line, value in zip(numbers, values):
+            if isinstance(value, Unparsed):
+                yield line, _line_error(f"line {line}", value.problem, [], spec)
+            else:
+                yield line, value
 
 
 def _json_lines(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[tuple[int, Any]]:
@@ -371,7 +375,7 @@ def _json_lines(blocks: TextBlocks, spec: ColumnSpec) -> Iterator[tuple[int, Any
             continue
         yield from ((each, _blank_error(each, spec)) for each in blank)
         blank.clear()
-        error = _line_error(number, "", [line], spec)
+        error = _line_error(f"line {number}", "", [line], spec)
         if error is not None:
             yield number, error
             continue
@@ -393,11 +397,11 @@ def _blank_error(line: int, spec: ColumnSpec) -> DataError:
 
 
 def _line_error(
-    number: int, problem: str, cells: Sequence[str], spec: ColumnSpec
+    place: str, problem: str, cells: Sequence[str], spec: ColumnSpec
 ) -> DataError | None:
-    """Return what is wrong with a line, if anything is."""
+    """Return what is wrong with a row, if anything is."""
     problem = problem or next((p for p in map(find_problem, cells) if p not in ("", EMPTY)), "")
-    return spec.error(f"line {number}: {problem}{remedy(problem)}") if problem else None
+    return spec.error(f"{place}: {problem}{remedy(problem)}") if problem else None
 
 
 def _parquet(file: Any, spec: ColumnSpec) -> Parsed:

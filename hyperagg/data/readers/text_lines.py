@@ -32,6 +32,8 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
+ENCODINGS = "UTF-8, or UTF-16 or UTF-32 with a byte order mark"  # what is accepted
+
 END_OF_FILE = "\x1a"  # DOS programs end a file with it
 REPLACEMENT = "\ufffd"
 BAD_BYTE = re.compile("[\udc80-\udcff]")
@@ -180,10 +182,30 @@ def check_is_text(first: bytes, name: str) -> None:
             raise DataError(f"{name}: is {description}")
     sample = first[:4096]
     zeros = sample.count(b"\0")
-    if zeros >= 4 and zeros * 4 >= len(sample):
+    if zeros < 4:
+        return
+    if _looks_like_utf16(sample):
         raise DataError(
-            f"{name}: is a binary file, or UTF-16 without a byte order mark: save it as UTF-8"
+            f"{name}: looks like UTF-16 without a byte order mark: expected {ENCODINGS}"
         )
+    if zeros * 4 >= len(sample):
+        raise DataError(
+            f"{name}: is a binary file, or UTF-32 without a byte order mark: expected {ENCODINGS}"
+        )
+
+
+def _looks_like_utf16(sample: bytes) -> bool:
+    """Return whether NUL is mostly the upper half of 16-bit units, also of spaces or line ends.
+
+    Half of all bytes are NUL in ASCII only; in other scripts these marks may be all that has it,
+    and the lower half of a few letters is NUL. The lines of other files end in both halves.
+    """
+    return any(
+        upper.count(0) > 2 * lower.count(0)
+        and {(0, 10), (0, 32)} & set(zip(upper, lower))
+        and 10 not in upper
+        for upper, lower in ((sample[1::2], sample[::2]), (sample[::2], sample[1::2]))
+    )
 
 
 def has_bad_bytes(text: str) -> bool:

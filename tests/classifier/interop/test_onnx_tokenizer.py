@@ -160,5 +160,5 @@ def test_other_metadata_are_refused(metadata):
             OnnxTokenizer(metadata | {"threshold": threshold})
     with pytest.raises(TypeError, match="classes"):
         OnnxTokenizer(metadata | {"classes": "[0.5]"})
-    with pytest.raises(TypeError, match=r"X\[1\]: expected str"):
+    with pytest.raises(TypeError, match=r"texts\[1\]: expected str"):
         OnnxTokenizer(metadata)(["a", 3])

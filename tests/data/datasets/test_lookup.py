@@ -281,8 +281,9 @@ def test_unknown_names(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str)
     put(folder / "own" / "mine", train=rows, test=rows)
     monkeypatch.setenv("HYPERAGG_DATA", str(folder / "own"))
     names = "expected one of banking77, r8, r52, 20ng, reuters, reuters-modapte, ag-news, mine"
-    with pytest.raises(ValueError, match=names):
-        load_dataset(name)
+    for one in (name, 3):
+        with pytest.raises(ValueError, match=names):
+            load_dataset(one)
 
 
 def test_a_close_name_is_suggested(folder: Path) -> None:

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from hyperagg.data import FORMATS, read_file, read_texts
+from hyperagg.data import FORMATS, DataError, read_chunks, read_file, read_texts, stream_rows
+from hyperagg.data.readers.table import read_table
 
 GOOD = (["oil rose", "gold fell"], ["crude", "gold"])
 
@@ -131,7 +132,7 @@ BAD = [
     ("few.csv", 'text,label\n"a\nb",x\noops\n', ["row 2 (line 4)", "1 field instead of 2"]),
     ("many.csv", "text,label\na,b,c\n", ["row 1 (line 2)", "3 fields"]),
     ("many.tsv", "text\tlabel\na\tb\tc\n", ["row 1 (line 2)", "3 fields"]),
-    ("quote.csv", 'text,label\na,b\n"never closed,c\nd,e\n', ["line 3", "quotes"]),
+    ("quote.csv", 'text,label\na,b\n"never closed,c\nd,e\n', ["lines 3 to 4", "quotes"]),
     ("empty.csv", "text,label\na,b\n  ,c\n,d\n", ["row 2 (line 3)", "empty text", "2 rows of 3"]),
     ("label.csv", "text,label\na,\n", ["row 1 (line 2)", "no label"]),
     ("latin.csv", "text,label\ncaf\u00e9,b\n".encode("latin-1"), ["line 2", "0xe9"]),
@@ -316,3 +317,22 @@ def test_labels_that_read_the_same_are_one_class(tmp_path: Path) -> None:
     records = "\n".join(map(json.dumps, lines))
     expected = ["1", "1", "1", "1", "1.5", "true", "true"]
     assert read_file(write(tmp_path, "a.jsonl", records)).labels == expected
+
+
+def test_chunks_of_a_text_have_no_invalid_bytes(tmp_path: Path) -> None:
+    path = write(tmp_path, "torn.txt", b"a\ncaf\xe9 " + b"o" * (1 << 21) + b" \xe9\nb\0\n")
+    with pytest.raises(DataError, match=r"line 2: invalid UTF-8 \(byte 0xe9\): "):
+        list(read_chunks(path))
+    notes: list[tuple[str, str]] = []
+    chunks = list(read_chunks(path, lambda *note: notes.append(note)))
+    assert len(chunks) > 1
+    assert "".join(chunks) == path.read_bytes().decode("utf-8", "replace")
+    assert notes == [("invalid UTF-8", "line 2"), ("NUL character", "line 3")]
+
+
+@pytest.mark.parametrize("path", ["", 3, None])
+def test_a_file_has_a_name(path: Any) -> None:
+    readers: list[Any] = [read_file, read_texts, stream_rows, lambda p: list(read_chunks(p))]
+    for read in [*readers, read_table]:
+        with pytest.raises((TypeError, ValueError), match=rf"^(path|source)={path!r}: expected a "):
+            read(path)

@@ -76,6 +76,8 @@ ROWS: list[tuple[str, str | bytes, list[str], dict[int, str]]] = [
     ("dos.csv", "text,label\r\na,x\r\n\x1a", ["a"], {}),
     ("sub.txt", "a\x1ab\nc\n", ["a\x1ab", "c"], {}),
     ("nul.txt", "a\0b\nc\n", ["a\0b", "c"], {0: "line 1: NUL character"}),
+    ("nuls.txt", "\0\0a \0b\n" * 2 + "a\0 text\n" * 9, ["\0\0a \0b"] * 2 + ["a\0 text"] * 9,
+     {i: f"line {i + 1}: NUL character" for i in range(11)}),
     ("nul.csv", "text,label\na\0b,x\n", ["a\0b"], {0: "line 2: NUL character"}),
     ("latin.txt", b"caf\xe9\nb\n", ["caf\ufffd", "b"], {0: "line 1: invalid UTF-8"}),
     ("latin.csv", b"text,label\ncaf\xe9,x\n", ["caf\ufffd"], {0: "line 2: invalid UTF-8"}),
@@ -88,6 +90,10 @@ ROWS: list[tuple[str, str | bytes, list[str], dict[int, str]]] = [
      {1: "line 3: 1 field instead of 2", 2: "line 4: 3 fields instead of 2"}),
     ("quote.csv", 'text,id\n"a"b,1\nc,2\n', ["", "c"], {0: "line 2: malformed quotes"}),
     ("lines.csv", 'text,id\n"a\nb",1\noops\n', ["a\nb", ""], {1: "line 4: 1 field instead of 2"}),
+    ("open.csv", 'text\na\n"b\nc\n', ["a", ""], {1: "lines 3 to 4: unclosed quotes"}),
+    ("end.csv", 'text,id\na,1\n"b,2', ["a", ""], {1: "line 3: unclosed quotes"}),
+    ("swallow.csv", 'text,id\n"a,1\nb,2\n5" c,3\nd,4\n', ["", "d"],
+     {0: "lines 2 to 4: malformed quotes"}),
     ("cr.csv", "text,id\na\rb,1\nc,2\n", ["a\rb", "c"], {}),
     ("mac.txt", "a\rb\rc", ["a", "b", "c"], {}),
     ("mac.csv", 'text,id\ra,1\r"b",2\r', ["a", "b"], {}),
@@ -98,6 +104,12 @@ ROWS: list[tuple[str, str | bytes, list[str], dict[int, str]]] = [
     ("array.json", ' [{"text": "a"},\n {"text": null}, 7,\n {"text": "b"}]\n', ["a", "", "", "b"],
      {1: "line 2: empty text", 2: "line 2: a number instead of a JSON object"}),
     ("empty.json", "[ ]", [], {}),
+    ("bad.json", '[{"text": "a"},\n{"text" "b"}]', ["a", ""],
+     {1: "line 2: malformed JSON array (object 2: Expecting ':' delimiter)"}),
+    ("open.json", '[{"text": "a"},\n', ["a", ""],
+     {1: "line 2: malformed JSON array (object 2: the file ends before the array does)"}),
+    ("more.json", '[{"text": "a"}]\n{"text": "b"}', ["a", ""],
+     {1: "line 2: malformed JSON array (object 2: text after the end of the array)"}),
     ("bad.jsonl", '{"text": "a"}\n{"text": \n[1]\n{"id": 1}\n{"text": 7}', ["a", "", "", "", ""],
      {1: "line 2: not JSON", 2: "line 3: a list instead of a JSON object",
       3: "line 4: no field 'text'", 4: "line 5: 'text' is a number, not a string"}),
@@ -132,23 +144,46 @@ def test_every_row_is_one_row(
         assert read(path, on_error="stop") == (texts, {})
 
 
+def test_a_row_of_a_tsv_is_a_line_with_quoting_too(tmp_path: Path) -> None:
+    path = write(tmp_path, "span.tsv", 'text\tid\n"a"\t1\n"b\nc"\t2\n5" d\t3\n')
+    problem = "line 3: quotes that are not closed on their line"
+    assert read(path, quoting=True) == (["a", "", 'c"', '5" d'], {1: problem})
+    assert f"{problem}: read the file without quoting" in refusal(
+        path, quoting=True, on_error="stop"
+    )
+
+
+def test_a_row_that_does_not_fit_into_memory_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperagg.data.readers.separated_rows.MAX_ROW_CHARS", 9)
+    path = write(tmp_path, "open.csv", 'text\na\n"b\nccc\nddd\ne\n"f\ng"\n')
+    found = ["a", "", "e", "f\ng"], {1: "lines 3 to 5: unclosed quotes"}
+    assert read(path) == found
+
+
 # name, content, options, parts of the message
 REFUSED: list[tuple[str, str | bytes, dict[str, Any], list[str]]] = [
     ("semicolons.csv", "text;label\na;x\n", {}, ["';'", "--delimiter"]),
     ("pipes.csv", "id|body\n1|a\n", {"text": "body"}, ["'|'", "--delimiter"]),
     ("tabs.csv", "id\ttext\n1\ta\n", {}, [r"'\t'", "--delimiter"]),
     ("quoted.tsv", '"text"\t"id"\n"a"\t1\n', {}, ["--quoting"]),
-    ("span.tsv", 'text\tid\na\t1\n"b\nc"\t2\n', {"quoting": True}, ["line 3", "spans lines"]),
-    ("open.csv", 'text\na\n"b\nc\n', {}, ["line 3", "close its quotes"]),
-    ("swallow.csv", 'text,id\n"a,1\nb,2\n5" c,3\n', {}, ["line 2", "close its quotes"]),
+    ("open-header.csv", '"text\na\n', {}, ["lines 1 to 2", "unclosed quotes", "first row"]),
     ("column.csv", "body,id\na,1\n", {}, ["'text'", "'body', 'id'"]),
+    ("cp1251.csv", "\u0442\u0435\u043a\u0441\u0442,id\n\u0434\u0430,1\n".encode("cp1251"), {},
+     ["'text'", "their names are not UTF-8: expected UTF-8, or UTF-16"]),
     ("column.jsonl", '{"body": "a"}\n', {}, ["'text'", "'body'"]),
     ("keep.csv", "text,id\na,1\n", {"keep": ["idd"]}, ["did you mean 'id'"]),
     ("keep.txt", "a\n", {"keep": ["id"]}, ["'id'"]),
-    ("array.json", '[{"text": "a"},\n{"text" "b"}]', {}, ["line 2", "object 2"]),
-    ("open.json", '[{"text": "a"},\n', {}, ["line 2", "ends before"]),
-    ("more.json", '[{"text": "a"}]\n{"text": "b"}', {}, ["line 2", "after the end"]),
-    ("utf16.txt", "some text\n".encode("utf-16-le"), {}, ["UTF-16"]),
+    ("array.json", '[\n{"text" "a"}]', {}, ["line 2", "object 1", "one object per line"]),
+    ("utf16.txt", "some text\n".encode("utf-16-le"), {},
+     ["looks like UTF-16 without", "expected UTF-8, or UTF-16 or UTF-32 with a byte order mark"]),
+    ("utf16-ru.csv", "\u0442\u0435\u043a\u0441\u0442,id\n\u0434\u0430,1\n".encode("utf-16-be"),
+     {}, ["looks like UTF-16 without"]),
+    ("utf16-zh.csv", ("text,id\n" + "\u4e00\u5929,1\n" * 9).encode("utf-16-le"), {},
+     ["looks like UTF-16 without"]),
+    ("utf32.csv", "text\na\n".encode("utf-32-le"), {}, ["UTF-32 without a byte order mark"]),
+    ("noise.txt", bytes(20), {}, ["is a binary file"]),
     ("sheet.csv", b"PK\x03\x04rest", {}, ["Excel"]),
     ("plain.csv.gz", "text\na\n", {}, ["does not begin like a gzip file"]),
     ("cut.csv.gz", gzip.compress(b"text\na\n")[:-4], {}, ["cannot be read to its end"]),

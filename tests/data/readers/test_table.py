@@ -65,6 +65,27 @@ def test_rows_that_cannot_be_used_are_left_out(tmp_path, name, content, reasons)
     assert str(table).startswith(f"7 rows, left out 5 of them (first: {path}: {reasons[0]}")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("open.csv", 'note\ngood\n"never\nclosed\n', "lines 3 to 4: unclosed quotes: close them"),
+        (
+            "open.json",
+            '[{"note": "good"},\n{"note" "bad"}]',
+            "line 2: malformed JSON array (object 2: Expecting ':' delimiter): write one object",
+        ),
+    ],
+)
+def test_the_rows_before_one_that_cannot_be_parsed_are_read(tmp_path, name, content, reason):
+    path = tmp_path / name
+    path.write_text(content)
+    table = read_table(path, on_error="skip")
+    assert table.texts("note") == ["good"]
+    assert table.left_out[2].startswith(f"{path}: {reason}")
+    with pytest.raises(DataError, match="line"):
+        read_table(path)
+
+
 def test_a_table_without_a_row_that_can_be_used_is_refused(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("note,price\na,b,c\n")
