@@ -96,8 +96,10 @@ class TextClassifier:
             class, at least 0.2 / sqrt(number of texts), at most 0.04).
         label_smoothing: the probability that is taken from the true class and spread over all
             classes (default: 0.1; 0 in multi-label problems).
-        validation_fraction: the fraction of the training texts that is held out to determine the
-            best epoch and the temperature, if `fit` is not given validation data.
+        validation_fraction: the fraction of the training texts of each class, rounded down, that
+            is held out to determine the best epoch and the temperature, if `fit` is not given
+            validation data. If most classes are too small for that, none is held out, and the last
+            epoch counts as the best.
         refit: whether to train once more afterwards, on all texts and for as many epochs.
         threads: the maximum number of threads for training (default: the usable processors, from
             the affinity mask and the quota of the container, or `OMP_NUM_THREADS`). No more are

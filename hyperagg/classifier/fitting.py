@@ -11,6 +11,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hyperagg._common.calibration import calibrate
 from hyperagg._common.checkpoint import digest_arrays
 from hyperagg._common.split import train_validation_split
@@ -49,7 +51,8 @@ def fit(
         result: is filled in as the runs end, so after Ctrl-C it holds what there is by then.
         problem: what is learned.
         data: the training documents.
-        validation: the held-out documents (default: a fraction of `data`).
+        validation: the held-out documents (default: a fraction of `data`; none if that fraction of
+            each class, rounded down, is less than half of it).
         options: the options of the runs.
         vectors: the initial values of rows of the embedding.
         unlabelled: texts without labels, for self-training; requires `vectors` of these texts.
@@ -63,9 +66,14 @@ def fit(
     plan = {} if checkpoint is None else _plan(problem, data, validation, vectors, options.seed)
     training, refit = data, False
     if validation is None:
+        fraction = problem.config.validation_fraction
         kept, held_out = train_validation_split(
-            first_classes(data.targets), problem.config.validation_fraction, options.seed
+            first_classes(data.targets), fraction, options.seed
         )
+        if len(held_out) < fraction * len(data.rows) / 2:
+            # Most classes are too small to hold out a text of theirs, and the texts of the others
+            # do not tell which epoch is the best.
+            kept, held_out = np.arange(len(data.rows)), np.arange(0)
         training, validation = data.take(kept), data.take(held_out)
         refit = problem.config.refit and len(held_out) > 0
     objective = problem.objective(problem.label_counts(data))

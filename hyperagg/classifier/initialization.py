@@ -1,4 +1,4 @@
-"""Draws random numbers on several threads: the initial parameters of a classifier."""
+"""The initial parameters of a classifier: random numbers, and rows that are orthogonal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from hyperagg._numba.threads import even_borders, parts, run
 
-__all__ = ["uniform"]
+__all__ = ["orthogonal_signs", "uniform"]
 
 _CHUNK = 1 << 15  # numbers, which remain in the cache until they are scaled
 
@@ -30,6 +30,36 @@ def uniform(rng: np.random.Generator, limit: float, *shape: int) -> np.ndarray:
     ranges = even_borders(np.ones(chunks), parts(values.size))
     run(_fill, ranges, values.reshape(-1), limit, bits.state)
     bits.advance(-(-values.size // 2))  # a state yields 64 bits, which are two numbers
+    return values
+
+
+def orthogonal_signs(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    """Return (rows, columns) float32 of 1 and -1.
+
+    They are the rows of a Hadamard matrix (Sylvester 1867), which are orthogonal if the number of
+    columns is a power of two. Where there are more rows than it has, they are used again, each time
+    with other columns negated.
+
+    Args:
+        rng: determines these columns.
+        rows: the number of rows.
+        columns: the number of columns.
+
+    Example:
+        >>> orthogonal_signs(np.random.default_rng(0), 3, 4).tolist()
+        [[1.0, 1.0, 1.0, 1.0], [1.0, -1.0, 1.0, -1.0], [1.0, 1.0, -1.0, -1.0]]
+    """
+    bits = (columns - 1).bit_length()
+    row_bits, column_bits = (
+        (np.arange(number) >> np.arange(bits)[:, None] & 1).astype(bool)
+        for number in (rows, columns)
+    )
+    values = np.ones((rows, columns), dtype=np.float32)
+    for in_row, in_column in zip(row_bits, column_bits):
+        # An entry is negative if the numbers of its row and its column share an odd number of bits.
+        np.negative(values, out=values, where=in_row[:, None] & in_column)
+    for first in range(2**bits, rows, 2**bits):
+        values[first : first + 2**bits] *= rng.choice(np.float32([1, -1]), columns)
     return values
 
 

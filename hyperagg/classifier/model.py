@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperagg.classifier.initialization import uniform
+from hyperagg.classifier.initialization import orthogonal_signs, uniform
 from hyperagg.classifier.kernels import scoring
 from hyperagg.classifier.kernels.tree import label_scores
 from hyperagg.classifier.pooling import NUM_BLOCKS, Pooling
@@ -69,15 +69,15 @@ class ClassifierModel:
     ) -> ClassifierModel:
         """Return a model with random parameters.
 
-        The embedding is drawn from U(-0.05, 0.05), weight and bias from U(-1, 1) / sqrt(D), and the
-        position vectors are 1.
+        The embedding is drawn from U(-0.05, 0.05). The rows of `weight` are orthonormal, as far as
+        D allows, because classes that start alike are told apart late: few texts do not suffice.
+        The position vectors are 1 and the bias is 0.
         """
-
         return cls(
             embedding=uniform(rng, _INITIAL_RANGE, vocab_size, d_model),
             positions=np.ones((NUM_BLOCKS, d_model), dtype=np.float32),
-            weight=uniform(rng, d_model**-0.5, num_classes, d_model),
-            bias=uniform(rng, d_model**-0.5, num_classes),
+            weight=orthogonal_signs(rng, num_classes, d_model) * np.float32(d_model**-0.5),
+            bias=np.zeros(num_classes, dtype=np.float32),
             pooling=pooling,
         )
 

@@ -42,7 +42,7 @@ Features = Literal["words", "ngrams", "chars"]
 FeatureChoice = Literal["auto", "words", "ngrams", "chars"]
 # Of "auto" and of "chars"; docs/log.md has what they were chosen by.
 _MANY_RARE_TOKENS, _SAMPLED_CHARACTERS = 0.2, 150_000
-_MAX_WORDS, _MAX_NGRAMS, _MIN_COUNT = 50_000, 150_000, 2
+_MAX_WORDS, _MAX_NGRAMS = 50_000, 150_000
 _LEVELS = {"words": scan.WORDS, "ngrams": scan.NGRAMS, "chars": scan.CHARS}
 
 
@@ -170,8 +170,7 @@ class WordTokenizer:
             max_ngrams: the maximum number of n-grams; the most frequent n-grams are kept.
             features: which n-grams are counted; "auto" is "chars" if more than a fifth of the
                 tokens of a sample of the texts occur only once, and "ngrams" otherwise. With
-                "chars" an entry must occur twice, and there are at most 50,000 words and 150,000
-                n-grams.
+                "chars" there are at most 50,000 words and 150,000 n-grams.
 
         Cost: one scan of the bytes and one sort of the distinct words.
         """
@@ -297,7 +296,6 @@ def _words_and_ngrams(
 ) -> tuple[list[str], list[str]]:
     if features == "chars":
         max_words, max_ngrams = min(max_words, _MAX_WORDS), min(max_ngrams, _MAX_NGRAMS)
-        min_count = max(min_count, _MIN_COUNT)
     data, borders = normalization.texts_to_bytes(texts)
     counts, firsts = scan.count_occurrences(data, borders, _LEVELS[features])
     is_ngram = scan.kinds_of(firsts) > 0

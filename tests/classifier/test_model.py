@@ -17,15 +17,26 @@ def initialize(pooling="harmonic", seed=0, vocab_size=200, num_classes=3, d_mode
     return ClassifierModel.initialize(vocab_size, num_classes, d_model, pooling, rng)
 
 
-def test_the_initial_distributions():
-    model = initialize(vocab_size=2000, num_classes=500)
-    for array, limit in ((model.embedding, 0.05), (model.weight, 0.25), (model.bias, 0.25)):
-        assert array.dtype == np.float32
-        assert 0.98 * limit < np.abs(array).max() <= limit
-        # The standard deviation of U(-a, a) is a / sqrt(3).
-        np.testing.assert_allclose(array.std(), limit / 3**0.5, rtol=0.05)
-        assert abs(array.mean()) < 0.05 * limit
-    assert (model.positions == 1).all()
+def test_the_initial_values():
+    model = initialize(vocab_size=2000, num_classes=16)
+    values = model.embedding
+    assert values.dtype == model.weight.dtype == model.bias.dtype == np.float32
+    assert 0.98 * 0.05 < np.abs(values).max() <= 0.05
+    # The standard deviation of U(-a, a) is a / sqrt(3).
+    np.testing.assert_allclose(values.std(), 0.05 / 3**0.5, rtol=0.05)
+    assert abs(values.mean()) < 0.05 * 0.05
+    np.testing.assert_array_equal(model.weight @ model.weight.T, np.eye(16))
+    assert (model.positions == 1).all() and (model.bias == 0).all()
+
+
+@given(st.integers(1, 70), st.integers(1, 40))
+def test_the_initial_weights_of_classes_differ(num_classes, d_model):
+    model = initialize(vocab_size=1, num_classes=num_classes, d_model=d_model)
+    assert (np.abs(model.weight) == np.float32(d_model**-0.5)).all()
+    if num_classes <= 2 ** int(np.log2(d_model)) == d_model:
+        np.testing.assert_allclose(model.weight @ model.weight.T, np.eye(num_classes), atol=1e-6)
+    if d_model >= 32:  # a row of one number has only two values
+        assert len(np.unique(model.weight, axis=0)) == num_classes
 
 
 def test_the_generator_determines_the_parameters():
@@ -54,8 +65,8 @@ def test_a_copy_and_its_assignment():
     model, other = initialize(), initialize(seed=1)
     copy = model.copy()
     model.assign(other)
-    assert np.array_equal(model.weight, other.weight)
-    assert not np.array_equal(copy.weight, model.weight)
+    assert np.array_equal(model.embedding, other.embedding)
+    assert not np.array_equal(copy.embedding, model.embedding)
     model.divide_head(2)
     np.testing.assert_array_equal(model.weight, other.weight / 2)
 
