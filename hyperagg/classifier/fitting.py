@@ -67,9 +67,7 @@ def fit(
     training, refit = data, False
     if validation is None:
         fraction = problem.config.validation_fraction
-        kept, held_out = train_validation_split(
-            first_classes(data.targets), fraction, options.seed
-        )
+        kept, held_out = train_validation_split(first_classes(data.targets), fraction, options.seed)
         if len(held_out) < fraction * len(data.rows) / 2:
             # Most classes are too small to hold out a text of theirs, and the texts of the others
             # do not tell which epoch is the best.

@@ -70,7 +70,7 @@ class ClassifierModel:
         """Return a model with random parameters.
 
         The embedding is drawn from U(-0.05, 0.05). The rows of `weight` are orthonormal, as far as
-        D allows, because classes that start alike are told apart late: few texts do not suffice.
+        D allows, because few texts do not suffice to separate classes that start alike.
         The position vectors are 1 and the bias is 0.
         """
         return cls(

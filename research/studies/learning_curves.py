@@ -139,7 +139,10 @@ def measure_curves(
     def write(found: dict[str, Any]) -> None:
         results["accuracy"] = found
         write_results(out, results)
-        for name, table in (("table", curve_table), ("lead", lead_table)):
+        tables = {"table": curve_table}
+        if "aggregation" in methods:
+            tables["lead"] = lead_table
+        for name, table in tables.items():
             with atomic_write(out / f"{name}.md") as draft:
                 draft.write_text(table(results), "utf-8")
         draw_curves(results, out / "curves.png")

@@ -210,3 +210,8 @@ def test_tokenizers_are_read_by_kind(monkeypatch):
     own = WordTokenizer([UNKNOWN])
     register_tokenizer("test.Own", lambda text: own)
     assert read_tokenizer('{"kind": "test.Own"}') is own
+
+
+def test_ngrams_of_characters_that_occur_once_are_kept_while_there_is_room():
+    vocabulary = WordTokenizer.train(["abc abd"], max_ngrams=1000, features="chars").vocabulary
+    assert {"abc", "abd", "*ab*", "*c*", "*d*"} <= set(vocabulary)

@@ -15,6 +15,7 @@ from research.studies.learning_curves import (
     draw_curves,
     lead_table,
     measure_curve,
+    measure_curves,
 )
 
 METHODS = ["complement_nb", "linear_svc"]
@@ -110,3 +111,10 @@ def test_the_table_begins_with_the_means_over_the_data_sets(tmp_path):
     ]
     draw_curves({"accuracy": curves}, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_baselines_are_measured_without_aggregation(tmp_path, monkeypatch):
+    monkeypatch.setattr(learning_curves, "load_texts", lambda name: DATA)
+    measure_curves(["films"], [8], 1, ["complement_nb"], tmp_path)
+    assert "complement_nb" in (tmp_path / "table.md").read_text("utf-8")
+    assert not (tmp_path / "lead.md").exists()
