@@ -118,7 +118,7 @@ def test_a_checkpoint_of_the_second_run_belongs_to_both_runs(
 
 @pytest.mark.parametrize(("per_class", "held_out"), [(5, 0), (10, 41)])
 def test_few_texts_of_a_few_large_classes_do_not_decide_the_epoch(per_class, held_out):
-    # With five texts per class, only the large one has a tenth to hold out, which is 2 of 215 texts.
+    # With five texts per class, only the large one has a tenth to hold out: 2 of 215 texts.
     labels = [f"l{i % 39}" for i in range(39 * per_class)] + ["large"] * 20
     texts = [f"{label} word{i % 7}" for i, label in enumerate(labels)]
     clf = TextClassifier(d_model=8, epochs=EPOCHS).fit(texts, labels)
