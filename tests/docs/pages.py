@@ -37,7 +37,7 @@ BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 # Whether kernels are compiled already, and how often progress is shown.
-_OF_THE_MACHINE = re.compile(r"^(compiling kernels .*|.* elapsed(, .* left)?)\n", re.MULTILINE)
+_OF_THE_MACHINE = re.compile(r"^(compiling kernels.*|.* elapsed(, .* left)?)\n", re.MULTILINE)
 _PAGE_PORT = 8000
 _SECONDS_TO_START = 300
 
