@@ -59,7 +59,7 @@ def orthogonal_signs(rng: np.random.Generator, rows: int, columns: int) -> np.nd
         # An entry is negative if the numbers of its row and its column share an odd number of bits.
         np.negative(values, out=values, where=in_row[:, None] & in_column)
     for first in range(2**bits, rows, 2**bits):
-        values[first : first + 2**bits] *= rng.choice(np.float32([1, -1]), columns)
+        values[first : first + 2**bits] *= rng.choice(np.array([1, -1], np.float32), columns)
     return values
 
 
