@@ -37,11 +37,11 @@ def orthogonal_signs(rng: np.random.Generator, rows: int, columns: int) -> np.nd
     """Return (rows, columns) float32 of 1 and -1.
 
     They are the rows of a Hadamard matrix (Sylvester 1867), which are orthogonal if the number of
-    columns is a power of two. Where there are more rows than it has, they are used again, each time
-    with other columns negated.
+    columns is a power of two; otherwise some columns of the next larger matrix are drawn. Where
+    there are more rows than it has, they are used again, each time with other columns negated.
 
     Args:
-        rng: determines these columns.
+        rng: determines which columns.
         rows: the number of rows.
         columns: the number of columns.
 
@@ -50,9 +50,12 @@ def orthogonal_signs(rng: np.random.Generator, rows: int, columns: int) -> np.nd
         [[1.0, 1.0, 1.0, 1.0], [1.0, -1.0, 1.0, -1.0], [1.0, 1.0, -1.0, -1.0]]
     """
     bits = (columns - 1).bit_length()
+    chosen = np.arange(columns)
+    if columns < 2**bits:
+        chosen = rng.permutation(2**bits)[:columns]
     row_bits, column_bits = (
-        (np.arange(number) >> np.arange(bits)[:, None] & 1).astype(bool)
-        for number in (rows, columns)
+        (numbers >> np.arange(bits)[:, None] & 1).astype(bool)
+        for numbers in (np.arange(rows), chosen)
     )
     values = np.ones((rows, columns), dtype=np.float32)
     for in_row, in_column in zip(row_bits, column_bits):

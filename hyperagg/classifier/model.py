@@ -69,9 +69,9 @@ class ClassifierModel:
     ) -> ClassifierModel:
         """Return a model with random parameters.
 
-        The embedding is drawn from U(-0.05, 0.05). The rows of `weight` are orthonormal, as far as
-        D allows, because few texts do not suffice to separate classes that start alike.
-        The position vectors are 1 and the bias is 0.
+        The embedding is drawn from U(-0.05, 0.05). The rows of `weight` are orthonormal if there
+        are at most D and D is a power of two, and nearly so otherwise, because few texts do not
+        suffice to separate classes that start alike. The position vectors are 1, the bias is 0.
         """
         return cls(
             embedding=uniform(rng, _INITIAL_RANGE, vocab_size, d_model),

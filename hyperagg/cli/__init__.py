@@ -23,7 +23,7 @@ from hyperagg.cli import (
     train,
     tune,
 )
-from hyperagg.cli._command import refuse_repeated_columns
+from hyperagg.cli._command import check_arguments
 from hyperagg.cli._runner import run_app
 
 __all__ = ["app", "main"]
@@ -60,7 +60,7 @@ for command in commands:
 app.add_typer(data.app, name="data")
 app.add_typer(lm.app, name="lm")
 app.add_typer(diffusion.app, name="diffusion")
-refuse_repeated_columns(app)
+check_arguments(app)
 
 
 def main() -> None:

@@ -249,15 +249,17 @@ def _predict_stream(model: str, file: str, answer: PredictionOptions, label_sepa
 
         predictor = load_predictor(model)
     document, counts = predictor.stream(), RowCounts(read=1, answered=1)
+    lines = 1
     name = display_name(file)
     for chunk in read_chunks(
         file, lambda problem, place: counts.note(problem, f"{place} of {name}")
     ):
         document.append(chunk)
+        lines += chunk.count("\n")
     if not len(document):
         raise ValueError(f"{file}: has no words")
     print_predictions(predictor.decoder, document.logits()[None], answer, label_separator)
-    logger.info(counts.summary())
+    logger.info(counts.summary(lines))
 
 
 def _refuse(options: dict[str, Any], reason: str) -> None:

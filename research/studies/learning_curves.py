@@ -303,7 +303,8 @@ def lead_table(results: Mapping[str, Any]) -> str:
             return ""
         means = {m: 100 * np.mean([np.mean(cell[m]) for cell in cells]) for m in cells[0]}
         own = means.pop("aggregation")
-        return f"{own:.1f} ({own - max(means.values()):+.1f})"
+        lead = round(own - max(means.values()), 1) + 0.0  # not -0.0
+        return f"{own:.1f} ({lead:+.1f})"
 
     groups = {f"mean of {len(curves)}": list(curves.values())}
     groups |= {name: [curve] for name, curve in curves.items()}

@@ -35,8 +35,9 @@ def test_the_initial_weights_of_classes_differ(num_classes, d_model):
     assert (np.abs(model.weight) == np.float32(d_model**-0.5)).all()
     if num_classes <= 2 ** int(np.log2(d_model)) == d_model:
         np.testing.assert_allclose(model.weight @ model.weight.T, np.eye(num_classes), atol=1e-6)
-    if d_model >= 32:  # a row of one number has only two values
-        assert len(np.unique(model.weight, axis=0)) == num_classes
+    if d_model >= 32:  # a row of few numbers has few values
+        products = model.weight @ model.weight.T - np.eye(num_classes)
+        assert np.abs(products).max() < 0.8
 
 
 def test_the_generator_determines_the_parameters():

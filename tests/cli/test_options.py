@@ -25,6 +25,15 @@ def test_a_second_column_of_texts_or_labels_is_refused(cli, command, option):
     assert len(answer.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("arguments", [["--out", ""], ["--out="]])
+@pytest.mark.parametrize("command", [["train", "a.csv"], ["predict", "m", "a"], ["lm", "train"]])
+def test_an_empty_out_is_not_the_current_folder(cli, command, arguments):
+    answer = cli(*command, *arguments)
+    assert answer.code == 2
+    assert "--out: expected a path, got ''" in answer.err
+    assert len(answer.err.splitlines()) == 1
+
+
 @pytest.mark.parametrize("command", ["compare", "tune"])
 @pytest.mark.parametrize("option", ["--number", "--category", "--image", "--audio"])
 def test_columns_of_other_kinds_are_refused_with_the_command_that_takes_them(cli, command, option):

@@ -91,6 +91,13 @@ def test_rows_that_cannot_be_read_are_answered_and_named(cli, model, tmp_path):
     assert answer.err == f"read 10 rows, answered 10, invalid UTF-8: 1 (first: line 1 of {file})\n"
 
 
+def test_a_single_bad_line_of_a_stream_does_not_question_its_encoding(cli, model, tmp_path):
+    file = tmp_path / "film.txt"
+    file.write_bytes(b"a dull film\n" * 12 + b"caf\xe9\n")
+    answer = cli("predict", model, file, "--stream")
+    assert answer.err == f"read 1 row, answered 1, invalid UTF-8: 1 (first: line 13 of {file})\n"
+
+
 @pytest.mark.parametrize("piped", [False, True])
 def test_the_rows_before_an_unclosed_quote_are_answered(cli, model, tmp_path, piped):
     file = tmp_path / "films.csv"

@@ -39,12 +39,16 @@ class RowCounts:
             own, first = self.notes.get(remark, (0, place))
             self.notes[remark] = own + number, first
 
-    def summary(self) -> str:
-        """Return one line for people."""
+    def summary(self, lines: int | None = None) -> str:
+        """Return one line for people.
+
+        Args:
+            lines: the number of lines read, if the remarks are about lines (default: about rows).
+        """
         parts = [f"read {pluralize(self.read, 'row')}", f"answered {self.answered:,}"]
         for remark, (number, place) in self.notes.items():
             # A damaged file has few such rows.
-            is_other = remark == INVALID and number * 10 > self.read
+            is_other = remark == INVALID and number * 10 > (self.read if lines is None else lines)
             hint = "; the encoding may not be UTF-8" if is_other else ""
             parts.append(f"{remark}: {number:,} (first: {place}{hint})")
         return ", ".join(parts)

@@ -23,6 +23,7 @@ __all__ = ["Cells", "separated_cells", "separated_rows"]
 DIALECTS = (";", "|", "\t", ",", ":")
 MALFORMED = "malformed quotes"
 UNCLOSED = "unclosed quotes"
+CARRIAGE_RETURN = "a carriage return outside quotes"
 SPANNING = "quotes that are not closed on their line"
 
 
@@ -178,6 +179,8 @@ def _quoted(feed: _LineFeed, delimiter: str) -> Iterator[Cells]:
         except csv.Error as error:
             if feed.number == begin and '"' not in feed.line:  # it has a CR
                 cells = feed.line.split(delimiter)
+            elif "new-line character" in str(error):
+                cells, problem = [], CARRIAGE_RETURN
             elif "end of data" not in str(error):
                 cells, problem = [], MALFORMED
             else:

@@ -267,7 +267,7 @@ def _text_rows(
             return fasttext_rows(blocks, spec)
         return plain_rows(blocks, spec)
     if format == "jsonl":
-        array = blocks.peek().lstrip().startswith("[")
+        array = blocks.first_character() == "["
         return json_array_rows(blocks, spec) if array else json_rows(blocks, spec)
     return separated_rows(
         blocks,

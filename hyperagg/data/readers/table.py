@@ -339,7 +339,7 @@ def _json(blocks: TextBlocks, spec: ColumnSpec, refuse: Refuse) -> Parsed:
     records: list[dict[str, Any]] = []
     lines: list[int] = []
     numbers: list[int] = []
-    array = blocks.peek().lstrip().startswith("[")
+    array = blocks.first_character() == "["
     found = _array_items(blocks, spec) if array else _json_lines(blocks, spec)
     for number, (line, record) in enumerate(found, start=1):
         if isinstance(record, dict):

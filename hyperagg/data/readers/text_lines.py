@@ -34,6 +34,7 @@ BYTE_ORDER_MARKS = (
 
 ENCODINGS = "UTF-8, or UTF-16 or UTF-32 with a byte order mark"  # what is accepted
 
+_NOT_CONTROLS = b"\t\n\r" + bytes(range(32, 256))
 END_OF_FILE = "\x1a"  # DOS programs end a file with it
 REPLACEMENT = "\ufffd"
 BAD_BYTE = re.compile("[\udc80-\udcff]")
@@ -72,6 +73,15 @@ class TextBlocks:
             if block is None:
                 return head
             self._head = [head, block]
+
+    def first_character(self) -> str:
+        """Return the first character that is not white space; "" if there is none."""
+        while not (body := "".join(self._head).lstrip()):
+            block = next(self._blocks, None)
+            if block is None:
+                return ""
+            self._head.append(block)
+        return body[0]
 
     def __iter__(self) -> Iterator[str]:
         head, self._head = "".join(self._head), []
@@ -144,7 +154,7 @@ def decode_blocks(stream: ByteStream) -> Iterator[str]:
     errors = "surrogateescape" if encoding == "utf-8" else "surrogatepass"
     decoder = codecs.getincrementaldecoder(encoding)(errors)
     held = ""  # marks that may be at the end of the file
-    block = first
+    block = first or stream.read()  # a pipe may have had nothing but the byte order mark
     while block:
         text = held + _decode(decoder, block, stream.name)
         body = text.rstrip(END_OF_FILE)
@@ -198,8 +208,16 @@ def _looks_like_utf16(sample: bytes) -> bool:
     """Return whether NUL is mostly the upper half of 16-bit units, also of spaces or line ends.
 
     Half of all bytes are NUL in ASCII only; in other scripts these marks may be all that has it,
-    and the lower half of a few letters is NUL. The lines of other files end in both halves.
+    and the lower half of a few letters is NUL. The lines of other files end in both halves. The
+    upper half of all alphabets is a control character, and other scripts are not valid UTF-8.
     """
+    if 4 * len(sample.translate(None, _NOT_CONTROLS)) < len(sample):
+        try:
+            codecs.getincrementaldecoder("utf-8")().decode(sample)
+        except UnicodeDecodeError:
+            pass
+        else:
+            return False
     return any(
         upper.count(0) > 2 * lower.count(0)
         and {(0, 10), (0, 32)} & set(zip(upper, lower))

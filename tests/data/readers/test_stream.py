@@ -10,6 +10,8 @@ import json
 import lzma
 import os
 import sys
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -78,6 +80,7 @@ ROWS: list[tuple[str, str | bytes, list[str], dict[int, str]]] = [
     ("nul.txt", "a\0b\nc\n", ["a\0b", "c"], {0: "line 1: NUL character"}),
     ("nuls.txt", "\0\0a \0b\n" * 2 + "a\0 text\n" * 9, ["\0\0a \0b"] * 2 + ["a\0 text"] * 9,
      {i: f"line {i + 1}: NUL character" for i in range(11)}),
+    ("nuls.csv", "text,label1\n" + "good films,pos\0\n" * 10, ["good films"] * 10, {}),
     ("nul.csv", "text,label\na\0b,x\n", ["a\0b"], {0: "line 2: NUL character"}),
     ("latin.txt", b"caf\xe9\nb\n", ["caf\ufffd", "b"], {0: "line 1: invalid UTF-8"}),
     ("latin.csv", b"text,label\ncaf\xe9,x\n", ["caf\ufffd"], {0: "line 2: invalid UTF-8"}),
@@ -95,6 +98,8 @@ ROWS: list[tuple[str, str | bytes, list[str], dict[int, str]]] = [
     ("swallow.csv", 'text,id\n"a,1\nb,2\n5" c,3\nd,4\n', ["", "d"],
      {0: "lines 2 to 4: malformed quotes"}),
     ("cr.csv", "text,id\na\rb,1\nc,2\n", ["a\rb", "c"], {}),
+    ("cr-quote.csv", 'text,id\n"a",1\r2\nc,2\n', ["", "c"],
+     {0: "line 2: a carriage return outside quotes"}),
     ("mac.txt", "a\rb\rc", ["a", "b", "c"], {}),
     ("mac.csv", 'text,id\ra,1\r"b",2\r', ["a", "b"], {}),
     ("bom.txt", b"\xef\xbb\xbfa\nb\n", ["a", "b"], {}),
@@ -321,7 +326,8 @@ def test_a_row_that_has_arrived_through_a_pipe_is_yielded(monkeypatch: pytest.Mo
         "jsonl": (['{"text": "a"}\n', '{"text": "b"}\n'], [["a"], ["b"]]),
         "fasttext": (["__label__x a\n", "b\n"], [["a"], ["b"]]),
     }
-    for format, (parts, expected) in cases.items():
+    array = ['[{"text": "a"}, ', '{"text": "b"}, ', '{"text": "c"}]'], [["a"], ["b"], ["c"]]
+    for format, (parts, expected) in [*cases.items(), ("jsonl", array)]:
         reading, writing = os.pipe()
         with open(reading, "rb") as buffer, open(writing, "wb", buffering=0) as pipe:  # noqa: PTH123
             monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=buffer))
@@ -338,6 +344,26 @@ def test_a_row_that_has_arrived_through_a_pipe_is_yielded(monkeypatch: pytest.Mo
                 assert batch.texts == remaining.pop(0)
             assert not remaining
             assert not list(batches)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_may_arrive_alone(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    content = "text\na\n".encode(encoding)
+    mark = content[: len("".encode(encoding)) or 3]
+    reading, writing = os.pipe()
+    with open(reading, "rb") as buffer, open(writing, "wb", buffering=0) as pipe:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=buffer))
+
+        def rest() -> None:
+            time.sleep(0.2)
+            pipe.write(content[len(mark) :])
+            pipe.close()
+
+        pipe.write(mark)
+        thread = threading.Thread(target=rest)
+        thread.start()
+        assert [text for batch in stream_rows("-", format="csv") for text in batch.texts] == ["a"]
+        thread.join()
 
 
 def test_folders_and_globs(tmp_path: Path) -> None:
