@@ -87,7 +87,7 @@ def read_corpus(
 ) -> Corpus:
     """Read a corpus from a file with one document per row; 2 % of them become the validation split.
 
-    The arguments and errors are those of `read_texts`.
+    The arguments and errors are those of `read_texts`, but blank lines are not documents.
 
     Example:
         >>> from pathlib import Path

@@ -118,11 +118,16 @@ def read_texts(
         ['a fine film', 'a dull film']
     """
     spec = ColumnSpec("", text, labeled=False)
-    return read_columns(path, spec, ReadOptions(format, delimiter, header, quoting, on_error)).texts
+    options = ReadOptions(format, delimiter, header, quoting, on_error)
+    return read_columns(path, spec, options, blank_lines_are_rows=True).texts
 
 
 def read_columns(
-    source: Source | Sequence[Source], spec: ColumnSpec, options: ReadOptions
+    source: Source | Sequence[Source],
+    spec: ColumnSpec,
+    options: ReadOptions,
+    *,
+    blank_lines_are_rows: bool = False,
 ) -> Columns:
     """Read the columns of `spec` from files, and check that every row has a text and a label.
 
@@ -130,6 +135,7 @@ def read_columns(
         source: one or several files, folders or globs.
         spec: the columns; its name is replaced by that of each file.
         options: how to parse the files.
+        blank_lines_are_rows: whether a blank line is a row without a text, instead of none.
 
     Raises:
         DataError: as `read_file`.
@@ -141,7 +147,7 @@ def read_columns(
         own = replace(spec, name=display_name(one))
         if spec.label_separator == "":
             raise own.error("label_separator='': expected a non-empty string such as '|', or None")
-        parts.append(read_unchecked(one, own, options))
+        parts.append(read_unchecked(one, own, options, blank_lines_are_rows))
         check_rows(parts[-1], own)
     return parts[0] if len(parts) == 1 else _join(parts, spec)
 
@@ -172,7 +178,9 @@ def _join(parts: Sequence[Columns], spec: ColumnSpec) -> Columns:
     )
 
 
-def read_unchecked(source: Source, spec: ColumnSpec, options: ReadOptions) -> Columns:
+def read_unchecked(
+    source: Source, spec: ColumnSpec, options: ReadOptions, blank_lines_are_rows: bool = False
+) -> Columns:
     """Read the columns of a file, in which texts and labels may be missing.
 
     Raises:
@@ -194,7 +202,7 @@ def read_unchecked(source: Source, spec: ColumnSpec, options: ReadOptions) -> Co
             problem = rows.problems.get(index) or find_problem(text)
             if problem == BLANK_LINE or (problem == EMPTY and rows.kind == "lines"):
                 blank_lines += 1
-                if spec.labeled:
+                if not blank_lines_are_rows:
                     continue
             if rows.kind == "separated":
                 place = f"row {number} ({place})"
@@ -219,7 +227,7 @@ def read_unchecked(source: Source, spec: ColumnSpec, options: ReadOptions) -> Co
             numbers.append(number)
             if spec.labeled:
                 labels.append(label)
-    read = len(texts) + len(left_out) - (0 if spec.labeled else blank_lines)
+    read = len(texts) + len(left_out) - (blank_lines if blank_lines_are_rows else 0)
     if rows is None or (not read and blank_lines and rows.kind != "separated"):
         raise spec.error("the file is empty: expected one row per text")
 

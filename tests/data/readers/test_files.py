@@ -16,7 +16,18 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from hyperagg.data import FORMATS, DataError, read_chunks, read_file, read_texts, stream_rows
+from hyperagg.data import (
+    FORMATS,
+    DataError,
+    read_chunks,
+    read_corpus,
+    read_file,
+    read_texts,
+    stream_rows,
+)
+from hyperagg.data.readers.columns import ColumnSpec
+from hyperagg.data.readers.files import read_columns
+from hyperagg.data.readers.stream import ReadOptions
 from hyperagg.data.readers.table import read_table
 
 GOOD = (["oil rose", "gold fell"], ["crude", "gold"])
@@ -240,6 +251,12 @@ def test_blank_lines_are_not_rows_to_learn_from_and_are_texts_to_answer(tmp_path
         assert (split.texts, split.labels) == GOOD
         with pytest.raises(ValueError, match="empty text"):
             read_texts(path)
+        options = ReadOptions(on_error="skip")
+        columns = read_columns(path, ColumnSpec("", labeled=False), options)
+        assert columns.texts == GOOD[0] and not columns.left_out
+        assert columns.blank_lines > 0
+        corpus = read_corpus(path)
+        assert {*corpus.train, *corpus.validation} == {*GOOD[0]}
 
 
 def test_several_files_are_read_as_one(tmp_path: Path) -> None:
