@@ -15,6 +15,7 @@ from research.benchmarks.text_page import draw_text
 from research.studies.capacity import draw_retrieval
 from research.studies.cosines import redraw_cosines
 from research.studies.deletion import draw_drops
+from research.studies.learning_curves import draw_curves
 
 __all__ = ["redraw"]
 
@@ -49,10 +50,15 @@ def _draw_curves(results: Mapping[str, Any], folder: Path) -> None:
     draw_learning_curves(results["learning_curves"], folder / "learning_curves.png")
 
 
+def _draw_few_labels(results: Mapping[str, Any], folder: Path) -> None:
+    draw_curves(results, folder / "curves.png")
+
+
 # By the name of the file.
 FIGURES: dict[str, Draw] = {
     "capacity.png": draw_retrieval,
     "cosines.png": redraw_cosines,
+    "curves.png": _draw_few_labels,
     "deletion.png": draw_drops,
     "fits.png": _draw_fits,
     "forms.png": draw_forms,
